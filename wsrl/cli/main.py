@@ -1,0 +1,214 @@
+"""The command ``wsrl``: finds the stage, runs it, and turns what the user can mend into one message.
+
+A stage is a module of this package with ``main(argv) -> int``; it is imported only when it is chosen, so that
+``wsrl --help`` answers at once.
+"""
+
+import argparse
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from wsrl.errors import UserError
+
+EXIT_WRONG = 2
+EXIT_INTERRUPTED = 130
+
+
+def _demo(argv: list[str]) -> int:
+    from wsrl.cli.demo import main
+
+    return main(argv)
+
+
+def _run(argv: list[str]) -> int:
+    from wsrl.cli.run import main
+
+    return main(argv)
+
+
+def _data(argv: list[str]) -> int:
+    from wsrl.cli.data import main
+
+    return main(argv)
+
+
+def _base(argv: list[str]) -> int:
+    from wsrl.cli.base import main
+
+    return main(argv)
+
+
+def _build(argv: list[str]) -> int:
+    from wsrl.cli.build import main
+
+    return main(argv)
+
+
+def _info(argv: list[str]) -> int:
+    from wsrl.cli.info import main
+
+    return main(argv)
+
+
+def _verify(argv: list[str]) -> int:
+    from wsrl.cli.verify import main
+
+    return main(argv)
+
+
+def _export(argv: list[str]) -> int:
+    from wsrl.cli.export import main
+
+    return main(argv)
+
+
+def _train(argv: list[str]) -> int:
+    from wsrl.cli.train import main
+
+    return main(argv)
+
+
+def _sample(argv: list[str]) -> int:
+    from wsrl.cli.sample import main
+
+    return main(argv)
+
+
+def _eval(argv: list[str]) -> int:
+    from wsrl.cli.eval import main
+
+    return main(argv)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A stage of the command line: what it is for, and how it is run."""
+
+    help: str
+    run: Callable[[list[str]], int]
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("the whole flow on handwritten digits, minutes on two cores", _demo),
+    "run": Command("the whole flow on a named source or on a folder of yours", _run),
+    "data": Command("list the named sources, or prepare one", _data),
+    "base": Command("train a base field", _base),
+    "build": Command("fit every signal into a weight store; continues what is there", _build),
+    "info": Command("what a store holds", _info),
+    "verify": Command("check a store's checksums, and refit some of its fields", _verify),
+    "export": Command("write fields as images or as PEFT adapters", _export),
+    "train": Command("train a model over weights with Lightning: classifier, diffusion", _train),
+    "sample": Command("draw weights from a diffusion model, and the pictures they make", _sample),
+    "eval": Command("score a store or a model: reconstruction, probe, generation", _eval),
+}
+
+
+def usage() -> str:
+    """The text of ``wsrl --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: wsrl COMMAND [options]",
+            "",
+            "Turn pictures into a data set of neural-field weights, and learn from those weights.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "wsrl COMMAND --help lists the options of a command. Start with: wsrl demo",
+        ]
+    )
+
+
+def unknown_command(name: str) -> UserError:
+    """The error for a command that does not exist, with the nearest ones that do."""
+    near = difflib.get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
+    do = f"did you mean {' or '.join(f'wsrl {guess}' for guess in near)}?" if near else "run wsrl --help"
+    return UserError(f"unknown command {name!r}", allowed=", ".join(COMMANDS), do=do.rstrip("?"))
+
+
+def os_error_message(error: OSError) -> str:
+    """What was wrong, what is allowed and what to do, for a file or a disk that refused."""
+    where = f": {error.filename}" if error.filename is not None else ""
+    what = f"{error.strerror or error}{where}"
+    advice = {
+        errno.ENOSPC: (
+            "a disk with free space",
+            "free some space or choose another --out, then run the same command again: finished work is kept",
+        ),
+        errno.EDQUOT: ("writing within your disk quota", "free some space or choose another --out, then run again"),
+        errno.EROFS: ("an output folder on a disk that can be written", "choose another --out"),
+        errno.EACCES: ("files you may read and folders you may write", "mend the permissions or choose another path"),
+        errno.EPERM: ("files you may read and folders you may write", "mend the permissions or choose another path"),
+        errno.ENOENT: ("a path that exists", "check the spelling of the path"),
+        errno.ENOTDIR: ("a folder", "choose a path that is a folder"),
+        errno.EISDIR: ("a file", "choose a path that is a file"),
+        errno.EEXIST: ("a path that does not exist yet", "choose another path"),
+    }
+    allowed, do = advice.get(error.errno, ("", "check the file or disk and run the same command again"))
+    return str(UserError(what, allowed=allowed, do=do))
+
+
+def _say(message: str) -> None:
+    print(f"wsrl: {message}", file=sys.stderr)
+
+
+def _exit_code(stop: SystemExit) -> int:
+    """The status a stage's own parser asked for; a text is printed as a message."""
+    if stop.code is None or isinstance(stop.code, int):
+        return stop.code or 0
+    _say(str(stop.code))
+    return EXIT_WRONG
+
+
+def run_command(name: str, argv: Sequence[str]) -> int:
+    """Run one stage; what the user can mend becomes a message on stderr and a status.
+
+    Args:
+        name: A key of the command table.
+        argv: The arguments after the command.
+
+    Returns:
+        0 done, 1 done with failures that are listed, 2 wrong usage or input, 130 interrupted.
+    """
+    try:
+        return COMMANDS[name].run(list(argv)) or 0
+    except UserError as error:
+        _say(str(error))
+    except argparse.ArgumentError as error:
+        _say(str(UserError(str(error), do=f"see wsrl {name} --help")))
+    except BrokenPipeError:
+        sys.stderr.close()
+    except OSError as error:
+        _say(os_error_message(error))
+    except SystemExit as stop:
+        return _exit_code(stop)
+    except KeyboardInterrupt:
+        _say("interrupted. What is finished is kept; run the same command again to continue.")
+        return EXIT_INTERRUPTED
+    return EXIT_WRONG
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``wsrl``; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else EXIT_WRONG
+    if arguments[0] == "--version":
+        import wsrl
+
+        print(f"wsrl {wsrl.__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        _say(str(unknown_command(arguments[0])))
+        return EXIT_WRONG
+    return run_command(arguments[0], arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
