@@ -1,0 +1,41 @@
+"""Asymmetric masks: a fixed random set of the entries of ``A`` is frozen, which breaks the symmetries of a factorisation.
+
+Letters: A is the down factor ``(rank, in)`` of a low-rank pair ``B A``.
+"""
+
+import torch
+from torch import Tensor
+
+from wsrl.errors import UserError
+
+
+def asymmetric_mask(rank: int, num_in: int, fraction: float, generator: torch.Generator) -> Tensor:
+    """Choose which entries of ``A`` stay frozen (at zero) in every field.
+
+    Every column (input) and every row (rank component) keeps at least one free entry. So no more than
+    ``rank * num_in - max(rank, num_in)`` entries can be frozen; with rank 1 none is.
+
+    Args:
+        rank: Rows of ``A``.
+        num_in: Columns of ``A``.
+        fraction: Share of the entries to freeze, in [0, 1); reached to rounding where the limit above allows it.
+        generator: Source of the choice, on the CPU; the same state gives the same mask.
+
+    Returns:
+        Boolean mask ``(rank, num_in)`` on the CPU, true where an entry is trainable.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"Mask fraction {fraction}", allowed="0 <= fraction < 1", do="choose 0 for no mask")
+    num_free = max(rank, num_in)
+    steps = torch.arange(num_free)
+    rows = torch.randperm(rank, generator=generator)[steps % rank]
+    columns = torch.randperm(num_in, generator=generator)[steps % num_in]
+    kept = torch.zeros(rank, num_in, dtype=torch.bool)
+    kept[rows, columns] = True
+    order = (
+        torch.rand(rank * num_in, generator=generator, dtype=torch.float64).masked_fill(kept.flatten(), 2.0).argsort()
+    )
+    num_frozen = min(round(fraction * rank * num_in), rank * num_in - int(kept.sum()))
+    mask = torch.ones(rank * num_in, dtype=torch.bool)
+    mask[order[:num_frozen]] = False
+    return mask.reshape(rank, num_in)
