@@ -1,4 +1,4 @@
-"""Asymmetric masks: a fixed random set of the entries of ``A`` is frozen, which breaks the symmetries of a factorisation.
+"""Asymmetric masks: a fixed random set of entries of ``A`` is frozen, which breaks the symmetry of the rank components.
 
 Letters: A is the down factor ``(rank, in)`` of a low-rank pair ``B A``.
 """

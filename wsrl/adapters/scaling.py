@@ -1,6 +1,7 @@
 """How a low-rank pair changes a frozen weight: the multiplicative forms and their starts.
 
-Letters: W is the frozen weight ``(out, in)``, A the down factor ``(*batch, rank, in)``, B the up factor ``(*batch, out, rank)``.
+Letters: W is the frozen weight ``(out, in)``, A the down factor ``(*batch, rank, in)``, B the up factor
+``(*batch, out, rank)``.
 """
 
 import math
@@ -58,15 +59,15 @@ def start_factors(
 ) -> tuple[Tensor, Tensor]:
     """Factors with which the scaled weight equals the frozen one, to rounding.
 
-    ``exp`` and ``one_plus`` (and an additive pair) start from ``B = 0`` and a normal ``A``. ``product`` starts from a constant
-    ``B`` and an ``A`` whose free entries are log-normal about a constant, normalised so that each column of ``B A`` is 1.
+    ``exp`` and ``one_plus`` (and an additive pair) start from ``B = 0`` and a normal ``A``. ``product`` starts from a
+    constant ``B`` and an ``A`` whose free entries are log-normal about a constant, normalised so that ``B A = 1``.
 
     Args:
         num_in: Columns of ``A``.
         num_out: Rows of ``B``.
         rank: Rank of the pair.
         form: One of ``FORMS``, or ``add``.
-        mask: Boolean ``(rank, in)``, true where ``A`` is trainable; ``A`` is zero elsewhere. None where all is trainable.
+        mask: Boolean ``(rank, in)``, true where ``A`` is trainable; ``A`` is zero elsewhere. None for no mask.
         init_std: Deviation of ``A``; for ``product`` of the logarithm of its free entries.
         generator: Source of the noise, on the CPU; None for torch's global one.
 
