@@ -7,6 +7,7 @@ A stage is a module of this package with ``main(argv) -> int``; it is imported o
 import argparse
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -127,8 +128,8 @@ def usage() -> str:
 def unknown_command(name: str) -> UserError:
     """The error for a command that does not exist, with the nearest ones that do."""
     near = difflib.get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
-    do = f"did you mean {' or '.join(f'wsrl {guess}' for guess in near)}?" if near else "run wsrl --help"
-    return UserError(f"unknown command {name!r}", allowed=", ".join(COMMANDS), do=do.rstrip("?"))
+    do = f"perhaps you mean {' or '.join(f'wsrl {guess}' for guess in near)}" if near else "run wsrl --help"
+    return UserError(f"unknown command {name!r}", allowed=", ".join(COMMANDS), do=do)
 
 
 def os_error_message(error: OSError) -> str:
@@ -182,7 +183,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     except argparse.ArgumentError as error:
         _say(str(UserError(str(error), do=f"see wsrl {name} --help")))
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit stays silent
     except OSError as error:
         _say(os_error_message(error))
     except SystemExit as stop:

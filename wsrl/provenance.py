@@ -1,0 +1,201 @@
+"""``run.json``: what a run was made from, written before its first step and completed after its last.
+
+Also the atomic writing of JSON files that the rest of the library uses.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import wsrl
+
+RUN_FILE = "run.json"
+PACKAGES = ("torch", "numpy", "peft", "diffusers", "lightning", "h5py", "pillow", "scikit-learn", "jsonargparse")
+
+
+def write_json_atomic(path: Path | str, obj: object) -> None:
+    """Replace a JSON file at once: a reader or a killed process sees the old text or the new one, never a part.
+
+    Args:
+        path: File to write; its folder is created where it is missing.
+        obj: Plain data; numbers of numpy and torch, paths and tuples are turned into plain ones.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(obj, indent=2, default=_plain, ensure_ascii=False) + "\n"
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_run(
+    directory: Path | str,
+    command: str,
+    config: Mapping[str, object],
+    *,
+    inputs: Mapping[str, Path | str] | None = None,
+    seed: int | None = None,
+) -> Path:
+    """Write ``run.json`` before the first step of a run.
+
+    Args:
+        directory: Folder of the run.
+        command: The stage and its arguments, as typed.
+        config: The resolved configuration.
+        inputs: Files or folders that the run reads, by name; their hashes are recorded (see :func:`hash_input`).
+        seed: Seed of the run.
+
+    Returns:
+        Path of the file.
+    """
+    record = {
+        "command": command,
+        "config": dict(config),
+        "seed": seed,
+        "inputs": {name: {"path": str(path), "sha256": hash_input(path)} for name, path in (inputs or {}).items()},
+        **code_state(),
+        "versions": versions(),
+        "machine": machine(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started_s": time.time(),
+        "elapsed_s": None,
+    }
+    path = Path(directory) / RUN_FILE
+    write_json_atomic(path, record)
+    return path
+
+
+def finish_run(directory: Path | str, **results: object) -> dict:
+    """Complete ``run.json`` with the elapsed seconds and what came out.
+
+    Args:
+        directory: Folder given to :func:`write_run`.
+        **results: Plain values to keep under ``results``.
+
+    Returns:
+        The completed record.
+    """
+    path = Path(directory) / RUN_FILE
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["elapsed_s"] = round(time.time() - record["started_s"], 3)
+    record["results"] = results
+    write_json_atomic(path, record)
+    return record
+
+
+def code_state() -> dict[str, object]:
+    """Commit of the checkout that the package is imported from and whether it was changed; None outside one."""
+    root = Path(wsrl.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    commit = _git(root, "rev-parse", "HEAD")
+    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit or None, "dirty": None if status is None else bool(status)}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, of this package and of the libraries that decide results."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "wsrl": wsrl.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores this process may use, threads, accelerator and operating system."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "cpu": _cpu_model(),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "system": platform.platform(),
+    }
+
+
+def hash_input(path: Path | str) -> str | None:
+    """SHA-256 of what a run reads.
+
+    A file is hashed whole. A folder with a ``manifest.json`` or ``config.json`` is named by that file, which holds the
+    hashes of the rest or sits beside the weights that are hashed with it; any other folder by its sorted file names
+    and sizes. None for a path that does not exist (a named source).
+    """
+    path = Path(path)
+    if path.is_file():
+        return _hash_files([path])
+    if not path.is_dir():
+        return None
+    if (path / "manifest.json").is_file():
+        return _hash_files([path / "manifest.json"])
+    if (path / "config.json").is_file():
+        return _hash_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _hash_files(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if hasattr(value, "tolist"):  # numpy and torch numbers and arrays
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not plain data and cannot be written as JSON")
