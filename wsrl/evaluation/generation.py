@@ -38,8 +38,9 @@ def evaluate_generation(
 
     Returns:
         ``num_samples``; ``num_classes_seen`` among the samples' most probable classes, beside ``num_classes``;
-        ``top_probability`` of the samples and ``top_probability_real`` of the held-out pictures; ``classifier_accuracy``
-        on the held-out pictures; ``class_entropy`` of the samples' classes over that of equal shares.
+        ``top_probability`` of the samples and ``top_probability_real`` of the held-out pictures;
+        ``classifier_accuracy`` on the held-out pictures; ``class_entropy`` of the samples' classes over that of equal
+        shares.
     """
     classifier = MLPClassifier(
         hidden_layer_sizes=(HIDDEN,), alpha=1e-2, early_stopping=True, max_iter=1000, random_state=seed
