@@ -1,0 +1,116 @@
+"""From weights to values and pictures, as a component that is saved inside a pipeline.
+
+Letters: N fields, P points, D coordinates, C channels.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from PIL import Image
+from torch import Tensor
+
+from wsrl.fields.base import BaseField
+from wsrl.fields.representation import Representation
+from wsrl.signals.signal import grid_coords
+
+VALUES_AT_ONCE = 1 << 22
+"""Points times fields that are evaluated together, so that memory does not grow with either."""
+
+
+class FieldDecoder(ModelMixin, ConfigMixin):
+    """A representation with its base field inside: all that turns weights into fields.
+
+    Args:
+        representation: ``Representation.to_dict()``.
+        base: ``BaseField.to_json()``, or None for standalone fields.
+        grid: Shape of the grid the fields were fitted on, ``(height, width)`` for pictures; None for scattered points.
+        value_range: Smallest and largest value.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        representation: dict,
+        base: dict | None = None,
+        grid: list | None = None,
+        value_range: list = (0.0, 1.0),
+    ):
+        super().__init__()
+        self.base = None if base is None else BaseField.from_json(base).eval().requires_grad_(False)
+        self.register_buffer("bounds", torch.tensor(list(value_range)))
+        self._representation = None
+
+    @classmethod
+    def from_representation(
+        cls,
+        representation: Representation,
+        *,
+        grid: Sequence[int] | None = None,
+        value_range: Sequence[float] = (0.0, 1.0),
+    ) -> "FieldDecoder":
+        """A decoder with its own copy of the base field of ``representation``."""
+        base = representation.base
+        decoder = cls(
+            representation=representation.to_dict(),
+            base=None if base is None else base.to_json(),
+            grid=None if grid is None else [int(size) for size in grid],
+            value_range=[float(bound) for bound in value_range],
+        )
+        if base is not None:
+            decoder.base.load_state_dict(base.state_dict())
+        return decoder
+
+    @property
+    def representation(self) -> Representation:
+        """The representation, built when first asked for."""
+        if self._representation is None:
+            self._representation = Representation.from_dict(dict(self.config.representation), self.base)
+        return self._representation
+
+    @torch.no_grad()
+    def decode(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
+        """Values ``(N, P, C)`` of fields ``(N, *shape)`` at ``coords (P, D)``, on the device of the weights."""
+        num = len(next(iter(weights.values())))
+        size = max(1, VALUES_AT_ONCE // (64 * len(coords)))
+        self.representation.to(next(iter(weights.values())).device)
+        parts = [
+            self.representation.evaluate({name: part[start : start + size] for name, part in weights.items()}, coords)
+            for start in range(0, num, size)
+        ]
+        return torch.cat(parts)
+
+    def images(self, weights: dict[str, Tensor], size: Sequence[int] | None = None) -> list[Image.Image]:
+        """Pictures of fields.
+
+        Args:
+            weights: Fields ``(N, *shape)``.
+            size: Height and width; None takes the grid that the fields were fitted on.
+
+        Returns:
+            One grey or colour picture per field, values cut to the value range; none where the fields are not pictures.
+        """
+        grid = size or self.config.grid
+        if grid is None or len(grid) != 2:
+            return []
+        coords = grid_coords(tuple(grid)).to(next(iter(weights.values())).device)
+        values = self.decode(weights, coords)
+        assert values.shape[1] == prod(grid)
+        low, high = self.bounds
+        levels = ((values - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+        return [picture(field.reshape(*grid, -1)) for field in levels]
+
+    def field(self, weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """One field ``shape`` as a callable from coordinates ``(P, D)`` to values ``(P, C)``."""
+        return partial(self._evaluate_one, {name: tensor[None] for name, tensor in weights.items()})
+
+    def _evaluate_one(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
+        return self.decode(weights, coords)[0]
+
+
+def picture(levels: Tensor) -> Image.Image:
+    """A picture of bytes ``(height, width, C)`` with one, three or four channels."""
+    return Image.fromarray(levels.squeeze(-1).numpy() if levels.shape[-1] == 1 else levels.numpy())

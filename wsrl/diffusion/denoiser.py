@@ -1,0 +1,134 @@
+"""The denoising transformer over weights: attention inside each layer, then over all layers.
+
+Letters: B fields, V trainable weights, T tokens (of a layer, or of all), D numbers in a token, C width.
+
+Source: arXiv 2512.01759, section on generation (tokens, rank and layer positions); Peebles and Xie 2023, arXiv
+2212.09748 (adaptive layer norm that starts at the identity).
+"""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from wsrl.encoders.tokens import WeightTokeniser
+from wsrl.fields.layout import Layout
+
+FREQUENCIES = 128
+"""Number of sines and cosines that a timestep is turned into."""
+
+
+class TimestepEmbedding(nn.Module):
+    """Sines and cosines of the timestep through a small network."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        """Condition ``(B, C)`` of timesteps ``(B,)``."""
+        return self.network(get_timestep_embedding(timestep, FREQUENCIES))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among the tokens of one field."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Mix tokens ``(B, T, C)``; ``mask (T, T)`` is true where a row may look at a column."""
+        query, key, value = (
+            self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, T, C')
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class AdaptiveBlock(nn.Module):
+    """A transformer block whose norms are shifted, scaled and gated by the condition; the identity at the start."""
+
+    def __init__(self, width: int, heads: int, expansion: int = 4):
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.GELU(approximate="tanh"), nn.Linear(expansion * width, width)
+        )
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        nn.init.zeros_(self.modulation[1].weight)
+        nn.init.zeros_(self.modulation[1].bias)
+
+    def forward(self, tokens: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens ``(B, T, C)`` under a condition ``(B, C)``."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, dim=-1)
+        tokens = tokens + gate_a * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a, mask)
+        return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
+
+
+class WeightTransformer(ModelMixin, ConfigMixin):
+    """Predicts the noise (or the velocity) in noisy normalised weights.
+
+    Each layer of the field has its own projections; its tokens get a position for the rank component (or neuron),
+    attend to each other inside the layer in ``local_depth`` blocks, get a position for the layer, and attend to all tokens in
+    ``depth`` blocks.
+
+    Args:
+        layout: Layout of the fields, as plain lists and dicts (``Layout.to_json``).
+        width: Size of a token inside the network.
+        depth: Blocks over the tokens of all layers.
+        local_depth: Blocks inside each layer.
+        heads: Attention heads; divides the width.
+    """
+
+    @register_to_config
+    def __init__(self, layout: list, width: int = 128, depth: int = 4, local_depth: int = 2, heads: int = 4):
+        super().__init__()
+        self.tokeniser = WeightTokeniser(Layout.from_json(layout))
+        shapes = self.tokeniser.shapes
+        self.counts = [count for count, _ in shapes]
+        self.project_in = nn.ModuleList(nn.Linear(size, width) for _, size in shapes)
+        self.rank_position = nn.ParameterList(nn.Parameter(0.02 * torch.randn(count, width)) for count in self.counts)
+        self.layer_position = nn.Parameter(0.02 * torch.randn(len(shapes), width))
+        self.time = TimestepEmbedding(width)
+        self.local_blocks = nn.ModuleList(AdaptiveBlock(width, heads) for _ in range(local_depth))
+        self.blocks = nn.ModuleList(AdaptiveBlock(width, heads) for _ in range(depth))
+        self.norm_out = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.project_out = nn.ModuleList(nn.Linear(width, size) for _, size in shapes)
+        for layer in (self.modulation_out[1], *self.project_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        layer_of_token = torch.repeat_interleave(torch.arange(len(shapes)), torch.tensor(self.counts))
+        self.register_buffer("layer_of_token", layer_of_token, persistent=False)
+        same_layer = layer_of_token[:, None] == layer_of_token[None, :]
+        self.register_buffer("same_layer", same_layer, persistent=False)  # (T, T)
+
+    @property
+    def num_weights(self) -> int:
+        """Length V of the vectors."""
+        return len(self.tokeniser.inverse)
+
+    def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """Prediction ``(B, V)`` for noisy vectors ``(B, V)`` at timesteps ``(B,)`` or one for all."""
+        condition = self.time(timestep.reshape(-1).expand(len(sample)))
+        tokens = self._embed(sample)
+        for block in self.local_blocks:
+            tokens = block(tokens, condition, self.same_layer)
+        tokens = tokens + self.layer_position[self.layer_of_token]
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
+        parts = (self.norm_out(tokens) * (1 + scale) + shift).split(self.counts, dim=1)
+        return self.tokeniser.join([layer(part) for layer, part in zip(self.project_out, parts)])
+
+    def _embed(self, sample: Tensor) -> Tensor:
+        """Tokens ``(B, T, C)`` of all layers, with their rank positions."""
+        parts = zip(self.tokeniser(sample), self.project_in, self.rank_position)
+        return torch.cat([layer(part) + position for part, layer, position in parts], dim=1)

@@ -1,0 +1,64 @@
+"""Cutting a field's trainable weights into tokens: one per rank component or output neuron of each layer.
+
+Letters: B fields, V trainable weights, T tokens of a layer, D numbers in a token.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from wsrl.fields.layout import Layout, TensorSpec
+
+
+class WeightTokeniser(nn.Module):
+    """Turns vectors ``(B, V)`` of trainable weights into one array of tokens per layer, and back exactly.
+
+    The tensors of a layer (``TensorSpec.group``) are cut along their ``token_axis`` and laid side by side: an adapter's
+    token ``i`` is the pair (row ``i`` of A, column ``i`` of B), a standalone layer's token is a neuron's incoming
+    weights and its bias. Masked entries hold zero in the tokens, whatever the vector, and are dropped on the way back.
+
+    Args:
+        layout: Layout of the fields.
+    """
+
+    def __init__(self, layout: Layout):
+        super().__init__()
+        self.groups = tuple(layout.groups())
+        positions = _vector_positions(layout)
+        tables = [_group_table(specs, positions) for specs in layout.groups().values()]
+        self.shapes = tuple(tuple(table.shape) for table in tables)
+        for number, table in enumerate(tables):
+            self.register_buffer(f"table_{number}", table, persistent=False)
+        everything = torch.cat([table.flatten() for table in tables])
+        inverse = torch.empty(layout.num_trainable, dtype=torch.long)
+        kept = (everything < layout.num_trainable).nonzero().squeeze(1)
+        inverse[everything[kept]] = kept
+        self.register_buffer("inverse", inverse, persistent=False)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all layers together."""
+        return sum(count for count, _ in self.shapes)
+
+    def forward(self, vector: Tensor) -> list[Tensor]:
+        """Tokens ``(B, T, D)`` of each layer, in the order of ``groups``."""
+        padded = torch.cat([vector, vector.new_zeros(*vector.shape[:-1], 1)], dim=-1)
+        return [padded[..., getattr(self, f"table_{number}")] for number in range(len(self.groups))]
+
+    def join(self, tokens: list[Tensor]) -> Tensor:
+        """The vectors ``(B, V)`` of tokens; inverse of calling the tokeniser."""
+        return torch.cat([part.flatten(-2) for part in tokens], dim=-1)[..., self.inverse]
+
+
+def _vector_positions(layout: Layout) -> dict[str, Tensor]:
+    """For each tensor the place of every entry in the trainable vector; V where the entry is frozen."""
+    mask = layout.trainable()
+    places = torch.where(mask, mask.cumsum(0) - 1, layout.num_trainable)
+    return layout.unflatten(places)
+
+
+def _group_table(specs: tuple[TensorSpec, ...], positions: dict[str, Tensor]) -> Tensor:
+    """Places ``(T, D)`` of a layer's tokens in the trainable vector."""
+    cut = [positions[spec.name].movedim(spec.token_axis, 0) for spec in specs]
+    counts = {len(part) for part in cut}
+    assert len(counts) == 1, f"the tensors of {specs[0].group} disagree on the number of tokens: {sorted(counts)}"
+    return torch.cat([part.reshape(len(part), -1) for part in cut], dim=1)
