@@ -12,6 +12,8 @@ from torch import Tensor
 from wsrl.errors import UserError
 
 FORMS = ("exp", "one_plus", "product")
+INIT_STD = {"exp": 0.5, "one_plus": 0.5, "product": 0.1}
+"""Deviation of the start that was measured to fit best, by form (see ``start_factors``)."""
 
 
 def check_form(form: str, allowed: tuple[str, ...] = FORMS) -> str:
