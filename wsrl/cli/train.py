@@ -1,0 +1,232 @@
+"""``wsrl train classifier|diffusion``: Lightning's own command line, on a weight store.
+
+Fits, tests on the test split where there is one, and exports the model. ``--trainer.*``, ``--model.*``, ``--data.*``
+and ``--checkpoint.*`` are those of LightningCLI.
+"""
+
+import argparse
+import json
+import logging
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wsrl.errors import UserError
+
+QUIET_WARNINGS = (
+    ".*does not have many workers which may be a bottleneck.*",
+    ".*Your `IterableDataset` has `__len__` defined.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",
+    ".*is a wandb run.*",
+)
+HELP = """usage: wsrl train {classifier,diffusion} [--config FILE] [--data.store DIR] [options]
+
+Train a model over the weights in a store with Lightning.
+
+  classifier   the class of a field's signal, from its weights
+  diffusion    a generator of weights
+
+wsrl train TASK --help lists all options, --print_config writes them as YAML for --config.
+"""
+
+
+def _classifier() -> tuple[type, dict[str, Any]]:
+    from wsrl.training.classifier import ClassifierTask
+
+    return ClassifierTask, {"monitor": "val_accuracy", "mode": "max"}
+
+
+def _diffusion() -> tuple[type, dict[str, Any]]:
+    from wsrl.training.diffusion import DiffusionTask
+
+    return DiffusionTask, {"monitor": None}
+
+
+TASKS: dict[str, Callable[[], tuple[type, dict[str, Any]]]] = {"classifier": _classifier, "diffusion": _diffusion}
+
+
+def main(argv: list[str]) -> int:
+    """Run the stage; returns the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0 if argv else 2
+    if argv[0] not in TASKS:
+        raise UserError(f"unknown task {argv[0]!r}", allowed=", ".join(TASKS), do="run wsrl train --help")
+    metrics = train(argv[0], argv[1:])
+    for name, value in metrics.items():
+        print(f"{name:<40} {value:.4f}")
+    return 0
+
+
+def train(task: str, argv: Sequence[str]) -> dict[str, float]:
+    """Fit, test and export one model.
+
+    Args:
+        task: A key of ``TASKS``.
+        argv: Arguments of the LightningCLI.
+
+    Returns:
+        Validation and test metrics under dotted keys, ``<task>.<metric>``; also in ``metrics.json`` of the run.
+
+    Raises:
+        UserError: A wrong option, a missing device, or a checkpoint that cannot be used.
+    """
+    started = time.perf_counter()
+    with quiet_lightning():
+        cli = _build_cli(task, argv)
+        root = Path(cli.trainer.default_root_dir)
+        checkpoint = _checkpoint_to_resume(cli)
+        _record(cli, task, argv, root)
+        _run(cli, lambda: cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint))
+        metrics = _finish(cli)
+    metrics = {f"{task}.{name}": value for name, value in metrics.items()}
+    if cli.trainer.is_global_zero and not cli.trainer.fast_dev_run:
+        from wsrl.provenance import finish_run, write_json_atomic
+
+        cli.model.export(root / "model")
+        write_json_atomic(root / "metrics.json", {**metrics, "elapsed_s": time.perf_counter() - started})
+        finish_run(root, **metrics)
+        print(f"model: {root / 'model'}", file=sys.stderr)
+    return metrics
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's hints that do not apply here, by name, and its information lines."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in QUIET_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)
+
+
+def _build_cli(task: str, argv: Sequence[str]):
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from wsrl.cli.lightning_cli import TrainCLI
+    from wsrl.training.data import WeightDataModule
+
+    model_class, monitor = TASKS[task]()
+    try:
+        return TrainCLI(
+            model_class,
+            WeightDataModule,
+            run=False,
+            args=list(argv),
+            monitor=monitor,
+            root=f"runs/{task}",
+            prog=f"wsrl train {task}",
+        )
+    except argparse.ArgumentError as error:
+        raise UserError(
+            " ".join(str(error).split()),
+            allowed=f"the keys and types that wsrl train {task} --help lists",
+            do=f"compare with wsrl train {task} --print_config",
+        ) from error
+    except MisconfigurationException as error:
+        raise UserError(
+            f"Lightning cannot set up the trainer: {' '.join(str(error).split())}",
+            allowed="an accelerator and devices that this machine has, such as --trainer.accelerator cpu",
+            do="leave --trainer.accelerator at auto, or choose cpu",
+        ) from error
+
+
+def _checkpoint_to_resume(cli) -> str | None:
+    """The path of a readable checkpoint to go on from; ``last`` is the newest one of this run, if it has any."""
+    given = cli.config.get("ckpt_path")
+    if given is None:
+        return None
+    path = Path(given)
+    if given == "last":
+        path = Path(cli.trainer.checkpoint_callback.dirpath) / "last.ckpt"
+        if not path.exists():
+            print("no checkpoint yet: training starts from the beginning", file=sys.stderr)
+            return None
+    check_checkpoint(path)
+    return str(path)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse a file that Lightning could not resume from.
+
+    Args:
+        path: File given by the user.
+
+    Raises:
+        UserError: The file is missing, damaged, or something else.
+    """
+    import torch
+
+    allowed = "a .ckpt file written by wsrl train, or last"
+    do = "choose another checkpoint, or leave out --ckpt_path to start from the beginning"
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}", allowed=allowed, do=do)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"the checkpoint {path} cannot be read: {reason}", allowed=allowed, do=do) from error
+    if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
+        raise UserError(f"{path} is not a checkpoint of a training run", allowed=allowed, do=do)
+
+
+def _record(cli, task: str, argv: Sequence[str], root: Path) -> None:
+    from wsrl.provenance import write_run
+
+    if not cli.trainer.is_global_zero:
+        return
+    config = json.loads(cli.parser.dump(cli.config, format="json", skip_none=False))
+    command = " ".join(["wsrl", "train", task, *argv])
+    write_run(root, command, config, inputs={"store": cli.datamodule.hparams.store}, seed=config.get("seed_everything"))
+
+
+def _run(cli, step: Callable[[], Any]) -> Any:
+    """Call a trainer entry point; an interrupt and a checkpoint of another model become what the user can act on."""
+    try:
+        return step()
+    except SystemExit:
+        if not cli.trainer.interrupted:
+            raise
+        print("training stopped: add --ckpt_path last to go on from the last finished epoch", file=sys.stderr)
+        raise KeyboardInterrupt from None
+    except (RuntimeError, KeyError) as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise UserError(
+            f"the checkpoint belongs to another model: {str(error).splitlines()[0]}",
+            allowed="a checkpoint trained on a store of the same layout with the same model options",
+            do="give the options of that run (its config.yaml), or leave out --ckpt_path",
+        ) from error
+
+
+def _finish(cli) -> dict[str, float]:
+    """Take up the best checkpoint, test it where there is a test split, and collect the metrics."""
+    import torch
+
+    metrics = {k: float(v) for k, v in cli.trainer.callback_metrics.items()}
+    best = getattr(cli.trainer.checkpoint_callback, "best_model_path", "")
+    if best and cli.trainer.checkpoint_callback.monitor:
+        cli.model.load_state_dict(torch.load(best, map_location=cli.model.device, weights_only=True)["state_dict"])
+        name = cli.trainer.checkpoint_callback.monitor
+        metrics[f"best_{name}"] = float(cli.trainer.checkpoint_callback.best_model_score)
+    if cli.datamodule.num_fields("test") and not cli.trainer.fast_dev_run:
+        from lightning.pytorch.utilities.model_helpers import is_overridden
+
+        if is_overridden("test_step", cli.model):
+            tested = _run(cli, lambda: cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False))
+            metrics.update({k: float(v) for part in tested for k, v in part.items()})
+    return metrics
