@@ -38,13 +38,14 @@ def export_field(
         masks: For each ``<module>.down`` with frozen entries its boolean mask, true where trainable.
 
     Raises:
-        UserError: If the weights do not fit the trunk.
+        UserError: If the weights do not fit the trunk, or the masks the weights.
     """
     from peft import get_peft_model
 
     check_form(form, (*FORMS, "add"))
     factors = layer_factors(weights, trunk)
     masks = {} if form == "add" else {key: mask for key, mask in (masks or {}).items() if not mask.all()}
+    _check_masks(masks, weights)
     model = get_peft_model(copy.deepcopy(trunk), _peft_config(factors, form, masks))
     with torch.no_grad():
         for name, (down, up) in factors.items():
@@ -79,6 +80,18 @@ def layer_factors(weights: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, 
                 allowed="down (rank, in) and up (out, rank) of a layer of the base field that the field was fitted on",
             )
     return factors
+
+
+def _check_masks(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Refuse a mask whose frozen entries are not there or not zero: mLoRA would give another field."""
+    for key, mask in masks.items():
+        down = weights.get(key)
+        if down is None or down.shape != mask.shape or bool((down[~mask] != 0).any()):
+            raise UserError(
+                f"The mask of {key} does not fit the weights",
+                allowed="a mask (rank, in) of a down factor that is zero where the mask is false",
+                do="export the field with the masks that it was fitted with",
+            )
 
 
 def _peft_config(factors: dict[str, tuple[Tensor, Tensor]], form: str, masks: dict[str, Tensor]):

@@ -78,6 +78,8 @@ class MLoraLayer(nn.Module, BaseTunerLayer):
         self.form[adapter_name] = config.form
         self.mlora_A[adapter_name] = nn.Parameter(down)
         self.mlora_B[adapter_name] = nn.Parameter(up)
+        if adapter_name in self.mlora_mask:
+            del self.mlora_mask[adapter_name]
         if mask is not None:
             self.mlora_mask[adapter_name] = mask
         self._move_adapter_to_device_of_base_layer(adapter_name)
