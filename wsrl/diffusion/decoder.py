@@ -3,8 +3,7 @@
 Letters: N fields, P points, D coordinates, C channels.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -16,6 +15,8 @@ from torch import Tensor
 from wsrl.fields.base import BaseField
 from wsrl.fields.representation import Representation
 from wsrl.signals.signal import grid_coords
+from wsrl.store import WeightStore
+from wsrl.store.field import Field
 
 VALUES_AT_ONCE = 1 << 22
 """Points times fields that are evaluated together, so that memory does not grow with either."""
@@ -40,7 +41,7 @@ class FieldDecoder(ModelMixin, ConfigMixin):
         value_range: list = (0.0, 1.0),
     ):
         super().__init__()
-        self.base = None if base is None else BaseField.from_json(base).eval().requires_grad_(False)
+        self.base_field = None if base is None else BaseField.from_json(base).eval().requires_grad_(False)
         self.register_buffer("bounds", torch.tensor(list(value_range)))
         self._representation = None
 
@@ -61,14 +62,22 @@ class FieldDecoder(ModelMixin, ConfigMixin):
             value_range=[float(bound) for bound in value_range],
         )
         if base is not None:
-            decoder.base.load_state_dict(base.state_dict())
+            decoder.base_field.load_state_dict(base.state_dict())
         return decoder
+
+    @classmethod
+    def from_store(cls, store: WeightStore) -> "FieldDecoder":
+        """The decoder of a store's fields."""
+        source = store.manifest["source"]
+        return cls.from_representation(
+            store.representation, grid=source.get("grid"), value_range=source.get("value_range", (0.0, 1.0))
+        )
 
     @property
     def representation(self) -> Representation:
         """The representation, built when first asked for."""
         if self._representation is None:
-            self._representation = Representation.from_dict(dict(self.config.representation), self.base)
+            self._representation = Representation.from_dict(dict(self.config.representation), self.base_field)
         return self._representation
 
     @torch.no_grad()
@@ -93,7 +102,7 @@ class FieldDecoder(ModelMixin, ConfigMixin):
         Returns:
             One grey or colour picture per field, values cut to the value range; none where the fields are not pictures.
         """
-        grid = size or self.config.grid
+        grid = size or self._grid
         if grid is None or len(grid) != 2:
             return []
         coords = grid_coords(tuple(grid)).to(next(iter(weights.values())).device)
@@ -103,12 +112,14 @@ class FieldDecoder(ModelMixin, ConfigMixin):
         levels = ((values - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
         return [picture(field.reshape(*grid, -1)) for field in levels]
 
-    def field(self, weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """One field ``shape`` as a callable from coordinates ``(P, D)`` to values ``(P, C)``."""
-        return partial(self._evaluate_one, {name: tensor[None] for name, tensor in weights.items()})
+    def field(self, weights: dict[str, Tensor]) -> Field:
+        """One field ``shape`` as a callable from coordinates to values, on the device of the decoder."""
+        here = {name: tensor.to(self.bounds.device) for name, tensor in weights.items()}
+        return Field(self.representation, here, self._grid)
 
-    def _evaluate_one(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
-        return self.decode(weights, coords)[0]
+    @property
+    def _grid(self) -> tuple[int, ...] | None:
+        return None if self.config.grid is None else tuple(self.config.grid)
 
 
 def picture(levels: Tensor) -> Image.Image:

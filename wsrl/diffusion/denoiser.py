@@ -76,8 +76,8 @@ class WeightTransformer(ModelMixin, ConfigMixin):
     """Predicts the noise (or the velocity) in noisy normalised weights.
 
     Each layer of the field has its own projections; its tokens get a position for the rank component (or neuron),
-    attend to each other inside the layer in ``local_depth`` blocks, get a position for the layer, and attend to all tokens in
-    ``depth`` blocks.
+    attend to each other inside the layer in ``local_depth`` blocks, get a position for the layer, and attend to all
+    tokens in ``depth`` blocks.
 
     Args:
         layout: Layout of the fields, as plain lists and dicts (``Layout.to_json``).

@@ -20,6 +20,7 @@ from wsrl.diffusion.denoiser import WeightTransformer
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.store.field import Field
 
 
 class SavedStatistics(ModelMixin, ConfigMixin):
@@ -49,18 +50,20 @@ class WeightSamples(BaseOutput):
     Attributes:
         weights: Sampled fields ``(N, *shape)``, on the CPU.
         images: One picture per field; empty where the fields are not pictures.
-        fields: One callable per field, from coordinates ``(P, D)`` to values ``(P, C)``.
+        fields: One callable per sample, from coordinates ``(P, D)`` to values ``(P, C)``.
     """
 
     weights: dict[str, Tensor]
     images: list[Image.Image]
-    fields: list[Callable[[Tensor], Tensor]]
+    fields: list[Field]
 
 
 class WeightDiffusionPipeline(DiffusionPipeline):
     """Samples fields, as weights and as pictures.
 
     ``WeightDiffusionPipeline.from_pretrained(folder)`` needs nothing but the folder: the base field is inside.
+
+    A bar over all denoising steps is shown after ``pipeline.set_progress_bar_config(disable=False)``.
 
     Args:
         transformer: The denoiser (its averaged weights).
@@ -78,6 +81,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
     ):
         super().__init__()
         self.register_modules(transformer=transformer, scheduler=scheduler, statistics=statistics, decoder=decoder)
+        self.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
     def __call__(
@@ -108,18 +112,34 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         """
         self._check(num, num_inference_steps, batch_size)
         parts, images = [], []
-        for start in range(0, num, batch_size):
-            vector = self.sample_vectors(min(batch_size, num - start), generator, num_inference_steps)
-            weights = self.statistics.statistics.denormalise(vector)
-            images += self.decoder.images(weights, size)
-            parts.append({name: tensor.cpu() for name, tensor in weights.items()})
+        starts = range(0, num, batch_size)
+        with self.progress_bar(total=len(starts) * num_inference_steps) as bar:
+            for start in starts:
+                count = min(batch_size, num - start)
+                vector = self.sample_vectors(count, generator, num_inference_steps, advance=bar.update)
+                weights = self.statistics.statistics.denormalise(vector)
+                images += self.decoder.images(weights, size)
+                parts.append({name: tensor.cpu() for name, tensor in weights.items()})
         weights = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         fields = [self.decoder.field({name: tensor[i] for name, tensor in weights.items()}) for i in range(num)]
         return WeightSamples(weights=weights, images=images, fields=fields)
 
     @torch.no_grad()
-    def sample_vectors(self, num: int, generator: torch.Generator | None, num_inference_steps: int) -> Tensor:
-        """Normalised vectors ``(N, V)`` by reverse diffusion, on the device of the denoiser."""
+    def sample_vectors(
+        self,
+        num: int,
+        generator: torch.Generator | None,
+        num_inference_steps: int,
+        advance: Callable[[], object] = lambda: None,
+    ) -> Tensor:
+        """Normalised vectors ``(N, V)`` by reverse diffusion, on the device of the denoiser.
+
+        Args:
+            num: Number of fields, all denoised together.
+            generator: Source of the noise.
+            num_inference_steps: Denoising steps.
+            advance: Called after each step.
+        """
         device, dtype = self.transformer.device, self.transformer.dtype
         shape = (self.transformer.num_weights,)
         vector = torch.stack([randn_tensor(shape, generator, device, dtype) for _ in range(num)])
@@ -127,9 +147,10 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         vector = vector * self.scheduler.init_noise_sigma
         stochastic = "generator" in inspect.signature(self.scheduler.step).parameters
         options = {"generator": generator} if stochastic else {}
-        for timestep in self.progress_bar(self.scheduler.timesteps):
+        for timestep in self.scheduler.timesteps:
             prediction = self.transformer(self.scheduler.scale_model_input(vector, timestep), timestep)
             vector = self.scheduler.step(prediction, timestep, vector, **options).prev_sample
+            advance()
         return vector
 
     def _check(self, num: int, num_inference_steps: int, batch_size: int) -> None:

@@ -1,0 +1,192 @@
+"""Training of a diffusion model over weights, as a Lightning task.
+
+Letters: B fields of a batch, V trainable weights.
+"""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.diffusion.denoiser import WeightTransformer
+from wsrl.diffusion.loss import DenoisingLoss, sampling_scheduler, training_scheduler
+from wsrl.diffusion.pipeline import SavedStatistics, WeightDiffusionPipeline
+from wsrl.encoders.normalisation import WeightStatistics
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.training.ema import exponential_average
+
+VALIDATION_SEED = 7
+"""Seed of the noise that every validation uses, so that its losses can be compared."""
+
+
+class DiffusionTask(L.LightningModule):
+    """Trains a denoising transformer on the weights of a store.
+
+    The network and the statistics are built from the data module when the run starts; after the last step the averaged
+    network is saved as a :class:`WeightDiffusionPipeline` in ``<export_dir>/model``.
+
+    Args:
+        width: Size of a token inside the transformer.
+        depth: Blocks over the tokens of all layers.
+        local_depth: Blocks inside each layer of the field.
+        heads: Attention heads; divides the width.
+        learning_rate: Peak step size of AdamW.
+        weight_decay: Decoupled weight decay.
+        warmup_steps: Steps over which the step size rises; it then falls to zero along a cosine.
+        ema_decay: Decay of the moving average of the parameters.
+        num_train_timesteps: Length of the noise process.
+        beta_schedule: ``squaredcos_cap_v2``, ``linear`` or ``scaled_linear``.
+        prediction_type: ``v_prediction``, or ``epsilon`` (the noise; needs a linear schedule).
+        seed: Seed of initial parameters, timesteps and noise.
+        export_dir: Where ``model/`` is written; None takes the trainer's root directory.
+    """
+
+    def __init__(
+        self,
+        width: int = 128,
+        depth: int = 4,
+        local_depth: int = 2,
+        heads: int = 4,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 100,
+        ema_decay: float = 0.995,
+        num_train_timesteps: int = 1000,
+        beta_schedule: str = "squaredcos_cap_v2",
+        prediction_type: str = "v_prediction",
+        seed: int = 0,
+        export_dir: str | None = None,
+    ):
+        super().__init__()
+        if width % heads:
+            raise UserError(f"width {width} is not divisible by heads {heads}", do="choose a multiple of heads")
+        if not 0 <= ema_decay < 1:
+            raise UserError(f"ema_decay is {ema_decay}", allowed="0 up to, not including, 1", do="set model.ema_decay")
+        self.save_hyperparameters()
+        self.loss = DenoisingLoss(
+            training_scheduler(
+                num_train_timesteps=num_train_timesteps, beta_schedule=beta_schedule, prediction_type=prediction_type
+            )
+        )
+        self.model = self.average = self.statistics = None
+
+    def configure_model(self) -> None:
+        """Build network and statistics from the data module, once."""
+        if self.model is None:
+            self.build(self.trainer.datamodule.statistics())
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the layout, from which the network is rebuilt, as plain types."""
+        checkpoint["layout"] = self.statistics.layout.to_json()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Rebuild the network where there is no data module, as in ``load_from_checkpoint``."""
+        if self.model is None:
+            self.build(WeightStatistics(Layout.from_json(checkpoint["layout"])))
+
+    def build(self, statistics: WeightStatistics) -> None:
+        """Build the network for the fields that ``statistics`` describe."""
+        options = self.hparams
+        self.statistics = statistics
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.model = WeightTransformer(
+                layout=statistics.layout.to_json(),
+                width=options.width,
+                depth=options.depth,
+                local_depth=options.local_depth,
+                heads=options.heads,
+            )
+        self.average = exponential_average(self.model, options.ema_decay)
+        self._averaged_at = 0
+
+    def training_step(self, batch, batch_index: int) -> Tensor:
+        """Denoising loss; the noise depends on seed, step and process alone, so a resumed run sees the same."""
+        generator = self._generator(self.hparams.seed, self.global_step, batch_index, self.global_rank)
+        loss = self.loss(self.model, self.statistics.normalise(batch.weights), generator)
+        self.log("train_loss", loss, prog_bar=True, batch_size=_batch_size(batch))
+        return loss
+
+    def validation_step(self, batch, batch_index: int) -> None:
+        """Denoising loss of the averaged network under noise that never changes."""
+        generator = self._generator(VALIDATION_SEED, batch_index, self.global_rank)
+        loss = self.loss(self.average.module, self.statistics.normalise(batch.weights), generator)
+        self.log("val_loss", loss, prog_bar=True, batch_size=_batch_size(batch), sync_dist=True)
+
+    def on_train_batch_end(self, *_) -> None:
+        """Follow the parameters with their average after each optimiser step."""
+        if self.global_step != self._averaged_at:
+            self.average.update_parameters(self.model)
+            self._averaged_at = self.global_step
+
+    def configure_optimizers(self):
+        """AdamW with linear warm-up and cosine decay over the run."""
+        options = self.hparams
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        factor = warmup_cosine(options.warmup_steps, self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def pipeline(self, decoder: FieldDecoder) -> WeightDiffusionPipeline:
+        """The averaged network as a pipeline; a copy of the configuration, sharing the parameters."""
+        return WeightDiffusionPipeline(
+            transformer=self.average.module,
+            scheduler=sampling_scheduler(self.loss.scheduler),
+            statistics=SavedStatistics.of(self.statistics),
+            decoder=decoder,
+        )
+
+    def on_fit_end(self) -> None:
+        """Save the pipeline, whole or not at all."""
+        if not self.trainer.is_global_zero:
+            return
+        root = Path(self.hparams.export_dir or self.trainer.default_root_dir)
+        save_whole(self.pipeline(FieldDecoder.from_store(self.trainer.datamodule.store)), root / "model")
+
+    def _generator(self, *numbers: int) -> torch.Generator:
+        """Randomness that depends on the numbers alone."""
+        seed = 0
+        for number in numbers:
+            seed = (seed * 1_000_003 + number) % (1 << 62)
+        return torch.Generator(device=self.device).manual_seed(seed)
+
+
+def warmup_cosine(warmup_steps: int, total_steps: float) -> Callable[[int], float]:
+    """Share of the peak step size at a step: a linear rise, then a cosine to zero.
+
+    Args:
+        warmup_steps: Steps of the rise; at most a tenth of the run.
+        total_steps: Steps of the run; infinite where it has no end, and then the size stays at its peak.
+    """
+    warmup = max(1, int(min(warmup_steps, total_steps / 10)))
+
+    def factor(step: int) -> float:
+        if step < warmup or math.isinf(total_steps):
+            return min(1.0, (step + 1) / warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
+
+    return factor
+
+
+def save_whole(pipeline: WeightDiffusionPipeline, directory: Path) -> None:
+    """Save a pipeline beside ``directory`` and put it in place by renaming."""
+    partial, old = directory.with_name(directory.name + ".partial"), directory.with_name(directory.name + ".old")
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    pipeline.save_pretrained(partial)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _batch_size(batch) -> int:
+    return len(next(iter(batch.weights.values())))
