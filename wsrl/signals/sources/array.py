@@ -1,0 +1,187 @@
+"""Pictures in a NumPy file.
+
+A ``.npy`` file holds an array (N, H, W) or (N, H, W, C) and is memory-mapped; a ``.npz`` file holds such an array
+called ``images`` and, if they are known, ``labels`` and ``splits``. Integers are divided by the largest value of their
+type; floating-point values have to be within [0, 1]. Channels are 1, 3, or 4 (transparency, composited over white).
+"""
+
+import hashlib
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsrl.errors import SignalError, UserError
+from wsrl.signals.image import resize_values, with_mode
+from wsrl.signals.options import SMALLEST_SIDE, SourceOptions
+from wsrl.signals.source import Source
+
+EXTENSIONS = (".npy", ".npz")
+SIDE_ARRAYS = ("labels", "splits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayOptions(SourceOptions):
+    """Options of a NumPy file: the common ones; its own size and channels without them."""
+
+
+class ArraySource(Source):
+    """The pictures of a NumPy file, ids ``<file name>/00000`` and on."""
+
+    def __init__(self, path: str | os.PathLike, options: ArrayOptions):
+        """Open the file.
+
+        Args:
+            path: A ``.npy`` or ``.npz`` file.
+            options: Which pictures, in which form.
+
+        Raises:
+            UserError: The file or the shape or type of an array in it cannot be used.
+        """
+        self.path = Path(path)
+        arrays = load_arrays(self.path)
+        self._images = check_images(self.path, arrays["images"])
+        self._mapped = isinstance(self._images, np.memmap)
+        num, height, width = self._images.shape[:3]
+        channels = 1 if self._images.shape[-1] == 1 else 3
+        super().__init__(
+            name=self.path.stem,
+            ids=[f"{self.path.stem}/{index:05d}" for index in range(num)],
+            labels=side_array(self.path, arrays, "labels", num),
+            splits=side_array(self.path, arrays, "splits", num),
+            signal_shape=(options.size or (height, width), {"L": 1, "RGB": 3, None: channels}[options.mode]),
+            options=options,
+            details={
+                "sha256": file_sha256(self.path),
+                "shape": list(self._images.shape),
+                "dtype": str(self._images.dtype),
+            },
+        )
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_images": None} if self._mapped else self.__dict__  # map again, do not send the data
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if self._mapped:
+            self._images = check_images(self.path, load_arrays(self.path)["images"])
+
+    def read_values(self, position: int) -> np.ndarray:
+        """Values ``(H, W, C)`` of one picture.
+
+        Args:
+            position: Place in the full listing.
+
+        Raises:
+            SignalError: It holds NaN or infinity, or leaves [0, 1].
+        """
+        values = scale(self._images[position])
+        where = f"{self.path}, row {position}"
+        if not np.isfinite(values).all():
+            raise SignalError(f"{where}: NaN or infinite values")
+        if values.min() < 0 or values.max() > 1:
+            raise SignalError(
+                f"{where}: values from {values.min():g} to {values.max():g} of type {self._images.dtype}",
+                allowed="floating-point values within [0, 1], or integers from 0",
+                do="scale the array, or save it as uint8",
+            )
+        if values.shape[-1] == 4:
+            alpha = values[..., 3:]
+            values = values[..., :3] * alpha + (1 - alpha)
+        return with_mode(resize_values(values, self.signal_shape[0]), self.options.mode)
+
+
+def scale(row: np.ndarray) -> np.ndarray:
+    """Values of a row as float32, integers divided by the largest value of their type.
+
+    Args:
+        row: One picture of any real type.
+    """
+    if np.issubdtype(row.dtype, np.integer):
+        return (row / np.float64(np.iinfo(row.dtype).max)).astype(np.float32)
+    return row.astype(np.float32)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by name; that of a ``.npy`` file, or the only picture array of a ``.npz``, is ``images``.
+
+    Args:
+        path: A ``.npy`` or ``.npz`` file.
+
+    Raises:
+        UserError: It is damaged, holds Python objects, or does not say which array has the pictures.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read as NumPy arrays ({' '.join(str(error).split())})",
+            allowed="a .npy or .npz file without Python objects",
+            do="save it again with numpy.save or numpy.savez",
+        ) from error
+    others = [name for name in arrays if name not in SIDE_ARRAYS]
+    if "images" not in arrays and len(others) == 1:
+        arrays["images"] = arrays.pop(others[0])
+    if "images" not in arrays:
+        allowed = "one array called images; labels and splits beside it"
+        raise UserError(f"{path} holds {', '.join(arrays) or 'no array'}", allowed=allowed)
+    return arrays
+
+
+def check_images(path: Path, images: np.ndarray) -> np.ndarray:
+    """The pictures as ``(N, H, W, C)``.
+
+    Args:
+        path: The file, for the message.
+        images: What it holds.
+
+    Raises:
+        UserError: Shape or type are not those of pictures.
+    """
+    allowed = f"(N, H, W) or (N, H, W, C) with N from 1, sides from {SMALLEST_SIDE} and 1, 3 or 4 channels"
+    shaped = images[..., None] if images.ndim == 3 else images
+    channels_fit = shaped.ndim == 4 and shaped.shape[-1] in (1, 3, 4)
+    if not (channels_fit and len(shaped) and min(shaped.shape[1:3]) >= SMALLEST_SIDE):
+        raise UserError(f"{path} has an array of shape {images.shape}", allowed=allowed)
+    if images.dtype.kind not in "buif":
+        raise UserError(f"{path} has an array of type {images.dtype}", allowed="integers, booleans or real numbers")
+    return shaped
+
+
+def side_array(path: Path, arrays: dict[str, np.ndarray], name: str, num: int) -> list[str | None]:
+    """Labels or splits as text, one for each picture; None for each where the file has no such array.
+
+    Args:
+        path: The file, for the message.
+        arrays: Arrays of the file.
+        name: ``labels`` or ``splits``.
+        num: Number of pictures.
+    """
+    if name not in arrays:
+        return [None] * num
+    array = arrays[name]
+    if array.shape != (num,) or array.dtype.kind not in "buiU":
+        raise UserError(
+            f"{path} has {name} of shape {array.shape} and type {array.dtype}",
+            allowed=f"{num} integers or texts, one for each picture",
+        )
+    return [str(item) for item in array.tolist()]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces.
+
+    Args:
+        path: The file.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

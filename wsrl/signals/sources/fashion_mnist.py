@@ -1,0 +1,144 @@
+"""Fashion-MNIST: 60,000 + 10,000 grey 28x28 pictures of clothes, from the gzip'd IDX files of its authors."""
+
+import gzip
+import hashlib
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsrl.errors import UserError
+from wsrl.signals.image import resize_values, with_mode
+from wsrl.signals.options import SourceOptions
+from wsrl.signals.source import Source
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+SPLITS = {"train": "train", "test": "t10k"}  # our name: prefix of the files
+DEBIAN_ROOT = Path("/usr/share/datasets/fashion-mnist")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMnistOptions(SourceOptions):
+    """Options of ``fashion-mnist``: the common ones and where its files are.
+
+    Attributes:
+        root: Folder of the four ``*-ubyte.gz`` files; None looks in ``$WSRL_DATA/fashion_mnist``,
+            ``data/fashion_mnist`` and where Debian puts them.
+    """
+
+    root: str | os.PathLike | None = None
+
+    @classmethod
+    def path_options(cls) -> tuple[str, ...]:
+        """Names of the options that are paths of this machine."""
+        return ("root",)
+
+
+class FashionMnist(Source):
+    """Fashion-MNIST, ids ``fashion-mnist/train/00000`` and on, then ``fashion-mnist/test/00000`` and on."""
+
+    def __init__(self, options: FashionMnistOptions):
+        """Read the IDX files; the raw bytes of all pictures stay in memory (55 MB).
+
+        Args:
+            options: Which pictures, in which form, from where.
+        """
+        root = find_root(options.root)
+        pixels = {split: read_idx(root / f"{prefix}-images-idx3-ubyte.gz", 3) for split, prefix in SPLITS.items()}
+        classes = {split: read_idx(root / f"{prefix}-labels-idx1-ubyte.gz", 1) for split, prefix in SPLITS.items()}
+        check_match(root, pixels, classes)
+        self._pixels = np.concatenate(list(pixels.values()))  # (N, 28, 28)
+        super().__init__(
+            name="fashion-mnist",
+            ids=[f"fashion-mnist/{split}/{i:05d}" for split in SPLITS for i in range(len(pixels[split]))],
+            labels=[CLASSES[number] for split in SPLITS for number in classes[split]],
+            splits=[split for split in SPLITS for _ in pixels[split]],
+            signal_shape=(options.size or self._pixels.shape[1:], 3 if options.mode == "RGB" else 1),
+            options=options,
+            details={"sha256": hashlib.sha256(self._pixels.tobytes()).hexdigest()},
+        )
+
+    def read_values(self, position: int) -> np.ndarray:
+        """Values ``(H, W, C)`` of one picture.
+
+        Args:
+            position: Place in the full listing.
+        """
+        values = self._pixels[position].astype(np.float32)[..., None] / 255
+        return with_mode(resize_values(values, self.signal_shape[0]), self.options.mode)
+
+
+def find_root(root: str | os.PathLike | None) -> Path:
+    """The folder that holds the files.
+
+    Args:
+        root: Folder given by the user, or None to look in the usual places.
+
+    Raises:
+        UserError: None of the places has all four files.
+    """
+    prepared = Path(os.environ.get("WSRL_DATA", "data")) / "fashion_mnist"
+    places = [Path(root)] if root is not None else [prepared, Path("data/fashion_mnist"), DEBIAN_ROOT]
+    names = [f"{prefix}-{kind}-ubyte.gz" for prefix in SPLITS.values() for kind in ("images-idx3", "labels-idx1")]
+    for place in places:
+        if all((place / name).is_file() for name in names):
+            return place
+    raise UserError(
+        f"the files of fashion-mnist are not in {' nor in '.join(str(place) for place in dict.fromkeys(places))}",
+        allowed=f"a folder with {', '.join(names)}",
+        do="apt-get install dataset-fashion-mnist, or download them from "
+        f"https://github.com/zalandoresearch/fashion-mnist into {places[0]}",
+    )
+
+
+def read_idx(path: Path, num_axes: int) -> np.ndarray:
+    """Read a gzip'd IDX file of unsigned bytes.
+
+    Args:
+        path: The file.
+        num_axes: Number of axes it has to have.
+
+    Raises:
+        UserError: It is damaged or no such file.
+    """
+    do = "fetch the file again, or apt-get install --reinstall dataset-fashion-mnist"
+    try:
+        with gzip.open(path) as file:
+            data = file.read()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error})", allowed="a complete gzip'd IDX file", do=do) from error
+    header = 4 + 4 * num_axes
+    shape = struct.unpack(f">{num_axes}I", data[4:header]) if len(data) >= header else ()
+    if data[:4] != bytes([0, 0, 8, num_axes]) or len(data) != header + int(np.prod(shape)):
+        raise UserError(f"{path} is no IDX file of unsigned bytes with {num_axes} axes", do=do)
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def check_match(root: Path, pixels: dict[str, np.ndarray], classes: dict[str, np.ndarray]) -> None:
+    """Refuse labels that do not belong to the pictures.
+
+    Args:
+        root: Folder, for the message.
+        pixels: Pictures ``(N, H, W)`` of each split.
+        classes: Class numbers ``(N,)`` of each split.
+    """
+    for split in SPLITS:
+        if len(pixels[split]) != len(classes[split]) or (classes[split] >= len(CLASSES)).any():
+            raise UserError(
+                f"the {split} labels in {root} do not fit the pictures beside them",
+                allowed=f"one label from 0 to {len(CLASSES) - 1} for each picture",
+            )

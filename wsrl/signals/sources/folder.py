@@ -1,0 +1,188 @@
+"""Any folder of pictures.
+
+Sub-folders of the first level are classes; where a first-level folder is called ``train``, ``val`` or ``test`` it is a
+split, and the classes are the folders below it. Order and ids are the relative paths with ``/``, sorted by code point.
+Hidden files and folders are skipped. Links to folders are not followed, so no loop can catch the listing; links to
+files are, and may point anywhere.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsrl.errors import SignalError, UserError
+from wsrl.signals.image import GREY_MODES, MAX_PIXELS, open_picture, read_picture
+from wsrl.signals.options import SourceOptions, is_whole
+from wsrl.signals.source import Source
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SPLITS = ("train", "val", "test")
+DEFAULT_SIZE = (32, 32)
+NUM_PROBED = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(SourceOptions):
+    """Options of a folder of pictures: the common ones and the decompression limit.
+
+    Without ``size`` pictures become 32x32. Without ``mode`` they are grey if all of up to 256 files, evenly spread over
+    the whole sorted listing, have grey headers, else RGB.
+
+    Attributes:
+        max_pixels: Largest number of pixels of a picture that is decoded.
+    """
+
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (is_whole(self.max_pixels) and self.max_pixels >= 4):
+            raise UserError(f"max_pixels is {self.max_pixels!r}", allowed="a whole number from 4")
+
+
+class Folder(Source):
+    """Pictures below a folder, read one at a time."""
+
+    def __init__(self, root: str | os.PathLike, options: FolderOptions):
+        """List the folder; no picture is decoded yet.
+
+        Args:
+            root: The folder.
+            options: Which pictures, in which form.
+
+        Raises:
+            UserError: It has no pictures, or a folder in it cannot be listed.
+        """
+        self.root = Path(root)
+        found, skipped = list_pictures(self.root)
+        if not found:
+            raise UserError(
+                f"the folder {root} has no pictures ({describe_skipped(skipped)})",
+                allowed=f"files ending in {' '.join(EXTENSIONS)}, in class sub-folders or not",
+                do="give the folder that holds the pictures",
+            )
+        self._paths = found
+        self._mode = options.mode or probe_mode([self.root / path for path in found])
+        ids = [printable(path) for path in found]
+        places = [place(path) for path in found]
+        super().__init__(
+            name=self.root.resolve().name or "root",
+            ids=ids,
+            labels=[label for _, label in places],
+            splits=[split for split, _ in places],
+            signal_shape=(options.size or DEFAULT_SIZE, 1 if self._mode == "L" else 3),
+            options=options,
+            details={
+                "listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+                "num_skipped": dict(sorted(skipped.items())),
+            },
+        )
+
+    def read_values(self, position: int) -> np.ndarray:
+        """Values ``(H, W, C)`` of one picture.
+
+        Args:
+            position: Place in the full listing.
+        """
+        path = self.root / self._paths[position]
+        return read_picture(path, self.signal_shape[0], self._mode, self.options.max_pixels)
+
+
+def list_pictures(root: Path) -> tuple[list[str], Counter]:
+    """Relative paths of the pictures below a folder, sorted, and how much was skipped and why.
+
+    Args:
+        root: The folder.
+    """
+    found: list[str] = []
+    skipped: Counter = Counter()
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(root / folder) as scan:
+                entries = list(scan)
+        except OSError as error:
+            raise UserError(
+                f"the folder {root / folder} cannot be listed ({error.strerror})", do="make it readable or move it away"
+            ) from error
+        for entry in entries:
+            path = f"{folder}{entry.name}"
+            kind = kind_of(entry)
+            if kind == "folder":
+                pending.append(path + "/")
+            elif kind == "picture":
+                found.append(path)
+            else:
+                skipped[kind] += 1
+    return sorted(found, key=os.fsencode), skipped
+
+
+def kind_of(entry: os.DirEntry) -> str:
+    """``folder``, ``picture``, or why the entry is skipped.
+
+    Args:
+        entry: What a scan of a folder found.
+    """
+    if entry.name.startswith("."):
+        return "hidden"
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    if entry.is_symlink() and Path(entry.path).is_dir():
+        return "linked_folders"
+    return "picture" if entry.name.lower().endswith(EXTENSIONS) else "other_files"
+
+
+def describe_skipped(skipped: Counter) -> str:
+    """What was skipped, for a message.
+
+    Args:
+        skipped: Number of entries by reason.
+    """
+    counts = [f"{number} {kind.replace('_', ' ')}" for kind, number in sorted(skipped.items())]
+    return f"skipped: {', '.join(counts)}" if counts else "it is empty"
+
+
+def place(path: str) -> tuple[str | None, str | None]:
+    """Split and label that a relative path says.
+
+    Args:
+        path: Relative path with ``/``.
+    """
+    folders = [printable(part) for part in path.split("/")[:-1]]
+    split = folders.pop(0) if folders and folders[0] in SPLITS else None
+    return split, folders[0] if folders else None
+
+
+def probe_mode(paths: list[Path]) -> str:
+    """``L`` if all probed headers that can be read are grey, and one can; else ``RGB``.
+
+    Args:
+        paths: All pictures, in order; up to 256 of them, evenly spread, are probed.
+    """
+    num_grey = 0
+    for index in np.unique(np.linspace(0, len(paths) - 1, min(len(paths), NUM_PROBED)).astype(int)):
+        if not paths[index].is_file():
+            continue
+        try:
+            with open_picture(paths[index]) as picture:
+                mode = picture.mode
+        except SignalError:
+            continue  # reported when the signal itself is read
+        if not (mode in GREY_MODES or mode.startswith("I;16")):
+            return "RGB"
+        num_grey += 1
+    return "L" if num_grey else "RGB"
+
+
+def printable(path: str) -> str:
+    """The path as valid UTF-8: bytes of a name that are not are spelled out.
+
+    Args:
+        path: Path as the system gives it.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
