@@ -7,7 +7,7 @@ def extend_peft_type(name: str) -> PeftType:
     """Add a member to ``PeftType`` whose value is its name; a member that is already there is returned.
 
     The standard library closes enumerations; the three tables written here are what look-up by attribute, by value and
-    iteration read in Python 3.10 to 3.14.
+    iteration read in Python 3.10 to 3.13.
     """
     if name in PeftType.__members__:
         return PeftType[name]
