@@ -1,0 +1,134 @@
+"""Merge the segments of a shard into one file sorted by source index, one segment in memory at a time."""
+
+import io
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from wsrl.fields.layout import Layout
+from wsrl.store import rows
+from wsrl.store.durable import disk_errors, sync_file
+from wsrl.store.rows import Table
+from wsrl.store.shard import ShardFile, block_rows, write_header
+
+_METADATA_BYTES = 1 << 20
+
+
+class _ReservedFile:
+    """A file that looks empty to HDF5 at first although its space is reserved already.
+
+    HDF5 crashes the process when a disk fills up under it; after the reservation no write can fail for lack of space.
+    """
+
+    def __init__(self, raw: io.BufferedRandom, size: int):
+        os.posix_fallocate(raw.fileno(), 0, size)
+        self._raw, self._end = raw, 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._raw.seek(self._end if whence == os.SEEK_END else offset)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._raw.read(size)
+
+    def readinto(self, buffer) -> int:
+        return self._raw.readinto(buffer)
+
+    def write(self, data) -> int:
+        written = self._raw.write(data)
+        self._end = max(self._end, self._raw.tell())
+        return written
+
+    def truncate(self, size: int) -> int:
+        self._end = size
+        return self._raw.truncate(size)
+
+    def flush(self) -> None:
+        self._raw.flush()
+
+
+def assemble(path: Path, segments: Sequence[ShardFile], header: dict) -> None:
+    """Write all rows of ``segments`` to ``path`` in the order of their source index, and sync it.
+
+    Args:
+        path: A temporary name; an existing file is replaced.
+        segments: Files without a common source index; every row is checked while it is copied.
+        header: The attributes of the new file.
+
+    Raises:
+        UserError: The disk is full or read-only, or a segment is damaged.
+    """
+    layout = Layout.from_json(header["layout"])
+    places, failure_places = _places(segments, "fields/index"), _places(segments, "failures/index")
+    counts = {False: sum(map(len, places)), True: sum(map(len, failure_places))}
+    dtypes = _dtypes(segments, layout)
+    shapes = {f"weights/{spec.name}": spec.shape for spec in layout}
+    shapes |= {name: (rows.CHECKSUM_BYTES,) for name in dtypes if name.endswith("checksum")}
+    shapes = {name: (counts[rows.is_failure_column(name)], *shapes.get(name, ())) for name in dtypes}
+    size = sum(dtypes[name].itemsize * int(np.prod(shapes[name])) for name in dtypes)
+    with disk_errors(path), open(path, "w+b") as raw:
+        reserved = _ReservedFile(raw, size + _METADATA_BYTES + 4 * len(str(header)))
+        with h5py.File(reserved, "w") as file:
+            write_header(file, header)
+            for name, dtype in dtypes.items():
+                file.create_dataset(name, shape=shapes[name], dtype=rows.file_dtype(dtype))
+            metrics = [name for name in dtypes if name.startswith("metrics/")]
+            for segment, place, failure_place in zip(segments, places, failure_places):
+                _copy_rows(file, segment, place, layout, metrics)
+                _scatter(file, segment.failures(), failure_place)
+                segment.close()
+    sync_file(path)
+
+
+def _places(segments: Sequence[ShardFile], name: str) -> list[np.ndarray]:
+    """For each segment the rows of the merged file that its rows go to."""
+    indices = [segment.column(name) for segment in segments]
+    order = np.sort(np.concatenate([np.zeros(0, dtype="<i8"), *indices]))
+    assert (np.diff(order) > 0).all(), "a source index is in two segments"
+    return [np.searchsorted(order, index) for index in indices]
+
+
+def _dtypes(segments: Sequence[ShardFile], layout: Layout) -> dict[str, np.dtype]:
+    """Type of every column that occurs in any segment, wide enough for the longest text."""
+    empty = rows.to_table([], layout, ())
+    found = {name: column.dtype for name, column in empty.items()}
+    for segment in segments:
+        for name in segment.columns():
+            dtype = segment.file[name].dtype
+            there = found.get(name, dtype)
+            found[name] = max(dtype, there, key=lambda candidate: candidate.itemsize)
+    return found
+
+
+def _copy_rows(file: h5py.File, segment: ShardFile, place: np.ndarray, layout: Layout, metrics: list[str]) -> None:
+    """Copy the fitted rows; metrics that only other segments have become NaN, so checksums are made anew."""
+    start = 0
+    while start < len(place):
+        table = segment.read(slice(start, start + block_rows(layout)))
+        wrong = rows.wrong_rows(table, layout)
+        if len(wrong):
+            raise segment.broken("the row does not match its checksum", row=start + int(wrong[0]))
+        count = len(table["fields/index"])
+        table |= {name: np.full(count, np.nan, dtype="<f8") for name in metrics if name not in table}
+        table["checksum"] = rows.checksums(table, layout)
+        _scatter(file, table, place[start : start + count])
+        start += count
+
+
+def _scatter(file: h5py.File, table: Table, place: np.ndarray) -> None:
+    """Write a table to the rows ``place``, in runs of neighbours."""
+    if len(place) == 0:
+        return
+    order = np.argsort(place)
+    place = place[order]
+    cuts = [0, *(np.flatnonzero(np.diff(place) != 1) + 1).tolist(), len(place)]
+    for name, column in table.items():
+        column = column[order].astype(file[name].dtype)
+        for start, stop in pairwise(cuts):
+            file[name][place[start] : place[start] + stop - start] = column[start:stop]

@@ -1,0 +1,136 @@
+"""Batches of fields in a shuffled order that needs only a few blocks of rows in memory.
+
+Blocks (up to 256 neighbouring rows of one shard) are visited in a random order; the rows of a number of blocks are
+pooled and mixed; batches are cut from the pool and what remains goes into the next one. Every row comes exactly once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsrl.errors import UserError
+from wsrl.store import rows
+from wsrl.store.rows import Table
+
+POOL_BLOCKS = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Fields of one batch.
+
+    Attributes:
+        weights: Tensors ``(B, *shape)`` by name.
+        labels: Class numbers ``(B,)``, -1 for none.
+        ids: Names of the signals.
+        metrics: Tensors ``(B,)`` in float64 by name; NaN where a field has no such metric.
+    """
+
+    weights: dict[str, Tensor]
+    labels: Tensor
+    ids: list[str]
+    metrics: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch with all tensors on ``device``."""
+        return Batch(
+            {name: tensor.to(device) for name, tensor in self.weights.items()},
+            self.labels.to(device),
+            self.ids,
+            {name: tensor.to(device) for name, tensor in self.metrics.items()},
+        )
+
+    @classmethod
+    def from_table(cls, table: Table) -> "Batch":
+        """The columns of a batch as tensors."""
+        labels = torch.from_numpy(table["fields/label"].astype(np.int64))
+        return cls(_tensors(table, "weights/"), labels, rows.decode(table["fields/id"]), _tensors(table, "metrics/"))
+
+
+def _tensors(table: Table, prefix: str) -> dict[str, Tensor]:
+    """The columns of one group by their name in it."""
+    names = [name for name in table if name.startswith(prefix)]
+    return {name.removeprefix(prefix): torch.from_numpy(table[name]) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How to go through a store once.
+
+    Attributes:
+        size: Fields in a batch.
+        shuffle: Mix the rows; otherwise they come in the store's order.
+        generator: Source of the order; the same state gives the same order.
+        split: Only fields of this split.
+        drop_last: Leave out a last batch that is smaller than ``size``.
+        worker: This worker's number and the number of workers; each gets other blocks.
+        check: Compare each row with its checksum.
+    """
+
+    size: int
+    shuffle: bool = False
+    generator: torch.Generator | None = None
+    split: str | None = None
+    drop_last: bool = False
+    worker: tuple[int, int] = (0, 1)
+    check: bool = True
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise UserError(f"The batch size is {self.size}", allowed="1 or more", do="choose a batch size")
+        number, count = self.worker
+        if not 0 <= number < count:
+            raise UserError(f"worker is {self.worker}", allowed="(i, n) with 0 <= i < n", do="pass the worker's number")
+        if self.shuffle and count > 1 and self.generator is None:
+            raise UserError(
+                "Shuffled batches for several workers need a generator",
+                allowed="a torch.Generator with the same state in all workers",
+                do="pass generator=torch.Generator().manual_seed(seed)",
+            )
+
+
+def _order(count: int, options: BatchOptions) -> Tensor:
+    return torch.randperm(count, generator=options.generator) if options.shuffle else torch.arange(count)
+
+
+def _join(tables: list[Table]) -> Table:
+    """Concatenate tables; a metric that some shards lack is NaN there."""
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: np.concatenate([_column(table, name) for table in tables]) for name in names}
+
+
+def _column(table: Table, name: str) -> np.ndarray:
+    return table[name] if name in table else np.full(len(table["fields/index"]), np.nan)
+
+
+def iterate(store, options: BatchOptions) -> Iterator[Batch]:
+    """Go through ``store`` once.
+
+    Args:
+        store: A :class:`~wsrl.store.reader.WeightStore`.
+        options: Order, size and selection.
+
+    Yields:
+        Batches; fewer rows than ``size`` only in the last one.
+    """
+    blocks = store.blocks(options.split)
+    number, count = options.worker
+    mine = [blocks[i] for i in _order(len(blocks), options).tolist()[number::count]]
+    rest: list[Table] = []
+    for start in range(0, len(mine), POOL_BLOCKS if options.shuffle else 1):
+        chosen = mine[start : start + (POOL_BLOCKS if options.shuffle else 1)]
+        pool = _join(rest + [store.read_block(*block, check=options.check) for block in chosen])
+        total = len(pool["fields/index"])
+        order = _order(total, options).numpy()
+        whole = total - total % options.size
+        for first in range(0, whole, options.size):
+            yield Batch.from_table({k: v[order[first : first + options.size]] for k, v in pool.items()})
+        rest = [{k: v[order[whole:]] for k, v in pool.items()}] if whole < total else []
+    if rest and not options.drop_last:
+        yield Batch.from_table(rest[0])

@@ -1,0 +1,109 @@
+"""The data card of a store: what it holds, how it was made, how to load it."""
+
+import json
+
+import numpy as np
+
+
+def data_card(store) -> str:
+    """The card as Markdown.
+
+    Args:
+        store: An open :class:`~wsrl.store.reader.WeightStore`, possibly unfinished.
+    """
+    manifest = store.manifest
+    title = manifest["source"].get("name", store.directory.name)
+    state = "" if manifest["complete"] else " The build is not finished yet."
+    parts = [
+        f"# Neural fields of {title}\n",
+        f"{len(store)} neural fields, one for each signal of `{title}`: data made of network weights.{state}\n",
+        *_counts(store),
+        *_metrics(store),
+        *_representation(store),
+        "## Source\n",
+        _json(manifest["source"]),
+        *_how(store),
+    ]
+    return "\n".join(parts)
+
+
+def _json(value: object) -> str:
+    return f"```json\n{json.dumps(value, indent=1, ensure_ascii=False)}\n```\n"
+
+
+def _table(head: tuple[str, ...], lines: list[tuple]) -> str:
+    written = [head, tuple("---" for _ in head), *lines]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in written) + "\n"
+
+
+def counts_by(names: np.ndarray) -> list[tuple[str, int]]:
+    """Each distinct value with its number of occurrences, sorted by value."""
+    found, counts = np.unique(names, return_counts=True)
+    return [(str(name) or "(none)", int(count)) for name, count in zip(found, counts)]
+
+
+def label_counts(store) -> list[tuple[str, int]]:
+    """Class names with their numbers of fields."""
+    labels = store.labels()
+    found = [(name, int((labels == i).sum())) for i, name in enumerate(store.label_names)]
+    return found + ([("(none)", int((labels < 0).sum()))] if (labels < 0).any() else [])
+
+
+def metric_summary(store) -> list[tuple[str, float, float, float]]:
+    """Name, mean, smallest and largest value of each metric over the fields that have it."""
+    found = []
+    for name in store.metric_names:
+        values = store.metrics(name)
+        values = values[~np.isnan(values)]
+        if len(values):
+            found.append((name, float(values.mean()), float(values.min()), float(values.max())))
+    return found
+
+
+def _counts(store) -> list[str]:
+    lines = [("split", name, count) for name, count in counts_by(store.splits())]
+    lines += [("label", name, count) for name, count in label_counts(store)]
+    lines += [("status", name, count) for name, count in counts_by(store.statuses())]
+    parts = ["## Counts\n", _table(("what", "value", "fields"), lines)]
+    failures = store.failures
+    if failures:
+        shown = [(name, reason.replace("|", "\\|")) for name, reason in failures[:50]]
+        parts += [f"{len(failures)} signals have no field:\n", _table(("id", "reason"), shown)]
+        parts += [f"and {len(failures) - 50} more.\n"] if len(failures) > 50 else []
+    return parts
+
+
+def _metrics(store) -> list[str]:
+    lines = [(name, *(f"{value:.6g}" for value in values)) for name, *values in metric_summary(store)]
+    return ["## Quality of the fits\n", _table(("metric", "mean", "smallest", "largest"), lines)] if lines else []
+
+
+def _representation(store) -> list[str]:
+    lines = [(spec.name, "x".join(map(str, spec.shape)), spec.size) for spec in store.layout]
+    layout = store.layout
+    return [
+        "## Representation\n",
+        f"{layout.num_trainable} trainable numbers of {layout.num_weights} stored ones per field.\n",
+        _table(("tensor", "shape", "numbers"), lines),
+        _json(store.manifest["representation"]),
+        "Fitting:\n",
+        _json(store.manifest["fit"]),
+    ]
+
+
+def _how(store) -> list[str]:
+    command = store.manifest.get("command")
+    example = store.id_of(0) if len(store) else "some/id"
+    code = [
+        "```python",
+        "from wsrl import WeightStore",
+        "",
+        'store = WeightStore.open("path/to/this/folder")',
+        f"weights = store[{example!r}]  # dict of tensors, one field",
+        f"field = store.field({example!r})  # coordinates (P, D) in [-1, 1] to values (P, C)",
+        "for batch in store.batches(256, shuffle=True):",
+        "    batch.weights, batch.labels, batch.ids, batch.metrics",
+        "```\n",
+    ]
+    made = ["## How to make it again\n", f"```\n{command}\n```\n"] if command else []
+    return [*made, "## How to load it\n", *code]

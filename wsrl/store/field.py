@@ -1,0 +1,55 @@
+"""One stored field as a callable.
+
+Letters: P points, D coordinates, C channels.
+"""
+
+import torch
+from torch import Tensor
+
+from wsrl.signals.signal import grid_coords
+
+_POINTS_AT_ONCE = 1 << 16
+
+
+class Field:
+    """A field that was read from a store, ready to be evaluated anywhere.
+
+    Args:
+        representation: How weights become a field.
+        weights: Weights of this field, without a batch axis.
+        grid: Shape of the signal's grid where it has one; gives pictures their aspect.
+    """
+
+    def __init__(self, representation, weights: dict[str, Tensor], grid: tuple[int, ...] | None = None):
+        self.representation = representation
+        self.weights = weights
+        self.grid = grid
+
+    @torch.no_grad()
+    def __call__(self, coords: Tensor) -> Tensor:
+        """Values ``(P, C)`` at coordinates ``(P, D)`` in [-1, 1]."""
+        batched = {name: tensor[None] for name, tensor in self.weights.items()}
+        parts = [self.representation.evaluate(batched, part)[0] for part in coords.split(_POINTS_AT_ONCE)]
+        return torch.cat(parts)
+
+    def image(self, size: int | tuple[int, int]):
+        """Render a field of two coordinates as a picture.
+
+        Args:
+            size: Height and width in pixels; one number is the longer side, the other follows the signal's grid.
+
+        Returns:
+            A PIL image, grey or RGB, with values clipped to [0, 1].
+        """
+        from PIL import Image
+
+        height, width = self._sides(size) if isinstance(size, int) else size
+        values = self(grid_coords((height, width))).clamp(0, 1)  # (P, C)
+        pixels = (values * 255).round().to(torch.uint8).reshape(height, width, -1).numpy()
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+    def _sides(self, size: int) -> tuple[int, int]:
+        if self.grid is None or len(self.grid) != 2:
+            return size, size
+        height, width = (max(1, round(size * side / max(self.grid))) for side in self.grid)
+        return height, width

@@ -1,0 +1,374 @@
+"""Read a store: rows by number or id, batches, metrics; lazily, from any process, without loading whole shards."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.store import rows, schema
+from wsrl.store.batches import Batch, BatchOptions, iterate
+from wsrl.store.field import Field
+from wsrl.store.rows import Table
+from wsrl.store.shard import ShardFile, block_rows
+
+_OPEN_SHARDS = 32
+
+
+class WeightStore:
+    """A directory of fields; make one with :meth:`open`.
+
+    Rows are numbered in the order of the signals in their source. An object can be pickled and used after a fork: each
+    process opens the files it needs by itself. Not to be shared between threads.
+
+    Attributes:
+        directory: The folder.
+        manifest: The content of ``manifest.json``.
+        layout: Names and shapes of a field's tensors.
+        label_names: Class names; a label is a position in it.
+    """
+
+    def __init__(self, directory: Path, manifest: dict):
+        self.directory = Path(directory)
+        self.manifest = manifest
+        self.layout = Layout.from_json(manifest["layout"])
+        self.label_names = tuple(manifest["label_names"])
+        self._shards = [ShardFile(self.directory / entry["file"]) for entry in manifest["shards"]]
+        self._ends = np.cumsum([0] + [entry["count"] for entry in manifest["shards"]])
+        self._open: OrderedDict[int, None] = OrderedDict()
+
+    @classmethod
+    def open(cls, path: Path | str, *, partial: bool = False) -> "WeightStore":
+        """Open a store, or one shard of it by itself.
+
+        Args:
+            path: The directory that ``wsrl build`` wrote, or a single ``shard-*.h5`` from it.
+            partial: Accept an unfinished build and read the shards that it has finished so far.
+
+        Raises:
+            UserError: It is not a store, is newer than this library, unfinished, or lacks a shard.
+        """
+        path = Path(path)
+        if path.is_file():
+            return cls(path.parent, _manifest_of_shard(path))
+        manifest = schema.read_manifest(path)
+        if not (manifest["complete"] or partial):
+            raise UserError(
+                f"The store {path} is not finished: {len(manifest['shards'])} of {manifest['num_shards']} shards",
+                allowed="a finished store, or WeightStore.open(path, partial=True)",
+                do=f"continue the build: {manifest.get('command') or 'run the same `wsrl build` again'}",
+            )
+        store = cls(path, manifest)
+        for shard, entry in zip(store._shards, manifest["shards"]):
+            _check_size(shard, entry)
+        return store
+
+    def __getstate__(self) -> dict:
+        return {"directory": self.directory, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
+
+    def __enter__(self) -> "WeightStore":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files; the next access opens them again."""
+        for shard in self._shards:
+            shard.close()
+        self._open.clear()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def _shard(self, number: int) -> ShardFile:
+        """The shard, keeping only the most recently used ones open."""
+        self._open[number] = None
+        self._open.move_to_end(number)
+        if len(self._open) > _OPEN_SHARDS:
+            oldest, _ = self._open.popitem(last=False)
+            self._shards[oldest].close()
+        shard, entry = self._shards[number], self.manifest["shards"][number]
+        if shard.count() != entry["count"]:
+            raise shard.broken(f"it has {shard.count()} rows, the manifest says {entry['count']}")
+        return shard
+
+    def _column(self, name: str) -> np.ndarray:
+        """A column of all shards; a metric that a shard lacks is NaN there."""
+        parts = []
+        for number, entry in enumerate(self.manifest["shards"]):
+            shard = self._shard(number)
+            missing = name.startswith("metrics/") and name not in shard.columns()
+            parts.append(np.full(entry["count"], np.nan) if missing else shard.column(name))
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    @cached_property
+    def _id_hashes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted 64-bit hashes of all ids, and the row of each: 16 bytes per field instead of a dictionary."""
+        parts = [_hashes(self._shard(n).column("fields/id")) for n in range(len(self._shards))]
+        hashes = np.concatenate([np.zeros(0, dtype="<u8"), *parts])
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order
+
+    def row(self, key: int | str) -> int:
+        """The row number of an id; a number is checked, negative ones count from the end.
+
+        Raises:
+            UserError: There is no field of this id.
+            IndexError: The number is out of range.
+        """
+        if isinstance(key, str):
+            return self._row_of_id(key)
+        row = int(key) + len(self) if key < 0 else int(key)
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {key} of a store of {len(self)} fields")
+        return row
+
+    def _row_of_id(self, key: str) -> int:
+        hashes, order = self._id_hashes
+        wanted = rows.encode([key])
+        value = _hashes(wanted)[0]
+        for row in order[np.searchsorted(hashes, value) : np.searchsorted(hashes, value, side="right")].tolist():
+            number, local = self._locate(row)
+            if self._shard(number).column("fields/id", slice(local, local + 1))[0] == wanted[0]:
+                return row
+        failed = dict(self.failures)
+        raise UserError(
+            f"The store {self.directory} has no field {key!r}" + (f": {failed[key]}" if key in failed else ""),
+            allowed=f"one of its {len(self)} ids" + (f", such as {self.id_of(0)!r}" if len(self) else ""),
+            do="look through store.ids and store.failures",
+        )
+
+    def _locate(self, row: int) -> tuple[int, int]:
+        number = int(np.searchsorted(self._ends, row, side="right")) - 1
+        return number, row - int(self._ends[number])
+
+    def id_of(self, row: int) -> str:
+        """The id of a row."""
+        number, local = self._locate(self.row(row))
+        return rows.decode(self._shard(number).column("fields/id", slice(local, local + 1)))[0]
+
+    def __getitem__(self, key: int | str) -> dict[str, Tensor]:
+        """The weights of one field by row number or id; its checksum is compared.
+
+        Raises:
+            UserError: The row is damaged, or there is no such id.
+            IndexError: The row number is out of range.
+        """
+        number, local = self._locate(self.row(key))
+        table = self.read_block(number, local, local + 1)
+        return {spec.name: torch.from_numpy(table[f"weights/{spec.name}"][0]) for spec in self.layout}
+
+    def field(self, key: int | str) -> Field:
+        """One field as a callable: coordinates ``(P, D)`` to values ``(P, C)``."""
+        shape = self.manifest["source"].get("signal_shape") if isinstance(self.manifest["source"], dict) else None
+        return Field(self.representation, self[key], tuple(shape[0]) if shape and shape[0] else None)
+
+    def record(self, key: int | str) -> dict:
+        """What is known of one field besides its weights: id, label, split, seed, status, metrics."""
+        number, local = self._locate(self.row(key))
+        table = self.read_block(number, local, local + 1)
+        found = {"id": rows.decode(table["fields/id"])[0], "index": int(table["fields/index"][0])}
+        label = int(table["fields/label"][0])
+        found["label"] = self.label_names[label] if label >= 0 else None
+        found["seed"] = int(table["fields/seed"][0])
+        for name in ("split", "status", "signal_sha256"):
+            found[name] = rows.decode(table[f"fields/{name}"])[0] or None
+        names = [name for name in table if name.startswith("metrics/")]
+        return found | {"metrics": {name.removeprefix("metrics/"): float(table[name][0]) for name in names}}
+
+    def batches(
+        self,
+        size: int,
+        shuffle: bool = False,
+        generator: torch.Generator | None = None,
+        split: str | None = None,
+        drop_last: bool = False,
+        worker: tuple[int, int] = (0, 1),
+        check: bool = True,
+    ) -> Iterator[Batch]:
+        """Go through the store once; see :class:`~wsrl.store.batches.BatchOptions` for the arguments."""
+        options = BatchOptions(
+            size=size,
+            shuffle=shuffle,
+            generator=generator,
+            split=split,
+            drop_last=drop_last,
+            worker=worker,
+            check=check,
+        )
+        return iterate(self, options)
+
+    @cached_property
+    def _split_codes(self) -> tuple[np.ndarray, list[str]]:
+        """Split of each row as a small number, and the names of the numbers."""
+        names: list[str] = []
+        parts = [np.zeros(0, dtype=np.int16)]
+        for number in range(len(self._shards)):
+            found, inverse = np.unique(self._shard(number).column("fields/split"), return_inverse=True)
+            found = rows.decode(found)
+            names += [name for name in found if name not in names]
+            parts.append(np.array([names.index(name) for name in found], dtype=np.int16)[inverse])
+        return np.concatenate(parts), names
+
+    def count(self, split: str | None = None) -> int:
+        """Number of fields, of one split where it is given."""
+        return len(self) if split is None else int(self._in_split(split).sum())
+
+    def _in_split(self, split: str) -> np.ndarray:
+        codes, names = self._split_codes
+        if split not in names:
+            raise UserError(
+                f"The store {self.directory} has no split {split!r}",
+                allowed=", ".join(name or "'' (no split)" for name in names) or "none: it is empty",
+                do="choose one of its splits, or none for all fields",
+            )
+        return codes == names.index(split)
+
+    def blocks(self, split: str | None = None) -> list[tuple[int, int, int, np.ndarray | None]]:
+        """Runs of rows that are read at once, as shard, first row, end, and the rows chosen by ``split``."""
+        size, found = block_rows(self.layout), []
+        chosen = None if split is None else self._in_split(split)
+        for number, entry in enumerate(self.manifest["shards"]):
+            for start in range(0, entry["count"], size):
+                stop = min(start + size, entry["count"])
+                offset = int(self._ends[number])
+                mask = None if chosen is None else chosen[offset + start : offset + stop]
+                if mask is None or mask.all():
+                    found.append((number, start, stop, None))
+                elif mask.any():
+                    found.append((number, start, stop, np.flatnonzero(mask)))
+        return found
+
+    def read_block(
+        self, number: int, start: int, stop: int, chosen: np.ndarray | None = None, *, check: bool = True
+    ) -> Table:
+        """All columns of a run of rows of one shard.
+
+        Args:
+            number: The shard's place in the manifest.
+            start: First row in the shard.
+            stop: Row after the last one.
+            chosen: Rows to keep, counted from ``start``; None keeps all.
+            check: Compare each kept row with its checksum.
+
+        Raises:
+            UserError: A row is damaged; the message names file and row.
+        """
+        shard = self._shard(number)
+        table = shard.read(slice(start, stop))
+        if chosen is not None:
+            table = {name: column[chosen] for name, column in table.items()}
+        if check:
+            wrong = rows.wrong_rows(table, self.layout)
+            if len(wrong):
+                local = int(wrong[0]) if chosen is None else int(chosen[wrong[0]])
+                raise shard.broken("the row does not match its checksum", row=start + local)
+        return table
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids in row order, read from the files at each call."""
+        return [name for n in range(len(self._shards)) for name in rows.decode(self._shard(n).column("fields/id"))]
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Position of each row's signal in its source."""
+        return self._column("fields/index").astype(np.int64)
+
+    def labels(self) -> np.ndarray:
+        """Class number of each row, -1 for none."""
+        return self._column("fields/label").astype(np.int64)
+
+    def splits(self) -> np.ndarray:
+        """Split name of each row, empty for none."""
+        codes, names = self._split_codes
+        return np.array(names or [""], dtype=str)[codes.astype(np.int64)]
+
+    def statuses(self) -> np.ndarray:
+        """Status of each row, such as ``ok``."""
+        parts = [rows.decode(self._shard(n).column("fields/status")) for n in range(len(self._shards))]
+        return np.array([status for part in parts for status in part], dtype=str)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Names of the metrics of any shard, sorted."""
+        found = {name for n in range(len(self._shards)) for name in self._shard(n).columns()}
+        return sorted(name.removeprefix("metrics/") for name in found if name.startswith("metrics/"))
+
+    def metrics(self, name: str) -> np.ndarray:
+        """One metric of each row in float64, NaN where a field has none."""
+        if name not in self.metric_names:
+            raise UserError(
+                f"The store {self.directory} has no metric {name!r}",
+                allowed=", ".join(self.metric_names) or "none",
+                do="choose one of its metrics",
+            )
+        return self._column(f"metrics/{name}")
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """Id and reason of each signal that could not be fitted."""
+        found = []
+        for number in range(len(self._shards)):
+            table = self._shard(number).failures()
+            found += zip(rows.decode(table["failures/id"]), rows.decode(table["failures/reason"]))
+        return found
+
+    @cached_property
+    def base(self):
+        """The base field, None for standalone fields."""
+        if self.manifest["base_sha256"] is None:
+            return None
+        from wsrl.fields.base import BaseField
+
+        if not (self.directory / schema.BASE).is_dir():
+            raise UserError(
+                f"The store {self.directory} lacks its base field, the folder {schema.BASE}/",
+                allowed="the folder as `wsrl build` wrote it",
+                do="copy it back, or run the same `wsrl build` again",
+            )
+        base = BaseField.from_pretrained(self.directory / schema.BASE)
+        if base.sha256() != self.manifest["base_sha256"]:
+            raise UserError(
+                f"The base field in {self.directory / schema.BASE} is not the one the fields were fitted with",
+                allowed=f"a base field with hash {self.manifest['base_sha256']}",
+                do="copy the right one back; its hash is in base_sha256 of the manifest",
+            )
+        return base
+
+    @cached_property
+    def representation(self):
+        """How the weights become fields."""
+        from wsrl.fields.representation import Representation
+
+        return Representation.from_dict(self.manifest["representation"], self.base)
+
+
+def _hashes(ids: np.ndarray) -> np.ndarray:
+    digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in ids.tolist())
+    return np.frombuffer(digests, dtype="<u8")
+
+
+def _manifest_of_shard(path: Path) -> dict:
+    with ShardFile(path) as shard:
+        entry = {"file": path.name, "count": shard.count(), "failures": shard.count("failures/index")}
+        return shard.header() | {"shards": [entry], "complete": False}
+
+
+def _check_size(shard: ShardFile, entry: dict) -> None:
+    """Tell a missing or truncated shard when the store is opened, without reading it."""
+    if not shard.path.exists():
+        raise shard.broken("the file is missing")
+    size = shard.path.stat().st_size
+    if size != entry["size_bytes"]:
+        raise shard.broken(f"the file is truncated or damaged: {size} bytes instead of {entry['size_bytes']}")

@@ -1,0 +1,156 @@
+"""One HDF5 file of rows: a finished shard, or a segment of one; both have the same format.
+
+Datasets are contiguous (no chunks, no compression): a run of rows is one read per column, a single row costs no more
+than its bytes, and nothing is cached. ``B`` below stands for rows of a block.
+"""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.store import rows
+from wsrl.store.rows import Table
+from wsrl.store.schema import check_version
+
+BLOCK_BYTES = 4 << 20
+BLOCK_ROWS = 256
+
+
+def block_rows(layout: Layout) -> int:
+    """Rows that are read at once: 256, fewer where fields are so large that these would exceed 4 MiB."""
+    return max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(4 * layout.num_weights, 1)))
+
+
+def write_header(file: h5py.File, header: dict) -> None:
+    """Store each entry of ``header`` as JSON in an attribute of its own."""
+    for key, value in header.items():
+        file.attrs[key] = json.dumps(value)
+
+
+def table_bytes(table: Table, header: dict) -> bytes:
+    """A small table as the bytes of an HDF5 file, made in memory so that a full disk cannot corrupt HDF5's state."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        write_header(file, header)
+        for name, column in table.items():
+            dtype = rows.file_dtype(column.dtype)
+            file.create_dataset(name, data=column.astype(dtype), dtype=dtype)
+    return buffer.getvalue()
+
+
+class ShardFile:
+    """Read access to one file; opened on first use, anew in each process, and never held across pickling.
+
+    Args:
+        path: The HDF5 file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._file: h5py.File | None = None
+        self._process = -1
+        self._columns: tuple[str, ...] | None = None
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["path"])
+
+    def __enter__(self) -> "ShardFile":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the next access opens it again."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def broken(self, error: object, row: int | None = None) -> UserError:
+        """The message for a file whose content cannot be used."""
+        place = f"{self.path}" if row is None else f"{self.path}, row {row}"
+        return UserError(
+            f"{place}: {error}",
+            allowed="a shard as `wsrl build` wrote it",
+            do="run `wsrl verify` for a full list, delete the damaged file and run the same `wsrl build` again: "
+            "only its rows are fitted again",
+        )
+
+    @property
+    def file(self) -> h5py.File:
+        """The open file of this process.
+
+        Raises:
+            UserError: The file is missing, truncated, or not one of ours.
+        """
+        if self._file is None or self._process != os.getpid():
+            self._file = None
+            try:
+                # Finished files never change, and read-only media allow no locks.
+                self._file = h5py.File(self.path, "r", locking=False)
+            except FileNotFoundError:
+                raise self.broken("the file is missing") from None
+            except OSError as error:
+                raise self.broken(f"the file is truncated or damaged ({error})") from error
+            self._process = os.getpid()
+            check_version(self.header(), self.path)
+        return self._file
+
+    def header(self) -> dict:
+        """The attributes: schema, layout, representation and what else identifies the build."""
+        try:
+            return {key: json.loads(value) for key, value in (self._file or self.file).attrs.items()}
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise self.broken(f"the attributes cannot be read ({error})") from error
+
+    def columns(self) -> tuple[str, ...]:
+        """Paths of all columns."""
+        if self._columns is None:
+            try:
+                file = self.file
+                found = [name for name in file if isinstance(file[name], h5py.Dataset)]
+                for group in ("fields", "metrics", "failures"):
+                    found += [f"{group}/{name}" for name in file.get(group, ())]
+                specs = Layout.from_json(self.header()["layout"])
+                self._columns = tuple(found + [f"weights/{spec.name}" for spec in specs])
+            except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise error if isinstance(error, UserError) else self.broken(f"unreadable ({error})") from error
+        return self._columns
+
+    def column(self, name: str, part: slice = slice(None)) -> np.ndarray:
+        """One column or a run of it."""
+        try:
+            return self.file[name][part]
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise error if isinstance(error, UserError) else self.broken(f"{name} cannot be read ({error})") from error
+
+    def count(self, name: str = "fields/index") -> int:
+        """Rows of a column, by default fitted rows."""
+        try:
+            return len(self.file[name])
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise error if isinstance(error, UserError) else self.broken(f"{name} cannot be read ({error})") from error
+
+    def read(self, part: slice = slice(None)) -> Table:
+        """All columns of a run of fitted rows."""
+        return {name: self.column(name, part) for name in self.columns() if not rows.is_failure_column(name)}
+
+    def failures(self) -> Table:
+        """All columns of the failures."""
+        return {name: self.column(name) for name in rows.FAILURE_COLUMNS}
+
+    def blocks(self, layout: Layout) -> Iterator[tuple[int, Table]]:
+        """The first row and the table of each block, in file order, one block in memory at a time."""
+        size = block_rows(layout)
+        for start in range(0, self.count(), size):
+            yield start, self.read(slice(start, start + size))
