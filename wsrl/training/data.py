@@ -1,0 +1,186 @@
+"""The weights of a store as Lightning sees them: batches read lazily by worker processes, in a shuffled order."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from wsrl.encoders.normalisation import WeightStatistics
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.store import Batch, WeightStore
+from wsrl.training.parts import PARTS, PartReader, Share, part_codes
+
+_EPOCH_STRIDE = 1_000_003
+
+
+class PartDataset(IterableDataset):
+    """Whole batches of one part; each worker reads its own share from files that it opens itself.
+
+    Args:
+        store: The store; only its path and manifest travel to a worker.
+        chosen: Boolean array over the rows of the store.
+        batch_size: Fields in a batch.
+        seed: Seed of the order, which changes with ``epoch``; None for the order of the store.
+        num_workers: Worker processes of the loader, zero for none.
+        rank: Number of this process in distributed training.
+        world_size: Processes there are.
+    """
+
+    def __init__(
+        self,
+        store: WeightStore,
+        chosen: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int | None,
+        num_workers: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.store, self.chosen, self.batch_size, self.seed = store, chosen, batch_size, seed
+        self.readers, self.rank, self.world_size = max(num_workers, 1), rank, world_size
+        self.epoch = 0
+
+    def _share(self, worker: int) -> Share:
+        seed = None if self.seed is None else self.seed * _EPOCH_STRIDE + self.epoch
+        number, count = self.rank * self.readers + worker, self.world_size * self.readers
+        return Share(number=number, count=count, equal=self.world_size > 1, seed=seed)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        reader = PartReader(self.store, self.chosen, self._share(worker.id if worker else 0))
+        yield from reader.batches(self.batch_size)
+
+    def __len__(self) -> int:
+        """Batches of this process in one epoch, exactly."""
+        limits = [self._share(worker).limits(int(self.chosen.sum())) for worker in range(self.readers)]
+        return sum(-(-(last - first) // self.batch_size) for first, last in limits)
+
+
+class EpochLoader(DataLoader):
+    """A loader that tells its dataset the epoch before the workers start, so that a resumed run sees the same order.
+
+    Args:
+        dataset: Dataset that yields whole batches.
+        epoch: Called at the start of each pass; gives the number of the epoch.
+        num_workers: Worker processes.
+    """
+
+    def __init__(self, dataset: PartDataset, epoch: Callable[[], int], num_workers: int):
+        super().__init__(dataset, batch_size=None, num_workers=num_workers)
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.dataset.epoch = self.epoch()
+        return super().__iter__()
+
+
+class WeightDataModule(L.LightningDataModule):
+    """Train, validation and test batches of the fields in a store.
+
+    Memory does not grow with the weights in the store: one block of rows at a time is read where nothing is shuffled,
+    sixteen where it is, and a byte per field says which part it belongs to.
+
+    Args:
+        store: Folder of the store.
+        batch_size: Fields in a batch.
+        num_workers: Worker processes that read; zero reads in the main process.
+        val_fraction: Share of the train split that is held out for validation, chosen by a hash of the id.
+        test_fraction: Share held out for the test, where the fields have no split.
+        seed: Seed of the order of the training batches.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        batch_size: int = 128,
+        num_workers: int = 1,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        for name, value, fits, allowed in (
+            ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+            ("num_workers", num_workers, num_workers >= 0, "0 or more"),
+            ("val_fraction", val_fraction, 0 <= val_fraction < 1, "0 or more and less than 1"),
+            ("test_fraction", test_fraction, 0 <= test_fraction < 1, "0 or more and less than 1"),
+        ):
+            if not fits:
+                raise UserError(f"data.{name} is {value}", allowed=allowed, do=f"choose another --data.{name}")
+
+    @cached_property
+    def store(self) -> WeightStore:
+        """The store, opened when it is first needed."""
+        return WeightStore.open(self.hparams.store)
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the fields."""
+        return self.store.layout
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.store.label_names
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        return part_codes(self.store, self.hparams.val_fraction, self.hparams.test_fraction)
+
+    def rows(self, part: str) -> np.ndarray:
+        """Boolean array over the rows of the store, true for ``train``, ``val`` or ``test``."""
+        return self._codes == PARTS.index(part)
+
+    def num_fields(self, part: str) -> int:
+        """Number of fields in ``train``, ``val`` or ``test``."""
+        return int(self.rows(part).sum())
+
+    def batches(self, part: str) -> Iterator[Batch]:
+        """One pass over a part in the order of the store, read in this process."""
+        return PartReader(self.store, self.rows(part), Share()).batches(self.hparams.batch_size)
+
+    @cached_property
+    def _statistics(self) -> WeightStatistics:
+        return WeightStatistics.from_batches(self.layout, (batch.weights for batch in self.batches("train")))
+
+    def statistics(self) -> WeightStatistics:
+        """Mean and deviation of each trainable weight over the train part, in one pass; measured once."""
+        return self._statistics
+
+    def train_dataloader(self) -> EpochLoader:
+        """Shuffled batches of the train part, in another order each epoch."""
+        if not self.num_fields("train"):
+            raise UserError(
+                f"the store {self.hparams.store} has no fields to train on",
+                allowed="at least one field in the split train, or without a split",
+                do="look at wsrl info, and build a store with training signals",
+            )
+        return self._loader("train", self.hparams.seed)
+
+    def val_dataloader(self) -> EpochLoader | list:
+        """Batches of the held-out part; none where it is empty."""
+        return self._loader("val", None) if self.num_fields("val") else []
+
+    def test_dataloader(self) -> EpochLoader | list:
+        """Batches of the test part; none where it is empty."""
+        return self._loader("test", None) if self.num_fields("test") else []
+
+    def _loader(self, part: str, seed: int | None) -> EpochLoader:
+        trainer = self.trainer
+        dataset = PartDataset(
+            self.store,
+            self.rows(part),
+            self.hparams.batch_size,
+            seed=seed,
+            num_workers=self.hparams.num_workers,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return EpochLoader(
+            dataset, lambda: trainer.current_epoch if trainer else dataset.epoch, self.hparams.num_workers
+        )
