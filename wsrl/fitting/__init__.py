@@ -1,0 +1,1 @@
+"""Many fields at once."""

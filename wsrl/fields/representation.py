@@ -1,0 +1,300 @@
+"""The six representations: what the weights of one field are, and how they become values at coordinates.
+
+Letters: N fields, P points, D coordinates, C channels.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from wsrl.adapters.masks import asymmetric_mask
+from wsrl.adapters.scaling import FORMS, scale_weight, start_factors
+from wsrl.errors import UserError
+from wsrl.fields.base import BaseField
+from wsrl.fields.layout import Layout, TensorSpec
+from wsrl.fields.network import Encoding, FieldConfig, apply_layers, initial_layers
+
+KINDS = ("mlp", "mlp_asym", "lora", "lora_asym", "mlora", "mlora_asym")
+STARTS = ("shared", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepresentationConfig:
+    """How the weights of one field become a field.
+
+    Attributes:
+        kind: ``mlp``, ``mlp_asym``: a network of its own; ``lora``, ``lora_asym``: additive low-rank change of the base
+            field; ``mlora``, ``mlora_asym``: multiplicative one. ``_asym`` freezes a fixed random set of entries.
+        rank: Rank of an adapter.
+        form: How a multiplicative adapter acts: ``exp``, ``one_plus`` or ``product``.
+        mask_fraction: Share of the entries of every ``A`` (of every weight for ``mlp_asym``) that is frozen.
+        frozen_scale: Standard deviation of the frozen entries of ``lora_asym`` and ``mlp_asym``, in units of that of
+            the free ones.
+        init_std: Standard deviation of the entries of ``A`` at the start.
+        start: ``shared``: all fields start alike; ``random``: each from its own seed.
+        seed: Seed of the mask, the frozen values and the shared start.
+        field: Architecture of a standalone field; adapters take the base field's.
+    """
+
+    kind: str = "mlora_asym"
+    rank: int = 4
+    form: str = "exp"
+    mask_fraction: float = 0.25
+    frozen_scale: float = 2.0
+    init_std: float = 0.5
+    start: str = "shared"
+    seed: int = 0
+    field: FieldConfig = FieldConfig(width=26, depth=3, encoding="identity", activation="sine", omega=15.0)
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("kind", self.kind, KINDS),
+            ("form", self.form, FORMS),
+            ("start", self.start, STARTS),
+        ):
+            if value not in allowed:
+                raise UserError(f"{name} is {value!r}", allowed=", ".join(allowed), do=f"set representation.{name}")
+        if self.rank < 1:
+            raise UserError(f"rank is {self.rank}", allowed="at least 1", do="set representation.rank")
+        if not 0 <= self.mask_fraction < 1:
+            raise UserError(
+                f"mask_fraction is {self.mask_fraction}", allowed="0 up to, not including, 1", do="lower it"
+            )
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the kind needs a base field."""
+        return "lora" in self.kind
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether some entries are frozen."""
+        return self.kind.endswith("_asym")
+
+
+class Representation:
+    """One rule from weights to fields; built with :meth:`build`.
+
+    Attributes:
+        config: What it was built from.
+        layout: Names, shapes, frozen entries and symmetries of the weights.
+        base: The base field of an adapter; None for a standalone network.
+    """
+
+    def __init__(self, config: RepresentationConfig, base: BaseField | None, in_features: int, out_features: int):
+        self.config, self.base = config, base
+        self.in_features, self.out_features = in_features, out_features
+        self._generator = torch.Generator().manual_seed(config.seed)
+        if base is not None:
+            self.field_config, self.encoding = base.config.field, base.trunk.encoding
+        else:
+            self.field_config, self.encoding = config.field, Encoding(config.field, in_features)
+        self._set_up()
+
+    @staticmethod
+    def build(
+        config: RepresentationConfig,
+        base: BaseField | None = None,
+        *,
+        in_features: int | None = None,
+        out_features: int | None = None,
+    ) -> "Representation":
+        """The representation of a configuration.
+
+        Args:
+            config: Kind, rank, form and mask.
+            base: The base field, which adapters need and standalone networks ignore.
+            in_features: Coordinates of a point; taken from the base field of an adapter.
+            out_features: Channels of a value; taken from the base field of an adapter.
+
+        Raises:
+            UserError: An adapter without a base field, or one whose base field has other coordinates or channels.
+        """
+        if not config.is_adapter:
+            assert in_features is not None and out_features is not None, "a standalone field needs its dimensions"
+            return StandaloneRepresentation(config, None, in_features, out_features)
+        if base is None:
+            raise UserError(
+                f"{config.kind} adapts a base field and none was given",
+                allowed="a folder that `wsrl base` wrote",
+                do="pass --base DIR, or choose the kind mlp",
+            )
+        found, asked = (base.in_features, base.out_features), (in_features, out_features)
+        if any(a is not None and a != f for f, a in zip(found, asked)):
+            raise UserError(
+                f"the base field maps {found[0]} coordinates to {found[1]} channels, the data need {asked[0]} to {asked[1]}",
+                allowed="a base field trained on data of the same kind",
+                do="train one on these data with `wsrl base`, or choose the mode (L or RGB) that fits",
+            )
+        return AdapterRepresentation(config, base, *found)
+
+    def initial(self, generator: torch.Generator | None = None, num: int | None = None) -> dict[str, Tensor]:
+        """Weights to start fitting from.
+
+        Args:
+            generator: Randomness of the start; None takes the configured seed.
+            num: Number of independent starts; None for one start without a batch axis.
+
+        Returns:
+            One tensor per entry of the layout, ``shape`` or ``(num, *shape)``. Frozen entries are always the same.
+        """
+        generator = generator or torch.Generator().manual_seed(self.config.seed)
+        if num is None:
+            return self._start(generator)
+        starts = [self._start(generator) for _ in range(num)]
+        return {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
+
+    def evaluate(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
+        """Values of fields at points; pure and differentiable.
+
+        Args:
+            weights: One tensor ``(N, *shape)`` per entry of the layout.
+            coords: Points ``(P, D)`` for all fields or ``(N, P, D)``.
+
+        Returns:
+            Values ``(N, P, C)``.
+        """
+        return self.evaluate_encoded(weights, self.encoding(coords)).mT
+
+    def evaluate_encoded(self, weights: dict[str, Tensor], features: Tensor) -> Tensor:
+        """Values ``(N, C, P)`` for points that :attr:`encoding` has encoded, ``(F, P)`` or ``(N, F, P)``."""
+        layer_weights, layer_biases = self.layers(weights)
+        return apply_layers(self.field_config, features, layer_weights, layer_biases)
+
+    def to(self, device: torch.device | str) -> "Representation":
+        """Move the base field and the encoding to a device, in place; starts are always drawn on the CPU."""
+        self.encoding.to(device)
+        if self.base is not None:
+            self.base.to(device)
+        return self
+
+    def to_dict(self) -> dict:
+        """Plain values from which :meth:`from_dict` rebuilds the representation."""
+        return {**asdict(self.config), "in_features": self.in_features, "out_features": self.out_features}
+
+    @staticmethod
+    def from_dict(data: dict, base: BaseField | None = None) -> "Representation":
+        """Rebuild a representation from :meth:`to_dict` and its base field."""
+        data = dict(data)
+        sizes = {name: data.pop(name) for name in ("in_features", "out_features")}
+        config = RepresentationConfig(**{**data, "field": FieldConfig(**data["field"])})
+        return Representation.build(config, base, **sizes)
+
+    def _set_up(self) -> None:
+        raise NotImplementedError
+
+    def _start(self, generator: torch.Generator) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def layers(self, weights: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The weight and bias of every linear layer that ``weights`` stand for."""
+        raise NotImplementedError
+
+
+class StandaloneRepresentation(Representation):
+    """``mlp`` and ``mlp_asym``: every field is a network of its own.
+
+    ``mlp_asym`` freezes, in every hidden layer and the output layer, a fixed random set of weights at large random
+    values. Source: W-Asymmetric networks, Lim et al., NeurIPS 2024.
+    """
+
+    def _set_up(self) -> None:
+        shapes = self.field_config.layer_shapes(self.in_features, self.out_features)
+        specs, self._frozen_values = [], {}
+        for i, (fan_out, fan_in) in enumerate(shapes):
+            neurons = None if i == len(shapes) - 1 or self.config.is_masked else f"neurons.{i}"
+            inputs = None if i == 0 or self.config.is_masked else f"neurons.{i - 1}"
+            name = f"layers.{i}.weight"
+            frozen = self._freeze(name, i, fan_out, fan_in)
+            group = {"group": f"layers.{i}", "token_axis": 0}
+            specs.append(
+                TensorSpec(name=name, shape=(fan_out, fan_in), axes=(neurons, inputs), frozen=frozen, **group)
+            )
+            specs.append(TensorSpec(name=f"layers.{i}.bias", shape=(fan_out,), axes=(neurons,), **group))
+        self.layout = Layout(tuple(specs))
+
+    def _freeze(self, name: str, index: int, fan_out: int, fan_in: int) -> str | None:
+        if not self.config.is_masked or index == 0:  # the first layer sees coordinates: too few to lose any
+            return None
+        trainable = asymmetric_mask(fan_out, fan_in, self.config.mask_fraction, self._generator)
+        weights, _ = initial_layers(self.field_config, self.in_features, self.out_features, self._generator)
+        deviation = weights[index].std() * self.config.frozen_scale
+        values = torch.randn(fan_out, fan_in, generator=self._generator) * deviation
+        self._frozen_values[name] = (trainable, values)
+        return TensorSpec.pack_frozen(trainable)
+
+    def _start(self, generator: torch.Generator) -> dict[str, Tensor]:
+        weights, biases = initial_layers(self.field_config, self.in_features, self.out_features, generator)
+        start = {}
+        for i, (weight, bias) in enumerate(zip(weights, biases)):
+            name = f"layers.{i}.weight"
+            if name in self._frozen_values:
+                trainable, values = self._frozen_values[name]
+                weight = torch.where(trainable, weight, values)
+            start[name], start[f"layers.{i}.bias"] = weight, bias
+        return start
+
+    def layers(self, weights: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        indices = range(self.field_config.depth + 1)
+        return [weights[f"layers.{i}.weight"] for i in indices], [weights[f"layers.{i}.bias"] for i in indices]
+
+
+class AdapterRepresentation(Representation):
+    """``lora``, ``lora_asym``, ``mlora`` and ``mlora_asym``: a low-rank change of every hidden layer of the base field.
+
+    The output layer and the biases stay those of the base. Source: arXiv 2512.01759, section 3.2.
+    """
+
+    def _set_up(self) -> None:
+        specs, self._masks, self._frozen_values = [], [], []
+        for i, layer in enumerate(self.base.trunk.layers[:-1]):
+            fan_out, fan_in = layer.weight.shape
+            mask = torch.ones(self.config.rank, fan_in, dtype=torch.bool)
+            if self.config.is_masked:
+                mask = asymmetric_mask(self.config.rank, fan_in, self.config.mask_fraction, self._generator)
+            deviation = self.config.init_std * self.config.frozen_scale
+            self._masks.append(mask)
+            self._frozen_values.append(torch.randn(mask.shape, generator=self._generator) * deviation)
+            ranks = None if self.config.is_masked else f"layers.{i}.rank"
+            shapes = {"down": (self.config.rank, fan_in), "up": (fan_out, self.config.rank)}
+            for axis, (factor, shape) in enumerate(shapes.items()):
+                specs.append(
+                    TensorSpec(
+                        name=f"layers.{i}.{factor}",
+                        shape=shape,
+                        axes=tuple(ranks if a == axis else None for a in (0, 1)),
+                        group=f"layers.{i}",
+                        token_axis=axis,
+                        frozen=TensorSpec.pack_frozen(mask) if factor == "down" else None,
+                    )
+                )
+        self.layout = Layout(tuple(specs))
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether the adapter is LoRA's ``W + B A``."""
+        return self.config.kind.startswith("lora")
+
+    def _start(self, generator: torch.Generator) -> dict[str, Tensor]:
+        start = {}
+        for i, layer in enumerate(self.base.trunk.layers[:-1]):
+            fan_out, fan_in = layer.weight.shape
+            form = "add" if self.is_additive else self.config.form
+            mask = self._masks[i]
+            down, up = start_factors(fan_in, fan_out, self.config.rank, form, mask, self.config.init_std, generator)
+            if self.is_additive:  # large fixed values instead of the zeros that a multiplicative mask takes
+                down = torch.where(mask, down, self._frozen_values[i])
+            start[f"layers.{i}.down"], start[f"layers.{i}.up"] = down, up
+        return start
+
+    def layers(self, weights: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        trunk = self.base.trunk
+        adapted = []
+        for i, weight in enumerate(trunk.weights[:-1]):
+            down, up = weights[f"layers.{i}.down"], weights[f"layers.{i}.up"]
+            if self.is_additive:
+                adapted.append(torch.baddbmm(weight.expand(len(up), *weight.shape), up, down))
+            else:
+                adapted.append(scale_weight(weight, down, up, self.config.form))
+        return [*adapted, trunk.weights[-1]], trunk.biases
