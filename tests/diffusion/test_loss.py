@@ -1,0 +1,126 @@
+"""The noise process and the loss, against their formulas and on a distribution whose moments are known."""
+
+import pytest
+import torch
+from torch import nn
+
+from wsrl.diffusion.loss import DenoisingLoss, sampling_scheduler, training_scheduler
+from wsrl.errors import UserError
+
+OPTIONS = [
+    {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"},
+    {"prediction_type": "epsilon", "beta_schedule": "linear"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_model_that_knows_the_answer_has_no_loss(options):
+    scheduler = training_scheduler(**options)
+    clean = torch.full((32, 5), 0.7)
+    alphas = scheduler.alphas_cumprod
+
+    def model(noisy, timesteps):
+        signal, spread = alphas[timesteps, None].sqrt(), (1 - alphas[timesteps, None]).sqrt()
+        noise = (noisy - signal * clean) / spread
+        return noise if options["prediction_type"] == "epsilon" else signal * noise - spread * clean
+
+    loss = DenoisingLoss(scheduler)(model, clean, torch.Generator().manual_seed(0))
+    assert loss < 1e-6
+    wrong = DenoisingLoss(scheduler)(lambda noisy, timesteps: torch.zeros_like(noisy), clean, torch.Generator())
+    assert wrong > 0.3
+
+
+def test_timesteps_cover_the_range_and_the_generator_decides():
+    seen = []
+
+    def model(noisy, timesteps):
+        seen.append(timesteps)
+        return noisy
+
+    loss = DenoisingLoss(training_scheduler(num_train_timesteps=100))
+    for seed in (1, 1, 2):
+        loss(model, torch.zeros(50, 2), torch.Generator().manual_seed(seed))
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[0] // 2, torch.arange(50))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_nothing_is_clipped_and_the_samplers_start_from_pure_noise(options):
+    training = training_scheduler(**options)
+    sampling = sampling_scheduler(training)
+    for scheduler in (training, sampling):
+        assert scheduler.config.clip_sample is False and scheduler.config.thresholding is False
+        assert scheduler.config.prediction_type == options["prediction_type"]
+    sampling.set_timesteps(10)
+    assert sampling.timesteps[0] == 999
+    assert training.alphas_cumprod[-1] < 1e-4
+
+
+def test_names_that_are_unknown_or_do_not_go_together_are_refused():
+    with pytest.raises(UserError, match="prediction_type 'x0' is unknown"):
+        training_scheduler(prediction_type="x0")
+    with pytest.raises(UserError, match="beta_schedule 'cubic' is unknown"):
+        training_scheduler(beta_schedule="cubic")
+    with pytest.raises(UserError, match="set beta_schedule to linear"):
+        training_scheduler(prediction_type="epsilon")
+
+
+class PointNetwork(nn.Module):
+    """A small network on points, to test the process without the transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
+
+    def forward(self, points, timesteps):
+        time = timesteps.reshape(-1, 1).expand(len(points), 1) / 1000
+        waves = [(time * scale).sin() for scale in (1, 3)] + [(time * scale).cos() for scale in (1, 3)]
+        return self.layers(torch.cat([points, *waves], dim=1))
+
+
+def draw(scheduler, model, num, size, generator):
+    sampler = sampling_scheduler(scheduler)
+    sampler.set_timesteps(50)
+    sample = torch.randn(num, size, generator=generator)
+    with torch.no_grad():
+        for timestep in sampler.timesteps:
+            sample = sampler.step(model(sample, timestep), timestep, sample).prev_sample
+    return sample
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_best_denoiser_of_a_gaussian_samples_that_gaussian(options):
+    scheduler = training_scheduler(**options)
+    mean, std = torch.tensor([3.0, -2.0]), torch.tensor([0.3, 4.0])
+
+    def model(noisy, timesteps):
+        signal, spread = scheduler.alphas_cumprod[timesteps].sqrt(), (1 - scheduler.alphas_cumprod[timesteps]).sqrt()
+        noise = spread * (noisy - signal * mean) / (signal**2 * std**2 + spread**2)
+        clean = (noisy - spread * noise) / signal
+        return noise if options["prediction_type"] == "epsilon" else signal * noise - spread * clean
+
+    sample = draw(scheduler, model, 4000, 2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sample.mean(0) / std, mean / std, atol=0.1, rtol=0)
+    torch.testing.assert_close(sample.std(0) / std, torch.ones(2), atol=0.1, rtol=0)
+
+
+def test_trained_on_two_blobs_it_samples_two_blobs():
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    scheduler, model = training_scheduler(), PointNetwork()
+    loss, optimizer = DenoisingLoss(scheduler), torch.optim.Adam(model.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600)
+    for _ in range(600):
+        side = torch.randint(2, (256, 1), generator=generator) * 2.0 - 1.0
+        points = torch.cat([side, torch.zeros_like(side)], dim=1)
+        points = points * 0.9 + torch.randn(256, 2, generator=generator) * torch.tensor([0.2, 1.0])
+        optimizer.zero_grad()
+        loss(model, points, generator).backward()
+        optimizer.step()
+        schedule.step()
+    sample = draw(scheduler, model, 2000, 2, generator)
+    right = sample[:, 0] > 0
+    assert 0.4 < right.float().mean() < 0.6
+    for blob, centre in ((sample[right], 0.9), (sample[~right], -0.9)):
+        assert (blob.mean(0) - torch.tensor([centre, 0.0])).abs().max() < 0.15
+        assert (blob.std(0) - torch.tensor([0.2, 1.0])).abs().max() < 0.15
