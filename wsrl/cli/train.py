@@ -6,26 +6,15 @@ and ``--checkpoint.*`` are those of LightningCLI.
 
 import argparse
 import json
-import logging
 import pickle
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from wsrl.errors import UserError
 
-QUIET_WARNINGS = (
-    ".*does not have many workers which may be a bottleneck.*",
-    ".*Your `IterableDataset` has `__len__` defined.*",
-    ".*The number of training batches .* is smaller than the logging interval.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*Experiment logs directory .* exists and is not empty.*",
-    ".*is a wandb run.*",
-)
 HELP = """usage: wsrl train {classifier,diffusion} [--config FILE] [--data.store DIR] [options]
 
 Train a model over the weights in a store with Lightning.
@@ -78,6 +67,8 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     Raises:
         UserError: A wrong option, a missing device, or a checkpoint that cannot be used.
     """
+    from wsrl.training.quiet import quiet_lightning
+
     started = time.perf_counter()
     with quiet_lightning():
         cli = _build_cli(task, argv)
@@ -90,28 +81,12 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     if cli.trainer.is_global_zero and not cli.trainer.fast_dev_run:
         from wsrl.provenance import finish_run, write_json_atomic
 
-        cli.model.export(root / "model")
+        if task == "classifier":  # the diffusion task saves itself, with its averaged parameters
+            cli.model.export(root / "model")
         write_json_atomic(root / "metrics.json", {**metrics, "elapsed_s": time.perf_counter() - started})
         finish_run(root, **metrics)
         print(f"model: {root / 'model'}", file=sys.stderr)
     return metrics
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's hints that do not apply here, by name, and its information lines."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for message in QUIET_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels):
-                logger.setLevel(level)
 
 
 def _build_cli(task: str, argv: Sequence[str]):

@@ -52,7 +52,7 @@ class ClassifierTask(L.LightningModule):
 
     def configure_model(self) -> None:
         """Build the network from the data module's layout, labels and train statistics, once."""
-        if self.model is not None:
+        if self.model is not None or self._trainer is None:  # load_from_checkpoint calls this without a trainer
             return
         data = self.trainer.datamodule
         assert isinstance(data, WeightDataModule), "the classifier is trained on a WeightDataModule"

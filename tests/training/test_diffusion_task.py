@@ -1,0 +1,125 @@
+"""The Lightning task of the diffusion model on a real, tiny store."""
+
+import lightning as L
+import pytest
+import torch
+
+from wsrl.diffusion.pipeline import WeightDiffusionPipeline
+from wsrl.errors import UserError
+from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.network import FieldConfig
+from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.store import FitResult
+from wsrl.store.writer import ShardWriter, create_or_resume, finalize
+from wsrl.training.data import WeightDataModule
+from wsrl.training.diffusion import DiffusionTask, warmup_cosine
+
+TINY = {"width": 16, "depth": 1, "local_depth": 1, "heads": 2, "warmup_steps": 2}
+TRAINER = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A finished store of 40 fields scattered about the shared start."""
+    field = FieldConfig(width=6, depth=2, num_frequencies=3)
+    base = BaseField(BaseFieldConfig(field=field, latent_size=4, mapping_width=8, mapping_depth=1), 2, 1)
+    representation = Representation.build(RepresentationConfig(kind="mlora_asym", rank=2), base)
+    layout, generator = representation.layout, torch.Generator().manual_seed(0)
+    create_or_resume(
+        tmp_path / "store",
+        layout=layout,
+        representation=representation.to_dict(),
+        base_sha256=base.sha256(),
+        source={"name": "toy", "grid": [4, 6], "channels": 1, "signal_shape": [[4, 6], 1]},
+        fit={},
+        num_signals=40,
+        num_shards=1,
+        label_names=(),
+        save_base=base.save_pretrained,
+    )
+    start = layout.flatten(representation.initial())
+    with ShardWriter(tmp_path / "store", 0) as writer:
+        rows = []
+        for index in range(40):
+            vector = start + 0.1 * torch.randn(len(start), generator=generator) * layout.trainable()
+            rows.append(FitResult(index=index, id=f"toy/{index}", weights=layout.unflatten(vector), split="train"))
+        writer.write_segment(rows)
+        writer.finish()
+    finalize(tmp_path / "store")
+    return tmp_path / "store"
+
+
+def fit(store, root, epochs, checkpoint=None, task=None):
+    task = task or DiffusionTask(**TINY)
+    saver = L.pytorch.callbacks.ModelCheckpoint(dirpath=root, save_last=True)
+    trainer = L.Trainer(max_epochs=epochs, default_root_dir=root, callbacks=[saver], **TRAINER)
+    data = WeightDataModule(str(store), batch_size=16, num_workers=0)
+    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    return task, trainer
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_it_trains_and_leaves_a_pipeline_that_samples(store, tmp_path):
+    task, trainer = fit(store, tmp_path / "run", epochs=2)
+    assert 0.2 < float(trainer.callback_metrics["train_loss"]) < 3
+    assert 0.2 < float(trainer.callback_metrics["val_loss"]) < 3
+    pipeline = WeightDiffusionPipeline.from_pretrained(tmp_path / "run" / "model")
+    output = pipeline(3, torch.Generator().manual_seed(0), num_inference_steps=4)
+    assert [image.size for image in output.images] == [(6, 4)] * 3
+    averaged = dict(task.average.module.named_parameters())
+    for name, parameter in pipeline.transformer.named_parameters():
+        assert torch.equal(parameter, averaged[name].cpu())
+    assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"model"}
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_a_resumed_run_ends_as_an_undisturbed_one_with_the_same_plan(store, tmp_path):
+    whole, _ = fit(store, tmp_path / "whole", epochs=3)
+    half = DiffusionTask(**TINY)
+    stopper = L.Trainer(max_epochs=3, default_root_dir=tmp_path / "half", **TRAINER, callbacks=[StopAfter(1)])
+    data = WeightDataModule(str(store), batch_size=16, num_workers=0)
+    stopper.fit(half, data)
+    stopper.save_checkpoint(tmp_path / "half.ckpt")
+    resumed, _ = fit(store, tmp_path / "rest", epochs=3, checkpoint=tmp_path / "half.ckpt")
+    for part in ("model", "average"):
+        for name, tensor in getattr(whole, part).state_dict().items():
+            torch.testing.assert_close(getattr(resumed, part).state_dict()[name], tensor, msg=f"{part}.{name}")
+
+
+class StopAfter(L.Callback):
+    """Ends a run after some epochs, as Ctrl-C between two epochs would."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer, task):
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_a_checkpoint_loads_without_the_store(store, tmp_path):
+    task, _ = fit(store, tmp_path / "run", epochs=1)
+    again = DiffusionTask.load_from_checkpoint(tmp_path / "run" / "last.ckpt", map_location="cpu", weights_only=True)
+    assert torch.equal(again.statistics.mean, task.statistics.mean)
+    assert again.hparams.width == 16
+
+
+def test_options_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="not divisible by heads"):
+        DiffusionTask(width=10, heads=4)
+    with pytest.raises(UserError, match="ema_decay is 1"):
+        DiffusionTask(ema_decay=1.0)
+
+
+def test_the_step_size_rises_and_falls():
+    factor = warmup_cosine(10, 200)
+    assert factor(0) == pytest.approx(0.1) and factor(9) == 1.0
+    assert factor(105) == pytest.approx(0.5) and factor(200) == pytest.approx(0.0)
+    endless = warmup_cosine(10, float("inf"))
+    assert endless(4) == pytest.approx(0.5) and endless(10**6) == 1.0

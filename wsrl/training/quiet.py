@@ -1,0 +1,37 @@
+"""Silence for Lightning's hints that do not apply to weight stores, each by name."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+WARNINGS = (
+    # One worker reads a store faster than a small network trains on it.
+    ".*does not have many workers which may be a bottleneck.*",
+    # The number of batches is exact, with several workers too.
+    ".*Your `IterableDataset` has `__len__` defined.*",
+    # Metrics are logged once an epoch.
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    # A run is continued in its own folder.
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",
+    # Lightning's own use of torch.
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Within the block, ignore the warnings above and Lightning's information lines; other warnings are shown."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)
