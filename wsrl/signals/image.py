@@ -94,7 +94,9 @@ def open_picture(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise SignalError(f"{path}: too many pixels ({one_line(error)})", do="make it smaller") from error
     except DECODE_ERRORS as error:
-        raise SignalError(f"{path}: cannot be read ({one_line(error)})") from error
+        told_by_system = isinstance(error, OSError) and error.errno is not None
+        problem = "cannot be read" if told_by_system else "damaged or truncated"
+        raise SignalError(f"{path}: {problem} ({one_line(error)})") from error
 
 
 def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None:
@@ -159,7 +161,8 @@ def flatten(picture: Image.Image, mode: str) -> Image.Image:
 def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale so that the shorter side fits and keep the centre.
 
-    The crop comes first, in exact fractions of a pixel, so an extreme shape costs no memory.
+    Equal to scaling the whole picture and cropping then, in exact fractions of a pixel, but only the part that is kept
+    is computed, so an extreme shape costs no memory.
 
     Args:
         picture: Picture of mode ``L``, ``RGB`` or ``F``.

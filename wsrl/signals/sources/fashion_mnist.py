@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,18 +59,16 @@ class FashionMnist(Source):
             options: Which pictures, in which form, from where.
         """
         root = find_root(options.root)
-        pixels = {split: read_idx(root / f"{prefix}-images-idx3-ubyte.gz", 3) for split, prefix in SPLITS.items()}
-        classes = {split: read_idx(root / f"{prefix}-labels-idx1-ubyte.gz", 1) for split, prefix in SPLITS.items()}
-        check_match(root, pixels, classes)
-        self._pixels = np.concatenate(list(pixels.values()))  # (N, 28, 28)
+        stamps = tuple((root / name).stat().st_mtime_ns for name in file_names())
+        self._pixels, classes, sha256 = load_files(root.resolve(), stamps)
         super().__init__(
             name="fashion-mnist",
-            ids=[f"fashion-mnist/{split}/{i:05d}" for split in SPLITS for i in range(len(pixels[split]))],
+            ids=[f"fashion-mnist/{split}/{i:05d}" for split in SPLITS for i in range(len(classes[split]))],
             labels=[CLASSES[number] for split in SPLITS for number in classes[split]],
-            splits=[split for split in SPLITS for _ in pixels[split]],
-            signal_shape=(options.size or self._pixels.shape[1:], 3 if options.mode == "RGB" else 1),
+            splits=[split for split in SPLITS for _ in classes[split]],
+            signal_shape=(options.size or self._pixels["train"].shape[1:], 3 if options.mode == "RGB" else 1),
             options=options,
-            details={"sha256": hashlib.sha256(self._pixels.tobytes()).hexdigest()},
+            details={"sha256": sha256},
         )
 
     def read_values(self, position: int) -> np.ndarray:
@@ -78,8 +77,34 @@ class FashionMnist(Source):
         Args:
             position: Place in the full listing.
         """
-        values = self._pixels[position].astype(np.float32)[..., None] / 255
+        num_train = len(self._pixels["train"])
+        split, row = ("train", position) if position < num_train else ("test", position - num_train)
+        values = self._pixels[split][row].astype(np.float32)[..., None] / 255  # (28, 28, 1)
         return with_mode(resize_values(values, self.signal_shape[0]), self.options.mode)
+
+
+def file_names() -> list[str]:
+    """The four files."""
+    return [f"{prefix}-{kind}-ubyte.gz" for prefix in SPLITS.values() for kind in ("images-idx3", "labels-idx1")]
+
+
+@lru_cache(maxsize=2)
+def load_files(root: Path, stamps: tuple[int, ...]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]:
+    """Pictures ``(N, 28, 28)`` and class numbers ``(N,)`` of each split, and the SHA-256 of all pictures.
+
+    The files read last are kept, since unpacking takes most of a second; the arrays cannot be written to.
+
+    Args:
+        root: Folder of the files.
+        stamps: When each was last changed, so that changed files are read again.
+    """
+    pixels = {split: read_idx(root / f"{prefix}-images-idx3-ubyte.gz", 3) for split, prefix in SPLITS.items()}
+    classes = {split: read_idx(root / f"{prefix}-labels-idx1-ubyte.gz", 1) for split, prefix in SPLITS.items()}
+    check_match(root, pixels, classes)
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        digest.update(pixels[split])
+    return pixels, classes, digest.hexdigest()
 
 
 def find_root(root: str | os.PathLike | None) -> Path:
@@ -93,7 +118,7 @@ def find_root(root: str | os.PathLike | None) -> Path:
     """
     prepared = Path(os.environ.get("WSRL_DATA", "data")) / "fashion_mnist"
     places = [Path(root)] if root is not None else [prepared, Path("data/fashion_mnist"), DEBIAN_ROOT]
-    names = [f"{prefix}-{kind}-ubyte.gz" for prefix in SPLITS.values() for kind in ("images-idx3", "labels-idx1")]
+    names = file_names()
     for place in places:
         if all((place / name).is_file() for name in names):
             return place

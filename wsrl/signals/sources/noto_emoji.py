@@ -61,7 +61,7 @@ class NotoEmoji(Source):
             raise UserError(f"noto-emoji has no group {options.group!r}", allowed=", ".join(groups))
         kept = [(text, group) for text, group in sequences if options.group in (None, group)]
         self._font_path = font
-        self._font: ImageFont.FreeTypeFont | None = None
+        self._font: ImageFont.FreeTypeFont | None = load_font(font)
         self._texts = [text for text, _ in kept]
         super().__init__(
             name="noto-emoji",

@@ -1,0 +1,82 @@
+"""``wsrl data`` lists the sources and prepares folders that read back as what they came from."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from wsrl.cli.data import main
+from wsrl.errors import UserError
+from wsrl.signals import open_source
+
+
+def test_list(capsys):
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("digits", "fashion-mnist", "noto-emoji"))
+
+
+def test_prepared_folder_reads_back(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["prepare", "digits", "--out", str(out), "--limit", "5"]) == 0
+    source, back = open_source("digits", limit=5), open_source(out, size=8)
+    with (out / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == source.ids and {row["file"] for row in rows} == set(back.ids)
+    for index, row in enumerate(rows):
+        again = back[back.ids.index(row["file"])]
+        assert (again.label, again.split) == (row["label"], row["split"]) == (source[index].label, source[index].split)
+        assert np.allclose(again.values, source[index].values, atol=0.5 / 255 + 1e-6)
+    assert "10 pictures of digits" in capsys.readouterr().out
+
+
+def test_again_continues(tmp_path):
+    argv = ["prepare", "digits", "--out", str(tmp_path), "--limit", "3"]
+    assert main(argv) == 0
+    pictures = sorted(tmp_path.rglob("*.png"))
+    kept, lost = pictures[0], pictures[1]
+    content, modified = lost.read_bytes(), kept.stat().st_mtime_ns
+    lost.unlink()
+    assert main(argv) == 0
+    assert lost.read_bytes() == content and kept.stat().st_mtime_ns == modified
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_default_folder_beside_its_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/digits").mkdir(parents=True)
+    (tmp_path / "data/digits/README.md").write_text("about")
+    assert main(["prepare", "digits", "--limit", "1"]) == 0
+    assert len(list((tmp_path / "data/digits").rglob("*.png"))) == 2
+
+
+def test_folders_that_are_not_ours(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match=r"not empty and was not made by this command \(it has thesis\.tex\)"):
+        main(["prepare", "digits", "--out", str(tmp_path), "--limit", "1"])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(UserError, match=r"thesis\.tex is not a folder"):
+        main(["prepare", "digits", "--out", str(tmp_path / "thesis.tex"), "--limit", "1"])
+    main(["prepare", "digits", "--out", str(tmp_path / "a"), "--limit", "1"])
+    with pytest.raises(UserError, match="prepared from another source or with other options"):
+        main(["prepare", "digits", "--out", str(tmp_path / "a"), "--limit", "2"])
+
+
+def test_bad_pictures_are_listed(tmp_path, capsys):
+    images = np.zeros((3, 4, 4), np.float32)
+    images[1] = np.nan
+    np.save(tmp_path / "few.npy", images)
+    assert main(["prepare", str(tmp_path / "few.npy"), "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr()
+    assert "few/00001: " in told.err and "NaN" in told.err and "1 of 3 pictures could not be used" in told.err
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
+
+
+def test_same_names_do_not_collide(tmp_path):
+    from PIL import Image
+
+    for name in ("cat/x/1.png", "cat/y/1.png", "cat/y/1.jpg"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "in" / name)
+    assert main(["prepare", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out/cat").glob("*.png"))) == 3

@@ -1,0 +1,114 @@
+"""What every source promises, checked on all of them."""
+
+import json
+import pickle
+
+import pytest
+import torch
+
+from wsrl.errors import UserError
+from wsrl.signals import Signal
+from wsrl.signals.signal import grid_coords
+
+
+def test_signals_have_the_stated_form(opened):
+    source = opened(limit=3)
+    grid, channels = source.signal_shape
+    for index, signal in enumerate(source):
+        assert isinstance(signal, Signal) and signal.id == source.ids[index]
+        assert signal.values.dtype == torch.float32 and signal.values.shape == (grid[0] * grid[1], channels)
+        assert 0 <= signal.values.min() <= signal.values.max() <= 1
+        assert signal.grid == grid and signal.coords is grid_coords(grid)
+        assert signal.label == source.labels()[index] and signal.split == source.splits()[index]
+
+
+def test_twice_the_same(opened):
+    first, second = opened(limit=3), opened(limit=3)
+    assert first.ids == second.ids and first.description == second.description
+    assert [signal.sha256() for signal in first] == [signal.sha256() for signal in second]
+    assert first[0].sha256() == first[0].sha256() != first[1].sha256()
+
+
+def test_names_are_stable_and_unique(opened):
+    source = opened()
+    assert len(source) == len(source.ids) == len(set(source.ids)) == len(source.labels()) == len(source.splits())
+    assert list(source.label_names) == sorted({label for label in source.labels() if label is not None})
+    assert all(id.isprintable() and "\\" not in id and not id.startswith("/") for id in source.ids)
+
+
+def test_description_is_plain_json(opened):
+    source = opened(limit=2, size=(4, 6), mode="L")
+    assert json.loads(json.dumps(source.description)) == source.description
+    assert source.description["options"]["size"] == [4, 6] and source.description["name"] == source.name
+
+
+def test_limit_is_a_prefix_of_each_split(opened):
+    everything, few = opened(), opened(limit=2)
+    for split in set(everything.splits()):
+        whole = [id for id, other in zip(everything.ids, everything.splits()) if other == split]
+        assert [id for id, other in zip(few.ids, few.splits()) if other == split] == whole[:2]
+    assert (
+        few.label_names == everything.label_names
+        and few[1].sha256() == everything[everything.ids.index(few.ids[1])].sha256()
+    )
+
+
+def test_split_selects(opened):
+    everything = opened()
+    for split in {split for split in everything.splits() if split is not None}:
+        part = opened(split=split)
+        assert part.ids == [id for id, other in zip(everything.ids, everything.splits()) if other == split]
+        assert opened(limit={split: 1}).ids == part.ids[:1]
+
+
+def test_unknown_split_is_refused(opened):
+    for options in ({"split": "nowhere"}, {"limit": {"nowhere": 3}}):
+        with pytest.raises(UserError, match=r"has no split 'nowhere'\. Allowed: .*\. What to do: change or drop"):
+            opened(**options)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_size_and_mode(opened, mode, channels):
+    source = opened(limit=1, size=(6, 10), mode=mode)
+    assert source.signal_shape == ((6, 10), channels)
+    assert source[0].values.shape == (60, channels)
+    assert opened(limit=1, size=5).signal_shape[0] == (5, 5)
+
+
+def test_goes_to_another_process(opened):
+    source = opened(limit=2)
+    expected = source[1].sha256()
+    assert pickle.loads(pickle.dumps(source))[1].sha256() == expected
+
+
+def test_index_like_a_list(opened):
+    source = opened(limit=2)
+    assert source[-1].id == source.ids[-1]
+    with pytest.raises(IndexError):
+        source[len(source)]
+
+
+def test_signals_do_not_share_values(opened):
+    source = opened(limit=1)
+    before = source[0].sha256()
+    source[0].values.fill_(0.25)
+    assert source[0].sha256() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"colour": 3}, r"has no option colour\. Allowed: limit, split, size, mode"),
+        ({"limit": 0}, r"limit is 0\. Allowed: a whole number from 1"),
+        ({"limit": True}, "limit is True"),
+        ({"limit": {}}, r"limit is \{\}"),
+        ({"size": 1}, r"size is 1\. Allowed: one side, or height and width, each from 2 pixels"),
+        ({"size": "32"}, "size is '32'"),
+        ({"size": (3, 4, 5)}, r"size is \(3, 4, 5\)"),
+        ({"mode": "CMYK"}, r"mode is 'CMYK'\. Allowed: L, RGB"),
+        ({"split": 3}, "split is 3"),
+    ],
+)
+def test_wrong_options_are_refused(opened, options, message):
+    with pytest.raises(UserError, match=message):
+        opened(**options)
