@@ -15,7 +15,8 @@ from wsrl.store.durable import disk_errors, sync_file
 from wsrl.store.rows import Table
 from wsrl.store.shard import ShardFile, block_rows, write_header
 
-_METADATA_BYTES = 1 << 20
+_METADATA_BYTES = 1 << 16
+_METADATA_BYTES_PER_COLUMN = 1 << 11
 
 
 class _ReservedFile:
@@ -73,7 +74,8 @@ def assemble(path: Path, segments: Sequence[ShardFile], header: dict) -> None:
     shapes = {name: (counts[rows.is_failure_column(name)], *shapes.get(name, ())) for name in dtypes}
     size = sum(dtypes[name].itemsize * int(np.prod(shapes[name])) for name in dtypes)
     with disk_errors(path), open(path, "w+b") as raw:
-        reserved = _ReservedFile(raw, size + _METADATA_BYTES + 4 * len(str(header)))
+        metadata = _METADATA_BYTES + _METADATA_BYTES_PER_COLUMN * len(dtypes) + 4 * len(str(header))
+        reserved = _ReservedFile(raw, size + metadata)
         with h5py.File(reserved, "w") as file:
             write_header(file, header)
             for name, dtype in dtypes.items():
@@ -100,7 +102,7 @@ def _dtypes(segments: Sequence[ShardFile], layout: Layout) -> dict[str, np.dtype
     found = {name: column.dtype for name, column in empty.items()}
     for segment in segments:
         for name in segment.columns():
-            dtype = segment.file[name].dtype
+            dtype = segment.dataset(name).dtype
             there = found.get(name, dtype)
             found[name] = max(dtype, there, key=lambda candidate: candidate.itemsize)
     return found

@@ -42,6 +42,7 @@ class WeightStore:
         self._shards = [ShardFile(self.directory / entry["file"]) for entry in manifest["shards"]]
         self._ends = np.cumsum([0] + [entry["count"] for entry in manifest["shards"]])
         self._open: OrderedDict[int, None] = OrderedDict()
+        self._trusted: set[int] = set()
 
     @classmethod
     def open(cls, path: Path | str, *, partial: bool = False) -> "WeightStore":
@@ -97,10 +98,19 @@ class WeightStore:
         if len(self._open) > _OPEN_SHARDS:
             oldest, _ = self._open.popitem(last=False)
             self._shards[oldest].close()
-        shard, entry = self._shards[number], self.manifest["shards"][number]
+        if number not in self._trusted:
+            self._check_belongs(self._shards[number], self.manifest["shards"][number])
+            self._trusted.add(number)
+        return self._shards[number]
+
+    def _check_belongs(self, shard: ShardFile, entry: dict) -> None:
+        """Refuse a shard of another build or with another number of rows than the manifest says."""
         if shard.count() != entry["count"]:
             raise shard.broken(f"it has {shard.count()} rows, the manifest says {entry['count']}")
-        return shard
+        header = shard.header()
+        for key in schema.BUILD_KEYS:
+            if header.get(key) != self.manifest[key]:
+                raise shard.broken(f"it belongs to another build: its {key} is not the manifest's")
 
     def _column(self, name: str) -> np.ndarray:
         """A column of all shards; a metric that a shard lacks is NaN there."""
@@ -114,7 +124,7 @@ class WeightStore:
     @cached_property
     def _id_hashes(self) -> tuple[np.ndarray, np.ndarray]:
         """Sorted 64-bit hashes of all ids, and the row of each: 16 bytes per field instead of a dictionary."""
-        parts = [_hashes(self._shard(n).column("fields/id")) for n in range(len(self._shards))]
+        parts = [id_hashes(self._shard(n).column("fields/id")) for n in range(len(self._shards))]
         hashes = np.concatenate([np.zeros(0, dtype="<u8"), *parts])
         order = np.argsort(hashes, kind="stable")
         return hashes[order], order
@@ -136,7 +146,7 @@ class WeightStore:
     def _row_of_id(self, key: str) -> int:
         hashes, order = self._id_hashes
         wanted = rows.encode([key])
-        value = _hashes(wanted)[0]
+        value = id_hashes(wanted)[0]
         for row in order[np.searchsorted(hashes, value) : np.searchsorted(hashes, value, side="right")].tolist():
             number, local = self._locate(row)
             if self._shard(number).column("fields/id", slice(local, local + 1))[0] == wanted[0]:
@@ -354,7 +364,8 @@ class WeightStore:
         return Representation.from_dict(self.manifest["representation"], self.base)
 
 
-def _hashes(ids: np.ndarray) -> np.ndarray:
+def id_hashes(ids: np.ndarray) -> np.ndarray:
+    """64-bit hashes of encoded ids."""
     digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in ids.tolist())
     return np.frombuffer(digests, dtype="<u8")
 

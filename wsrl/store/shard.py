@@ -57,6 +57,7 @@ class ShardFile:
         self._file: h5py.File | None = None
         self._process = -1
         self._columns: tuple[str, ...] | None = None
+        self._datasets: dict[str, h5py.Dataset] = {}
 
     def __getstate__(self) -> dict:
         return {"path": self.path}
@@ -72,7 +73,7 @@ class ShardFile:
 
     def close(self) -> None:
         """Close the file; the next access opens it again."""
-        file, self._file = self._file, None
+        file, self._file, self._datasets = self._file, None, {}
         if file is not None:
             file.close()
 
@@ -94,7 +95,7 @@ class ShardFile:
             UserError: The file is missing, truncated, or not one of ours.
         """
         if self._file is None or self._process != os.getpid():
-            self._file = None
+            self._file, self._datasets = None, {}
             try:
                 # Finished files never change, and read-only media allow no locks.
                 self._file = h5py.File(self.path, "r", locking=False)
@@ -127,19 +128,29 @@ class ShardFile:
                 raise error if isinstance(error, UserError) else self.broken(f"unreadable ({error})") from error
         return self._columns
 
+    def dataset(self, name: str) -> h5py.Dataset:
+        """One column as it lies in the file."""
+        file = self.file
+        if name not in self._datasets:
+            try:
+                self._datasets[name] = file[name]
+            except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise self.broken(f"{name} cannot be read ({error})") from error
+        return self._datasets[name]
+
     def column(self, name: str, part: slice = slice(None)) -> np.ndarray:
         """One column or a run of it."""
         try:
-            return self.file[name][part]
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise error if isinstance(error, UserError) else self.broken(f"{name} cannot be read ({error})") from error
+            return self.dataset(name)[part]
+        except (OSError, RuntimeError, TypeError) as error:
+            raise self.broken(f"{name} cannot be read ({error})") from error
 
     def count(self, name: str = "fields/index") -> int:
         """Rows of a column, by default fitted rows."""
-        try:
-            return len(self.file[name])
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise error if isinstance(error, UserError) else self.broken(f"{name} cannot be read ({error})") from error
+        shape = self.dataset(name).shape
+        if not shape:
+            raise self.broken(f"{name} is not a column")
+        return shape[0]
 
     def read(self, part: slice = slice(None)) -> Table:
         """All columns of a run of fitted rows."""

@@ -1,0 +1,183 @@
+"""The reader: every row once per epoch, the same order from the same generator, in workers and in flat memory."""
+
+import multiprocessing
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from store_builds import build, result, small_layout, start
+
+from wsrl.errors import UserError
+from wsrl.store import FitResult, WeightStore, batches, shard
+from wsrl.store.writer import ShardWriter, finalize
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with WeightStore.open(build(tmp_path_factory.mktemp("reader") / "store", num=110, shards=4, batch=28)) as opened:
+        yield opened
+
+
+@pytest.fixture(params=[(256, 16), (3, 2), (1, 1)], ids=["one pool", "many pools", "single rows"])
+def blocks(request, monkeypatch):
+    """Blocks and pools so small that a small store has many of them."""
+    monkeypatch.setattr(shard, "BLOCK_ROWS", request.param[0])
+    monkeypatch.setattr(batches, "POOL_BLOCKS", request.param[1])
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def ids_of(found) -> list[str]:
+    return [name for batch in found for name in batch.ids]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_every_row_comes_exactly_once(store, blocks, size, shuffle):
+    found = list(store.batches(size, shuffle=shuffle))
+    assert all(len(batch) == size for batch in found[:-1]) and 0 < len(found[-1]) <= size
+    assert (sorted(ids_of(found)) if shuffle else ids_of(found)) == store.ids
+
+
+def test_batches_hold_what_was_stored(store, blocks):
+    for batch in store.batches(8, shuffle=True, generator=generator()):
+        for row, name in enumerate(batch.ids):
+            expected = result(int(name.rsplit("/")[-1]))
+            assert all(torch.equal(tensor[row], expected.weights[key]) for key, tensor in batch.weights.items())
+            assert batch.metrics["psnr"][row] == expected.metrics["psnr"]
+            label = int(batch.labels[row])
+            assert (None if label < 0 else store.label_names[label]) == expected.label
+    assert batch.labels.dtype == torch.int64 and batch.weights["layers.0.up"].dtype == torch.float32
+
+
+def test_shuffling_is_deterministic_and_does_shuffle(store, blocks):
+    first = ids_of(store.batches(8, shuffle=True, generator=generator(1)))
+    assert first == ids_of(store.batches(8, shuffle=True, generator=generator(1)))
+    assert first != ids_of(store.batches(8, shuffle=True, generator=generator(2)))
+    assert first != store.ids
+    going = generator(1)
+    assert ids_of(store.batches(8, shuffle=True, generator=going)) == first
+    assert ids_of(store.batches(8, shuffle=True, generator=going)) != first, "a second epoch has another order"
+
+
+def test_split_and_drop_last(store, blocks):
+    expected = [name for name, split in zip(store.ids, store.splits()) if split == "test"]
+    assert ids_of(store.batches(4, split="test")) == expected
+    assert sorted(ids_of(store.batches(4, shuffle=True, split="test"))) == sorted(expected)
+    assert store.count("test") == len(expected) and store.count() == len(store)
+    assert {len(batch) for batch in store.batches(7, split="test", drop_last=True)} == {7}
+    with pytest.raises(UserError, match=r"no split 'validation'.*Allowed: test, train"):
+        next(store.batches(4, split="validation"))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_workers_share_the_rows(store, blocks, shuffle):
+    parts = [ids_of(store.batches(4, shuffle, generator(3), worker=(i, 3))) for i in range(3)]
+    joined = [name for part in parts for name in part]
+    assert sorted(joined) == sorted(store.ids) and len(joined) == len(set(joined))
+
+
+def test_wrong_options_are_refused(store):
+    with pytest.raises(UserError, match="batch size is 0"):
+        next(store.batches(0))
+    with pytest.raises(UserError, match=r"worker is \(2, 2\)"):
+        next(store.batches(1, worker=(2, 2)))
+    with pytest.raises(UserError, match="need a generator"):
+        next(store.batches(1, shuffle=True, worker=(0, 2)))
+
+
+def test_unknown_keys(store):
+    with pytest.raises(UserError, match=r"no field 'toy/x'.*such as 'toy/é/00000'"):
+        store["toy/x"]
+    with pytest.raises(UserError, match="no field 'toy/é/00003': bad signal 3"):
+        store[result(3).id]
+    for row in (len(store), -len(store) - 1):
+        with pytest.raises(IndexError):
+            store[row]
+    with pytest.raises(UserError, match=r"no metric 'ssim'.*Allowed: odd, psnr, steps"):
+        store.metrics("ssim")
+
+
+def test_columns(store):
+    fitted = [r for r in map(result, range(110)) if r.weights]
+    assert store.metrics("psnr").tolist() == [r.metrics["psnr"] for r in fitted]
+    assert np.isnan(store.metrics("odd")).tolist() == ["odd" not in r.metrics for r in fitted]
+    assert store.splits().tolist() == [r.split for r in fitted]
+    assert [store.label_names[i] if i >= 0 else None for i in store.labels()] == [r.label for r in fitted]
+    assert set(store.statuses()) == {"ok"}
+
+
+def test_pickled_store_reads_the_same(store):
+    assert len(store["toy/é/00020"]) == 2, "its files are open"
+    copy = pickle.loads(pickle.dumps(store))
+    assert torch.equal(copy[5]["layers.0.up"], store[5]["layers.0.up"])
+
+
+def read_in_worker(store, part, queue):
+    queue.put(ids_of(store.batches(8, shuffle=True, generator=generator(), worker=part)))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_workers_open_their_own_files(store):
+    assert len(store[0]) == 2, "the parent has the files open before the fork"
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    workers = [context.Process(target=read_in_worker, args=(store, (i, 2), queue)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    found = queue.get(timeout=60) + queue.get(timeout=60)
+    for worker in workers:
+        worker.join()
+    queue.close()
+    queue.join_thread()
+    assert sorted(found) == store.ids
+    assert torch.equal(store[-1]["layers.0.up"], result(109).weights["layers.0.up"])
+
+
+def test_few_files_are_open_at_once(store, monkeypatch):
+    monkeypatch.setattr("wsrl.store.reader._OPEN_SHARDS", 2)
+    store.close()
+    assert ids_of(store.batches(8, shuffle=True)) and len(store.ids) == len(store)
+    assert sum(part._file is not None for part in store._shards) <= 2
+
+
+MEASURE = """
+import resource, sys, torch
+from wsrl.store import WeightStore
+store = WeightStore.open(sys.argv[1])
+for shuffle in (False, True):
+    for i, batch in enumerate(store.batches(256, shuffle, torch.Generator().manual_seed(0))):
+        if i == 40:
+            early = early if shuffle else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+store[store.id_of(99_000)]
+print(len(store), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - early)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_100000_fields(tmp_path):
+    """About 170 MB of weights; reading them twice may add one pool of blocks and 16 bytes per id."""
+    width = 200
+    template = result(0, width).weights
+
+    def fake(index):
+        weights = {name: tensor + index for name, tensor in template.items()}
+        return FitResult(index=index, id=f"field/{index}", weights=weights, metrics={"psnr": 1.0})
+
+    start(tmp_path, num=100_000, shards=4, width=width, layout=small_layout(width))
+    for number in range(4):
+        with ShardWriter(tmp_path, number) as writer:
+            for first in range(writer.indices.start, writer.indices.stop, 1000):
+                writer.write_segment([fake(i) for i in range(first, min(first + 1000, writer.indices.stop))])
+            writer.finish()
+    finalize(tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.h5")) > 160e6
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, growth_kb = map(int, done.stdout.split())
+    assert count == 100_000 and growth_kb < 40_000

@@ -1,0 +1,176 @@
+"""Verification finds a flipped byte anywhere, and every other way in which a store can be wrong."""
+
+import json
+import shutil
+
+import h5py
+import pytest
+from store_builds import build, fit_shard, result, start
+
+from wsrl.cli import info as info_command
+from wsrl.cli import verify as verify_command
+from wsrl.errors import UserError
+from wsrl.store import WeightStore
+from wsrl.store.verify import verify
+from wsrl.store.writer import file_sha256
+
+SHARD = "shard-00000-of-00002.h5"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("pristine") / "store", num=30, shards=2, batch=20)
+
+
+@pytest.fixture
+def store_path(pristine, tmp_path):
+    return shutil.copytree(pristine, tmp_path / "store")
+
+
+def dataset_names(path) -> list[str]:
+    with h5py.File(path) as file:
+        names = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return names
+
+
+def flip(path, name: str, row: int) -> None:
+    with h5py.File(path) as file:
+        dataset = file[name]
+        row_bytes = dataset.id.get_storage_size() // len(dataset)
+        offset = dataset.id.get_offset() + row * row_bytes + row_bytes - 1
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 4
+    path.write_bytes(data)
+
+
+def accept_hash(store_path) -> None:
+    """Record the damaged file's hash, so that only the rows' own checksums can tell."""
+    manifest = json.loads((store_path / "manifest.json").read_text())
+    manifest["shards"][0]["sha256"] = file_sha256(store_path / SHARD)
+    (store_path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_good_store_is_well(pristine):
+    report = verify(pristine)
+    assert report.ok and (report.num_rows, report.num_failures) == (27, 3)
+
+
+def test_a_flipped_byte_in_any_dataset_is_found(pristine, tmp_path):
+    names = dataset_names(pristine / SHARD)
+    assert len(names) == 17
+    for number, name in enumerate(names):
+        store_path = shutil.copytree(pristine, tmp_path / str(number))
+        row = 0 if name.startswith("failures") else 7
+        flip(store_path / SHARD, name, row)
+        assert "SHA-256" in str(verify(store_path).problems[0]), name
+        accept_hash(store_path)
+        problems = [problem for problem in verify(store_path).problems if problem.row is not None]
+        assert [(problem.file, problem.row) for problem in problems] == [(SHARD, row)], name
+        store = WeightStore.open(store_path)
+        if name.startswith("failures"):
+            continue
+        with pytest.raises(UserError, match=rf"{SHARD}, row 7: the row does not match its checksum.*wsrl verify"):
+            store[7]
+        with pytest.raises(UserError, match=f"{SHARD}, row 7"):
+            list(store.batches(4, shuffle=True))
+        with pytest.raises(UserError, match=f"{SHARD}, row 7"):
+            list(store.batches(4, split=store.splits()[7]))
+        assert len(next(store.batches(100, check=False))) == 27
+
+
+def test_a_flipped_byte_anywhere_in_the_file_is_found(store_path):
+    path = store_path / SHARD
+    good = path.read_bytes()
+    for offset in range(0, len(good), 997):
+        data = bytearray(good)
+        data[offset] ^= 1
+        path.write_bytes(data)
+        assert not verify(store_path).ok, offset
+
+
+def test_truncated_shard_is_refused(store_path):
+    path = store_path / SHARD
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match=rf"{SHARD}: the file is truncated or damaged: \d+ bytes instead of"):
+        WeightStore.open(store_path)
+    assert any("truncated" in str(problem) for problem in verify(store_path).problems)
+    with pytest.raises(UserError, match="truncated"):
+        WeightStore.open(path)
+
+
+def test_missing_shard_is_refused(store_path):
+    (store_path / SHARD).unlink()
+    with pytest.raises(UserError, match=f"{SHARD}: the file is missing"):
+        WeightStore.open(store_path)
+    assert str(verify(store_path).problems[0]) == f"{SHARD}: the file is missing"
+
+
+def test_shard_of_another_build_is_refused(store_path, tmp_path):
+    other = build(tmp_path / "other", num=30, shards=2, batch=20, fit={"steps": 6, "lr": 0.01})
+    shutil.copy(other / SHARD, store_path / SHARD)
+    with pytest.raises(UserError, match="another build: its fit"):
+        WeightStore.open(store_path)[0]
+    accept_hash(store_path)
+    assert [str(problem) for problem in verify(store_path).problems] == [
+        f"{SHARD}: attributes.fit.steps is not as in the manifest"
+    ]
+
+
+def test_swapped_shard_files_are_found(store_path):
+    second = store_path / "shard-00001-of-00002.h5"
+    (store_path / SHARD).rename(store_path / "x")
+    second.rename(store_path / SHARD)
+    (store_path / "x").rename(second)
+    assert any("of another shard" in str(problem) for problem in verify(store_path).problems)
+
+
+def test_newer_schema_is_refused(store_path):
+    manifest = json.loads((store_path / "manifest.json").read_text())
+    (store_path / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    with pytest.raises(UserError, match=r"schema version 2, newer than .*Allowed: versions up to 1.*update wsrl"):
+        WeightStore.open(store_path)
+    path = store_path / SHARD
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = "2"
+    with pytest.raises(UserError, match=f"{SHARD} has schema version 2"):
+        WeightStore.open(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "cannot be read"), ("[]", "not a JSON object"), ('{"a": 1}', "schema is None"), (None, "no manifest.json")],
+)
+def test_bad_manifest_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    for use in (WeightStore.open, verify):
+        with pytest.raises(UserError, match=message):
+            use(tmp_path)
+
+
+def test_missing_base_is_found(tmp_path):
+    path = build(tmp_path, num=4, shards=1, base_sha256="ab")
+    assert "lacks its base field" in str(verify(path).problems[0])
+
+
+def test_commands_print_what_is_there(store_path, capsys):
+    assert verify_command.main([str(store_path)]) == 0
+    assert "27 fields, 3 recorded failures: all is well" in capsys.readouterr().out
+    assert info_command.main([str(store_path)]) == 0
+    printed = capsys.readouterr().out
+    for text in ("complete", "toy (30 signals)", "ünten", "psnr", "bad signal 14", "layers.0.up", "wsrl build toy"):
+        assert text in printed
+    flip(store_path / SHARD, "weights/layers.0.up", 3)
+    assert verify_command.main([str(store_path), "--show", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "and 1 more" in printed and "2 problems" in printed
+
+
+def test_unfinished_store_is_shown_and_reported(tmp_path, capsys):
+    start(tmp_path)
+    fit_shard(tmp_path, 1)
+    assert info_command.main([str(tmp_path)]) == 0
+    assert "unfinished: 1 of 3 shards" in capsys.readouterr().out
+    assert "unfinished: 1 of 3 shards" in str(verify(tmp_path).problems[0])
+    assert result(14).id not in WeightStore.open(tmp_path, partial=True).ids
