@@ -3,7 +3,7 @@
 What a picture becomes: its first frame, turned upright by its EXIF orientation; transparency composited over white;
 colour to grey by Pillow's ``L`` (ITU-R 601 luma); 8-bit values divided by 255, 16-bit grey by 65,535 (Pillow reads
 16-bit colour as 8-bit); the largest centred rectangle of the wanted proportions, resampled with an antialiased Lanczos
-filter. A picture that has the wanted size already is not resampled.
+filter. A picture that has the wanted size already is not resampled. Colour profiles are ignored.
 
 Letters: H height, W width, C channels, P = H * W points.
 """
@@ -55,9 +55,11 @@ def read_picture(path: Path, size: tuple[int, int], mode: str, max_pixels: int =
         SignalError: The file cannot be used; the message names it and the reason in one line.
     """
     check_regular(path)
-    with open_picture(path) as picture:
-        check_dimensions(path, picture.size, max_pixels)
-        upright = decode(path, picture, mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of damaged metadata, which Pillow skips
+        with open_picture(path) as picture:
+            check_dimensions(path, picture.size, max_pixels)
+            upright = decode(path, picture, mode)
     values = to_values(resize_and_crop(upright, size)).clip(0, 1)  # Lanczos overshoots at edges
     return with_mode(values, mode)
 
@@ -71,9 +73,9 @@ def check_regular(path: Path) -> None:
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
-        raise SignalError(f"{path}: cannot be read ({error.strerror})") from error
+        raise SignalError(f"{printable(path)}: cannot be read ({error.strerror})") from error
     if not regular:
-        raise SignalError(f"{path}: not a regular file")
+        raise SignalError(f"{printable(path)}: not a regular file")
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -88,15 +90,16 @@ def open_picture(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_dimensions has the stricter limit
+            warnings.simplefilter("ignore", UserWarning)  # of damaged metadata, which Pillow skips
             return Image.open(path)
     except Image.UnidentifiedImageError as error:
-        raise SignalError(f"{path}: not a picture, or its header is damaged") from error
+        raise SignalError(f"{printable(path)}: not a picture, or its header is damaged") from error
     except Image.DecompressionBombError as error:
-        raise SignalError(f"{path}: too many pixels ({one_line(error)})", do="make it smaller") from error
+        raise SignalError(f"{printable(path)}: too many pixels ({one_line(error)})", do="make it smaller") from error
     except DECODE_ERRORS as error:
         told_by_system = isinstance(error, OSError) and error.errno is not None
         problem = "cannot be read" if told_by_system else "damaged or truncated"
-        raise SignalError(f"{path}: {problem} ({one_line(error)})") from error
+        raise SignalError(f"{printable(path)}: {problem} ({one_line(error)})") from error
 
 
 def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None:
@@ -109,10 +112,10 @@ def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None
     """
     width, height = size
     if min(width, height) < SMALLEST_SIDE:
-        raise SignalError(f"{path}: {width}x{height} pixels, smaller than {SMALLEST_SIDE} pixels a side")
+        raise SignalError(f"{printable(path)}: {width}x{height} pixels, smaller than {SMALLEST_SIDE} pixels a side")
     if width * height > max_pixels:
         raise SignalError(
-            f"{path}: too many pixels, {width}x{height}",
+            f"{printable(path)}: too many pixels, {width}x{height}",
             allowed=f"at most {max_pixels:,} pixels (option max_pixels)",
             do="make it smaller",
         )
@@ -130,9 +133,9 @@ def decode(path: Path, picture: Image.Image, mode: str) -> Image.Image:
         picture.load()
         return flatten(ImageOps.exif_transpose(picture), mode)
     except SignalError as error:
-        raise SignalError(f"{path}: {error.wrong}") from error
+        raise SignalError(f"{printable(path)}: {error.wrong}") from error
     except DECODE_ERRORS as error:
-        raise SignalError(f"{path}: damaged or truncated ({one_line(error)})") from error
+        raise SignalError(f"{printable(path)}: damaged or truncated ({one_line(error)})") from error
 
 
 def flatten(picture: Image.Image, mode: str) -> Image.Image:
@@ -243,6 +246,22 @@ def values_to_image(values: Tensor | np.ndarray, grid: tuple[int, int]) -> Image
     assert array.shape[-1] in (1, 3), f"a picture has 1 or 3 channels, not {array.shape[-1]}"
     pixels = np.rint(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8).reshape(*grid, array.shape[-1])
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def printable(path: str | os.PathLike) -> str:
+    """The path as printable UTF-8 in one line; other bytes, control characters and backslashes are spelled out.
+
+    Args:
+        path: Path as the system gives it.
+    """
+    spelled = []
+    for character in os.fsdecode(path):
+        if "\udc80" <= character <= "\udcff":  # a byte that is no UTF-8
+            spelled.append(f"\\x{ord(character) - 0xDC00:02x}")
+        else:
+            plain = character.isprintable() and character != "\\"
+            spelled.append(character if plain else character.encode("unicode_escape").decode())
+    return "".join(spelled)
 
 
 def one_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.image import GREY_MODES, MAX_PIXELS, open_picture, read_picture
+from wsrl.signals.image import GREY_MODES, MAX_PIXELS, open_picture, printable, read_picture
 from wsrl.signals.options import SourceOptions, is_whole
 from wsrl.signals.source import Source
 
@@ -45,7 +45,13 @@ class FolderOptions(SourceOptions):
 
 
 class Folder(Source):
-    """Pictures below a folder, read one at a time."""
+    """Pictures below a folder, read one at a time.
+
+    Attributes:
+        root: The folder.
+        num_skipped: Number of entries that are no pictures of ours, by reason; not part of the description, since a
+            note added to the folder changes no signal.
+    """
 
     def __init__(self, root: str | os.PathLike, options: FolderOptions):
         """List the folder; no picture is decoded yet.
@@ -65,6 +71,7 @@ class Folder(Source):
                 allowed=f"files ending in {' '.join(EXTENSIONS)}, in class sub-folders or not",
                 do="give the folder that holds the pictures",
             )
+        self.num_skipped = dict(sorted(skipped.items()))
         self._paths = found
         self._mode = options.mode or probe_mode([self.root / path for path in found])
         ids = [printable(path) for path in found]
@@ -76,10 +83,7 @@ class Folder(Source):
             splits=[split for split, _ in places],
             signal_shape=(options.size or DEFAULT_SIZE, 1 if self._mode == "L" else 3),
             options=options,
-            details={
-                "listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
-                "num_skipped": dict(sorted(skipped.items())),
-            },
+            details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},
         )
 
     def read_values(self, position: int) -> np.ndarray:
@@ -177,12 +181,3 @@ def probe_mode(paths: list[Path]) -> str:
             return "RGB"
         num_grey += 1
     return "L" if num_grey else "RGB"
-
-
-def printable(path: str) -> str:
-    """The path as valid UTF-8: bytes of a name that are not are spelled out.
-
-    Args:
-        path: Path as the system gives it.
-    """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
