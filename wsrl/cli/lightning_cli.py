@@ -56,7 +56,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"default_root_dir": root, "max_epochs": 100, "deterministic": True},
-            parser_kwargs={"prog": prog, "exit_on_error": False},
+            parser_kwargs={"prog": prog, "exit_on_error": False, "allow_abbrev": False},
             auto_configure_optimizers=False,
             **kwargs,
         )
@@ -89,5 +89,6 @@ class TrainCLI(LightningCLI):
             ]
         if not sys.stderr.isatty() and config.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = False
+            kwargs["enable_model_summary"] = bool(config.enable_model_summary)
             kwargs["callbacks"] = [*(config.callbacks or []), PlainProgress()]
         return super().instantiate_trainer(**kwargs)

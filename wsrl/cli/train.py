@@ -29,7 +29,7 @@ wsrl train TASK --help lists all options, --print_config writes them as YAML for
 def _classifier() -> tuple[type, dict[str, Any]]:
     from wsrl.training.classifier import ClassifierTask
 
-    return ClassifierTask, {"monitor": "val_accuracy", "mode": "max"}
+    return ClassifierTask, {"monitor": "val_loss", "mode": "min"}
 
 
 def _diffusion() -> tuple[type, dict[str, Any]]:

@@ -1,76 +1,79 @@
-"""How well fields reproduce their signals: PSNR and SSIM, one number per field, and their summaries.
+"""How well the fields of a store reproduce their signals, by recorded metrics and by evaluating fields anew.
 
-Letters: N fields, P points, C channels.
+Letters: B fields, P points, C channels.
 """
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from skimage.metrics import structural_similarity
-from torch import Tensor
 
-SSIM_WINDOW = 7
-
-
-def psnr(values: Tensor, target: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Peak signal-to-noise ratio of each field in dB; infinite where the two are equal.
-
-    Values are compared as they are, without clipping to the range.
-
-    Args:
-        values: What the fields take ``(N, P, C)``.
-        target: What they should take, of the same shape.
-        value_range: Smallest and largest value that can occur; the width is the peak.
-
-    Returns:
-        One number per field ``(N,)``.
-    """
-    error = (values - target).square().flatten(1).mean(dim=1)
-    return 10.0 * torch.log10((value_range[1] - value_range[0]) ** 2 / error)
+from wsrl.evaluation.features import signal_of_row
+from wsrl.signals.fidelity import psnr
+from wsrl.signals.source import Source
+from wsrl.store import WeightStore
 
 
-def ssim(values: Tensor, target: Tensor, grid: tuple[int, ...], value_range: tuple[float, float]) -> Tensor:
-    """Structural similarity of each field with its signal (scikit-image, uniform window of 7).
-
-    On a grid with an axis shorter than 7 the window is the longest odd one that fits. Channels are averaged.
+def recorded(store: WeightStore) -> dict[str, float]:
+    """Summary of the PSNR (dB) and SSIM that fitting recorded, over all fields and over each split.
 
     Args:
-        values: What the fields take ``(N, P, C)`` on a regular grid in row-major order.
-        target: What they should take, of the same shape.
-        grid: Cells along each axis; at least 3 along each.
-        value_range: Smallest and largest value that can occur.
+        store: The store.
 
     Returns:
-        One number per field ``(N,)``, at most 1.
-
-    Raises:
-        ValueError: An axis of the grid is shorter than 3, where no window fits.
-
-    Source: Wang et al., Image quality assessment: from error visibility to structural similarity, 2004.
+        Dotted keys such as ``psnr_mean`` and ``test.psnr_mean``, and the number of fields and of failures.
     """
-    window = min(SSIM_WINDOW, (min(grid) - 1) // 2 * 2 + 1)
-    if window < 3:
-        raise ValueError(f"SSIM needs at least 3 cells along each axis of the grid, got {tuple(grid)}")
-    shape = (len(values), *grid, values.shape[-1])
-    pairs = zip(values.reshape(shape).cpu().numpy(), target.reshape(shape).cpu().numpy())
-    width = value_range[1] - value_range[0]
-    scores = [structural_similarity(a, b, win_size=window, data_range=width, channel_axis=-1) for a, b in pairs]
-    return torch.tensor(scores, dtype=torch.float64)
+    splits = store.splits()
+    found: dict[str, float] = {"num_fields": len(store), "num_failures": len(store.failures)}
+    for name in ("psnr", "ssim"):
+        if name in store.metric_names:
+            values = store.metrics(name)
+            found |= summarise(name, values)
+            for split in sorted(set(splits.tolist()) - {""}):
+                found |= summarise(f"{split}.{name}", values[splits == split])
+    return found
+
+
+def recomputed(store: WeightStore, source: Source, rows: Sequence[int]) -> dict[str, float]:
+    """PSNR of some fields, evaluated on the grid of their signals now, beside what fitting recorded.
+
+    Args:
+        store: The store.
+        source: The source that it was built from.
+        rows: Rows to evaluate.
+
+    Returns:
+        ``recomputed.num``, ``recomputed.psnr_mean`` (dB), and ``recomputed.psnr_difference_max``, the largest
+        difference from the recorded PSNR.
+    """
+    stored = store.metrics("psnr")
+    values = []
+    for row in rows:
+        signal = signal_of_row(store, source, row)
+        with torch.no_grad():
+            field = store.field(int(row))(signal.coords)
+        values.append(psnr(field[None], signal.values[None], signal.value_range).item())
+    return {
+        "recomputed.num": len(values),
+        "recomputed.psnr_mean": float(np.mean(values)),
+        "recomputed.psnr_difference_max": float(np.abs(np.array(values) - stored[np.asarray(rows)]).max()),
+    }
 
 
 def summarise(name: str, values: np.ndarray) -> dict[str, float]:
     """Mean, deviation and tail of one metric over fields, under dotted keys.
 
     Args:
-        name: Prefix of the keys, such as ``reconstruction.psnr``.
-        values: One finite number per field.
+        name: Prefix of the keys, such as ``psnr``.
+        values: One number per field; a field without the metric has NaN and is left out.
 
     Returns:
-        ``<name>_mean``, ``_std``, ``_min``, ``_p05`` (5th percentile) and ``_median``.
+        ``<name>_mean``, ``_std``, ``_min``, ``_p05`` (5th percentile) and ``_median``; nothing where no field has it.
     """
     values = np.asarray(values, dtype=np.float64)
-    assert values.size and math.isfinite(values.sum()), f"{name}: no finite values to summarise"
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return {}
     return {
         f"{name}_mean": float(values.mean()),
         f"{name}_std": float(values.std()),

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import lightning.pytorch  # noqa: F401  sets the levels of its loggers when it is imported
+
 WARNINGS = (
     # One worker reads a store faster than a small network trains on it.
     ".*does not have many workers which may be a bottleneck.*",

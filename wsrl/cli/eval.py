@@ -1,0 +1,211 @@
+"""``wsrl eval``: score a store or a model, print a table, and write ``metrics.json``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from wsrl.errors import UserError
+
+METRICS_FILE = "metrics.json"
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``wsrl eval``.
+
+    Returns:
+        0.
+    """
+    options = make_parser().parse_args(argv)
+    prefix, metrics = options.run(options)
+    metrics = {f"{prefix}.{name}": value for name, value in metrics.items()}
+    show(metrics)
+    path = Path(options.out) if options.out else Path(options.path) / METRICS_FILE
+    merge_metrics(path, metrics)
+    print(f"written to {path}", file=sys.stderr)
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(prog="wsrl eval", description=__doc__, allow_abbrev=False)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{reconstruction,probe,generation}")
+
+    def add(name: str, run: Callable, what: str, about: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
+        action.set_defaults(run=run)
+        action.add_argument("path", metavar=what, help="the folder of the " + what.lower())
+        action.add_argument("--out", metavar="FILE", help=f"file to write; {what}/{METRICS_FILE} if not given")
+        action.add_argument("--data", help="the source of the store; needed where it was a folder or a file")
+        action.add_argument("--seed", type=int, default=0, help="seed of splits, probes and samples")
+        return action
+
+    action = add("reconstruction", reconstruction, "STORE", "how well the fields reproduce their signals")
+    action.add_argument("--recompute", type=int, default=0, metavar="K", help="evaluate K fields anew and compare")
+    action = add("probe", probe, "STORE", "what a plain classifier reads out of weights, and out of pixels")
+    action.add_argument("--limit", type=int, default=10_000, help="most fields of the train and of the test part")
+    action = add("generation", generation, "MODEL", "whether sampled fields look like the data, and are new")
+    action.add_argument("--store", required=True, help="the store that the model was trained on")
+    action.add_argument("--num", type=int, default=256, help="fields to sample")
+    action.add_argument("--steps", type=int, default=50, help="denoising steps")
+    action.add_argument("--limit", type=int, default=10_000, help="most fields of the train and of the test part")
+    return parser
+
+
+def reconstruction(options: argparse.Namespace) -> tuple[str, dict]:
+    """Summaries of the recorded metrics, and of fields evaluated anew."""
+    import numpy as np
+
+    from wsrl.evaluation.reconstruction import recomputed, recorded
+    from wsrl.store import WeightStore
+
+    with WeightStore.open(options.path) as store:
+        metrics = recorded(store)
+        if options.recompute > 0 and len(store):
+            rows = np.random.default_rng(options.seed).permutation(len(store))[: options.recompute]
+            metrics |= recomputed(store, open_store_source(store, options.data), np.sort(rows))
+    return "reconstruction", metrics
+
+
+def probe(options: argparse.Namespace) -> tuple[str, dict]:
+    """Logistic regression and nearest neighbour on weights and, by the same protocol, on pixels."""
+    from wsrl.evaluation.features import labelled_rows, pixel_features, weight_features
+    from wsrl.evaluation.probe import logistic_probe, one_nn
+    from wsrl.store import WeightStore
+
+    with WeightStore.open(options.path) as store:
+        source = find_store_source(store, options.data)
+        parts = labelled_rows(store, options.seed, positive(options.limit, "--limit"))
+        features = {"weights": [weight_features(store, rows).numpy() for rows in (parts.train, parts.test)]}
+        if source is not None:
+            features["pixels"] = [pixel_features(store, source, rows).numpy() for rows in (parts.train, parts.test)]
+    metrics: dict[str, float] = {"num_train": len(parts.train), "num_test": len(parts.test)}
+    labels_train, labels_test = parts.labels[parts.train], parts.labels[parts.test]
+    for name, (train, test) in features.items():
+        metrics[f"{name}_accuracy"] = logistic_probe(train, labels_train, test, labels_test, options.seed)
+        metrics[f"{name}_one_nn"] = one_nn(train, labels_train, test, labels_test)
+    return "probe", metrics
+
+
+def generation(options: argparse.Namespace) -> tuple[str, dict]:
+    """Classes and confidence of sampled pictures, and the distance of sampled weights to the training fields."""
+    import torch
+
+    from wsrl.evaluation.features import labelled_rows, pixel_features, weight_features
+    from wsrl.evaluation.generation import evaluate_generation, nearest_training_distance
+    from wsrl.signals.signal import grid_coords
+    from wsrl.store import WeightStore
+    from wsrl.training.quiet import quiet_lightning
+
+    with quiet_lightning(), WeightStore.open(options.store) as store:
+        pipeline = load_pipeline(options.path)
+        source = open_store_source(store, options.data)
+        parts = labelled_rows(store, options.seed, positive(options.limit, "--limit"))
+        generator = torch.Generator().manual_seed(options.seed)
+        weights = pipeline(options.num, generator, num_inference_steps=options.steps).weights
+        values = pipeline.decoder.decode(weights, grid_coords(source.signal_shape[0]))  # (N, P, C)
+        pixels = [pixel_features(store, source, rows).numpy() for rows in (parts.train, parts.test)]
+        train, heldout = (weight_features(store, rows) for rows in (parts.train, parts.test))
+    metrics = evaluate_generation(
+        values.flatten(1).clamp(0.0, 1.0).numpy(),
+        pixels[0],
+        parts.labels[parts.train],
+        pixels[1],
+        parts.labels[parts.test],
+        num_classes=len(store.label_names),
+        seed=options.seed,
+    )
+    sampled = store.layout.flatten(weights)[:, store.layout.trainable()]
+    return "generation", metrics | nearest_training_distance(sampled, train, heldout)
+
+
+def load_pipeline(path: str):
+    """The diffusion pipeline in a folder, or in the folder ``model`` of a training run.
+
+    Raises:
+        UserError: There is none, or it cannot be loaded.
+    """
+    from wsrl.diffusion.pipeline import WeightDiffusionPipeline
+
+    folder = Path(path)
+    folder = folder if (folder / "model_index.json").is_file() else folder / "model"
+    allowed = "a folder written by wsrl train diffusion"
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"{path} holds no diffusion model", allowed=allowed, do="train one, or check the path")
+    try:
+        return WeightDiffusionPipeline.from_pretrained(folder)
+    except (ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the model {folder} cannot be loaded: {reason}", allowed=allowed, do="train it again"
+        ) from error
+
+
+def open_store_source(store, data: str | None):
+    """The source that a store was built from.
+
+    Args:
+        store: The store.
+        data: What the user gave; None where it is a named source, which the manifest knows.
+
+    Raises:
+        UserError: The store was built from a folder or file, which has to be given.
+    """
+    source = find_store_source(store, data)
+    if source is None:
+        name = store.manifest["source"].get("name")
+        raise UserError(
+            f"the store {store.directory} was built from {name!r}, which is no named source",
+            allowed="the folder or file that it was built from",
+            do="give it with --data",
+        )
+    return source
+
+
+def find_store_source(store, data: str | None):
+    """The source of a store, or None where it was a folder or file and none is given."""
+    from wsrl.signals import open_source, source_names
+
+    described = store.manifest["source"]
+    name = data or described.get("name")
+    if data is None and name not in source_names():
+        return None
+    given = {key: value for key, value in described.get("options", {}).items() if value is not None}
+    return open_source(name, **given)
+
+
+def merge_metrics(path: Path, metrics: dict[str, float]) -> None:
+    """Add metrics to a file, keeping the other keys that are there.
+
+    Raises:
+        UserError: The file is there and holds something else.
+    """
+    from wsrl.provenance import write_json_atomic
+
+    there = {}
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON: {error}", do="choose another file with --out") from error
+        if not isinstance(there, dict):
+            raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
+    write_json_atomic(path, there | metrics)
+
+
+def show(metrics: dict[str, float]) -> None:
+    """Print metrics as two columns."""
+    width = max(map(len, metrics), default=0)
+    for name, value in metrics.items():
+        print(f"{name:<{width}}  {value if isinstance(value, int) else format(value, '.4f')}")
+
+
+def positive(number: int, name: str) -> int:
+    """The number, refused where it is not positive."""
+    if number < 1:
+        raise UserError(f"{name} is {number}", allowed="1 or more", do=f"choose another {name}")
+    return number

@@ -1,0 +1,117 @@
+"""Feature vectors of the fields of a store: their trainable weights, and the pixels of their signals.
+
+Letters: N fields, V trainable weights, F numbers of a signal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsrl.errors import UserError
+from wsrl.evaluation.probe import fixed_split
+from wsrl.signals.signal import Signal
+from wsrl.signals.source import Source
+from wsrl.store import WeightStore
+
+BATCH = 256
+
+
+def weight_features(store: WeightStore, rows: np.ndarray) -> Tensor:
+    """Trainable weights ``(N, V)`` of some fields, in the order of ``rows``; the store is read block by block."""
+    mask, layout = store.layout.trainable(), store.layout
+    places = np.full(len(store), -1)
+    places[rows] = np.arange(len(rows))
+    features = torch.empty(len(rows), layout.num_trainable)
+    start = 0
+    for batch in store.batches(BATCH):
+        here = torch.from_numpy(places[start : start + len(batch)])
+        start += len(batch)
+        if bool((here >= 0).any()):
+            features[here[here >= 0]] = layout.flatten(batch.weights)[here >= 0][:, mask]
+    return features
+
+
+def pixel_features(store: WeightStore, source: Source, rows: np.ndarray) -> Tensor:
+    """Values ``(N, F)`` of the signals that some fields were fitted to, in the order of ``rows``.
+
+    Raises:
+        UserError: The source is not the one that the store was built from.
+    """
+    return torch.stack([signal_of_row(store, source, row).values.flatten() for row in rows])
+
+
+def signal_of_row(store: WeightStore, source: Source, row: int) -> Signal:
+    """The signal that a field was fitted to.
+
+    Args:
+        store: The store.
+        source: The source that it was built from.
+        row: Row of the field.
+
+    Returns:
+        The signal.
+
+    Raises:
+        UserError: The source has another signal there.
+    """
+    index, name = int(store.indices[row]), store.id_of(int(row))
+    if index >= len(source) or source.ids[index] != name:
+        found = source.ids[index] if index < len(source) else "nothing"
+        raise UserError(
+            f"signal {index} of the source {source.name} is {found!r}, but the store has {name!r} there",
+            allowed="the source that the store was built from, with the same options",
+            do="give it with --data, and compare with `source` in the manifest of the store",
+        )
+    return source[index]
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of a store with a label, cut into a train and a test part.
+
+    Attributes:
+        train: Rows of the training part.
+        test: Rows of the test part.
+        labels: Class numbers of all rows of the store.
+        own_split: Whether the parts are the store's own splits.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    own_split: bool
+
+
+def labelled_rows(store: WeightStore, seed: int, limit: int | None = None) -> LabelledRows:
+    """The store's own train and test splits, or a stratified fifth for the test where it has none.
+
+    Args:
+        store: The store.
+        seed: Seed of the split that is made where there is none, and of the rows that a limit keeps.
+        limit: Most rows of each part, drawn at random; None keeps all.
+
+    Returns:
+        Sorted rows of both parts.
+
+    Raises:
+        UserError: There are fewer than two classes.
+    """
+    labels, splits = store.labels(), store.splits()
+    known = np.flatnonzero(labels >= 0)
+    if len(np.unique(labels[known])) < 2:
+        raise UserError(
+            f"the store {store.directory} has fewer than two classes: there is nothing to read from its weights",
+            allowed="a store built from labelled data",
+            do="build one from a folder with one sub-folder per class, or from a named source",
+        )
+    own = "train" in splits and "test" in splits
+    if own:
+        train, test = (known[splits[known] == name] for name in ("train", "test"))
+    else:
+        train, test = (known[part] for part in fixed_split(labels[known], seed))
+    generator = np.random.default_rng(seed)
+    if limit is not None:
+        train, test = (np.sort(generator.permutation(part)[:limit]) for part in (train, test))
+    return LabelledRows(train, test, labels, own)
