@@ -14,6 +14,12 @@ from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.data import WeightDataModule
 from wsrl.training.diffusion import DiffusionTask, warmup_cosine
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__` defined:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # lightning on torch 2.13
+]
+
 TINY = {"width": 16, "depth": 1, "local_depth": 1, "heads": 2, "warmup_steps": 2}
 TRAINER = {
     "accelerator": "cpu",
@@ -55,16 +61,16 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-def fit(store, root, epochs, checkpoint=None, task=None):
-    task = task or DiffusionTask(**TINY)
-    saver = L.pytorch.callbacks.ModelCheckpoint(dirpath=root, save_last=True)
-    trainer = L.Trainer(max_epochs=epochs, default_root_dir=root, callbacks=[saver], **TRAINER)
+def fit(store, root, epochs, checkpoint=None, callbacks=()):
+    task = DiffusionTask(**TINY)
+    trainer = L.Trainer(
+        max_epochs=epochs, default_root_dir=root, callbacks=list(callbacks), enable_checkpointing=False, **TRAINER
+    )
     data = WeightDataModule(str(store), batch_size=16, num_workers=0)
     trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
     return task, trainer
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_it_trains_and_leaves_a_pipeline_that_samples(store, tmp_path):
     task, trainer = fit(store, tmp_path / "run", epochs=2)
     assert 0.2 < float(trainer.callback_metrics["train_loss"]) < 3
@@ -78,14 +84,10 @@ def test_it_trains_and_leaves_a_pipeline_that_samples(store, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"model"}
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_a_resumed_run_ends_as_an_undisturbed_one_with_the_same_plan(store, tmp_path):
     whole, _ = fit(store, tmp_path / "whole", epochs=3)
-    half = DiffusionTask(**TINY)
-    stopper = L.Trainer(max_epochs=3, default_root_dir=tmp_path / "half", **TRAINER, callbacks=[StopAfter(1)])
-    data = WeightDataModule(str(store), batch_size=16, num_workers=0)
-    stopper.fit(half, data)
-    stopper.save_checkpoint(tmp_path / "half.ckpt")
+    _, stopped = fit(store, tmp_path / "half", epochs=3, callbacks=[StopAfter(1)])
+    stopped.save_checkpoint(tmp_path / "half.ckpt")
     resumed, _ = fit(store, tmp_path / "rest", epochs=3, checkpoint=tmp_path / "half.ckpt")
     for part in ("model", "average"):
         for name, tensor in getattr(whole, part).state_dict().items():
@@ -102,10 +104,10 @@ class StopAfter(L.Callback):
         trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_a_checkpoint_loads_without_the_store(store, tmp_path):
-    task, _ = fit(store, tmp_path / "run", epochs=1)
-    again = DiffusionTask.load_from_checkpoint(tmp_path / "run" / "last.ckpt", map_location="cpu", weights_only=True)
+    task, trainer = fit(store, tmp_path / "run", epochs=1)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = DiffusionTask.load_from_checkpoint(tmp_path / "last.ckpt", map_location="cpu", weights_only=True)
     assert torch.equal(again.statistics.mean, task.statistics.mean)
     assert again.hparams.width == 16
 

@@ -68,10 +68,7 @@ class FieldDecoder(ModelMixin, ConfigMixin):
     @classmethod
     def from_store(cls, store: WeightStore) -> "FieldDecoder":
         """The decoder of a store's fields."""
-        source = store.manifest["source"]
-        return cls.from_representation(
-            store.representation, grid=source.get("grid"), value_range=source.get("value_range", (0.0, 1.0))
-        )
+        return cls.from_representation(store.representation, grid=store.field(0).grid)
 
     @property
     def representation(self) -> Representation:

@@ -53,7 +53,7 @@ class SelfAttention(nn.Module):
 class AdaptiveBlock(nn.Module):
     """A transformer block whose norms are shifted, scaled and gated by the condition; the identity at the start."""
 
-    def __init__(self, width: int, heads: int, expansion: int = 4):
+    def __init__(self, width: int, heads: int, expansion: int):
         super().__init__()
         self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
         self.attention = SelfAttention(width, heads)
@@ -85,10 +85,19 @@ class WeightTransformer(ModelMixin, ConfigMixin):
         depth: Blocks over the tokens of all layers.
         local_depth: Blocks inside each layer.
         heads: Attention heads; divides the width.
+        expansion: Hidden units of a block's feed-forward part, in widths.
     """
 
     @register_to_config
-    def __init__(self, layout: list, width: int = 128, depth: int = 4, local_depth: int = 2, heads: int = 4):
+    def __init__(
+        self,
+        layout: list,
+        width: int = 128,
+        depth: int = 4,
+        local_depth: int = 2,
+        heads: int = 4,
+        expansion: int = 4,
+    ):
         super().__init__()
         self.tokeniser = WeightTokeniser(Layout.from_json(layout))
         shapes = self.tokeniser.shapes
@@ -97,8 +106,8 @@ class WeightTransformer(ModelMixin, ConfigMixin):
         self.rank_position = nn.ParameterList(nn.Parameter(0.02 * torch.randn(count, width)) for count in self.counts)
         self.layer_position = nn.Parameter(0.02 * torch.randn(len(shapes), width))
         self.time = TimestepEmbedding(width)
-        self.local_blocks = nn.ModuleList(AdaptiveBlock(width, heads) for _ in range(local_depth))
-        self.blocks = nn.ModuleList(AdaptiveBlock(width, heads) for _ in range(depth))
+        self.local_blocks = nn.ModuleList(AdaptiveBlock(width, heads, expansion) for _ in range(local_depth))
+        self.blocks = nn.ModuleList(AdaptiveBlock(width, heads, expansion) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.project_out = nn.ModuleList(nn.Linear(width, size) for _, size in shapes)

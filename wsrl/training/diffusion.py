@@ -36,6 +36,7 @@ class DiffusionTask(L.LightningModule):
         depth: Blocks over the tokens of all layers.
         local_depth: Blocks inside each layer of the field.
         heads: Attention heads; divides the width.
+        expansion: Hidden units of a block's feed-forward part, in widths.
         learning_rate: Peak step size of AdamW.
         weight_decay: Decoupled weight decay.
         warmup_steps: Steps over which the step size rises; it then falls to zero along a cosine.
@@ -53,6 +54,7 @@ class DiffusionTask(L.LightningModule):
         depth: int = 4,
         local_depth: int = 2,
         heads: int = 4,
+        expansion: int = 4,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 100,
@@ -76,7 +78,7 @@ class DiffusionTask(L.LightningModule):
         )
         self.model = self.average = self.statistics = None
 
-    def configure_model(self) -> None:
+    def setup(self, stage: str) -> None:
         """Build network and statistics from the data module, once."""
         if self.model is None:
             self.build(self.trainer.datamodule.statistics())
@@ -102,6 +104,7 @@ class DiffusionTask(L.LightningModule):
                 depth=options.depth,
                 local_depth=options.local_depth,
                 heads=options.heads,
+                expansion=options.expansion,
             )
         self.average = exponential_average(self.model, options.ema_decay)
         self._averaged_at = 0

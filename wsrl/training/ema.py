@@ -23,4 +23,4 @@ def exponential_average(model: nn.Module, decay: float) -> AveragedModel:
         torch._foreach_lerp_(averaged, current, weight)
 
     average = AveragedModel(model, multi_avg_fn=update)
-    return average.requires_grad_(False).eval()
+    return average.requires_grad_(False)
