@@ -140,10 +140,10 @@ def test_forked_workers_open_their_own_files(store):
 
 
 def test_few_files_are_open_at_once(store, monkeypatch):
-    monkeypatch.setattr("wsrl.store.reader._OPEN_SHARDS", 2)
+    monkeypatch.setattr("wsrl.store.shards.MAX_OPEN", 2)
     store.close()
     assert ids_of(store.batches(8, shuffle=True)) and len(store.ids) == len(store)
-    assert sum(part._file is not None for part in store._shards) <= 2
+    assert sum(part._file is not None for part in store.shards.files) <= 2
 
 
 MEASURE = """

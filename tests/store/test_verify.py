@@ -11,8 +11,8 @@ from wsrl.cli import info as info_command
 from wsrl.cli import verify as verify_command
 from wsrl.errors import UserError
 from wsrl.store import WeightStore
+from wsrl.store.finalize import file_sha256
 from wsrl.store.verify import verify
-from wsrl.store.writer import file_sha256
 
 SHARD = "shard-00000-of-00002.h5"
 

@@ -117,8 +117,10 @@ def _copy_rows(file: h5py.File, segment: ShardFile, place: np.ndarray, layout: L
         if len(wrong):
             raise segment.broken("the row does not match its checksum", row=start + int(wrong[0]))
         count = len(table["fields/index"])
-        table |= {name: np.full(count, np.nan, dtype="<f8") for name in metrics if name not in table}
-        table["checksum"] = rows.checksums(table, layout)
+        missing = {name: np.full(count, np.nan, dtype="<f8") for name in metrics if name not in table}
+        if missing:
+            table |= missing
+            table["checksum"] = rows.checksums(table, layout)
         _scatter(file, table, place[start : start + count])
         start += count
 

@@ -113,7 +113,7 @@ def iterate(store, options: BatchOptions) -> Iterator[Batch]:
     """Go through ``store`` once.
 
     Args:
-        store: A :class:`~wsrl.store.reader.WeightStore`.
+        store: A :class:`~wsrl.store.reader.WeightStore`, or whatever has its ``blocks(split)`` and ``read_block``.
         options: Order, size and selection.
 
     Yields:

@@ -41,8 +41,11 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when a flush or a close fails
-        cause, do = _CAUSES.get(_error_number(error), (str(error), "check the disk and the folder"))
+    except (OSError, RuntimeError) as error:
+        number = _error_number(error)
+        if isinstance(error, RuntimeError) and number is None:
+            raise  # only HDF5's own RuntimeErrors, from a failed flush or close, carry a system error
+        cause, do = _CAUSES.get(number, (str(error), "check the disk and the folder"))
         raise UserError(
             f"Cannot write {path}: {cause}",
             allowed="a writable folder with enough space",

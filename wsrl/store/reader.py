@@ -1,7 +1,5 @@
 """Read a store: rows by number or id, batches, metrics; lazily, from any process, without loading whole shards."""
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +14,8 @@ from wsrl.store import rows, schema
 from wsrl.store.batches import Batch, BatchOptions, iterate
 from wsrl.store.field import Field
 from wsrl.store.rows import Table
-from wsrl.store.shard import ShardFile, block_rows
-
-_OPEN_SHARDS = 32
+from wsrl.store.shard import ShardFile
+from wsrl.store.shards import Block, ShardSet
 
 
 class WeightStore:
@@ -39,10 +36,7 @@ class WeightStore:
         self.manifest = manifest
         self.layout = Layout.from_json(manifest["layout"])
         self.label_names = tuple(manifest["label_names"])
-        self._shards = [ShardFile(self.directory / entry["file"]) for entry in manifest["shards"]]
-        self._ends = np.cumsum([0] + [entry["count"] for entry in manifest["shards"]])
-        self._open: OrderedDict[int, None] = OrderedDict()
-        self._trusted: set[int] = set()
+        self.shards = ShardSet(self.directory, manifest)
 
     @classmethod
     def open(cls, path: Path | str, *, partial: bool = False) -> "WeightStore":
@@ -66,8 +60,7 @@ class WeightStore:
                 do=f"continue the build: {manifest.get('command') or 'run the same `wsrl build` again'}",
             )
         store = cls(path, manifest)
-        for shard, entry in zip(store._shards, manifest["shards"]):
-            _check_size(shard, entry)
+        store.shards.check_sizes()
         return store
 
     def __getstate__(self) -> dict:
@@ -84,50 +77,10 @@ class WeightStore:
 
     def close(self) -> None:
         """Close all files; the next access opens them again."""
-        for shard in self._shards:
-            shard.close()
-        self._open.clear()
+        self.shards.close()
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def _shard(self, number: int) -> ShardFile:
-        """The shard, keeping only the most recently used ones open."""
-        self._open[number] = None
-        self._open.move_to_end(number)
-        if len(self._open) > _OPEN_SHARDS:
-            oldest, _ = self._open.popitem(last=False)
-            self._shards[oldest].close()
-        if number not in self._trusted:
-            self._check_belongs(self._shards[number], self.manifest["shards"][number])
-            self._trusted.add(number)
-        return self._shards[number]
-
-    def _check_belongs(self, shard: ShardFile, entry: dict) -> None:
-        """Refuse a shard of another build or with another number of rows than the manifest says."""
-        if shard.count() != entry["count"]:
-            raise shard.broken(f"it has {shard.count()} rows, the manifest says {entry['count']}")
-        header = shard.header()
-        for key in schema.BUILD_KEYS:
-            if header.get(key) != self.manifest[key]:
-                raise shard.broken(f"it belongs to another build: its {key} is not the manifest's")
-
-    def _column(self, name: str) -> np.ndarray:
-        """A column of all shards; a metric that a shard lacks is NaN there."""
-        parts = []
-        for number, entry in enumerate(self.manifest["shards"]):
-            shard = self._shard(number)
-            missing = name.startswith("metrics/") and name not in shard.columns()
-            parts.append(np.full(entry["count"], np.nan) if missing else shard.column(name))
-        return np.concatenate(parts) if parts else np.zeros(0)
-
-    @cached_property
-    def _id_hashes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted 64-bit hashes of all ids, and the row of each: 16 bytes per field instead of a dictionary."""
-        parts = [id_hashes(self._shard(n).column("fields/id")) for n in range(len(self._shards))]
-        hashes = np.concatenate([np.zeros(0, dtype="<u8"), *parts])
-        order = np.argsort(hashes, kind="stable")
-        return hashes[order], order
+        return len(self.shards)
 
     def row(self, key: int | str) -> int:
         """The row number of an id; a number is checked, negative ones count from the end.
@@ -144,13 +97,9 @@ class WeightStore:
         return row
 
     def _row_of_id(self, key: str) -> int:
-        hashes, order = self._id_hashes
-        wanted = rows.encode([key])
-        value = id_hashes(wanted)[0]
-        for row in order[np.searchsorted(hashes, value) : np.searchsorted(hashes, value, side="right")].tolist():
-            number, local = self._locate(row)
-            if self._shard(number).column("fields/id", slice(local, local + 1))[0] == wanted[0]:
-                return row
+        row = self.shards.find(key)
+        if row is not None:
+            return row
         failed = dict(self.failures)
         raise UserError(
             f"The store {self.directory} has no field {key!r}" + (f": {failed[key]}" if key in failed else ""),
@@ -158,14 +107,10 @@ class WeightStore:
             do="look through store.ids and store.failures",
         )
 
-    def _locate(self, row: int) -> tuple[int, int]:
-        number = int(np.searchsorted(self._ends, row, side="right")) - 1
-        return number, row - int(self._ends[number])
-
     def id_of(self, row: int) -> str:
         """The id of a row."""
-        number, local = self._locate(self.row(row))
-        return rows.decode(self._shard(number).column("fields/id", slice(local, local + 1)))[0]
+        place = self.shards.locate(self.row(row))
+        return rows.decode(self.shards[place.shard].column("fields/id", slice(place.start, place.stop)))[0]
 
     def __getitem__(self, key: int | str) -> dict[str, Tensor]:
         """The weights of one field by row number or id; its checksum is compared.
@@ -174,8 +119,7 @@ class WeightStore:
             UserError: The row is damaged, or there is no such id.
             IndexError: The row number is out of range.
         """
-        number, local = self._locate(self.row(key))
-        table = self.read_block(number, local, local + 1)
+        table = self.shards.read(self.shards.locate(self.row(key)))
         return {spec.name: torch.from_numpy(table[f"weights/{spec.name}"][0]) for spec in self.layout}
 
     def field(self, key: int | str) -> Field:
@@ -185,8 +129,7 @@ class WeightStore:
 
     def record(self, key: int | str) -> dict:
         """What is known of one field besides its weights: id, label, split, seed, status, metrics."""
-        number, local = self._locate(self.row(key))
-        table = self.read_block(number, local, local + 1)
+        table = self.shards.read(self.shards.locate(self.row(key)))
         found = {"id": rows.decode(table["fields/id"])[0], "index": int(table["fields/index"][0])}
         label = int(table["fields/label"][0])
         found["label"] = self.label_names[label] if label >= 0 else None
@@ -223,8 +166,8 @@ class WeightStore:
         """Split of each row as a small number, and the names of the numbers."""
         names: list[str] = []
         parts = [np.zeros(0, dtype=np.int16)]
-        for number in range(len(self._shards)):
-            found, inverse = np.unique(self._shard(number).column("fields/split"), return_inverse=True)
+        for shard in self.shards:
+            found, inverse = np.unique(shard.column("fields/split"), return_inverse=True)
             found = rows.decode(found)
             names += [name for name in found if name not in names]
             parts.append(np.array([names.index(name) for name in found], dtype=np.int16)[inverse])
@@ -244,60 +187,29 @@ class WeightStore:
             )
         return codes == names.index(split)
 
-    def blocks(self, split: str | None = None) -> list[tuple[int, int, int, np.ndarray | None]]:
-        """Runs of rows that are read at once, as shard, first row, end, and the rows chosen by ``split``."""
-        size, found = block_rows(self.layout), []
-        chosen = None if split is None else self._in_split(split)
-        for number, entry in enumerate(self.manifest["shards"]):
-            for start in range(0, entry["count"], size):
-                stop = min(start + size, entry["count"])
-                offset = int(self._ends[number])
-                mask = None if chosen is None else chosen[offset + start : offset + stop]
-                if mask is None or mask.all():
-                    found.append((number, start, stop, None))
-                elif mask.any():
-                    found.append((number, start, stop, np.flatnonzero(mask)))
-        return found
+    def blocks(self, split: str | None = None) -> list[Block]:
+        """Runs of rows that are read at once; with ``split`` only its rows are chosen."""
+        return self.shards.blocks(None if split is None else self._in_split(split))
 
     def read_block(
         self, number: int, start: int, stop: int, chosen: np.ndarray | None = None, *, check: bool = True
     ) -> Table:
-        """All columns of a run of rows of one shard.
-
-        Args:
-            number: The shard's place in the manifest.
-            start: First row in the shard.
-            stop: Row after the last one.
-            chosen: Rows to keep, counted from ``start``; None keeps all.
-            check: Compare each kept row with its checksum.
-
-        Raises:
-            UserError: A row is damaged; the message names file and row.
-        """
-        shard = self._shard(number)
-        table = shard.read(slice(start, stop))
-        if chosen is not None:
-            table = {name: column[chosen] for name, column in table.items()}
-        if check:
-            wrong = rows.wrong_rows(table, self.layout)
-            if len(wrong):
-                local = int(wrong[0]) if chosen is None else int(chosen[wrong[0]])
-                raise shard.broken("the row does not match its checksum", row=start + local)
-        return table
+        """All columns of one of the :meth:`blocks`, given by its entries; see :meth:`ShardSet.read`."""
+        return self.shards.read(Block(number, start, stop, chosen), check=check)
 
     @property
     def ids(self) -> list[str]:
         """All ids in row order, read from the files at each call."""
-        return [name for n in range(len(self._shards)) for name in rows.decode(self._shard(n).column("fields/id"))]
+        return self.shards.texts("fields/id")
 
     @property
     def indices(self) -> np.ndarray:
         """Position of each row's signal in its source."""
-        return self._column("fields/index").astype(np.int64)
+        return self.shards.column("fields/index").astype(np.int64)
 
     def labels(self) -> np.ndarray:
         """Class number of each row, -1 for none."""
-        return self._column("fields/label").astype(np.int64)
+        return self.shards.column("fields/label").astype(np.int64)
 
     def splits(self) -> np.ndarray:
         """Split name of each row, empty for none."""
@@ -306,13 +218,12 @@ class WeightStore:
 
     def statuses(self) -> np.ndarray:
         """Status of each row, such as ``ok``."""
-        parts = [rows.decode(self._shard(n).column("fields/status")) for n in range(len(self._shards))]
-        return np.array([status for part in parts for status in part], dtype=str)
+        return np.array(self.shards.texts("fields/status"), dtype=str)
 
     @property
     def metric_names(self) -> list[str]:
         """Names of the metrics of any shard, sorted."""
-        found = {name for n in range(len(self._shards)) for name in self._shard(n).columns()}
+        found = {name for shard in self.shards for name in shard.columns()}
         return sorted(name.removeprefix("metrics/") for name in found if name.startswith("metrics/"))
 
     def metrics(self, name: str) -> np.ndarray:
@@ -323,14 +234,14 @@ class WeightStore:
                 allowed=", ".join(self.metric_names) or "none",
                 do="choose one of its metrics",
             )
-        return self._column(f"metrics/{name}")
+        return self.shards.column(f"metrics/{name}")
 
     @property
     def failures(self) -> list[tuple[str, str]]:
         """Id and reason of each signal that could not be fitted."""
         found = []
-        for number in range(len(self._shards)):
-            table = self._shard(number).failures()
+        for shard in self.shards:
+            table = shard.failures()
             found += zip(rows.decode(table["failures/id"]), rows.decode(table["failures/reason"]))
         return found
 
@@ -364,22 +275,7 @@ class WeightStore:
         return Representation.from_dict(self.manifest["representation"], self.base)
 
 
-def id_hashes(ids: np.ndarray) -> np.ndarray:
-    """64-bit hashes of encoded ids."""
-    digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in ids.tolist())
-    return np.frombuffer(digests, dtype="<u8")
-
-
 def _manifest_of_shard(path: Path) -> dict:
     with ShardFile(path) as shard:
         entry = {"file": path.name, "count": shard.count(), "failures": shard.count("failures/index")}
         return shard.header() | {"shards": [entry], "complete": False}
-
-
-def _check_size(shard: ShardFile, entry: dict) -> None:
-    """Tell a missing or truncated shard when the store is opened, without reading it."""
-    if not shard.path.exists():
-        raise shard.broken("the file is missing")
-    size = shard.path.stat().st_size
-    if size != entry["size_bytes"]:
-        raise shard.broken(f"the file is truncated or damaged: {size} bytes instead of {entry['size_bytes']}")

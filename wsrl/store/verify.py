@@ -9,9 +9,10 @@ import numpy as np
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import rows, schema
-from wsrl.store.reader import WeightStore, id_hashes
+from wsrl.store.finalize import file_sha256
+from wsrl.store.reader import WeightStore
 from wsrl.store.shard import ShardFile
-from wsrl.store.writer import file_sha256
+from wsrl.store.shards import id_hashes
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
 """Build a store: make or continue its directory, fill shards segment by segment, and record finished shards.
 
 A killed process loses at most the batch in flight: segments and shards get their names only when they are complete and
-on the disk, and what is complete is never fitted again.
+on the disk, and what is complete is never fitted again. The order of calls is :func:`create_or_resume` once, a
+:class:`ShardWriter` for each shard up to ``finish``, finished ones included, and :func:`finalize` at the end.
 """
 
-import hashlib
-import json
-import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,111 +15,13 @@ from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import rows, schema
 from wsrl.store.assembly import assemble
-from wsrl.store.card import data_card
-from wsrl.store.durable import disk_errors, locked, publish, sync_directory, write_bytes
-from wsrl.store.reader import WeightStore
+from wsrl.store.create import create_or_resume
+from wsrl.store.durable import disk_errors, locked, publish, write_bytes
+from wsrl.store.finalize import finalize, record_shards
 from wsrl.store.record import FitResult
 from wsrl.store.shard import ShardFile, table_bytes
 
-
-def create_or_resume(
-    directory: Path | str,
-    *,
-    layout: Layout,
-    representation: dict,
-    base_sha256: str | None,
-    source: dict,
-    fit: dict,
-    num_signals: int,
-    num_shards: int,
-    label_names: Sequence[str],
-    save_base: Callable[[Path], None] | None = None,
-    command: str = "",
-) -> None:
-    """Make the store's directory, or check that what is there is the same build.
-
-    Args:
-        directory: The store; made with its parents where missing.
-        layout: Tensors of a field.
-        representation: Plain JSON from which the representation is rebuilt.
-        base_sha256: Hash of the base field, None for standalone fields.
-        source: Plain JSON that identifies the signals.
-        fit: Configuration of the fit, plain JSON.
-        num_signals: Signals of the source, bad ones included.
-        num_shards: Shards that they are spread over.
-        label_names: Class names in the order of their stored numbers.
-        save_base: Called with the path of a new folder to write the base field to.
-        command: The command that makes the store again; kept for the data card.
-
-    Raises:
-        UserError: The folder holds something else or another build, or cannot be written.
-    """
-    if num_shards < 1:
-        raise UserError(f"num_shards is {num_shards}", allowed="1 or more", do="choose a number of shards")
-    directory = Path(directory)
-    asked = {
-        "representation": representation,
-        "layout": layout.to_json(),
-        "base_sha256": base_sha256,
-        "source": source,
-        "fit": fit,
-        "num_signals": num_signals,
-        "num_shards": num_shards,
-        "label_names": list(label_names),
-    }
-    asked = json.loads(json.dumps(asked))
-    with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        foreign = [entry.name for entry in directory.iterdir() if not _is_ours(entry.name)]
-    if not (directory / schema.MANIFEST).exists() and foreign:
-        raise UserError(
-            f"{directory} is an output folder that is not ours: it holds {foreign[0]!r} and no {schema.MANIFEST}",
-            allowed="a new or empty folder, or a store of the same build",
-            do="choose another folder",
-        )
-    with locked(directory / schema.LOCK):
-        if (directory / schema.MANIFEST).exists():
-            _check_same_build(directory, asked)
-        else:
-            head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
-            schema.write_manifest(directory, head | asked | {"shards": []})
-        if save_base is not None:
-            _save_base(directory, save_base)
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a store without its manifest may hold such a file: what a build killed at its first instant leaves."""
-    return name == schema.LOCK or (name.startswith(schema.MANIFEST) and name.endswith(".tmp"))
-
-
-def _check_same_build(directory: Path, asked: dict) -> None:
-    there = schema.read_manifest(directory)
-    for key in schema.BUILD_KEYS:
-        found = schema.first_difference(there[key], asked[key], key)
-        if found:
-            name, old, new = found
-            short = [json.dumps(value)[:120] for value in (old, new)]
-            raise UserError(
-                f"{directory} holds another build: {name} is {short[0]} there, and {short[1]} is asked for",
-                allowed="continuing the same build",
-                do="choose another output folder, or repeat the options that the store was started with",
-            )
-
-
-def _save_base(directory: Path, save_base: Callable[[Path], None]) -> None:
-    final = directory / schema.BASE
-    if final.exists():
-        return
-    for left in directory.glob(f".{schema.BASE}-*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = directory / f".{schema.BASE}-{os.getpid()}.tmp"
-    with disk_errors(final):
-        try:
-            temporary.mkdir()
-            save_base(temporary)
-            publish(temporary, final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+__all__ = ["ShardWriter", "create_or_resume", "finalize"]
 
 
 class ShardWriter:
@@ -269,62 +169,3 @@ class ShardWriter:
             kept = [entry for entry in manifest["shards"] if entry["file"] != self.path.name]
             if len(kept) != len(manifest["shards"]):
                 schema.write_manifest(self.directory, manifest | {"shards": kept, "complete": False})
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def record_shards(directory: Path | str, shards: Sequence[int]) -> bool:
-    """Add finished shards to the manifest with their counts and hashes.
-
-    Args:
-        directory: The store.
-        shards: Numbers of shards to look for; those not finished, or recorded already, are passed over.
-
-    Returns:
-        Whether the store is complete.
-    """
-    directory = Path(directory)
-    with locked(directory / schema.LOCK):
-        manifest = schema.read_manifest(directory)
-        entries = {entry["file"]: entry for entry in manifest["shards"]}
-        for shard in shards:
-            path = directory / schema.shard_name(shard, manifest["num_shards"])
-            if path.name not in entries and path.exists():
-                entries[path.name] = _entry(path)
-        names = [schema.shard_name(shard, manifest["num_shards"]) for shard in range(manifest["num_shards"])]
-        complete = all(name in entries and (directory / name).exists() for name in names)
-        new = manifest | {"shards": [entries[name] for name in sorted(entries)], "complete": complete}
-        if new != manifest:
-            schema.write_manifest(directory, new)
-    return complete
-
-
-def _entry(path: Path) -> dict:
-    with ShardFile(path) as shard:
-        counts = {"count": shard.count(), "failures": shard.count("failures/index")}
-    return {"file": path.name, **counts, "size_bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def finalize(directory: Path | str) -> bool:
-    """Record every finished shard; when all are there, mark the store complete and write its data card.
-
-    Safe to call at any time, from several processes, and again.
-
-    Returns:
-        Whether the store is complete.
-    """
-    directory = Path(directory)
-    complete = record_shards(directory, range(schema.read_manifest(directory)["num_shards"]))
-    with WeightStore.open(directory, partial=True) as store:
-        write_bytes(directory / schema.CARD, data_card(store).encode("utf-8", "surrogateescape"))
-    segments = directory / schema.SEGMENTS
-    if complete and segments.exists() and not any(entry.is_dir() for entry in segments.iterdir()):
-        shutil.rmtree(segments, ignore_errors=True)
-    sync_directory(directory)
-    return complete

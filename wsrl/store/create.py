@@ -1,0 +1,112 @@
+"""Make the directory of a store, or check that the one there is of the same build."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.store import schema
+from wsrl.store.durable import disk_errors, locked, publish
+
+
+def create_or_resume(
+    directory: Path | str,
+    *,
+    layout: Layout,
+    representation: dict,
+    base_sha256: str | None,
+    source: dict,
+    fit: dict,
+    num_signals: int,
+    num_shards: int,
+    label_names: Sequence[str],
+    save_base: Callable[[Path], None] | None = None,
+    command: str = "",
+) -> None:
+    """Make the store's directory, or check that what is there is the same build.
+
+    Args:
+        directory: The store; made with its parents where missing.
+        layout: Tensors of a field.
+        representation: Plain JSON from which the representation is rebuilt.
+        base_sha256: Hash of the base field, None for standalone fields.
+        source: Plain JSON that identifies the signals.
+        fit: Configuration of the fit, plain JSON.
+        num_signals: Signals of the source, bad ones included.
+        num_shards: Shards that they are spread over.
+        label_names: Class names in the order of their stored numbers.
+        save_base: Called with the path of a new folder to write the base field to.
+        command: The command that makes the store again; kept for the data card.
+
+    Raises:
+        UserError: The folder holds something else or another build, or cannot be written.
+    """
+    if num_shards < 1:
+        raise UserError(f"num_shards is {num_shards}", allowed="1 or more", do="choose a number of shards")
+    directory = Path(directory)
+    asked = {
+        "representation": representation,
+        "layout": layout.to_json(),
+        "base_sha256": base_sha256,
+        "source": source,
+        "fit": fit,
+        "num_signals": num_signals,
+        "num_shards": num_shards,
+        "label_names": list(label_names),
+    }
+    asked = json.loads(json.dumps(asked))
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        foreign = [entry.name for entry in directory.iterdir() if not _is_ours(entry.name)]
+    if not (directory / schema.MANIFEST).exists() and foreign:
+        raise UserError(
+            f"{directory} is an output folder that is not ours: it holds {foreign[0]!r} and no {schema.MANIFEST}",
+            allowed="a new or empty folder, or a store of the same build",
+            do="choose another folder",
+        )
+    with locked(directory / schema.LOCK):
+        if (directory / schema.MANIFEST).exists():
+            _check_same_build(directory, asked)
+        else:
+            head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
+            schema.write_manifest(directory, head | asked | {"shards": []})
+        if save_base is not None:
+            _save_base(directory, save_base)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a store without its manifest may hold such a file: what a build killed at its first instant leaves."""
+    return name == schema.LOCK or (name.startswith(schema.MANIFEST) and name.endswith(".tmp"))
+
+
+def _check_same_build(directory: Path, asked: dict) -> None:
+    there = schema.read_manifest(directory)
+    for key in schema.BUILD_KEYS:
+        found = schema.first_difference(there[key], asked[key], key)
+        if found:
+            name, old, new = found
+            short = [json.dumps(value)[:120] for value in (old, new)]
+            raise UserError(
+                f"{directory} holds another build: {name} is {short[0]} there, and {short[1]} is asked for",
+                allowed="continuing the same build",
+                do="choose another output folder, or repeat the options that the store was started with",
+            )
+
+
+def _save_base(directory: Path, save_base: Callable[[Path], None]) -> None:
+    final = directory / schema.BASE
+    if final.exists():
+        return
+    for left in directory.glob(f".{schema.BASE}-*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = directory / f".{schema.BASE}-{os.getpid()}.tmp"
+    with disk_errors(final):
+        try:
+            temporary.mkdir()
+            save_base(temporary)
+            publish(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,178 @@
+"""All shards of a store as one run of rows: opened when needed, a few at a time, each checked to belong here."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wsrl.fields.layout import Layout
+from wsrl.store import rows, schema
+from wsrl.store.rows import Table
+from wsrl.store.shard import ShardFile, block_rows
+
+MAX_OPEN = 32
+
+
+class Block(NamedTuple):
+    """A run of rows of one shard that is read at once.
+
+    Attributes:
+        shard: The shard's place in the manifest.
+        start: First row in the shard.
+        stop: Row after the last one.
+        chosen: Rows to keep, counted from ``start``; None keeps all.
+    """
+
+    shard: int
+    start: int
+    stop: int
+    chosen: np.ndarray | None = None
+
+
+class ShardSet:
+    """Rows of all shards, numbered through in the manifest's order.
+
+    Args:
+        directory: The store.
+        manifest: Its manifest.
+    """
+
+    def __init__(self, directory: Path, manifest: dict):
+        self.manifest = manifest
+        self.layout = Layout.from_json(manifest["layout"])
+        self.files = [ShardFile(directory / entry["file"]) for entry in manifest["shards"]]
+        self._ends = np.cumsum([0] + [entry["count"] for entry in manifest["shards"]])
+        self._open: OrderedDict[int, None] = OrderedDict()
+        self._trusted: set[int] = set()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __iter__(self) -> Iterator[ShardFile]:
+        return (self[number] for number in range(len(self.files)))
+
+    def __getitem__(self, number: int) -> ShardFile:
+        """A shard; the most recently used ones stay open."""
+        self._open[number] = None
+        self._open.move_to_end(number)
+        if len(self._open) > MAX_OPEN:
+            oldest, _ = self._open.popitem(last=False)
+            self.files[oldest].close()
+        if number not in self._trusted:
+            self._check_belongs(self.files[number], self.manifest["shards"][number])
+            self._trusted.add(number)
+        return self.files[number]
+
+    def _check_belongs(self, shard: ShardFile, entry: dict) -> None:
+        """Refuse a shard of another build or with another number of rows than the manifest says."""
+        if shard.count() != entry["count"]:
+            raise shard.broken(f"it has {shard.count()} rows, the manifest says {entry['count']}")
+        header = shard.header()
+        for key in schema.BUILD_KEYS:
+            if header.get(key) != self.manifest[key]:
+                raise shard.broken(f"it belongs to another build: its {key} is not the manifest's")
+
+    def check_sizes(self) -> None:
+        """Tell missing and truncated shards without opening them.
+
+        Raises:
+            UserError: A file is missing or has another size than the manifest says.
+        """
+        for shard, entry in zip(self.files, self.manifest["shards"]):
+            if not shard.path.exists():
+                raise shard.broken("the file is missing")
+            size = shard.path.stat().st_size
+            if size != entry["size_bytes"]:
+                raise shard.broken(f"the file is truncated or damaged: {size} bytes instead of {entry['size_bytes']}")
+
+    def close(self) -> None:
+        """Close all files; the next access opens them again."""
+        for shard in self.files:
+            shard.close()
+        self._open.clear()
+
+    def locate(self, row: int) -> Block:
+        """The shard and the place in it of a row."""
+        number = int(np.searchsorted(self._ends, row, side="right")) - 1
+        local = row - int(self._ends[number])
+        return Block(number, local, local + 1)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of all shards; a metric that a shard lacks is NaN there."""
+        parts = []
+        for shard in self:
+            missing = name.startswith("metrics/") and name not in shard.columns()
+            parts.append(np.full(shard.count(), np.nan) if missing else shard.column(name))
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def texts(self, name: str) -> list[str]:
+        """A text column of all shards."""
+        return [text for shard in self for text in rows.decode(shard.column(name))]
+
+    @cached_property
+    def _id_hashes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted 64-bit hashes of all ids, and the row of each: 16 bytes per field instead of a dictionary."""
+        parts = [id_hashes(shard.column("fields/id")) for shard in self]
+        hashes = np.concatenate([np.zeros(0, dtype="<u8"), *parts])
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order
+
+    def find(self, name: str) -> int | None:
+        """The row of an id, None where there is none."""
+        hashes, order = self._id_hashes
+        wanted = rows.encode([name])
+        value = id_hashes(wanted)[0]
+        for row in order[np.searchsorted(hashes, value) : np.searchsorted(hashes, value, side="right")].tolist():
+            place = self.locate(row)
+            if self[place.shard].column("fields/id", slice(place.start, place.stop))[0] == wanted[0]:
+                return row
+        return None
+
+    def blocks(self, chosen: np.ndarray | None = None) -> list[Block]:
+        """All rows in runs that are read at once.
+
+        Args:
+            chosen: For each row whether it is wanted; None for all. Blocks without a wanted row are left out.
+        """
+        size, found = block_rows(self.layout), []
+        for number, entry in enumerate(self.manifest["shards"]):
+            first = int(self._ends[number])
+            for start in range(0, entry["count"], size):
+                stop = min(start + size, entry["count"])
+                mask = None if chosen is None else chosen[first + start : first + stop]
+                if mask is None or mask.all():
+                    found.append(Block(number, start, stop))
+                elif mask.any():
+                    found.append(Block(number, start, stop, np.flatnonzero(mask)))
+        return found
+
+    def read(self, block: Block, *, check: bool = True) -> Table:
+        """All columns of a block.
+
+        Args:
+            block: The rows.
+            check: Compare each kept row with its checksum.
+
+        Raises:
+            UserError: A row is damaged; the message names file and row.
+        """
+        shard, chosen = self[block.shard], block.chosen
+        table = shard.read(slice(block.start, block.stop))
+        if chosen is not None:
+            table = {name: column[chosen] for name, column in table.items()}
+        if check:
+            wrong = rows.wrong_rows(table, self.layout)
+            if len(wrong):
+                local = int(wrong[0]) if chosen is None else int(chosen[wrong[0]])
+                raise shard.broken("the row does not match its checksum", row=block.start + local)
+        return table
+
+
+def id_hashes(ids: np.ndarray) -> np.ndarray:
+    """64-bit hashes of encoded ids."""
+    digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in ids.tolist())
+    return np.frombuffer(digests, dtype="<u8")
