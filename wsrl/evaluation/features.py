@@ -39,32 +39,34 @@ def pixel_features(store: WeightStore, source: Source, rows: np.ndarray) -> Tens
     Raises:
         UserError: The source is not the one that the store was built from.
     """
-    return torch.stack([signal_of_row(store, source, row).values.flatten() for row in rows])
+    return torch.stack([signal.values.flatten() for signal in signals_of_rows(store, source, rows)])
 
 
-def signal_of_row(store: WeightStore, source: Source, row: int) -> Signal:
-    """The signal that a field was fitted to.
+def signals_of_rows(store: WeightStore, source: Source, rows: Sequence[int]) -> Iterator[Signal]:
+    """The signals that some fields were fitted to.
 
     Args:
         store: The store.
         source: The source that it was built from.
-        row: Row of the field.
+        rows: Rows of the fields.
 
-    Returns:
-        The signal.
+    Yields:
+        The signals, in the order of ``rows``.
 
     Raises:
-        UserError: The source has another signal there.
+        UserError: The source has another signal in such a place.
     """
-    index, name = int(store.indices[row]), store.id_of(int(row))
-    if index >= len(source) or source.ids[index] != name:
+    indices = store.indices
+    for row in rows:
+        index, name = int(indices[row]), store.id_of(int(row))
         found = source.ids[index] if index < len(source) else "nothing"
-        raise UserError(
-            f"signal {index} of the source {source.name} is {found!r}, but the store has {name!r} there",
-            allowed="the source that the store was built from, with the same options",
-            do="give it with --data, and compare with `source` in the manifest of the store",
-        )
-    return source[index]
+        if found != name:
+            raise UserError(
+                f"signal {index} of the source {source.name} is {found!r}, but the store has {name!r} there",
+                allowed="the source that the store was built from, with the same options",
+                do="give it with --data, and compare with `source` in the manifest of the store",
+            )
+        yield source[index]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from wsrl.evaluation.features import signal_of_row
+from wsrl.evaluation.features import signals_of_rows
 from wsrl.signals.fidelity import psnr
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -48,8 +48,7 @@ def recomputed(store: WeightStore, source: Source, rows: Sequence[int]) -> dict[
     """
     stored = store.metrics("psnr")
     values = []
-    for row in rows:
-        signal = signal_of_row(store, source, row)
+    for row, signal in zip(rows, signals_of_rows(store, source, rows)):
         with torch.no_grad():
             field = store.field(int(row))(signal.coords)
         values.append(psnr(field[None], signal.values[None], signal.value_range).item())

@@ -13,12 +13,10 @@ import torch
 from wsrl.store import Batch, WeightStore, rows
 from wsrl.store.batches import BatchOptions, iterate
 from wsrl.store.rows import Table
-from wsrl.store.shard import ShardFile
+from wsrl.store.shards import Block
 
 PARTS = ("train", "val", "test")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-Block = tuple[int, int, int, np.ndarray | None]
 
 
 def part_of(identifier: str, split: str, val_fraction: float, test_fraction: float) -> str:
@@ -51,9 +49,8 @@ def part_of(identifier: str, split: str, val_fraction: float, test_fraction: flo
 def part_codes(store: WeightStore, val_fraction: float, test_fraction: float) -> np.ndarray:
     """Place in ``PARTS`` of each row, -1 for none; one byte a field, read one shard at a time."""
     codes = [np.zeros(0, dtype=np.int8)]
-    for entry in store.manifest["shards"]:
-        with ShardFile(store.directory / entry["file"]) as shard:
-            ids, splits = (rows.decode(shard.column(f"fields/{name}")) for name in ("id", "split"))
+    for shard in store.shards:
+        ids, splits = (rows.decode(shard.column(f"fields/{name}")) for name in ("id", "split"))
         parts = [part_of(name, split, val_fraction, test_fraction) for name, split in zip(ids, splits)]
         codes.append(np.array([PARTS.index(part) if part in PARTS else -1 for part in parts], dtype=np.int8))
     return np.concatenate(codes)
@@ -101,23 +98,19 @@ class PartReader:
     def blocks(self, split: str | None = None) -> list[Block]:
         """The blocks of the share, with the rows that are chosen in each."""
         assert split is None, "the part decides about the rows"
-        ends = np.cumsum([0, *(entry["count"] for entry in self.store.manifest["shards"])])
-        found = []
-        for number, start, stop, _ in self.store.blocks():
-            picked = np.flatnonzero(self.chosen[ends[number] + start : ends[number] + stop])
-            found += [(number, start, stop, picked)] if len(picked) else []
+        found = [block._replace(chosen=_rows(block)) for block in self.store.shards.blocks(self.chosen)]
         if self.share.seed is not None:
             order = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.share.seed))
             found = [found[place] for place in order.tolist()]
         return self._cut(found)
 
     def _cut(self, blocks: list[Block]) -> list[Block]:
-        first, last = self.share.limits(sum(len(block[3]) for block in blocks))
+        first, last = self.share.limits(sum(len(block.chosen) for block in blocks))
         kept, position = [], 0
-        for number, start, stop, picked in blocks:
-            mine = picked[max(first - position, 0) : max(last - position, 0)]
-            kept += [(number, start, stop, mine)] if len(mine) else []
-            position += len(picked)
+        for block in blocks:
+            mine = block.chosen[max(first - position, 0) : max(last - position, 0)]
+            kept += [block._replace(chosen=mine)] if len(mine) else []
+            position += len(block.chosen)
         return kept
 
     def read_block(self, number: int, start: int, stop: int, chosen: np.ndarray | None, *, check: bool = True) -> Table:
@@ -131,3 +124,7 @@ class PartReader:
         options = BatchOptions(size=size, shuffle=seed is not None, generator=generator, drop_last=drop_last)
         for batch in iterate(self, options):
             yield replace(batch, metrics={})
+
+
+def _rows(block: Block) -> np.ndarray:
+    return np.arange(block.stop - block.start) if block.chosen is None else block.chosen
