@@ -3,6 +3,7 @@
 Letters: N fields, V trainable weights, F numbers of a signal.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
