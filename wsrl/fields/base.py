@@ -45,7 +45,6 @@ class MappingNetwork(nn.Module):
         self.head = nn.Linear(sizes[-1], sum(channels))
         self.channels = channels
         with torch.no_grad():
-            self.head.weight.mul_(0.1)
             self.head.bias.zero_()
 
     def forward(self, latents: Tensor) -> list[Tensor]:

@@ -103,9 +103,7 @@ class Layout:
 
     def to_json(self) -> list[dict]:
         """Plain lists and dicts; ``from_json`` gives an equal layout."""
-        return [
-            {k: list(v) if isinstance(v, tuple) else v for k, v in vars(spec).items()} for spec in self.tensors
-        ]
+        return [{k: list(v) if isinstance(v, tuple) else v for k, v in vars(spec).items()} for spec in self.tensors]
 
     @classmethod
     def from_json(cls, data: list[dict]) -> "Layout":

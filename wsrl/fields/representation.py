@@ -208,9 +208,7 @@ class StandaloneRepresentation(Representation):
             name = f"layers.{i}.weight"
             frozen = self._freeze(name, i, fan_out, fan_in)
             group = {"group": f"layers.{i}", "token_axis": 0}
-            specs.append(
-                TensorSpec(name=name, shape=(fan_out, fan_in), axes=(neurons, inputs), frozen=frozen, **group)
-            )
+            specs.append(TensorSpec(name=name, shape=(fan_out, fan_in), axes=(neurons, inputs), frozen=frozen, **group))
             specs.append(TensorSpec(name=f"layers.{i}.bias", shape=(fan_out,), axes=(neurons,), **group))
         self.layout = Layout(tuple(specs))
 

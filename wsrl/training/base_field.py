@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wsrl.errors import UserError
 from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
 
 
@@ -196,3 +197,12 @@ def fit_latents(base: BaseField, coords: Tensor, values: Tensor, *, steps: int, 
         optimizer.step()
         schedule.step()
     return latents.detach()
+
+
+@torch.no_grad()
+def latent_psnr(base: BaseField, latents: Tensor, coords: Tensor, values: Tensor) -> float:
+    """Mean PSNR in dB of the signals ``values (N, P, C)`` in [0, 1] as their ``latents (N, Z)`` decode."""
+    scores = [
+        psnr(base(z, coords), target, (0.0, 1.0)) for z, target in zip(latents.split(100), values.split(100))
+    ]
+    return float(torch.cat(scores).mean())

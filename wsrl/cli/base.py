@@ -1,0 +1,143 @@
+"""``wsrl base``: train a base field on the training signals of a source."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from wsrl.errors import SignalError, UserError
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    from wsrl.cli import stage
+    from wsrl.signals import open_source
+    from wsrl.training.base_field import BaseTrainingConfig
+
+    parser = stage.make_parser("base", __doc__)
+    stage.add_source_arguments(parser)
+    parser.add_argument("--out", type=str, required=True, help="folder to write the base field to")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
+    parser.add_class_arguments(BaseTrainingConfig, "train", help="how the base field is trained")
+    options = stage.parse(parser, argv)
+    if "--config" not in argv and not any(a.startswith("--train.") for a in argv):
+        print("no --config: the defaults of `wsrl base --print_config` are used", file=sys.stderr)
+    config = parser.instantiate_classes(options).train
+    metrics = train_base(open_source(options.data, **options.source), config, Path(options.out), options.device)
+    for name, value in metrics.items():
+        print(f"{name:<32} {value:.3f}")
+    return 0
+
+
+def train_base(source, config, out: Path, device: str = "auto", *, command: str = "") -> dict[str, float]:
+    """Train a base field, or keep the one that an equal run left in ``out``.
+
+    Args:
+        source: Signals on one grid; those of the split ``train`` are used where there are splits.
+        config: Architecture and training.
+        out: Folder for ``config.json``, ``model.safetensors``, ``run.json`` and ``metrics.json``.
+        device: ``auto``, ``cpu`` or ``cuda[:i]``.
+        command: What is recorded as the command.
+
+    Returns:
+        ``base.train_psnr_mean``, ``base.heldout_psnr_mean`` and ``base.mean_field_psnr`` in dB, among others.
+
+    Raises:
+        UserError: The folder holds something else, or no signal can be read.
+    """
+    import json
+
+    from wsrl.cli import stage
+    from wsrl.provenance import finish_run, write_json_atomic, write_run
+
+    stage.claim_folder(out, ("run.json", "config.json"))
+    recorded = {"source": source.description, "train": asdict(config)}
+    done = out / "metrics.json"
+    if stage.same_config(out, recorded) and done.is_file() and (out / "model.safetensors").is_file():
+        print(f"{out} already holds this base field", file=sys.stderr)
+        return json.loads(done.read_text())
+    done.unlink(missing_ok=True)
+    write_run(out, command or " ".join(["wsrl", "base", source.name]), recorded, seed=config.seed)
+    indices = training_indices(source)
+    train = read_values(source, indices[: config.num_signals])
+    rest = heldout_indices(source, indices, config.num_signals)[: config.num_heldout]
+    heldout = read_values(source, rest, allow_empty=True)
+    base, metrics = _train(config, source.signal_shape[0], train, heldout, stage.choose_device(device), out)
+    base.save_pretrained(out)
+    write_json_atomic(done, metrics)
+    finish_run(out, **metrics)
+    return metrics
+
+
+def training_indices(source) -> list[int]:
+    """Indices of the split ``train``, or all where the source has no such split."""
+    splits = source.splits()
+    return [i for i, split in enumerate(splits) if split == "train"] or list(range(len(splits)))
+
+
+def heldout_indices(source, used: list[int], num_used: int) -> list[int]:
+    """Indices outside the training signals: other splits first, then what the limit left of the training split."""
+    chosen = set(used)
+    return [i for i in range(len(source)) if i not in chosen] + used[num_used:]
+
+
+def read_values(source, indices, *, allow_empty: bool = False):
+    """Values ``(N, P, C)`` of the readable signals among ``indices``."""
+    import torch
+
+    values, problems = [], []
+    for index in indices:
+        try:
+            values.append(source[index].values)
+        except SignalError as error:
+            problems.append(str(error))
+    if problems:
+        print(f"{len(problems)} signals left out, the first: {problems[0]}", file=sys.stderr)
+    if not values and not allow_empty:
+        raise UserError(f"{source.name} has no readable signal to train on", do="look at the reasons above")
+    return torch.stack(values) if values else torch.empty(0, *_empty_shape(source))
+
+
+def _empty_shape(source) -> tuple[int, int]:
+    from math import prod
+
+    grid, channels = source.signal_shape
+    return prod(grid), channels
+
+
+def _train(config, grid, train, heldout, device, out: Path):
+    """Train with Lightning, and score the result on training and on held-out signals."""
+    import lightning as L
+    import torch
+
+    from wsrl.signals.signal import grid_coords
+    from wsrl.training.base_field import BaseFieldTask, SignalBatches, fit_latents, latent_psnr
+    from wsrl.training.quiet import quiet_lightning
+
+    task = BaseFieldTask(config, len(train), len(grid), train.shape[-1])
+    batches = SignalBatches(train, grid, config.stages, torch.Generator().manual_seed(config.seed + 1))
+    with quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=1,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            default_root_dir=out,
+        )
+        trainer.fit(task, batches)
+    base = task.finished_base().cpu()
+    coords, latents = grid_coords(grid), task.latents.weight.detach().cpu()
+    with torch.no_grad():
+        mean_error = (base.trunk(coords) - train[:1000]).square().mean()
+    metrics = {
+        "base.train_psnr_mean": latent_psnr(base, latents[:1000], coords, train[:1000]),
+        "base.mean_field_psnr": float(-10 * torch.log10(mean_error)),
+        "base.num_train": float(len(train)),
+        "base.num_heldout": float(len(heldout)),
+    }
+    if len(heldout):
+        found = fit_latents(base, coords, heldout, steps=config.heldout_steps, learning_rate=0.05)
+        metrics["base.heldout_psnr_mean"] = latent_psnr(base, found, coords, heldout)
+    return base, metrics

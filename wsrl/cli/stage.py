@@ -1,0 +1,136 @@
+"""What the stages share: their parsers, the data argument, progress, and the folder they write to."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from wsrl.errors import UserError
+from wsrl.provenance import RUN_FILE
+
+
+def make_parser(command: str, description: str) -> ArgumentParser:
+    """A parser with ``--config`` and ``--print_config``, and errors that end in a message."""
+    parser = ArgumentParser(prog=f"wsrl {command}", description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file; options after it override its keys")
+    return parser
+
+
+def add_source_arguments(parser: ArgumentParser) -> None:
+    """Add DATA and the options that every source takes."""
+    parser.add_argument("data", type=str, help="a named source (see wsrl data list), a folder of pictures, or a .npy file")
+    parser.add_argument(
+        "--source", type=dict[str, Any], default={}, help="options of the source, such as {limit: 100, mode: RGB}"
+    )
+
+
+def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
+    """Parse arguments; an unknown key or a wrong type becomes a message."""
+    from argparse import ArgumentError
+
+    try:
+        return parser.parse_args(argv)
+    except ArgumentError as error:
+        command = parser.prog
+        raise UserError(
+            " ".join(str(error).split()),
+            allowed=f"the keys and types that {command} --help lists",
+            do=f"compare with {command} --print_config",
+        ) from error
+
+
+def choose_device(name: str):
+    """The torch device for ``auto``, ``cpu`` or ``cuda[:i]``.
+
+    Raises:
+        UserError: The machine has no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    allowed = "auto, cpu, or cuda[:i] where a GPU is visible"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device is {name!r}", allowed=allowed, do="choose --device auto") from error
+    available = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type not in ("cpu", "cuda") or (device.index or 0) >= available:
+        raise UserError(f"this machine has no device {name!r}", allowed=allowed, do="choose --device cpu")
+    return device
+
+
+def claim_folder(out: Path, ours: tuple[str, ...]) -> None:
+    """Make the output folder, or refuse one that holds something else.
+
+    Args:
+        out: The folder.
+        ours: Names of which at least one is in a folder that such a run wrote.
+
+    Raises:
+        UserError: The folder is not empty and not ours, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", allowed="a new folder, or one of an earlier run", do="choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    inside = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+    if inside and not any(name in inside for name in ours):
+        raise UserError(
+            f"the output folder {out} is not ours: it holds {sorted(inside)[0]!r}",
+            allowed="a new or empty folder, or one of an earlier run of this command",
+            do="choose another --out",
+        )
+
+
+def same_config(out: Path, config: dict) -> bool:
+    """Whether the run recorded in ``out`` had this configuration."""
+    try:
+        recorded = json.loads((out / RUN_FILE).read_text())["config"]
+    except (FileNotFoundError, KeyError, ValueError):
+        return False
+    return recorded == json.loads(json.dumps(config))
+
+
+class Progress:
+    """Says how far a loop is: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, what: str, total: int, every_s: float = 10.0):
+        self.what, self.total, self.every_s = what, total, every_s
+        self.done, self.started = 0, time.monotonic()
+        self._last = self.started
+        self._bar = None
+
+    def advance(self, number: int, note: str = "") -> None:
+        """Count ``number`` finished items; ``note`` stands behind the rate."""
+        self.done += number
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, note=note)
+        elif now - self._last >= self.every_s or self.done == self.total:
+            self._last = now
+            rate = self.done / max(now - self.started, 1e-9)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            line = f"{self.what}: {self.done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Progress]:
+    """Show the progress of a loop over ``total`` items."""
+    shown = Progress(what, total)
+    if not sys.stderr.isatty():
+        yield shown
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
+        shown._bar, shown._task = bar, bar.add_task(what, total=total, note="")
+        yield shown
