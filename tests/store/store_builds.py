@@ -44,7 +44,7 @@ def start(directory: Path, num: int = 40, shards: int = 3, width: int = 5, **cha
         "layout": small_layout(width),
         "representation": {"kind": "lora", "rank": 2},
         "base_sha256": None,
-        "source": {"name": "toy", "signal_shape": ((8, 8), 1)},
+        "source": {"name": "toy", "grid": (8, 8)},
         "fit": {"steps": 5, "lr": 0.01},
         "num_signals": num,
         "num_shards": shards,

@@ -124,8 +124,8 @@ class WeightStore:
 
     def field(self, key: int | str) -> Field:
         """One field as a callable: coordinates ``(P, D)`` to values ``(P, C)``."""
-        shape = self.manifest["source"].get("signal_shape") if isinstance(self.manifest["source"], dict) else None
-        return Field(self.representation, self[key], tuple(shape[0]) if shape and shape[0] else None)
+        grid = self.manifest["source"].get("grid")
+        return Field(self.representation, self[key], tuple(grid) if grid else None)
 
     def record(self, key: int | str) -> dict:
         """What is known of one field besides its weights: id, label, split, seed, status, metrics."""
