@@ -16,8 +16,8 @@ from wsrl.store.writer import ShardWriter, finalize
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    with WeightStore.open(build(tmp_path_factory.mktemp("reader") / "store", num=110, shards=4, batch=28)) as opened:
+def store(fast_root):
+    with WeightStore.open(build(fast_root / "reader", num=110, shards=4, batch=28)) as opened:
         yield opened
 
 

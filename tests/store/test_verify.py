@@ -18,8 +18,8 @@ SHARD = "shard-00000-of-00002.h5"
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("pristine") / "store", num=30, shards=2, batch=20)
+def pristine(fast_root):
+    return build(fast_root / "pristine", num=30, shards=2, batch=20)
 
 
 @pytest.fixture
