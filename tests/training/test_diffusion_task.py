@@ -61,12 +61,19 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
+class FixedOrder(WeightDataModule):
+    """Train batches in the order of the store, so that only the task decides what a step does."""
+
+    def train_dataloader(self):
+        return self._loader("train", None)
+
+
 def fit(store, root, epochs, checkpoint=None, callbacks=()):
     task = DiffusionTask(**TINY)
     trainer = L.Trainer(
         max_epochs=epochs, default_root_dir=root, callbacks=list(callbacks), enable_checkpointing=False, **TRAINER
     )
-    data = WeightDataModule(str(store), batch_size=16, num_workers=0)
+    data = FixedOrder(str(store), batch_size=16, num_workers=0)
     trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
     return task, trainer
 

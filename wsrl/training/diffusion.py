@@ -51,10 +51,10 @@ class DiffusionTask(L.LightningModule):
     def __init__(
         self,
         width: int = 128,
-        depth: int = 4,
-        local_depth: int = 2,
+        depth: int = 3,
+        local_depth: int = 1,
         heads: int = 4,
-        expansion: int = 4,
+        expansion: int = 2,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 100,
@@ -132,7 +132,10 @@ class DiffusionTask(L.LightningModule):
         """AdamW with linear warm-up and cosine decay over the run."""
         options = self.hparams
         optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            self.model.parameters(),
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=self.device.type != "mps",
         )
         factor = warmup_cosine(options.warmup_steps, self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
