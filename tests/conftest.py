@@ -71,3 +71,37 @@ def make_store(adapter_layout):
         return directory
 
     return write
+
+
+@pytest.fixture(scope="session")
+def digits_store(tmp_path_factory):
+    """A store of 100 digits fitted for a few steps by a small standalone network; read it, do not write to it."""
+    from wsrl.fields.network import FieldConfig
+    from wsrl.fields.representation import Representation, RepresentationConfig
+    from wsrl.fitting.engine import FitConfig, fit, read_signals
+    from wsrl.signals import open_source
+    from wsrl.store.writer import ShardWriter, create_or_resume, finalize
+
+    directory = tmp_path_factory.mktemp("digits") / "store"
+    source = open_source("digits", limit={"train": 80, "test": 20})
+    config = RepresentationConfig(
+        kind="mlp", field=FieldConfig(width=8, depth=1, encoding="identity", activation="sine", omega=5.0)
+    )
+    representation = Representation.build(config, in_features=2, out_features=1)
+    create_or_resume(
+        directory,
+        layout=representation.layout,
+        representation=representation.to_dict(),
+        base_sha256=None,
+        source=source.description,
+        fit={},
+        num_signals=len(source),
+        num_shards=1,
+        label_names=source.label_names,
+    )
+    with ShardWriter(directory, 0) as writer:
+        signals = read_signals(source, writer.indices)
+        writer.write_segment(list(fit(representation, signals, FitConfig(steps=40, batch_size=50))))
+        writer.finish()
+    finalize(directory)
+    return directory

@@ -19,6 +19,9 @@ WARNINGS = (
     ".*Experiment logs directory .* exists and is not empty.*",
     # Lightning's own use of torch.
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    # Lightning's own use of jsonargparse.
+    "(?s).*add_instantiator.*",
+    "(?s).*only one JsonargparseDeprecationWarning per type is shown.*",
 )
 
 
