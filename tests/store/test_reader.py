@@ -180,4 +180,4 @@ def test_memory_is_flat_over_100000_fields(tmp_path):
     done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     count, growth_kb = map(int, done.stdout.split())
-    assert count == 100_000 and growth_kb < 40_000
+    assert count == 100_000 and growth_kb < 40_000, growth_kb
