@@ -4,6 +4,7 @@ import lightning as L
 import pytest
 import torch
 
+from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.errors import UserError
 from wsrl.fields.base import BaseField, BaseFieldConfig
@@ -12,7 +13,7 @@ from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.data import WeightDataModule
-from wsrl.training.diffusion import DiffusionTask, warmup_cosine
+from wsrl.training.diffusion import DiffusionTask, save_whole, warmup_cosine
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -117,6 +118,18 @@ def test_a_checkpoint_loads_without_the_store(store, tmp_path):
     again = DiffusionTask.load_from_checkpoint(tmp_path / "last.ckpt", map_location="cpu", weights_only=True)
     assert torch.equal(again.statistics.mean, task.statistics.mean)
     assert again.hparams.width == 16
+
+
+def test_a_model_is_replaced_whole_and_a_disk_that_refuses_is_reported(store, tmp_path):
+    task, trainer = fit(store, tmp_path / "run", epochs=1)
+    before = (tmp_path / "run" / "model" / "model_index.json").stat().st_ino
+    pipeline = task.pipeline(FieldDecoder.from_store(trainer.datamodule.store))
+    save_whole(pipeline, tmp_path / "run" / "model")
+    assert (tmp_path / "run" / "model" / "model_index.json").stat().st_ino != before
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model"]
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="Cannot write"):
+        save_whole(pipeline, tmp_path / "file" / "model")
 
 
 def test_options_that_do_not_fit_are_refused():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
@@ -19,6 +20,7 @@ from wsrl.diffusion.pipeline import SavedStatistics, WeightDiffusionPipeline
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.store.durable import disk_errors
 from wsrl.training.ema import exponential_average
 
 VALIDATION_SEED = 7
@@ -152,7 +154,7 @@ class DiffusionTask(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Save the pipeline, whole or not at all."""
-        if not self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
             return
         root = Path(self.hparams.export_dir or self.trainer.default_root_dir)
         save_whole(self.pipeline(FieldDecoder.from_store(self.trainer.datamodule.store)), root / "model")
@@ -183,15 +185,23 @@ def warmup_cosine(warmup_steps: int, total_steps: float) -> Callable[[int], floa
 
 
 def save_whole(pipeline: WeightDiffusionPipeline, directory: Path) -> None:
-    """Save a pipeline beside ``directory`` and put it in place by renaming."""
+    """Save a pipeline beside ``directory`` and put it in place by renaming.
+
+    Raises:
+        UserError: The disk refuses.
+    """
     partial, old = directory.with_name(directory.name + ".partial"), directory.with_name(directory.name + ".old")
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    pipeline.save_pretrained(partial)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    with disk_errors(directory):
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            pipeline.save_pretrained(partial)
+        except SafetensorError as error:  # safetensors does not raise the system's own error
+            raise OSError(str(error)) from error
+        if directory.exists():
+            directory.rename(old)
+        partial.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _batch_size(batch) -> int:
