@@ -164,7 +164,7 @@ def _record(cli, task: str, argv: Sequence[str], root: Path) -> None:
 
     if not cli.trainer.is_global_zero:
         return
-    config = json.loads(cli.parser.dump(cli.config, format="json", skip_none=False))
+    config = json.loads(cli.parser.dump(cli.config, format="json"))
     command = " ".join(["wsrl", "train", task, *argv])
     write_run(root, command, config, inputs={"store": cli.datamodule.hparams.store}, seed=config.get("seed_everything"))
 
@@ -193,11 +193,11 @@ def _finish(cli) -> dict[str, float]:
     import torch
 
     metrics = {k: float(v) for k, v in cli.trainer.callback_metrics.items()}
-    best = getattr(cli.trainer.checkpoint_callback, "best_model_path", "")
-    if best and cli.trainer.checkpoint_callback.monitor:
-        cli.model.load_state_dict(torch.load(best, map_location=cli.model.device, weights_only=True)["state_dict"])
-        name = cli.trainer.checkpoint_callback.monitor
-        metrics[f"best_{name}"] = float(cli.trainer.checkpoint_callback.best_model_score)
+    saved = cli.trainer.checkpoint_callback
+    if saved is not None and saved.monitor and saved.best_model_path and saved.best_model_score is not None:
+        best = torch.load(saved.best_model_path, map_location=cli.model.device, weights_only=True)
+        cli.model.load_state_dict(best["state_dict"])
+        metrics[f"best_{saved.monitor}"] = float(saved.best_model_score)
     if cli.datamodule.num_fields("test") and not cli.trainer.fast_dev_run:
         from lightning.pytorch.utilities.model_helpers import is_overridden
 

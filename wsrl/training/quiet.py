@@ -20,7 +20,7 @@ WARNINGS = (
     # Lightning's own use of torch.
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     # Lightning's own use of jsonargparse.
-    "(?s).*add_instantiator.*",
+    "(?s).*(add_instantiator|instantiate_classes|skip_none).* was deprecated in v4.*",
     "(?s).*only one JsonargparseDeprecationWarning per type is shown.*",
 )
 
