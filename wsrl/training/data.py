@@ -74,8 +74,9 @@ class EpochLoader(DataLoader):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
+        # A generator: Lightning makes the iterator before it restores the epoch, and asks for the first batch after.
         self.dataset.epoch = self.epoch()
-        return super().__iter__()
+        yield from super().__iter__()
 
 
 class WeightDataModule(L.LightningDataModule):
