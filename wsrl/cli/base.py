@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     options = stage.parse(parser, argv)
     if "--config" not in argv and not any(a.startswith("--train.") for a in argv):
         print("no --config: the defaults of `wsrl base --print_config` are used", file=sys.stderr)
-    config = parser.instantiate_classes(options).train
+    config = parser.instantiate(options).train
     metrics = train_base(open_source(options.data, **options.source), config, Path(options.out), options.device)
     for name, value in metrics.items():
         print(f"{name:<32} {value:.3f}")

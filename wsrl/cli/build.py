@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     options = stage.parse(parser, _spell_out_kind(arguments))
     if options.engine != "local":
         raise UserError(f"engine is {options.engine!r}", allowed="local", do="leave out --engine")
-    made = parser.instantiate_classes(options)
+    made = parser.instantiate(options)
     kind = options.representation.kind
     chosen = "--config" in argv or any(a.startswith(("--fit.", "--representation.")) for a in argv)
     representation = made.representation if chosen else default_representation(kind)

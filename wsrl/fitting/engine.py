@@ -145,9 +145,7 @@ def optimise(
         Weights ``(B, *shape)``. Frozen entries are those of ``weights``, bit for bit.
     """
     parameters = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
-    masks = {
-        spec.name: spec.trainable().to(target.device) for spec in representation.layout if spec.frozen is not None
-    }
+    masks = {spec.name: spec.trainable().to(target.device) for spec in representation.layout if spec.frozen is not None}
     optimizer = torch.optim.Adam(list(parameters.values()), lr=config.learning_rate, fused=True)
     scale = 1.0 / (target.shape[-1] * target.shape[-2])
     for step in range(config.steps):

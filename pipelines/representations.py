@@ -1,0 +1,214 @@
+"""The representations side by side: how well they fit, and how much of the class can be read from their weights.
+
+One base field, one sweep of learning rates per kind on training pictures, one store per kind, then the same two
+readers on the weights of each and on the pixels: logistic regression and a small Lightning classifier.
+
+    python -m pipelines.representations --config configs/fashion_mnist/representations.yaml
+
+Source: arXiv 2512.01759, tables 1 and 2.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.records import write_record
+from wsrl.cli import stage
+from wsrl.cli.base import train_base, training_indices
+from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.eval import merge_metrics
+from wsrl.cli.train import train
+from wsrl.evaluation.features import labelled_rows, weight_features
+from wsrl.evaluation.probe import logistic_probe, one_nn
+from wsrl.fields import BaseField, Layout, Representation, RepresentationConfig, TensorSpec
+from wsrl.fitting.engine import FitConfig, field_seed, fit, read_signals
+from wsrl.signals import open_source
+from wsrl.store import WeightStore
+from wsrl.store.record import FitResult
+from wsrl.store.writer import ShardWriter, create_or_resume, finalize
+from wsrl.training.base_field import BaseTrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindConfig:
+    """One row of the table.
+
+    Attributes:
+        representation: What the weights are.
+        learning_rates: Rates of the sweep; the best by mean PSNR is used for the store.
+    """
+
+    representation: RepresentationConfig
+    learning_rates: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepresentationsConfig:
+    """The whole experiment.
+
+    Attributes:
+        name: Name of the record.
+        data: Named source or folder.
+        source: Options of the source.
+        base: Training of the base field.
+        kinds: Rows of the table by name.
+        fit: How fields are fitted; each kind brings its own learning rate.
+        num_sweep: Training signals that each rate of the sweep is tried on.
+        classifier: Options of ``wsrl train classifier`` by dotted name.
+        out: Folder for base, stores and models.
+        seed: Seed of the readers.
+    """
+
+    name: str
+    data: str
+    source: dict[str, Any] = field(default_factory=dict)
+    base: BaseTrainingConfig = BaseTrainingConfig()
+    kinds: dict[str, KindConfig] = field(default_factory=dict)
+    fit: FitConfig = FitConfig()
+    num_sweep: int = 128
+    classifier: dict[str, Any] = field(default_factory=dict)
+    out: str = "runs/representations"
+    seed: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment; parts that an earlier run finished are kept."""
+    parser = stage.make_parser("representations", __doc__.splitlines()[0])
+    parser.prog = "python -m pipelines.representations"
+    parser.add_class_arguments(RepresentationsConfig, as_group=False)
+    made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
+    names = RepresentationsConfig.__dataclass_fields__
+    config = RepresentationsConfig(**{key: value for key, value in made.items() if key in names})
+    started = time.monotonic()
+    results = run(config)
+    path = write_record(
+        "representations", config.name, results, config=asdict(config), elapsed_s=time.monotonic() - started
+    )
+    print(f"record: {path}")
+    return 0
+
+
+def run(config: RepresentationsConfig) -> dict[str, float]:
+    """Every part of the experiment; returns the numbers of the record."""
+    out, source = Path(config.out), open_source(config.data, **config.source)
+    results = train_base(source, config.base, out / "base")
+    for name, kind in config.kinds.items():
+        rates = sweep(source, out, name, kind, config)
+        best = max(rates, key=rates.get)
+        results |= {f"sweep.{name}.{rate:g}": score for rate, score in rates.items()}
+        results[f"{name}.learning_rate"] = best
+        plan = BuildPlan(
+            representation=kind.representation, fit=replace(config.fit, learning_rate=best), base=out / "base"
+        )
+        build_store(source, plan, out / name, command=f"python -m pipelines.representations (kind {name})")
+        results |= score(name, out, config)
+        print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
+    pixel_store(source, out / "pixels")
+    results |= score("pixels", out, config)
+    return results
+
+
+def sweep(source, out: Path, name: str, kind: KindConfig, config: RepresentationsConfig) -> dict[float, float]:
+    """Mean PSNR in dB of training signals for each learning rate, outcomes without a field counting as 0 dB."""
+    path = out / "sweep.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    base = BaseField.from_pretrained(out / "base") if kind.representation.is_adapter else None
+    grid, channels = source.signal_shape
+    representation = Representation.build(kind.representation, base, in_features=len(grid), out_features=channels)
+    train_split = training_indices(source)
+    # The last ones: unlike the first, the base field may not have been trained on them.
+    indices, rates = train_split[-config.num_sweep :], {}
+    for rate in kind.learning_rates:
+        key = f"{name}.{rate:g}"
+        if key not in known:
+            found = fit(representation, read_signals(source, indices), replace(config.fit, learning_rate=rate))
+            known[key] = float(np.mean([result.metrics.get("psnr", 0.0) for result in found]))
+            merge_metrics(path, {key: known[key]})
+            print(f"sweep {key}: {known[key]:.2f} dB", file=sys.stderr, flush=True)
+        rates[rate] = known[key]
+    return rates
+
+
+def pixel_store(source, directory: Path) -> None:
+    """The pictures themselves in a store of one tensor, so that the same readers run on pixels as on weights."""
+    points, channels = source[0].values.shape
+    spec = TensorSpec(name="pixels", shape=(points, channels), axes=(None, None), group="pixels", token_axis=0)
+    create_or_resume(
+        directory,
+        layout=Layout((spec,)),
+        representation={"kind": "pixels"},
+        base_sha256=None,
+        source=source.description,
+        fit={},
+        num_signals=len(source),
+        num_shards=1,
+        label_names=source.label_names,
+    )
+    with ShardWriter(directory, 0) as writer:
+        todo = [index for index in writer.indices if index not in writer.done]
+        for start in range(0, len(todo), 1024):
+            rows = []
+            for index in todo[start : start + 1024]:
+                signal = source[index]
+                own = {
+                    "index": index,
+                    "id": signal.id,
+                    "label": signal.label,
+                    "split": signal.split,
+                    "seed": field_seed(0, signal.id),
+                    "signal_sha256": signal.sha256(),
+                }
+                rows.append(FitResult(**own, weights={"pixels": signal.values}))
+            writer.write_segment(rows)
+        writer.finish()
+    finalize(directory)
+
+
+def score(name: str, out: Path, config: RepresentationsConfig) -> dict[str, float]:
+    """Reconstruction, logistic regression, nearest neighbour and classifier of one store."""
+    done = out / f"{name}.scores.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    torch.manual_seed(config.seed)
+    with WeightStore.open(out / name) as store:
+        parts = labelled_rows(store, config.seed)
+        features = [weight_features(store, rows).numpy() for rows in (parts.train, parts.test)]
+        labels = [parts.labels[rows] for rows in (parts.train, parts.test)]
+        results = {
+            f"{name}.num_trainable": store.layout.num_trainable,
+            f"{name}.logistic": logistic_probe(features[0], labels[0], features[1], labels[1], config.seed),
+            f"{name}.one_nn": one_nn(features[0], labels[0], features[1], labels[1]),
+            "run.num_train": len(parts.train),
+            "run.num_test": len(parts.test),
+        }
+        if "psnr" in store.metric_names:
+            results |= reconstruction(name, store)
+    root = out / f"{name}.classifier"
+    options = [f"--{key}={json.dumps(value)}" for key, value in config.classifier.items()]
+    fixed = [f"--data.store={out / name}", f"--trainer.default_root_dir={root}", f"--seed_everything={config.seed}"]
+    results[f"{name}.classifier"] = train("classifier", [*fixed, *options])["classifier.test_accuracy"]
+    merge_metrics(done, results)
+    return results
+
+
+def reconstruction(name: str, store: WeightStore) -> dict[str, float]:
+    """PSNR and SSIM of the test fields."""
+    test = store.splits() == "test"
+    found = {}
+    for metric in ("psnr", "ssim"):
+        values = store.metrics(metric)[test]
+        found[f"{name}.test_{metric}_mean"] = float(values.mean())
+        found[f"{name}.test_{metric}_std"] = float(values.std())
+        found[f"{name}.test_{metric}_min"] = float(values.min())
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

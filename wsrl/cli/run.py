@@ -1,0 +1,261 @@
+"""``wsrl run``: the whole flow on a named source or on a folder of yours.
+
+Base field, store of fields, classifier and diffusion model over the weights, scores and pictures. A run that was
+interrupted goes on where it stopped when the same command is given again.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wsrl.errors import SignalError, UserError
+from wsrl.fields.representation import RepresentationConfig
+from wsrl.fitting.engine import FitConfig
+from wsrl.training.base_field import BaseTrainingConfig
+
+NUM_SHOWN = 64
+LARGEST_SOURCE = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """Configuration of the whole flow.
+
+    Attributes:
+        base: Training of the base field.
+        representation: What the weights of one field are.
+        fit: How a field is fitted.
+        classifier: Options of ``wsrl train classifier``, by dotted name.
+        diffusion: Options of ``wsrl train diffusion``, by dotted name.
+        num_samples: Fields to sample for the scores of the generator.
+        look_size: Longer side of the pictures for looking, in pixels.
+        seed: Seed of splits, probes and samples.
+    """
+
+    base: BaseTrainingConfig
+    representation: RepresentationConfig
+    fit: FitConfig
+    classifier: dict[str, Any] = field(default_factory=dict)
+    diffusion: dict[str, Any] = field(default_factory=dict)
+    num_samples: int = 256
+    look_size: int = 64
+    seed: int = 0
+
+
+def default_flow(source) -> FlowConfig:
+    """A configuration that fits the grid and the number of a source's signals."""
+    from wsrl.cli.defaults import default_base, default_fit, default_representation
+
+    grid, _ = source.signal_shape
+    num = len(source)
+    epochs = max(1, round(3200 * 64 / max(num, 64)))
+    return FlowConfig(
+        base=default_base(grid, num),
+        representation=default_representation("mlora_asym", grid),
+        fit=default_fit("mlora_asym", grid),
+        classifier={"trainer.max_epochs": max(1, round(600 * 128 / max(num, 128)))},
+        diffusion={"trainer.max_epochs": epochs, "data.batch_size": min(64, max(4, num // 4))},
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns 1 where some signals have no field."""
+    from wsrl.cli import stage
+    from wsrl.signals import open_source
+
+    parser = stage.make_parser("run", __doc__)
+    stage.add_source_arguments(parser)
+    parser.add_argument("--out", type=str, required=True, help="folder of the run")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
+    parser.add_argument("--flow", type=FlowConfig | None, default=None, help="the stages; chosen to fit if not given")
+    options = stage.parse(parser, argv)
+    source = open_source(options.data, **options.source)
+    made = parser.instantiate(options)
+    limited = {**options.source}
+    if len(source) > LARGEST_SOURCE and "limit" not in options.source:
+        splits = set(source.splits()) - {None}
+        limited["limit"] = {"train": 4000, "test": 1000} if {"train", "test"} <= splits else LARGEST_SOURCE
+        source = open_source(options.data, **limited)
+        print(f"{len(source)} signals are used; choose others with --source '{{limit: ...}}'", file=sys.stderr)
+    flow = made.flow or default_flow(source)
+    command = " ".join(["wsrl", "run", *argv])
+    return run_flow(source, flow, Path(options.out), data=options.data, device=options.device, command=command)
+
+
+def run_flow(
+    source, flow: FlowConfig, out: Path, *, data: str | None = None, device: str = "auto", command: str = "wsrl run"
+) -> int:
+    """Chain the stages in ``out``; what an earlier run with the same configuration finished is kept.
+
+    Args:
+        source: The signals.
+        flow: Configuration of every stage.
+        out: Folder of the run.
+        data: What names the source, for the stages that open it again.
+        device: ``auto``, ``cpu`` or ``cuda[:i]``.
+        command: What is recorded as the command.
+
+    Returns:
+        0, or 1 where some signals have no field.
+    """
+    from wsrl.cli import stage
+    from wsrl.cli.base import train_base
+    from wsrl.cli.build import BuildPlan, build_store, report
+    from wsrl.cli.eval import METRICS_FILE, merge_metrics, show
+    from wsrl.provenance import finish_run, write_run
+
+    started = time.monotonic()
+    stage.claim_folder(out, ("run.json",))
+    config = {"source": source.description, "flow": asdict(flow)}
+    if (out / "run.json").exists() and not stage.same_config(out, config):
+        raise UserError(
+            f"{out} holds a run of another configuration",
+            allowed="the configuration that the run was started with",
+            do="choose another --out, or remove that folder",
+        )
+    spent = _elapsed_before(out / METRICS_FILE)
+    write_run(out, command, config, seed=flow.seed)
+    _say(f"1/5 base field on {len(source)} signals of {source.name}")
+    metrics = train_base(source, flow.base, out / "base", device)
+    _say("2/5 one field per signal")
+    plan = BuildPlan(representation=flow.representation, fit=flow.fit, base=out / "base")
+    outcome = build_store(source, plan, out / "fields", device=device, command=command)
+    status = report(outcome)
+    if outcome.num_fields < 8:
+        raise UserError(
+            f"only {outcome.num_fields} fields could be fitted: too few to learn from",
+            allowed="at least 8 readable signals",
+            do="add pictures; the store with what could be fitted is kept",
+        )
+    metrics |= _train_models(source, flow, out)
+    _say("5/5 scores and pictures")
+    metrics |= _scores(source, flow, out, data)
+    draw_pictures(source, out, flow)
+    metrics["elapsed_s"] = round(spent + time.monotonic() - started, 1)
+    merge_metrics(out / METRICS_FILE, metrics)
+    finish_run(out, **metrics)
+    show(json.loads((out / METRICS_FILE).read_text()))
+    _say(f"pictures: {out / 'samples.png'}, {out / 'reconstruction.png'}")
+    return status
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _elapsed_before(path: Path) -> float:
+    """Seconds that an earlier, finished run took; zero where nothing was finished."""
+    try:
+        return float(json.loads(path.read_text())["elapsed_s"])
+    except (FileNotFoundError, KeyError, ValueError):
+        return 0.0
+
+
+def _train_models(source, flow: FlowConfig, out: Path) -> dict[str, float]:
+    metrics = {}
+    if len(source.label_names) > 1:
+        _say("3/5 classifier on the weights")
+        metrics |= _train("classifier", flow.classifier, flow.seed, out)
+    else:
+        _say("3/5 no labels: no classifier")
+    _say("4/5 diffusion model over the weights")
+    return metrics | _train("diffusion", flow.diffusion, flow.seed, out)
+
+
+def _train(task: str, options: dict[str, Any], seed: int, out: Path) -> dict[str, float]:
+    """Train one model over the weights, or keep the one that is there."""
+    from wsrl.cli.train import train
+
+    root = out / task
+    done = root / "metrics.json"
+    if done.is_file() and (root / "model").is_dir():
+        return json.loads(done.read_text())
+    given = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
+    fixed = [
+        f"--data.store={out / 'fields'}",
+        f"--trainer.default_root_dir={root}",
+        f"--seed_everything={seed}",
+        "--data.num_workers=0",
+        "--trainer.logger=true",
+        "--ckpt_path=last",
+    ]
+    return train(task, [*fixed, *given])
+
+
+def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, float]:
+    from wsrl.cli import eval as scores
+
+    store, common = str(out / "fields"), ["--seed", str(flow.seed)]
+    if data is not None:
+        common += ["--data", data]
+    parser, metrics = scores.make_parser(), {}
+    asked = [["reconstruction", store]]
+    if len(source.label_names) > 1:
+        asked += [["probe", store]]
+        asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
+    for arguments in asked:
+        options = parser.parse_args([*arguments, *common])
+        prefix, found = options.run(options)
+        metrics |= {f"{prefix}.{name}": value for name, value in found.items()}
+    return metrics
+
+
+def draw_pictures(source, out: Path, flow: FlowConfig) -> None:
+    """Draw ``samples.png`` and ``reconstruction.png``.
+
+    Args:
+        source: The signals.
+        out: Folder of the run.
+        flow: Its configuration.
+    """
+    import torch
+
+    from wsrl.cli.eval import load_pipeline
+    from wsrl.report.sheets import beside, error_picture, grid_sheet
+    from wsrl.signals.image import values_to_image
+    from wsrl.store import WeightStore
+    from wsrl.training.quiet import quiet_lightning
+
+    grid, channels = source.signal_shape
+    with quiet_lightning():
+        pipeline = load_pipeline(str(out / "diffusion"))
+    samples = pipeline(NUM_SHOWN, torch.Generator().manual_seed(flow.seed))
+    signals = _first_signals(source, NUM_SHOWN)
+    with WeightStore.open(out / "fields") as store:
+        fields = [store.field(signal.id) for signal in signals]
+    cell = flow.look_size
+    real = [values_to_image(signal.values, grid) for signal in signals]
+    smooth = [f.image(cell) for f in samples.fields]
+    beside(
+        [
+            (f"{NUM_SHOWN} sampled fields", grid_sheet(smooth, 8, cell)),
+            (f"{len(real)} signals of {source.name}", grid_sheet(real, 8, cell)),
+        ]
+    ).save(out / "samples.png")
+    rows = []
+    for signal, fitted, picture in list(zip(signals, fields, real))[:16]:
+        values = fitted(signal.coords)
+        shape = (*grid, channels)
+        error = error_picture(values.reshape(shape).numpy(), signal.values.reshape(shape).numpy())
+        rows += [picture, values_to_image(values.clamp(0, 1), grid), fitted.image(cell), error]
+    titles = f"picture, field on its grid, field at {cell} pixels, error x10 (white: none)"
+    beside([(titles, grid_sheet(rows, 8, cell))]).save(out / "reconstruction.png")
+
+
+def _first_signals(source, num: int) -> list:
+    """Readable signals, spread over the source."""
+    found = []
+    step = max(1, len(source) // num)
+    for index in [*range(0, len(source), step), *range(len(source))]:
+        try:
+            signal = source[index]
+        except SignalError:
+            continue
+        if all(signal.id != other.id for other in found):
+            found.append(signal)
+        if len(found) == num:
+            break
+    return found
