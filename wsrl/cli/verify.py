@@ -15,6 +15,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="wsrl verify", description="Check every row and file of a weight store.")
     parser.add_argument("directory", metavar="DIR", help="the store that `wsrl build` wrote")
     parser.add_argument("--refit", type=int, default=0, metavar="K", help="fit K fields again and compare")
+    parser.add_argument("--data", help="for --refit: the source of the store, needed where it was a folder or a file")
     parser.add_argument("--show", type=int, default=20, metavar="N", help="problems to list")
     options = parser.parse_args(argv)
     from wsrl.store.verify import verify
@@ -32,16 +33,19 @@ def main(argv: list[str]) -> int:
             "What to do: delete the damaged shard files and run the same `wsrl build` again; it fits only their rows."
         )
         return 1
-    return _refit(options.directory, options.refit) if options.refit > 0 else 0
+    return _refit(options.directory, options.refit, options.data) if options.refit > 0 else 0
 
 
-def _refit(directory: str, count: int) -> int:
+def _refit(directory: str, count: int, data: str | None) -> int:
     """Fit ``count`` fields again; 1 where one of them differs."""
-    from wsrl.fitting.refit import refit_fields
+    from wsrl.fitting.refit import refit_fields, stored_options
+    from wsrl.signals import open_source
     from wsrl.store import WeightStore
 
+    all_same = True
     with WeightStore.open(directory) as store:
-        outcomes = refit_fields(store, count)
-    for outcome in outcomes:
-        print(outcome)
-    return 0 if all(outcome.same for outcome in outcomes) else 1
+        source = None if data is None else open_source(data, **stored_options(store))
+        for outcome in refit_fields(store, count, source=source):
+            print(outcome, flush=True)
+            all_same &= outcome.same
+    return 0 if all_same else 1
