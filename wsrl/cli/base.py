@@ -1,5 +1,6 @@
 """``wsrl base``: train a base field on the training signals of a source."""
 
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,22 @@ from wsrl.errors import SignalError, UserError
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     from wsrl.cli import stage
-    from wsrl.signals import open_source
+
+    parser = make_parser()
+    options, source = stage.parse_for_data(parser, argv, data_defaults)
+    config = parser.instantiate(options).train
+    if "--config" not in argv:
+        print(f"no --config: {config}", file=sys.stderr)
+    command = shlex.join(["wsrl", "base", *argv])
+    metrics = train_base(source, config, Path(options.out), options.device, command=command)
+    for name, value in metrics.items():
+        print(f"{name:<32} {value:.3f}")
+    return 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    from wsrl.cli import stage
     from wsrl.training.base_field import BaseTrainingConfig
 
     parser = stage.make_parser("base", __doc__)
@@ -18,14 +34,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=str, required=True, help="folder to write the base field to")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
     parser.add_class_arguments(BaseTrainingConfig, "train", help="how the base field is trained")
-    options = stage.parse(parser, argv)
-    if "--config" not in argv and not any(a.startswith("--train.") for a in argv):
-        print("no --config: the defaults of `wsrl base --print_config` are used", file=sys.stderr)
-    config = parser.instantiate(options).train
-    metrics = train_base(open_source(options.data, **options.source), config, Path(options.out), options.device)
-    for name, value in metrics.items():
-        print(f"{name:<32} {value:.3f}")
-    return 0
+    return parser
+
+
+def data_defaults(options, source) -> dict:
+    """Defaults by dotted name that fit the grid and the number of the signals."""
+    from wsrl.cli.defaults import default_base
+    from wsrl.cli.stage import dotted
+
+    fitting = default_base(source.signal_shape[0], len(source))
+    return dotted("train", asdict(fitting)) | {"train.stages": fitting.stages}
 
 
 def train_base(source, config, out: Path, device: str = "auto", *, command: str = "") -> dict[str, float]:
@@ -49,20 +67,26 @@ def train_base(source, config, out: Path, device: str = "auto", *, command: str 
     from wsrl.cli import stage
     from wsrl.provenance import finish_run, write_json_atomic, write_run
 
-    stage.claim_folder(out, ("run.json", "config.json"))
+    target = stage.choose_device(device)
+    stage.claim_folder(out, ("run.json",), "base")
     recorded = {"source": source.description, "train": asdict(config)}
     done = out / "metrics.json"
     if stage.same_config(out, recorded) and done.is_file() and (out / "model.safetensors").is_file():
         print(f"{out} already holds this base field", file=sys.stderr)
         return json.loads(done.read_text())
-    done.unlink(missing_ok=True)
-    write_run(out, command or " ".join(["wsrl", "base", source.name]), recorded, seed=config.seed)
+    if done.is_file() and (out / "model.safetensors").is_file():
+        raise UserError(
+            f"{out} holds a base field of another configuration or of other data",
+            allowed="a new folder, or the configuration and data that the base field was trained with",
+            do="choose another --out, or remove that folder",
+        )
+    write_run(out, command or f"wsrl base {source.name}", recorded, seed=config.seed)
     indices = training_indices(source)
     train = read_values(source, indices[: config.num_signals])
     rest = heldout_indices(source, indices, config.num_signals)[: config.num_heldout]
     heldout = read_values(source, rest, allow_empty=True)
-    base, metrics = _train(config, source.signal_shape[0], train, heldout, stage.choose_device(device), out)
-    base.save_pretrained(out)
+    base, metrics = _train(config, source.signal_shape[0], train, heldout, target, out)
+    _save(base, out)
     write_json_atomic(done, metrics)
     finish_run(out, **metrics)
     return metrics
@@ -104,6 +128,14 @@ def _empty_shape(source) -> tuple[int, int]:
     return prod(grid), channels
 
 
+def _save(base, out: Path) -> None:
+    try:
+        base.save_pretrained(out)
+    finally:
+        for left in ("model.safetensors.tmp", "config.json.tmp"):  # where the disk refused
+            (out / left).unlink(missing_ok=True)
+
+
 def _train(config, grid, train, heldout, device, out: Path):
     """Train with Lightning, and score the result on training and on held-out signals."""
     import lightning as L
@@ -126,7 +158,12 @@ def _train(config, grid, train, heldout, device, out: Path):
             enable_progress_bar=sys.stderr.isatty(),
             default_root_dir=out,
         )
-        trainer.fit(task, batches)
+        try:
+            trainer.fit(task, batches)
+        except SystemExit:  # how Lightning ends an interrupted fit
+            if not trainer.interrupted:
+                raise
+            raise KeyboardInterrupt from None
     base = task.finished_base().cpu()
     coords, latents = grid_coords(grid), task.latents.weight.detach().cpu()
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """``wsrl build``: fit every signal of a source into a weight store; continues what is there."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,10 +14,30 @@ FIELDS_PER_SHARD = 8192
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 where some signals have no field."""
     from wsrl.cli import stage
-    from wsrl.cli.defaults import default_fit, default_representation
+
+    parser = make_parser()
+    options, source = stage.parse_for_data(parser, _spell_out_kind(argv), data_defaults)
+    if options.engine != "local":
+        raise UserError(f"engine is {options.engine!r}", allowed="local", do="leave out --engine")
+    made = parser.instantiate(options)
+    if "--config" not in argv:
+        print(f"no --config: {made.representation}, {made.fit}", file=sys.stderr)
+    outcome = build_store(
+        source,
+        BuildPlan(representation=made.representation, fit=made.fit, base=options.base, num_shards=options.shards),
+        Path(options.out),
+        shard=options.shard,
+        device=options.device,
+        command=shlex.join(["wsrl", "build", *argv]),
+    )
+    return report(outcome)
+
+
+def make_parser():
+    """The parser of the command line."""
+    from wsrl.cli import stage
     from wsrl.fields.representation import RepresentationConfig
     from wsrl.fitting.engine import FitConfig
-    from wsrl.signals import open_source
 
     parser = stage.make_parser("build", __doc__)
     stage.add_source_arguments(parser)
@@ -28,31 +49,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
     parser.add_class_arguments(RepresentationConfig, "representation", help="what the weights of one field are")
     parser.add_class_arguments(FitConfig, "fit", help="how every field is fitted")
-    arguments = [f"--representation.kind={a[17:]}" if a.startswith("--representation=") else a for a in argv]
-    options = stage.parse(parser, _spell_out_kind(arguments))
-    if options.engine != "local":
-        raise UserError(f"engine is {options.engine!r}", allowed="local", do="leave out --engine")
-    made = parser.instantiate(options)
-    kind = options.representation.kind
-    chosen = "--config" in argv or any(a.startswith(("--fit.", "--representation.")) for a in argv)
-    representation = made.representation if chosen else default_representation(kind)
-    fit = made.fit if chosen else default_fit(kind)
-    if not chosen:
-        print(f"no --config: {representation}, {fit}", file=sys.stderr)
-    outcome = build_store(
-        open_source(options.data, **options.source),
-        BuildPlan(representation=representation, fit=fit, base=options.base, num_shards=options.shards),
-        Path(options.out),
-        shard=options.shard,
-        device=options.device,
-        command=" ".join(["wsrl", "build", *argv]),
-    )
-    return report(outcome)
+    return parser
+
+
+def data_defaults(options, source) -> dict:
+    """Defaults by dotted name that fit the kind of representation asked for and the grid of the data."""
+    from wsrl.cli.defaults import default_fit, default_representation
+    from wsrl.cli.stage import dotted
+
+    kind, grid = options.representation.kind, source.signal_shape[0]
+    representation = asdict(default_representation(kind, grid))
+    del representation["kind"]  # stays what was given
+    return dotted("representation", representation) | dotted("fit", asdict(default_fit(kind, grid)))
 
 
 def _spell_out_kind(argv: list[str]) -> list[str]:
-    """``--representation KIND`` is short for ``--representation.kind KIND``."""
-    return ["--representation.kind" if a == "--representation" else a for a in argv]
+    """``--representation KIND`` and ``--representation=KIND`` are short for ``--representation.kind KIND``."""
+    short = "--representation"
+    return [f"{short}.kind{a[len(short) :]}" if a == short or a.startswith(f"{short}=") else a for a in argv]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +117,14 @@ def build_store(
     from wsrl.fields.representation import Representation
     from wsrl.store.writer import create_or_resume
 
+    target = choose_device(device)
     grid, channels = source.signal_shape
     base = BaseField.from_pretrained(plan.base) if plan.base and plan.representation.is_adapter else None
     representation = Representation.build(plan.representation, base, in_features=len(grid), out_features=channels)
-    chosen, num_shards = parse_shard(shard, plan.num_shards or -(-len(source) // FIELDS_PER_SHARD))
+    default_shards = -(-len(source) // FIELDS_PER_SHARD)
+    chosen, num_shards = parse_shard(shard, default_shards if plan.num_shards is None else plan.num_shards)
+    if shard is not None and plan.num_shards not in (None, num_shards):
+        raise UserError(f"--shard {shard} is not one of --shards {plan.num_shards}", do="leave out --shards")
     # The batch size changes the speed alone, so a build may go on with another one.
     fit = {key: value for key, value in asdict(plan.fit).items() if key != "batch_size"}
     create_or_resume(
@@ -128,7 +146,7 @@ def build_store(
         file=sys.stderr,
     )
     for number in chosen:
-        _build_shard(out, number, representation, source, plan.fit, choose_device(device))
+        _build_shard(out, number, representation, source, plan.fit, target)
     return _finish(out)
 
 
@@ -185,10 +203,8 @@ def _finish(out: Path) -> BuildOutcome:
     finalize(out)
     manifest = read_manifest(out)
     fields = sum(shard["count"] for shard in manifest["shards"])
-    failures = []
-    if manifest["complete"]:
-        with WeightStore.open(out) as store:
-            failures = list(store.failures)
+    with WeightStore.open(out, partial=True) as store:
+        failures = list(store.failures)
     return BuildOutcome(directory=out, num_fields=fields, failures=failures, complete=manifest["complete"])
 
 

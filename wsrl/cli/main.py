@@ -8,8 +8,12 @@ import argparse
 import difflib
 import errno
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from wsrl.errors import UserError
@@ -154,6 +158,44 @@ def os_error_message(error: OSError) -> str:
     return str(UserError(what, allowed=allowed, do=do))
 
 
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The refusal of the disk that an exception of another library stands for, or None.
+
+    Safetensors and HDF5 hide the number of the system in their text; torch raises after the refusal that it met.
+    """
+    refused = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+    seen = 0
+    while error is not None and seen < 8:
+        if isinstance(error, OSError) and error.errno in refused:
+            return error
+        found = re.search(r"errno = (\d+)|Os \{ code: (\d+)|\(os error (\d+)\)", str(error))
+        number = int(next(filter(None, found.groups()))) if found else None
+        if number in refused:
+            return OSError(number, os.strerror(number))
+        raised_after = error.__context__ if isinstance(error, RuntimeError) else None
+        error, seen = error.__cause__ or raised_after, seen + 1
+    return None
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: what is open is closed, and a message says how to continue."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():  # Lightning leaves its own behind
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
 def _say(message: str) -> None:
     print(f"wsrl: {message}", file=sys.stderr)
 
@@ -177,7 +219,8 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         0 done, 1 done with failures that are listed, 2 wrong usage or input, 130 interrupted.
     """
     try:
-        return COMMANDS[name].run(list(argv)) or 0
+        with terminated_as_interrupted():
+            return COMMANDS[name].run(list(argv)) or 0
     except UserError as error:
         _say(str(error))
     except argparse.ArgumentError as error:
@@ -191,6 +234,11 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("interrupted. What is finished is kept; run the same command again to continue.")
         return EXIT_INTERRUPTED
+    except Exception as error:  # a bug goes on its way, a refusal of the disk becomes a message
+        refusal = disk_error(error)
+        if refusal is None:
+            raise
+        _say(os_error_message(refusal))
     return EXIT_WRONG
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ def make_parser(command: str, description: str) -> ArgumentParser:
 
 def add_source_arguments(parser: ArgumentParser) -> None:
     """Add DATA and the options that every source takes."""
-    parser.add_argument("data", type=str, help="a named source (see wsrl data list), a folder of pictures, or a .npy file")
+    parser.add_argument(
+        "data", type=str, help="a named source (see wsrl data list), a folder of pictures, or a .npy file"
+    )
     parser.add_argument(
         "--source", type=dict[str, Any], default={}, help="options of the source, such as {limit: 100, mode: RGB}"
     )
@@ -42,6 +44,41 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
             allowed=f"the keys and types that {command} --help lists",
             do=f"compare with {command} --print_config",
         ) from error
+
+
+def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[Namespace, Any], dict[str, Any]]):
+    """Parse arguments whose defaults depend on the data; ``--print_config`` shows those defaults.
+
+    Args:
+        parser: Has the arguments of :func:`add_source_arguments`.
+        argv: The arguments.
+        defaults: From what was given and the source to defaults by dotted name.
+
+    Returns:
+        The options and the opened source.
+    """
+    from wsrl.signals import open_source
+
+    given = [word for word in argv if not word.startswith("--print_config")]
+    try:
+        first = parse(parser, given)
+    except UserError:
+        if given == argv:
+            raise
+        parse(parser, argv)  # without data the configuration that fits any data is printed
+        raise
+    source = open_source(first.data, **first.source)
+    parser.set_defaults(defaults(first, source))
+    return parse(parser, argv), source
+
+
+def dotted(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Leaves of nested values by dotted name; lists and tuples stay whole."""
+    found = {}
+    for name, value in values.items():
+        key = f"{prefix}.{name}"
+        found |= dotted(key, value) if isinstance(value, dict) else {key: value}
+    return found
 
 
 def choose_device(name: str):
@@ -65,12 +102,13 @@ def choose_device(name: str):
     return device
 
 
-def claim_folder(out: Path, ours: tuple[str, ...]) -> None:
+def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -> None:
     """Make the output folder, or refuse one that holds something else.
 
     Args:
         out: The folder.
         ours: Names of which at least one is in a folder that such a run wrote.
+        command: The command whose record, if there is one, the folder may hold; None for any.
 
     Raises:
         UserError: The folder is not empty and not ours, or is a file.
@@ -85,15 +123,47 @@ def claim_folder(out: Path, ours: tuple[str, ...]) -> None:
             allowed="a new or empty folder, or one of an earlier run of this command",
             do="choose another --out",
         )
+    recorded = _recorded(out).get("command", "") if command else ""
+    if recorded and not recorded.startswith(f"wsrl {command}"):
+        raise UserError(
+            f"the output folder {out} is not ours: it holds the run `{recorded}`",
+            allowed=f"a new or empty folder, or one of an earlier wsrl {command}",
+            do="choose another --out",
+        )
+
+
+def _recorded(out: Path) -> dict:
+    """The record of the run in a folder; empty where there is none that can be read."""
+    try:
+        record = json.loads((out / RUN_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def same_config(out: Path, config: dict) -> bool:
     """Whether the run recorded in ``out`` had this configuration."""
+    recorded = _recorded(out).get("config")
+    return recorded is not None and recorded == json.loads(json.dumps(config))
+
+
+def save_picture(image, path: Path) -> None:
+    """Write a picture whole or not at all.
+
+    Args:
+        image: A Pillow image.
+        path: PNG file to write.
+    """
+    from io import BytesIO
+
+    data = BytesIO()
+    image.save(data, format="PNG")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        recorded = json.loads((out / RUN_FILE).read_text())["config"]
-    except (FileNotFoundError, KeyError, ValueError):
-        return False
-    return recorded == json.loads(json.dumps(config))
+        temporary.write_bytes(data.getvalue())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class Progress:
