@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
     parser = make_parser()
     options, source = stage.parse_for_data(parser, argv, data_defaults)
     config = parser.instantiate(options).train
-    if "--config" not in argv:
+    if not any(word.split("=")[0] == "--config" for word in argv):
         print(f"no --config: {config}", file=sys.stderr)
     command = shlex.join(["wsrl", "base", *argv])
     metrics = train_base(source, config, Path(options.out), options.device, command=command)

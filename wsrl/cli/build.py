@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     if options.engine != "local":
         raise UserError(f"engine is {options.engine!r}", allowed="local", do="leave out --engine")
     made = parser.instantiate(options)
-    if "--config" not in argv:
+    if not any(word.split("=")[0] == "--config" for word in argv):
         print(f"no --config: {made.representation}, {made.fit}", file=sys.stderr)
     outcome = build_store(
         source,

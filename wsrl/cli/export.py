@@ -54,8 +54,7 @@ def check_export(store, ids: list[str], format: str) -> None:
         store.row(field_id)
         if ".." in Path(field_id).parts:
             raise UserError(f"the id {field_id!r} leads out of the folder", allowed="ids without ..", do="leave it out")
-    config = store.representation.config
-    if format == "peft" and not config.is_adapter:
+    if format == "peft" and not (config := store.representation.config).is_adapter:
         raise UserError(
             f"the fields of {store.directory} are {config.kind}: they adapt no base field",
             allowed="a store of lora or mlora fields",
