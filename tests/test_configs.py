@@ -1,0 +1,89 @@
+"""Every file under ``configs/`` is accepted by the parser of its command: no unknown key, no wrong type.
+
+The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``diffusion*``, or the pipeline
+``representations*``.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from wsrl.cli import stage
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+NAMED = ["digits", "--out", "nowhere"]
+
+
+def base(config):
+    from wsrl.cli.base import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
+
+
+def build(config):
+    from wsrl.cli.build import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
+
+
+def representations(config):
+    from pipelines.representations import RepresentationsConfig
+
+    parser = stage.make_parser("representations", "")
+    parser.add_class_arguments(RepresentationsConfig, as_group=False)
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
+def run(config):
+    from wsrl.cli.main import main
+
+    return main(["run", *NAMED, "--config", config, "--print_config"]) == 0
+
+
+def train(task):
+    def parse(config):
+        from wsrl.cli.main import main
+
+        return main(["train", task, "--config", config, "--data.store", "nowhere", "--print_config"]) == 0
+
+    return parse
+
+
+STAGES = {
+    "base": base,
+    "build": build,
+    "run": run,
+    "classifier": train("classifier"),
+    "diffusion": train("diffusion"),
+    "representations": representations,
+}
+
+
+def stage_of(path):
+    found = [name for name in STAGES if path.stem == name or path.stem.startswith((f"{name}_", f"{name}-"))]
+    assert found, f"{path}: the name says no stage; allowed are {', '.join(STAGES)}"
+    return STAGES[found[0]]
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.relative_to(CONFIGS).as_posix() for path in FILES])
+def test_config_is_accepted(path, capsys):
+    assert stage_of(path)(str(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.relative_to(CONFIGS).as_posix() for path in FILES])
+def test_config_with_an_unknown_key_is_not(path, tmp_path, capsys):
+    broken = tmp_path / path.name
+    broken.write_text(path.read_text() + "\nno_such_key: 1\n")
+    try:
+        accepted = stage_of(path)(str(broken))
+    except ValueError as error:  # a UserError
+        assert "no_such_key" in str(error)
+    else:
+        assert accepted is False and "no_such_key" in capsys.readouterr().err
+
+
+def test_there_are_configs():
+    assert FILES
