@@ -124,7 +124,8 @@ def build_store(
     default_shards = -(-len(source) // FIELDS_PER_SHARD)
     chosen, num_shards = parse_shard(shard, default_shards if plan.num_shards is None else plan.num_shards)
     if shard is not None and plan.num_shards not in (None, num_shards):
-        raise UserError(f"--shard {shard} is not one of --shards {plan.num_shards}", do="leave out --shards")
+        wrong = f"--shard is {shard} and --shards is {plan.num_shards}"
+        raise UserError(wrong, allowed="the same number of shards in both", do="leave out --shards")
     # The batch size changes the speed alone, so a build may go on with another one.
     fit = {key: value for key, value in asdict(plan.fit).items() if key != "batch_size"}
     create_or_resume(

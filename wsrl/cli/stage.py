@@ -67,7 +67,10 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
             raise
         parse(parser, argv)  # without data the configuration that fits any data is printed
         raise
-    source = open_source(first.data, **first.source)
+    try:
+        source = open_source(first.data, **first.source)
+    except UserError as error:  # those of an option leave it to the command to say where it was given
+        raise UserError(error.wrong, allowed=error.allowed, do=error.do or "mend --source") from error
     parser.set_defaults(defaults(first, source))
     return parse(parser, argv), source
 
