@@ -48,9 +48,11 @@ def test_a_missing_gpu(refused, tiny_base, tmp_path, command):
     assert "no device 'cuda'" in message and not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("text", ["fit: [", "fit: {stepz: 3}", "fit: {steps: soon}", "just words", "\x00\x01"])
-def test_a_config_that_cannot_be_used(refused, tiny_base, tmp_path, text):
-    (tmp_path / "c.yaml").write_text(text)
+@pytest.mark.parametrize(
+    "content", [b"fit: [", b"fit: {stepz: 3}", b"fit: {steps: soon}", b"just words", b"\x00\x01", b"\xff\xfe\x00"]
+)
+def test_a_config_that_cannot_be_used(refused, tiny_base, tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content)
     refused("build", "digits", "--base", tiny_base, "--out", tmp_path / "o", "--config", tmp_path / "c.yaml")
     assert not (tmp_path / "o").exists()
 

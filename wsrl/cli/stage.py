@@ -37,7 +37,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
 
     try:
         return parser.parse_args(argv)
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeDecodeError) as error:  # the latter from a configuration that is no text
         command = parser.prog
         raise UserError(
             " ".join(str(error).split()),

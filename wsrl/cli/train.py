@@ -106,7 +106,7 @@ def _build_cli(task: str, argv: Sequence[str]):
             root=f"runs/{task}",
             prog=f"wsrl train {task}",
         )
-    except argparse.ArgumentError as error:
+    except (argparse.ArgumentError, UnicodeDecodeError) as error:  # the latter from a configuration that is no text
         raise UserError(
             " ".join(str(error).split()),
             allowed=f"the keys and types that wsrl train {task} --help lists",
