@@ -1,5 +1,6 @@
 """``wsrl demo``: the whole flow on scikit-learn's handwritten digits, minutes on two cores."""
 
+import shlex
 from pathlib import Path
 
 
@@ -14,5 +15,5 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
     options = stage.parse(parser, argv)
     source = open_source("digits")
-    command = " ".join(["wsrl", "demo", *argv])
+    command = shlex.join(["wsrl", "demo", *argv])
     return run_flow(source, default_flow(source), Path(options.out), device=options.device, command=command)

@@ -5,6 +5,7 @@ interrupted goes on where it stopped when the same command is given again.
 """
 
 import json
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -35,9 +36,9 @@ class FlowConfig:
         seed: Seed of splits, probes and samples.
     """
 
-    base: BaseTrainingConfig
-    representation: RepresentationConfig
-    fit: FitConfig
+    base: BaseTrainingConfig = BaseTrainingConfig()
+    representation: RepresentationConfig = RepresentationConfig()
+    fit: FitConfig = FitConfig()
     classifier: dict[str, Any] = field(default_factory=dict)
     diffusion: dict[str, Any] = field(default_factory=dict)
     num_samples: int = 256
@@ -51,38 +52,65 @@ def default_flow(source) -> FlowConfig:
 
     grid, _ = source.signal_shape
     num = len(source)
-    epochs = max(1, round(3200 * 64 / max(num, 64)))
+    epochs = max(1, round(1800 * 64 / max(num, 64)))
     return FlowConfig(
         base=default_base(grid, num),
-        representation=default_representation("mlora_asym", grid),
+        representation=default_representation("mlora_asym"),
         fit=default_fit("mlora_asym", grid),
         classifier={"trainer.max_epochs": max(1, round(600 * 128 / max(num, 128)))},
-        diffusion={"trainer.max_epochs": epochs, "data.batch_size": min(64, max(4, num // 4))},
+        diffusion={
+            "trainer.max_epochs": epochs,
+            "trainer.gradient_clip_val": 1.0,
+            "data.batch_size": min(64, max(4, num // 4)),
+            "data.val_fraction": 0.0,
+        },
     )
 
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 where some signals have no field."""
     from wsrl.cli import stage
-    from wsrl.signals import open_source
+
+    parser = make_parser()
+    options, source = stage.parse_for_data(parser, argv, data_defaults)
+    flow = parser.instantiate(options).flow
+    source = limited(source, options)
+    command = shlex.join(["wsrl", "run", *argv])
+    return run_flow(source, flow, Path(options.out), data=options.data, device=options.device, command=command)
+
+
+def make_parser():
+    """The parser of the command line."""
+    from wsrl.cli import stage
 
     parser = stage.make_parser("run", __doc__)
     stage.add_source_arguments(parser)
     parser.add_argument("--out", type=str, required=True, help="folder of the run")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
-    parser.add_argument("--flow", type=FlowConfig | None, default=None, help="the stages; chosen to fit if not given")
-    options = stage.parse(parser, argv)
-    source = open_source(options.data, **options.source)
-    made = parser.instantiate(options)
-    limited = {**options.source}
-    if len(source) > LARGEST_SOURCE and "limit" not in options.source:
-        splits = set(source.splits()) - {None}
-        limited["limit"] = {"train": 4000, "test": 1000} if {"train", "test"} <= splits else LARGEST_SOURCE
-        source = open_source(options.data, **limited)
-        print(f"{len(source)} signals are used; choose others with --source '{{limit: ...}}'", file=sys.stderr)
-    flow = made.flow or default_flow(source)
-    command = " ".join(["wsrl", "run", *argv])
-    return run_flow(source, flow, Path(options.out), data=options.data, device=options.device, command=command)
+    parser.add_class_arguments(FlowConfig, "flow", help="every stage; defaults fit the kind and size of the data")
+    return parser
+
+
+def data_defaults(options, source) -> dict:
+    """Defaults by dotted name that fit the grid and the number of the signals."""
+    from wsrl.cli.stage import dotted
+
+    flow = default_flow(limited(source, options))
+    models = {"flow.classifier": flow.classifier, "flow.diffusion": flow.diffusion}
+    plain = {key: value for key, value in asdict(flow).items() if key not in ("classifier", "diffusion")}
+    return dotted("flow", plain) | models | {"flow.base.stages": flow.base.stages}
+
+
+def limited(source, options):
+    """The source, cut to what minutes on two cores can fit where the user set no limit of their own."""
+    from wsrl.signals import open_source
+
+    if len(source) <= LARGEST_SOURCE or options.source.get("limit") is not None:
+        return source
+    has_both = {"train", "test"} <= set(source.splits())
+    limit = {"train": 4000, "test": 1000} if has_both else LARGEST_SOURCE
+    _say(f"{len(source)} signals are cut to {limit}; choose with --source '{{limit: ...}}'")
+    return open_source(options.data, **{**options.source, "limit": limit})
 
 
 def run_flow(

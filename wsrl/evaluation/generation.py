@@ -42,9 +42,9 @@ def evaluate_generation(
         ``classifier_accuracy`` on the held-out pictures; ``class_entropy`` of the samples' classes over that of equal
         shares.
     """
-    classifier = MLPClassifier(
-        hidden_layer_sizes=(HIDDEN,), alpha=1e-2, early_stopping=True, max_iter=1000, random_state=seed
-    ).fit(real_images, real_labels)
+    classifier = MLPClassifier(hidden_layer_sizes=(HIDDEN,), alpha=1e-2, max_iter=1000, random_state=seed).fit(
+        real_images, real_labels
+    )
     top_sample = classifier.predict_proba(sample_images)
     counts = np.bincount(classifier.classes_[top_sample.argmax(axis=1)], minlength=num_classes)
     shares = counts[counts > 0] / counts.sum()

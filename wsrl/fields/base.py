@@ -173,7 +173,9 @@ class BaseField(nn.Module):
         try:
             base = cls.from_json(json.loads((directory / "config.json").read_text()))
             base.load_state_dict(load_file(directory / "model.safetensors"))
-        except (SafetensorError, RuntimeError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except UserError:
+            raise
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{directory} is not a readable base field ({reason})", allowed=allowed, do=do) from error
         return base.eval().requires_grad_(False)

@@ -122,9 +122,10 @@ def apply_layers(
     hidden = features
     last = len(weights) - 1
     for i, (weight, bias) in enumerate(zip(weights, biases)):
+        scaled = hidden
         if scales is not None:
-            hidden = (hidden.unflatten(-1, (len(scales[i]), -1)) * scales[i].mT.unsqueeze(-1)).flatten(-2)
-        out = linear(hidden, weight, bias)
+            scaled = (hidden.unflatten(-1, (len(scales[i]), -1)) * scales[i].mT.unsqueeze(-1)).flatten(-2)
+        out = linear(scaled, weight, bias)
         if i < last:
             out = activate(config, out, first=i == 0)
             if config.residual and out.shape[-2] == hidden.shape[-2] and i > 0:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wsrl.adapters.masks import asymmetric_mask
-from wsrl.adapters.scaling import FORMS, scale_weight, start_factors
+from wsrl.adapters.scaling import FORMS, INIT_STD, scale_weight, start_factors
 from wsrl.errors import UserError
 from wsrl.fields.base import BaseField
 from wsrl.fields.layout import Layout, TensorSpec
@@ -17,6 +17,7 @@ from wsrl.fields.network import Encoding, FieldConfig, apply_layers, initial_lay
 
 KINDS = ("mlp", "mlp_asym", "lora", "lora_asym", "mlora", "mlora_asym")
 STARTS = ("shared", "random")
+ADDITIVE_INIT_STD = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class RepresentationConfig:
         mask_fraction: Share of the entries of every ``A`` (of every weight for ``mlp_asym``) that is frozen.
         frozen_scale: Standard deviation of the frozen entries of ``lora_asym`` and ``mlp_asym``, in units of that of
             the free ones.
-        init_std: Standard deviation of the entries of ``A`` at the start.
+        init_std: Standard deviation of the entries of ``A`` at the start; None takes the one that suits kind and form.
         start: ``shared``: all fields start alike; ``random``: each from its own seed.
         seed: Seed of the mask, the frozen values and the shared start.
         field: Architecture of a standalone field; adapters take the base field's.
@@ -42,7 +43,7 @@ class RepresentationConfig:
     form: str = "exp"
     mask_fraction: float = 0.25
     frozen_scale: float = 2.0
-    init_std: float = 0.5
+    init_std: float | None = None
     start: str = "shared"
     seed: int = 0
     field: FieldConfig = FieldConfig(width=26, depth=3, encoding="identity", activation="sine", omega=15.0)
@@ -55,6 +56,9 @@ class RepresentationConfig:
         ):
             if value not in allowed:
                 raise UserError(f"{name} is {value!r}", allowed=", ".join(allowed), do=f"set representation.{name}")
+        if self.init_std is None:
+            chosen = ADDITIVE_INIT_STD if self.kind.startswith("lora") else INIT_STD[self.form]
+            object.__setattr__(self, "init_std", chosen)
         if self.rank < 1:
             raise UserError(f"rank is {self.rank}", allowed="at least 1", do="set representation.rank")
         if not 0 <= self.mask_fraction < 1:

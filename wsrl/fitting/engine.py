@@ -151,9 +151,10 @@ def optimise(
     for step in range(config.steps):
         optimizer.param_groups[0]["lr"] = config.rate(step)
         optimizer.zero_grad()
-        # The sum over fields gives each field the gradient of its own mean: slots stay independent.
-        error = representation.evaluate_encoded(parameters, features) - target
-        (torch.linalg.vector_norm(error).square() * scale).backward()
+        # Each field gets the gradient of its own mean squared error, entry by entry: nothing is reduced over the slots,
+        # so one that diverges leaves the others alone.
+        found = representation.evaluate_encoded(parameters, features)
+        found.backward((found.detach() - target) * (2 * scale))
         for name, mask in masks.items():
             parameters[name].grad.mul_(mask)  # Adam leaves an entry whose gradient is always zero where it is
         optimizer.step()

@@ -53,10 +53,11 @@ class BaseTrainingConfig:
 
     model: BaseFieldConfig = BaseFieldConfig()
     stages: tuple[Stage, ...] = (
-        Stage(resolution=0.5, batch_size=256, steps=800),
-        Stage(resolution=1.0, batch_size=64, steps=2000),
+        Stage(resolution=0.25, batch_size=256, steps=1500),
+        Stage(resolution=0.5, batch_size=64, steps=1500),
+        Stage(resolution=1.0, batch_size=16, steps=1500),
     )
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     latent_learning_rate: float = 1e-2
     latent_penalty: float = 1e-4
     latent_noise: float = 0.05
@@ -163,8 +164,10 @@ class BaseFieldTask(L.LightningModule):
         ]
         optimizer = torch.optim.Adam(groups, fused=self.device.type != "mps")
         rates = [group["lr"] for group in groups]
+        total = self.config.num_steps
+        warmup = min(0.9, max(0.05, 2 / total))  # OneCycleLR divides by zero where the rise is a single step
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=rates, total_steps=self.config.num_steps, pct_start=0.05, cycle_momentum=False
+            optimizer, max_lr=rates, total_steps=total, pct_start=warmup, cycle_momentum=False
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -202,7 +205,5 @@ def fit_latents(base: BaseField, coords: Tensor, values: Tensor, *, steps: int, 
 @torch.no_grad()
 def latent_psnr(base: BaseField, latents: Tensor, coords: Tensor, values: Tensor) -> float:
     """Mean PSNR in dB of the signals ``values (N, P, C)`` in [0, 1] as their ``latents (N, Z)`` decode."""
-    scores = [
-        psnr(base(z, coords), target, (0.0, 1.0)) for z, target in zip(latents.split(100), values.split(100))
-    ]
+    scores = [psnr(base(z, coords), target, (0.0, 1.0)) for z, target in zip(latents.split(100), values.split(100))]
     return float(torch.cat(scores).mean())
