@@ -61,6 +61,7 @@ class RepresentationsConfig:
         kinds: Rows of the table by name.
         fit: How fields are fitted; each kind brings its own learning rate.
         num_sweep: Training signals that each rate of the sweep is tried on.
+        sweep_only: Stop after the sweep: no stores, no readers.
         classifier: Options of ``wsrl train classifier`` by dotted name.
         out: Folder for base, stores and models.
         seed: Seed of the readers.
@@ -73,6 +74,7 @@ class RepresentationsConfig:
     kinds: dict[str, KindConfig] = field(default_factory=dict)
     fit: FitConfig = FitConfig()
     num_sweep: int = 128
+    sweep_only: bool = False
     classifier: dict[str, Any] = field(default_factory=dict)
     out: str = "runs/representations"
     seed: int = 0
@@ -80,9 +82,7 @@ class RepresentationsConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment; parts that an earlier run finished are kept."""
-    parser = stage.make_parser("representations", __doc__.splitlines()[0])
-    parser.prog = "python -m pipelines.representations"
-    parser.add_class_arguments(RepresentationsConfig, as_group=False)
+    parser = make_parser()
     made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
     names = RepresentationsConfig.__dataclass_fields__
     config = RepresentationsConfig(**{key: value for key, value in made.items() if key in names})
@@ -104,14 +104,17 @@ def run(config: RepresentationsConfig) -> dict[str, float]:
         best = max(rates, key=rates.get)
         results |= {f"sweep.{name}.{rate:g}": score for rate, score in rates.items()}
         results[f"{name}.learning_rate"] = best
+        if config.sweep_only:
+            continue
         plan = BuildPlan(
             representation=kind.representation, fit=replace(config.fit, learning_rate=best), base=out / "base"
         )
         build_store(source, plan, out / name, command=f"python -m pipelines.representations (kind {name})")
         results |= score(name, out, config)
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
-    pixel_store(source, out / "pixels")
-    results |= score("pixels", out, config)
+    if not config.sweep_only:
+        pixel_store(source, out / "pixels")
+        results |= score("pixels", out, config)
     return results
 
 

@@ -52,7 +52,7 @@ def default_flow(source) -> FlowConfig:
 
     grid, _ = source.signal_shape
     num = len(source)
-    epochs = max(1, round(1800 * 64 / max(num, 64)))
+    epochs = max(1, round(2400 * 64 / max(num, 64)))
     return FlowConfig(
         base=default_base(grid, num),
         representation=default_representation("mlora_asym"),

@@ -59,7 +59,7 @@ class BaseField(nn.Module):
     """A trunk, the mapping network that modulates it, and the mean modulation of the training instances.
 
     The modulated weight of layer l for instance i is ``W_l * (1 + s_l(z_i))``, one factor per input channel. The
-    mean modulation is folded into :attr:`trunk`, so a latent acts relative to it. Source: arXiv 2512.01759, section 3.1.
+    mean modulation is folded into :attr:`trunk`, so a latent acts relative to it. Source: arXiv 2512.01759, stage 1.
 
     Args:
         config: Architecture.

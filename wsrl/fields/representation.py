@@ -245,7 +245,7 @@ class StandaloneRepresentation(Representation):
 class AdapterRepresentation(Representation):
     """``lora``, ``lora_asym``, ``mlora`` and ``mlora_asym``: a low-rank change of every hidden layer of the base field.
 
-    The output layer and the biases stay those of the base. Source: arXiv 2512.01759, section 3.2.
+    The output layer and the biases stay those of the base. Source: arXiv 2512.01759, stage 2.
     """
 
     def _set_up(self) -> None:
