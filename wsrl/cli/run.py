@@ -19,6 +19,7 @@ from wsrl.training.base_field import BaseTrainingConfig
 
 NUM_SHOWN = 64
 LARGEST_SOURCE = 5_000
+DIFFUSION_STEPS = 2_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +53,26 @@ def default_flow(source) -> FlowConfig:
 
     grid, _ = source.signal_shape
     num = len(source)
-    epochs = max(1, round(2400 * 64 / max(num, 64)))
+    batch = min(64, max(4, num // 4))
+    epochs = -(-DIFFUSION_STEPS * batch // num)
     return FlowConfig(
         base=default_base(grid, num),
         representation=default_representation("mlora_asym"),
         fit=default_fit("mlora_asym", grid),
-        classifier={"trainer.max_epochs": max(1, round(600 * 128 / max(num, 128)))},
+        classifier={"trainer.max_epochs": min(100, max(1, 60 * 1500 // num))},
         diffusion={
             "trainer.max_epochs": epochs,
             "trainer.gradient_clip_val": 1.0,
-            "data.batch_size": min(64, max(4, num // 4)),
+            "checkpoint.every_n_epochs": max(1, epochs // 50),
+            "data.batch_size": batch,
             "data.val_fraction": 0.0,
         },
     )
+
+
+def has_classes(source) -> bool:
+    """Whether the selected signals are of at least two classes."""
+    return len(set(source.labels()) - {None}) > 1
 
 
 def main(argv: list[str]) -> int:
@@ -184,11 +192,11 @@ def _elapsed_before(path: Path) -> float:
 
 def _train_models(source, flow: FlowConfig, out: Path) -> dict[str, float]:
     metrics = {}
-    if len(source.label_names) > 1:
+    if has_classes(source):
         _say("3/5 classifier on the weights")
         metrics |= _train("classifier", flow.classifier, flow.seed, out)
     else:
-        _say("3/5 no labels: no classifier")
+        _say("3/5 fewer than two classes: no classifier")
     _say("4/5 diffusion model over the weights")
     return metrics | _train("diffusion", flow.diffusion, flow.seed, out)
 
@@ -221,7 +229,7 @@ def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, 
         common += ["--data", data]
     parser, metrics = scores.make_parser(), {}
     asked = [["reconstruction", store]]
-    if len(source.label_names) > 1:
+    if has_classes(source):
         asked += [["probe", store]]
         asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
     for arguments in asked:
