@@ -28,7 +28,13 @@ MODEL = BaseFieldConfig(
     field=FieldConfig(width=16, depth=2, num_frequencies=8), latent_size=8, mapping_width=16, mapping_depth=1
 )
 STAGES = (Stage(resolution=0.5, batch_size=16, steps=40), Stage(resolution=1.0, batch_size=8, steps=80))
-CONFIG = BaseTrainingConfig(model=MODEL, stages=STAGES, learning_rate=1e-2, latent_learning_rate=3e-2, ema_decay=0.9)
+CONFIG = BaseTrainingConfig(
+    model=MODEL,
+    stages=tuple(replace(stage, steps=2 * stage.steps) for stage in STAGES),
+    learning_rate=1e-2,
+    latent_learning_rate=3e-2,
+    ema_decay=0.9,
+)
 
 
 def waves(num: int, seed: int = 0, grid: tuple[int, ...] = GRID) -> torch.Tensor:
@@ -86,13 +92,13 @@ def test_mean_modulation_of_the_training_signals_is_folded_in(trained):
 def test_latents_of_heldout_signals_are_fitted_with_the_base_frozen(trained):
     base, _ = trained
     before, coords, heldout = base.sha256(), grid_coords(GRID), waves(6, seed=1)
-    latents = fit_latents(base, coords, heldout, steps=60, learning_rate=0.05)
+    latents = fit_latents(base, coords, heldout, steps=100, learning_rate=0.05)
     assert latents.shape == (6, 8) and not latents.requires_grad
     start = latent_psnr(base, torch.zeros_like(latents), coords, heldout)
     assert latent_psnr(base, latents, coords, heldout) > start + 1
     assert base.sha256() == before
-    alone = fit_latents(base, coords, heldout[2:3], steps=60, learning_rate=0.05)
-    # Sixty Adam steps magnify the rounding of products of another size, so the fields are compared.
+    alone = fit_latents(base, coords, heldout[2:3], steps=100, learning_rate=0.05)
+    # A hundred Adam steps magnify the rounding of products of another size, so the fields are compared.
     found, expected = (latent_psnr(base, z, coords, heldout[2:3]) for z in (alone, latents[2:3]))
     assert found == pytest.approx(expected, abs=0.2)
 

@@ -4,6 +4,7 @@ Letters: N instances, P points, D coordinates, C channels, Z latent size.
 """
 
 import hashlib
+import itertools
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -41,7 +42,7 @@ class MappingNetwork(nn.Module):
     def __init__(self, config: BaseFieldConfig, channels: list[int]):
         super().__init__()
         sizes = [config.latent_size, *[config.mapping_width] * config.mapping_depth]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:]))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.head = nn.Linear(sizes[-1], sum(channels))
         self.channels = channels
         with torch.no_grad():

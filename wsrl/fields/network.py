@@ -5,6 +5,7 @@ each layer is then one batched matrix product without a transpose, and the first
 is a single product.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class FieldConfig:
     def layer_shapes(self, in_features: int, out_features: int) -> list[tuple[int, int]]:
         """``(out, in)`` of every linear layer, the output layer last."""
         sizes = [self.num_features(in_features), *[self.width] * self.depth, out_features]
-        return [(fan_out, fan_in) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])]
+        return [(fan_out, fan_in) for fan_in, fan_out in itertools.pairwise(sizes)]
 
 
 class Encoding(nn.Module):

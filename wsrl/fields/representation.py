@@ -127,7 +127,8 @@ class Representation:
         found, asked = (base.in_features, base.out_features), (in_features, out_features)
         if any(a is not None and a != f for f, a in zip(found, asked)):
             raise UserError(
-                f"the base field maps {found[0]} coordinates to {found[1]} channels, the data need {asked[0]} to {asked[1]}",
+                f"the base field maps {found[0]} coordinates to {found[1]} channels, "
+                f"the data need {asked[0]} to {asked[1]}",
                 allowed="a base field trained on data of the same kind",
                 do="train one on these data with `wsrl base`, or choose the mode (L or RGB) that fits",
             )

@@ -115,7 +115,8 @@ def _problem(representation: Representation, signal: Signal | SignalError) -> st
     found = (signal.coords.shape[-1], signal.values.shape[-1])
     expected = (representation.in_features, representation.out_features)
     if found != expected:
-        return f"maps {found[0]} coordinates to {found[1]} channels; the representation maps {expected[0]} to {expected[1]}"
+        wanted = f"the representation maps {expected[0]} to {expected[1]}"
+        return f"maps {found[0]} coordinates to {found[1]} channels; {wanted}"
     if not (torch.isfinite(signal.values).all() and torch.isfinite(signal.coords).all()):
         return "has values or coordinates that are not finite"
     return ""
