@@ -29,7 +29,7 @@ def same_rows(one, two):
 @pytest.mark.parametrize("kind", ["mlp", "lora", "mlora", "mlora_asym"])
 def test_one_override_keeps_the_other_defaults_of_the_kind_and_the_data(capsys, kind):
     shown = printed(capsys, "--representation", kind, "--fit.batch_size", "32")
-    fit, representation = default_fit(kind, (8, 8)), default_representation(kind, (8, 8))
+    fit, representation = default_fit(kind, (8, 8)), default_representation(kind)
     assert shown["fit"] == {**vars(fit), "batch_size": 32}
     assert shown["representation"]["kind"] == kind
     assert shown["representation"]["rank"] == representation.rank

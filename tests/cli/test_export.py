@@ -35,7 +35,9 @@ def test_images_of_chosen_fields(digits_store, tmp_path):
     argv = ["export", str(digits_store), "--out", str(tmp_path), "--ids", f"[{', '.join(chosen)}]", "--size", "24"]
     assert main(argv) == 0
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")} == {f"{i}.png" for i in chosen}
-    assert all(Image.open(path).size == (24, 24) for path in tmp_path.rglob("*.png"))
+    for path in tmp_path.rglob("*.png"):
+        with Image.open(path) as image:
+            assert image.size == (24, 24)
     assert main(argv) == 0
 
 

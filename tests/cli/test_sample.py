@@ -31,7 +31,8 @@ def test_the_same_seed_gives_the_same_pictures(model, tmp_path):
     one, two, other = (draw(model, tmp_path / name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert set(one) == {"00000.png", "00001.png", "00002.png", "samples.png", "weights.safetensors"}
     assert one == two and one["weights.safetensors"] != other["weights.safetensors"]
-    assert Image.open(tmp_path / "a" / "00000.png").size == (8, 8)
+    with Image.open(tmp_path / "a" / "00000.png") as image:
+        assert image.size == (8, 8)
     assert all(len(tensor) == 3 for tensor in load_file(tmp_path / "a" / "weights.safetensors").values())
     assert json.loads((tmp_path / "a" / "run.json").read_text())["results"] == {"num": 3}
 

@@ -42,8 +42,7 @@ def data_defaults(options, source) -> dict:
     from wsrl.cli.defaults import default_base
     from wsrl.cli.stage import dotted
 
-    fitting = default_base(source.signal_shape[0], len(source))
-    return dotted("train", asdict(fitting)) | {"train.stages": fitting.stages}
+    return dotted("train", asdict(default_base(source.signal_shape[0], len(source))))
 
 
 def train_base(source, config, out: Path, device: str = "auto", *, command: str = "") -> dict[str, float]:

@@ -106,7 +106,7 @@ def data_defaults(options, source) -> dict:
     flow = default_flow(limited(source, options))
     models = {"flow.classifier": flow.classifier, "flow.diffusion": flow.diffusion}
     plain = {key: value for key, value in asdict(flow).items() if key not in ("classifier", "diffusion")}
-    return dotted("flow", plain) | models | {"flow.base.stages": flow.base.stages}
+    return dotted("flow", plain) | models
 
 
 def limited(source, options):
