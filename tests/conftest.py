@@ -6,7 +6,7 @@ import torch
 from wsrl.fields.layout import Layout, TensorSpec
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def adapter_layout():
     """Layout of one small adapted layer with two frozen entries: 12 weights, 10 of them trainable."""
     mask = torch.ones(2, 3, dtype=torch.bool)
@@ -26,7 +26,7 @@ def adapter_layout():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store(adapter_layout):
     """A function that writes a store of random weights whose two classes differ in one direction.
 

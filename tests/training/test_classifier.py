@@ -35,9 +35,12 @@ def _quiet():
         yield
 
 
-@pytest.fixture
-def trained(tmp_path, make_store):
-    return fit(make_store(tmp_path / "store", num=120), tmp_path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_store):
+    """One trained task for all tests; none of them changes its parameters."""
+    root = tmp_path_factory.mktemp("classifier")
+    with quiet_lightning():
+        return fit(make_store(root / "store", num=120), root)
 
 
 def test_it_learns_what_separates_the_classes(trained):
