@@ -3,13 +3,18 @@
 The rates were chosen by the sweep of ``pipelines/representations.py``; the README shows it.
 """
 
+from __future__ import annotations
+
 from math import prod
+from typing import TYPE_CHECKING
 
 from wsrl.fields.base import BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
-from wsrl.training.base_field import BaseTrainingConfig, Stage
+
+if TYPE_CHECKING:
+    from wsrl.training.base_field import BaseTrainingConfig
 
 LEARNING_RATES = {
     "mlp": 2e-2,
@@ -35,6 +40,8 @@ def default_field(grid: tuple[int, ...]) -> FieldConfig:
 
 def default_base(grid: tuple[int, ...], num_signals: int) -> BaseTrainingConfig:
     """Base training in stages of equal cost a step: many coarse signals, then few full ones."""
+    from wsrl.training.base_field import BaseTrainingConfig, Stage  # loads Lightning, which a build does without
+
     shares, steps, points_per_step = (0.25, 0.5, 1.0), 1500, 12_544
     if is_small(grid):
         shares, steps, points_per_step = (0.5, 1.0), 800, 4096

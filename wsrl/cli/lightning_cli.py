@@ -92,3 +92,10 @@ class TrainCLI(LightningCLI):
             kwargs["enable_model_summary"] = bool(config.enable_model_summary)
             kwargs["callbacks"] = [*(config.callbacks or []), PlainProgress()]
         return super().instantiate_trainer(**kwargs)
+
+
+class ParsedCLI(TrainCLI):
+    """Parses the arguments and makes nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Leave the classes alone."""

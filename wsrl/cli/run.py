@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,19 @@ def main(argv: list[str]) -> int:
 
     parser = make_parser()
     options, source = stage.parse_for_data(parser, argv, data_defaults)
-    flow = parser.instantiate(options).flow
     source = limited(source, options)
+    flow = with_defaults(parser.instantiate(options).flow, default_flow(source))
     command = shlex.join(["wsrl", "run", *argv])
     return run_flow(source, flow, Path(options.out), data=options.data, device=options.device, command=command)
+
+
+def with_defaults(flow: FlowConfig, defaults: FlowConfig) -> FlowConfig:
+    """The flow whose models keep the default of every option that was not given."""
+    return replace(
+        flow,
+        classifier={**defaults.classifier, **flow.classifier},
+        diffusion={**defaults.diffusion, **flow.diffusion},
+    )
 
 
 def make_parser():
@@ -141,9 +150,12 @@ def run_flow(
     from wsrl.cli.base import train_base
     from wsrl.cli.build import BuildPlan, build_store, report
     from wsrl.cli.eval import METRICS_FILE, merge_metrics, show
+    from wsrl.cli.train import check_options
     from wsrl.provenance import finish_run, write_run
 
     started = time.monotonic()
+    check_options("classifier", train_arguments(flow.classifier))
+    check_options("diffusion", train_arguments(flow.diffusion))
     stage.claim_folder(out, ("run.json",))
     config = {"source": source.description, "flow": asdict(flow)}
     if (out / "run.json").exists() and not stage.same_config(out, config):
@@ -201,6 +213,11 @@ def _train_models(source, flow: FlowConfig, out: Path) -> dict[str, float]:
     return metrics | _train("diffusion", flow.diffusion, flow.seed, out)
 
 
+def train_arguments(options: dict[str, Any]) -> list[str]:
+    """Options by dotted name as arguments of ``wsrl train``; a text stays as it is, without quotes."""
+    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
+
+
 def _train(task: str, options: dict[str, Any], seed: int, out: Path) -> dict[str, float]:
     """Train one model over the weights, or keep the one that is there."""
     from wsrl.cli.train import train
@@ -209,7 +226,6 @@ def _train(task: str, options: dict[str, Any], seed: int, out: Path) -> dict[str
     done = root / "metrics.json"
     if done.is_file() and (root / "model").is_dir():
         return json.loads(done.read_text())
-    given = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
     fixed = [
         f"--data.store={out / 'fields'}",
         f"--trainer.default_root_dir={root}",
@@ -218,7 +234,7 @@ def _train(task: str, options: dict[str, Any], seed: int, out: Path) -> dict[str
         "--trainer.logger=true",
         "--ckpt_path=last",
     ]
-    return train(task, [*fixed, *given])
+    return train(task, [*fixed, *train_arguments(options)])
 
 
 def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, float]:

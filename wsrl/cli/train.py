@@ -89,15 +89,31 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     return metrics
 
 
-def _build_cli(task: str, argv: Sequence[str]):
+def check_options(task: str, argv: Sequence[str]) -> None:
+    """Refuse what ``train`` would refuse to parse, without a store and before anything is made.
+
+    Args:
+        task: A key of ``TASKS``.
+        argv: Arguments of the LightningCLI.
+
+    Raises:
+        UserError: An unknown option or a wrong type.
+    """
+    from wsrl.training.quiet import quiet_lightning
+
+    with quiet_lightning():
+        _build_cli(task, ["--data.store=checked-later", *argv, "--seed_everything=false"], parse_only=True)
+
+
+def _build_cli(task: str, argv: Sequence[str], *, parse_only: bool = False):
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from wsrl.cli.lightning_cli import TrainCLI
+    from wsrl.cli.lightning_cli import ParsedCLI, TrainCLI
     from wsrl.training.data import WeightDataModule
 
     model_class, monitor = TASKS[task]()
     try:
-        return TrainCLI(
+        return (ParsedCLI if parse_only else TrainCLI)(
             model_class,
             WeightDataModule,
             run=False,
