@@ -95,6 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def make_parser():
+    """The parser of the command line."""
+    parser = stage.make_parser("representations", __doc__.splitlines()[0])
+    parser.prog = "python -m pipelines.representations"
+    parser.add_class_arguments(RepresentationsConfig, as_group=False)
+    return parser
+
+
 def run(config: RepresentationsConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     out, source = Path(config.out), open_source(config.data, **config.source)

@@ -59,7 +59,10 @@ def default_flow(source) -> FlowConfig:
         base=default_base(grid, num),
         representation=default_representation("mlora_asym"),
         fit=default_fit("mlora_asym", grid),
-        classifier={"trainer.max_epochs": min(100, max(1, 60 * 1500 // num))},
+        classifier={
+            "trainer.max_epochs": min(100, max(1, 60 * 1500 // num)),
+            "data.val_fraction": 0.1 if num >= 200 else 0.0,  # a tenth of fewer may be nothing at all
+        },
         diffusion={
             "trainer.max_epochs": epochs,
             "trainer.gradient_clip_val": 1.0,
