@@ -12,6 +12,8 @@ WARNINGS = (
     ".*does not have many workers which may be a bottleneck.*",
     # The number of batches is exact, with several workers too.
     ".*Your `IterableDataset` has `__len__` defined.*",
+    # Without a validation part (val_fraction 0) its loader is an empty list, as asked for.
+    ".*Total length of `list` across ranks is zero.*",
     # Metrics are logged once an epoch.
     ".*The number of training batches .* is smaller than the logging interval.*",
     # A run is continued in its own folder.
