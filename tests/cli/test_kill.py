@@ -84,7 +84,8 @@ def test_two_processes_build_two_shards(tiny_base, tmp_path):
     assert main(command(tmp_path / "whole", tiny_base, 40)) == 0
     argv = command(tmp_path / "parts", tiny_base, 40)[:-2]
     running = [start([*argv, "--shard", shard]) for shard in ("0/2", "1/2")]
-    assert [process.wait(240) for process in running] == [0, 0], [process.stderr.read() for process in running]
+    told = [process.communicate(timeout=240)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], told
     check_equal(tmp_path / "parts", tmp_path / "whole")
 
 
