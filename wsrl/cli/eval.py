@@ -129,6 +129,8 @@ def load_pipeline(path: str):
     Raises:
         UserError: There is none, or it cannot be loaded.
     """
+    from diffusers.utils import logging as diffusers_logging
+
     from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 
     folder = Path(path)
@@ -136,6 +138,7 @@ def load_pipeline(path: str):
     allowed = "a folder written by wsrl train diffusion"
     if not (folder / "model_index.json").is_file():
         raise UserError(f"{path} holds no diffusion model", allowed=allowed, do="train one, or check the path")
+    diffusers_logging.disable_progress_bar()  # a bar over four components that load at once
     try:
         return WeightDiffusionPipeline.from_pretrained(folder)
     except (ValueError, KeyError, RuntimeError) as error:
