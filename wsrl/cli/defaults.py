@@ -1,6 +1,7 @@
 """Configurations that fit the kind and the size of the data, for stages that are run without one.
 
-The rates were chosen by the sweep of ``pipelines/representations.py``; the README shows it.
+The rates come from the sweep of ``pipelines/representations.py``, which the README shows; those of additive adapters
+and standalone networks are half of the best, where no field fits badly.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from wsrl.training.base_field import BaseTrainingConfig
 
 LEARNING_RATES = {
-    "mlp": 2e-2,
-    "mlp_asym": 2e-2,
-    "lora": 2e-2,
-    "lora_asym": 2e-2,
+    "mlp": 8e-2,
+    "mlp_asym": 8e-2,
+    "lora": 4e-2,
+    "lora_asym": 4e-2,
     "mlora": 2e-1,
     "mlora_asym": 2e-1,
 }
