@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import UserError
 from wsrl.fields.representation import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.training.base_field import BaseTrainingConfig
@@ -84,7 +84,9 @@ def main(argv: list[str]) -> int:
 
     parser = make_parser()
     options, source = stage.parse_for_data(parser, argv, data_defaults)
-    source = limited(source, options)
+    whole, source = source, limited(source, options)
+    if source is not whole:
+        _say(f"{len(source)} of {len(whole)} signals are used; choose with --source '{{limit: ...}}'")
     flow = with_defaults(parser.instantiate(options).flow, default_flow(source))
     command = shlex.join(["wsrl", "run", *argv])
     return run_flow(source, flow, Path(options.out), data=options.data, device=options.device, command=command)
@@ -129,7 +131,6 @@ def limited(source, options):
         return source
     has_both = {"train", "test"} <= set(source.splits())
     limit = {"train": 4000, "test": 1000} if has_both else LARGEST_SOURCE
-    _say(f"{len(source)} signals are cut to {limit}; choose with --source '{{limit: ...}}'")
     return open_source(options.data, **{**options.source, "limit": limit})
 
 
@@ -181,7 +182,7 @@ def run_flow(
             allowed="at least 8 readable signals",
             do="add pictures; the store with what could be fitted is kept",
         )
-    metrics |= _train_models(source, flow, out)
+    metrics |= _train_models(source, flow, out, device)
     _say("5/5 scores and pictures")
     metrics |= _scores(source, flow, out, data)
     draw_pictures(source, out, flow)
@@ -205,15 +206,15 @@ def _elapsed_before(path: Path) -> float:
         return 0.0
 
 
-def _train_models(source, flow: FlowConfig, out: Path) -> dict[str, float]:
+def _train_models(source, flow: FlowConfig, out: Path, device: str) -> dict[str, float]:
     metrics = {}
     if has_classes(source):
         _say("3/5 classifier on the weights")
-        metrics |= _train("classifier", flow.classifier, flow.seed, out)
+        metrics |= _train("classifier", flow.classifier, flow.seed, out, device)
     else:
         _say("3/5 fewer than two classes: no classifier")
     _say("4/5 diffusion model over the weights")
-    return metrics | _train("diffusion", flow.diffusion, flow.seed, out)
+    return metrics | _train("diffusion", flow.diffusion, flow.seed, out, device)
 
 
 def train_arguments(options: dict[str, Any]) -> list[str]:
@@ -221,8 +222,9 @@ def train_arguments(options: dict[str, Any]) -> list[str]:
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
 
 
-def _train(task: str, options: dict[str, Any], seed: int, out: Path) -> dict[str, float]:
+def _train(task: str, options: dict[str, Any], seed: int, out: Path, device: str) -> dict[str, float]:
     """Train one model over the weights, or keep the one that is there."""
+    from wsrl.cli.stage import choose_device
     from wsrl.cli.train import train
 
     root = out / task
@@ -233,6 +235,7 @@ def _train(task: str, options: dict[str, Any], seed: int, out: Path) -> dict[str
         f"--data.store={out / 'fields'}",
         f"--trainer.default_root_dir={root}",
         f"--seed_everything={seed}",
+        f"--trainer.accelerator={'cpu' if choose_device(device).type == 'cpu' else 'gpu'}",
         "--data.num_workers=0",
         "--trainer.logger=true",
         "--ckpt_path=last",
@@ -269,6 +272,8 @@ def draw_pictures(source, out: Path, flow: FlowConfig) -> None:
     import torch
 
     from wsrl.cli.eval import load_pipeline
+    from wsrl.cli.stage import save_picture
+    from wsrl.evaluation.features import signals_of_rows
     from wsrl.report.sheets import beside, error_picture, grid_sheet
     from wsrl.signals.image import values_to_image
     from wsrl.store import WeightStore
@@ -278,39 +283,23 @@ def draw_pictures(source, out: Path, flow: FlowConfig) -> None:
     with quiet_lightning():
         pipeline = load_pipeline(str(out / "diffusion"))
     samples = pipeline(NUM_SHOWN, torch.Generator().manual_seed(flow.seed))
-    signals = _first_signals(source, NUM_SHOWN)
     with WeightStore.open(out / "fields") as store:
-        fields = [store.field(signal.id) for signal in signals]
+        rows = range(0, len(store), max(1, len(store) // NUM_SHOWN))[:NUM_SHOWN]  # spread over the store
+        signals = list(signals_of_rows(store, source, rows))
+        fields = [store.field(row) for row in rows]
     cell = flow.look_size
     real = [values_to_image(signal.values, grid) for signal in signals]
     smooth = [f.image(cell) for f in samples.fields]
-    beside(
-        [
-            (f"{NUM_SHOWN} sampled fields", grid_sheet(smooth, 8, cell)),
-            (f"{len(real)} signals of {source.name}", grid_sheet(real, 8, cell)),
-        ]
-    ).save(out / "samples.png")
-    rows = []
+    sheets = [
+        (f"{NUM_SHOWN} sampled fields", grid_sheet(smooth, 8, cell)),
+        (f"{len(real)} signals of {source.name}", grid_sheet(real, 8, cell)),
+    ]
+    save_picture(beside(sheets), out / "samples.png")
+    cells = []
     for signal, fitted, picture in list(zip(signals, fields, real))[:16]:
         values = fitted(signal.coords)
         shape = (*grid, channels)
         error = error_picture(values.reshape(shape).numpy(), signal.values.reshape(shape).numpy())
-        rows += [picture, values_to_image(values.clamp(0, 1), grid), fitted.image(cell), error]
+        cells += [picture, values_to_image(values.clamp(0, 1), grid), fitted.image(cell), error]
     titles = f"picture, field on its grid, field at {cell} pixels, error x10 (white: none)"
-    beside([(titles, grid_sheet(rows, 8, cell))]).save(out / "reconstruction.png")
-
-
-def _first_signals(source, num: int) -> list:
-    """Readable signals, spread over the source."""
-    found = []
-    step = max(1, len(source) // num)
-    for index in [*range(0, len(source), step), *range(len(source))]:
-        try:
-            signal = source[index]
-        except SignalError:
-            continue
-        if all(signal.id != other.id for other in found):
-            found.append(signal)
-        if len(found) == num:
-            break
-    return found
+    save_picture(beside([(titles, grid_sheet(cells, 8, cell))]), out / "reconstruction.png")

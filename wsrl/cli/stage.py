@@ -159,14 +159,11 @@ def save_picture(image, path: Path) -> None:
     """
     from io import BytesIO
 
+    from wsrl.store.durable import write_bytes
+
     data = BytesIO()
     image.save(data, format="PNG")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, data.getvalue())
 
 
 class Progress:

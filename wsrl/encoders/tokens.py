@@ -34,11 +34,6 @@ class WeightTokeniser(nn.Module):
         inverse[everything[kept]] = kept
         self.register_buffer("inverse", inverse, persistent=False)
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of all layers together."""
-        return sum(count for count, _ in self.shapes)
-
     def forward(self, vector: Tensor) -> list[Tensor]:
         """Tokens ``(B, T, D)`` of each layer, in the order of ``groups``."""
         padded = torch.cat([vector, vector.new_zeros(*vector.shape[:-1], 1)], dim=-1)

@@ -60,13 +60,7 @@ def create_or_resume(
     asked = json.loads(json.dumps(asked))
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        foreign = [entry.name for entry in directory.iterdir() if not _is_ours(entry.name)]
-    if not (directory / schema.MANIFEST).exists() and foreign:
-        raise UserError(
-            f"{directory} is an output folder that is not ours: it holds {foreign[0]!r} and no {schema.MANIFEST}",
-            allowed="a new or empty folder, or a store of the same build",
-            do="choose another folder",
-        )
+    _refuse_foreign(directory)
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
             _check_same_build(directory, asked)
@@ -75,6 +69,16 @@ def create_or_resume(
             schema.write_manifest(directory, head | asked | {"shards": []})
         if save_base is not None:
             _save_base(directory, save_base)
+
+
+def _refuse_foreign(directory: Path) -> None:
+    foreign = [entry.name for entry in directory.iterdir() if not _is_ours(entry.name)]
+    if foreign and not (directory / schema.MANIFEST).exists():
+        raise UserError(
+            f"{directory} is an output folder that is not ours: it holds {foreign[0]!r} and no {schema.MANIFEST}",
+            allowed="a new or empty folder, or a store of the same build",
+            do="choose another folder",
+        )
 
 
 def _is_ours(name: str) -> bool:
