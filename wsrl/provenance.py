@@ -71,9 +71,7 @@ def write_run(
         "config": dict(config),
         "seed": seed,
         "inputs": {name: {"path": str(path), "sha256": hash_input(path)} for name, path in (inputs or {}).items()},
-        **code_state(),
-        "versions": versions(),
-        "machine": machine(),
+        **environment(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "started_s": time.time(),
         "elapsed_s": None,
@@ -109,6 +107,11 @@ def code_state() -> dict[str, object]:
     commit = _git(root, "rev-parse", "HEAD")
     status = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit or None, "dirty": None if status is None else bool(status)}
+
+
+def environment() -> dict[str, object]:
+    """The code, the libraries and the machine that results come from; nothing in it changes while they do not."""
+    return {**code_state(), "versions": versions(), "machine": machine()}
 
 
 def versions() -> dict[str, str | None]:

@@ -62,10 +62,13 @@ def finalize(directory: Path | str) -> bool:
     """
     directory = Path(directory)
     complete = record_shards(directory, range(schema.read_manifest(directory)["num_shards"]))
-    with WeightStore.open(directory, partial=True) as store:
-        write_bytes(directory / schema.CARD, data_card(store).encode("utf-8", "surrogateescape"))
-    segments = directory / schema.SEGMENTS
-    if complete and segments.exists() and not any(entry.is_dir() for entry in segments.iterdir()):
-        shutil.rmtree(segments, ignore_errors=True)
+    # Under the lock, so that of two processes that end at once the later one writes the card of the later state, and
+    # neither looks into a folder that the other removes.
+    with locked(directory / schema.LOCK):
+        with WeightStore.open(directory, partial=True) as store:
+            write_bytes(directory / schema.CARD, data_card(store).encode("utf-8", "surrogateescape"))
+        segments = directory / schema.SEGMENTS
+        if complete and segments.exists() and not any(entry.is_dir() for entry in segments.iterdir()):
+            shutil.rmtree(segments, ignore_errors=True)
     sync_directory(directory)
     return complete

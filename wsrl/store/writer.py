@@ -21,7 +21,11 @@ from wsrl.store.finalize import finalize, record_shards
 from wsrl.store.record import FitResult
 from wsrl.store.shard import ShardFile, table_bytes
 
-__all__ = ["ShardWriter", "create_or_resume", "finalize"]
+__all__ = ["ShardBusy", "ShardWriter", "create_or_resume", "finalize"]
+
+
+class ShardBusy(UserError):
+    """Another process holds the lock of a shard."""
 
 
 class ShardWriter:
@@ -60,7 +64,7 @@ class ShardWriter:
         return self.path.exists()
 
     def __enter__(self) -> "ShardWriter":
-        busy = UserError(
+        busy = ShardBusy(
             f"Shard {self.shard} of {self.directory} is being written by another process",
             allowed="one process per shard",
             do="wait until it ends, or work on another shard",
