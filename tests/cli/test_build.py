@@ -8,10 +8,11 @@ import torch
 import yaml
 from PIL import Image
 
-from wsrl.cli.build import parse_shard, segments
+from wsrl.cli.build import parse_shard
 from wsrl.cli.defaults import default_fit, default_representation
 from wsrl.cli.main import main
 from wsrl.errors import UserError
+from wsrl.fitting.shards import segments
 from wsrl.store import WeightStore
 
 

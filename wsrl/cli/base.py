@@ -64,9 +64,10 @@ def train_base(source, config, out: Path, device: str = "auto", *, command: str 
     import json
 
     from wsrl.cli import stage
+    from wsrl.fitting.devices import choose_device
     from wsrl.provenance import finish_run, write_json_atomic, write_run
 
-    target = stage.choose_device(device)
+    target = choose_device(device)
     stage.claim_folder(out, ("run.json",), "base")
     recorded = {"source": source.description, "train": asdict(config)}
     done = out / "metrics.json"

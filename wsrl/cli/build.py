@@ -1,72 +1,46 @@
 """``wsrl build``: fit every signal of a source into a weight store; continues what is there."""
 
 import shlex
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from wsrl.cli.build_progress import say, shown
 from wsrl.errors import UserError
+from wsrl.provenance import RUN_FILE
 
 FIELDS_PER_SHARD = 8192
 
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 where some signals have no field."""
-    from wsrl.cli import stage
+    from wsrl.cli import build_options, stage
+    from wsrl.fitting.ray_engine import RayOptions
 
-    parser = make_parser()
-    options, source = stage.parse_for_data(parser, _spell_out_kind(argv), data_defaults)
-    if options.engine != "local":
-        raise UserError(f"engine is {options.engine!r}", allowed="local", do="leave out --engine")
+    if "--finish" in argv:
+        from wsrl.cli.finish import main as finish
+
+        return finish(argv)
+    parser = build_options.make_parser(__doc__)
+    options, source = stage.parse_for_data(parser, build_options.spell_out_kind(argv), build_options.data_defaults)
+    given = {"address": options.ray_address, "cpus": options.ray_cpus, "gpus": options.ray_gpus}
+    ray = RayOptions(**{name: value for name, value in given.items() if value is not None})
+    compute = Compute(
+        engine=options.engine, device=options.device, workers=options.workers, threads=options.threads, ray=ray
+    )
     made = parser.instantiate(options)
     if not any(word.split("=")[0] == "--config" for word in argv):
-        print(f"no --config: {made.representation}, {made.fit}", file=sys.stderr)
+        say(f"no --config: {made.representation}, {made.fit}")
     outcome = build_store(
         source,
         BuildPlan(representation=made.representation, fit=made.fit, base=options.base, num_shards=options.shards),
         Path(options.out),
+        data=options.data,
         shard=options.shard,
-        device=options.device,
+        compute=compute,
         command=shlex.join(["wsrl", "build", *argv]),
     )
     return report(outcome)
-
-
-def make_parser():
-    """The parser of the command line."""
-    from wsrl.cli import stage
-    from wsrl.fields.representation import RepresentationConfig
-    from wsrl.fitting.engine import FitConfig
-
-    parser = stage.make_parser("build", __doc__)
-    stage.add_source_arguments(parser)
-    parser.add_argument("--out", type=str, required=True, help="folder of the store")
-    parser.add_argument("--base", type=str | None, default=None, help="folder of a base field; adapters need one")
-    parser.add_argument("--shard", type=str | None, default=None, metavar="I/N", help="fit only shard I (from 0) of N")
-    parser.add_argument("--shards", type=int | None, default=None, help="number of shards; one per 8,192 signals")
-    parser.add_argument("--engine", type=str, default="local", help="local")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
-    parser.add_class_arguments(RepresentationConfig, "representation", help="what the weights of one field are")
-    parser.add_class_arguments(FitConfig, "fit", help="how every field is fitted")
-    return parser
-
-
-def data_defaults(options, source) -> dict:
-    """Defaults by dotted name that fit the kind of representation asked for and the grid of the data."""
-    from wsrl.cli.defaults import default_fit, default_representation
-    from wsrl.cli.stage import dotted
-
-    kind, grid = options.representation.kind, source.signal_shape[0]
-    representation = asdict(default_representation(kind))
-    del representation["kind"]  # stays what was given
-    return dotted("representation", representation) | dotted("fit", asdict(default_fit(kind, grid)))
-
-
-def _spell_out_kind(argv: list[str]) -> list[str]:
-    """``--representation KIND`` and ``--representation=KIND`` are short for ``--representation.kind KIND``."""
-    short = "--representation"
-    return [f"{short}.kind{a[len(short) :]}" if a == short or a.startswith(f"{short}=") else a for a in argv]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +61,33 @@ class BuildPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where a build computes; beyond rounding this changes the speed alone.
+
+    Attributes:
+        engine: ``local`` or ``ray``.
+        device: ``auto``, ``cpu`` or ``cuda[:i]``.
+        workers: Processes of the local engine; None is one per visible GPU, else this process alone.
+        threads: Torch threads of each process, or None to share out the cores (one with Ray).
+        ray: Cluster and requests of the engine ``ray``.
+    """
+
+    engine: str = "local"
+    device: str = "auto"
+    workers: int | None = None
+    threads: int | None = None
+    ray: object = None
+
+    def __post_init__(self):
+        if self.engine not in ("local", "ray"):
+            raise UserError(f"engine is {self.engine!r}", allowed="local, ray", do="leave out --engine")
+        if self.engine == "ray" and self.workers is not None:
+            raise UserError(
+                "--workers is given with --engine ray", do="leave out --workers: Ray has workers of its own"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildOutcome:
     """What a build left: its folder, and the signals without a field with their reasons."""
 
@@ -97,7 +98,14 @@ class BuildOutcome:
 
 
 def build_store(
-    source, plan: BuildPlan, out: Path, *, shard: str | None = None, device: str = "auto", command: str = ""
+    source,
+    plan: BuildPlan,
+    out: Path,
+    *,
+    data: str | None = None,
+    shard: str | None = None,
+    compute: Compute = Compute(),
+    command: str = "",
 ) -> BuildOutcome:
     """Fit every signal that has no outcome yet.
 
@@ -105,27 +113,62 @@ def build_store(
         source: The signals.
         plan: Representation, fit, base and shards.
         out: Folder of the store, new or of the same plan.
+        data: Name or path that opens the source again in other processes; without it this process works alone.
         shard: ``I/N`` to fit only shard I of N; None for all shards.
-        device: ``auto``, ``cpu`` or ``cuda[:i]``.
+        compute: Processes, devices and threads.
         command: What the data card gives as the command.
 
     Raises:
         UserError: The plan does not fit the data, the folder holds something else, or the disk refuses.
     """
-    from wsrl.cli.stage import choose_device
+    from wsrl.fitting.devices import worker_devices
+
+    devices = worker_devices(compute.device, compute.workers) if compute.engine == "local" else []
+    representation, base = _representation(plan, source)
+    chosen, num_shards = _shards(shard, plan.num_shards, source, out, len(devices))
+    _create(source, plan, out, representation, base, num_shards, command)
+    say(
+        f"{plan.representation.kind}: {representation.layout.num_trainable} trainable of "
+        f"{representation.layout.num_weights} numbers a field, {len(source)} signals, {num_shards} shard(s)"
+    )
+    with shown(out, chosen) as tell:
+        _fit_shards(source, plan, out, chosen, devices, data, compute, tell)
+    return finished(out)
+
+
+def _representation(plan: BuildPlan, source):
+    """The representation of a plan and its base field, which is None for a standalone network."""
     from wsrl.fields.base import BaseField
     from wsrl.fields.representation import Representation
-    from wsrl.store.writer import create_or_resume
 
-    target = choose_device(device)
     grid, channels = source.signal_shape
     base = BaseField.from_pretrained(plan.base) if plan.base and plan.representation.is_adapter else None
-    representation = Representation.build(plan.representation, base, in_features=len(grid), out_features=channels)
-    default_shards = -(-len(source) // FIELDS_PER_SHARD)
-    chosen, num_shards = parse_shard(shard, default_shards if plan.num_shards is None else plan.num_shards)
-    if shard is not None and plan.num_shards not in (None, num_shards):
-        wrong = f"--shard is {shard} and --shards is {plan.num_shards}"
+    return Representation.build(plan.representation, base, in_features=len(grid), out_features=channels), base
+
+
+def _shards(shard: str | None, asked: int | None, source, out: Path, workers: int) -> tuple[list[int], int]:
+    """The shards to build and how many there are: as asked for, as the store has, or enough for every worker."""
+    from wsrl.store import schema
+
+    default = max(-(-len(source) // FIELDS_PER_SHARD), min(workers, len(source)))
+    if asked is None and (out / schema.MANIFEST).is_file():
+        default = schema.read_manifest(out)["num_shards"]
+    chosen, num_shards = parse_shard(shard, default if asked is None else asked)
+    if shard is not None and asked not in (None, num_shards):
+        wrong = f"--shard is {shard} and --shards is {asked}"
         raise UserError(wrong, allowed="the same number of shards in both", do="leave out --shards")
+    return chosen, num_shards
+
+
+def _create(source, plan: BuildPlan, out: Path, representation, base, num_shards: int, command: str) -> None:
+    from wsrl.store.writer import create_or_resume
+
+    def save_base(folder: Path) -> None:
+        base.save_pretrained(folder)
+        record = Path(plan.base) / RUN_FILE
+        if record.is_file():  # how the base field was made
+            shutil.copyfile(record, folder / RUN_FILE)
+
     # The batch size changes the speed alone, so a build may go on with another one.
     fit = {key: value for key, value in asdict(plan.fit).items() if key != "batch_size"}
     create_or_resume(
@@ -138,17 +181,38 @@ def build_store(
         num_signals=len(source),
         num_shards=num_shards,
         label_names=source.label_names,
-        save_base=base.save_pretrained if base else None,
+        save_base=save_base if base else None,
         command=command,
     )
-    print(
-        f"{plan.representation.kind}: {representation.layout.num_trainable} trainable of "
-        f"{representation.layout.num_weights} numbers a field, {len(source)} signals, {num_shards} shard(s)",
-        file=sys.stderr,
+
+
+def _fit_shards(source, plan, out: Path, shards: list[int], devices: list[str], data, compute: Compute, tell) -> None:
+    """Have every shard fitted: on a cluster, by workers of this machine, or here."""
+    from wsrl.fitting.devices import worker_threads
+    from wsrl.fitting.shards import ShardBuilder, ShardTask, located
+
+    task = ShardTask(
+        store=str(out),
+        data="" if data is None else located(data),
+        options=source.options.portable(),
+        fit=plan.fit,
     )
-    for number in chosen:
-        _build_shard(out, number, representation, source, plan.fit, target)
-    return _finish(out)
+    if compute.engine == "ray":
+        from wsrl.fitting.ray_engine import build_on_ray
+
+        threads = compute.threads or max(1, int(compute.ray.cpus))
+        build_on_ray(replace(task, threads=threads), shards, compute.ray, tell, device=compute.device)
+        return
+    used = devices if data is not None else devices[:1]
+    task = replace(task, threads=worker_threads(compute.threads, len(used)), device=used[0])
+    if len(used) > 1:
+        from wsrl.fitting.workers import build_with_workers
+
+        build_with_workers(task, shards, used, tell)
+        return
+    builder = ShardBuilder(task, source)
+    for number in shards:
+        builder.build(number, tell)
 
 
 def parse_shard(text: str | None, num_shards: int) -> tuple[list[int], int]:
@@ -165,38 +229,8 @@ def parse_shard(text: str | None, num_shards: int) -> tuple[list[int], int]:
     return [int(number)], int(total)
 
 
-def _build_shard(out: Path, number: int, representation, source, config, device) -> None:
-    from wsrl.cli.stage import progress
-    from wsrl.fitting.engine import fit, read_signals
-    from wsrl.store.writer import ShardWriter
-
-    with ShardWriter(out, number) as writer:
-        for name, reason in writer.discarded:
-            print(f"damaged and fitted again: {name}: {reason}", file=sys.stderr)
-        todo = [index for index in writer.indices if index not in writer.done]
-        if todo:
-            with progress(f"shard {number}", len(todo)) as shown:
-                results = fit(representation, read_signals(source, todo), config, device=device)
-                for segment in segments(results, max(config.batch_size, 64)):
-                    writer.write_segment(segment)
-                    scores = [result.metrics["psnr"] for result in segment if result.weights is not None]
-                    shown.advance(len(segment), f"{sum(scores) / len(scores):.1f} dB" if scores else "")
-        writer.finish()
-
-
-def segments(results: Iterator, size: int) -> Iterator[list]:
-    """Lists of ``size`` results, the last one shorter: what is written to the disk at once."""
-    held = []
-    for result in results:
-        held.append(result)
-        if len(held) >= size:
-            yield held
-            held = []
-    if held:
-        yield held
-
-
-def _finish(out: Path) -> BuildOutcome:
+def finished(out: Path) -> BuildOutcome:
+    """Record what is finished; what a store holds now."""
     from wsrl.store import WeightStore
     from wsrl.store.schema import read_manifest
     from wsrl.store.writer import finalize

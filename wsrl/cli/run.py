@@ -152,7 +152,7 @@ def run_flow(
     """
     from wsrl.cli import stage
     from wsrl.cli.base import train_base
-    from wsrl.cli.build import BuildPlan, build_store, report
+    from wsrl.cli.build import BuildPlan, Compute, build_store, report
     from wsrl.cli.eval import METRICS_FILE, merge_metrics, show
     from wsrl.cli.train import check_options
     from wsrl.provenance import finish_run, write_run
@@ -174,7 +174,7 @@ def run_flow(
     metrics = train_base(source, flow.base, out / "base", device)
     _say("2/5 one field per signal")
     plan = BuildPlan(representation=flow.representation, fit=flow.fit, base=out / "base")
-    outcome = build_store(source, plan, out / "fields", device=device, command=command)
+    outcome = build_store(source, plan, out / "fields", data=data, compute=Compute(device=device), command=command)
     status = report(outcome)
     if outcome.num_fields < 8:
         raise UserError(
@@ -224,8 +224,8 @@ def train_arguments(options: dict[str, Any]) -> list[str]:
 
 def _train(task: str, options: dict[str, Any], seed: int, out: Path, device: str) -> dict[str, float]:
     """Train one model over the weights, or keep the one that is there."""
-    from wsrl.cli.stage import choose_device
     from wsrl.cli.train import train
+    from wsrl.fitting.devices import choose_device
 
     root = out / task
     done = root / "metrics.json"

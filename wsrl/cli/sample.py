@@ -71,6 +71,7 @@ def sample(
 
     from wsrl.cli import stage
     from wsrl.cli.eval import load_pipeline
+    from wsrl.fitting.devices import choose_device
     from wsrl.provenance import finish_run, write_run
     from wsrl.report.sheets import grid_sheet
     from wsrl.store.durable import write_bytes
@@ -79,7 +80,7 @@ def sample(
     for name, value, least in (("num", num, 1), ("steps", steps, 1), ("size", size, 2)):
         if value is not None and value < least:
             raise UserError(f"--{name} is {value}", allowed=f"{least} or more", do=f"choose another --{name}")
-    target = stage.choose_device(device)
+    target = choose_device(device)
     with quiet_lightning():
         pipeline = load_pipeline(model).to(target)
     config = {"model": model, "num": num, "seed": seed, "steps": steps, "size": size}

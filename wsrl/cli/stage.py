@@ -84,27 +84,6 @@ def dotted(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def choose_device(name: str):
-    """The torch device for ``auto``, ``cpu`` or ``cuda[:i]``.
-
-    Raises:
-        UserError: The machine has no such device.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    allowed = "auto, cpu, or cuda[:i] where a GPU is visible"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device is {name!r}", allowed=allowed, do="choose --device auto") from error
-    available = torch.cuda.device_count() if device.type == "cuda" else 1
-    if device.type not in ("cpu", "cuda") or (device.index or 0) >= available:
-        raise UserError(f"this machine has no device {name!r}", allowed=allowed, do="choose --device cpu")
-    return device
-
-
 def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -> None:
     """Make the output folder, or refuse one that holds something else.
 
@@ -174,6 +153,19 @@ class Progress:
         self.done, self.started = 0, time.monotonic()
         self._last = self.started
         self._bar = None
+
+    def expect(self, number: int) -> None:
+        """Count ``number`` further items to do; fewer where it is negative."""
+        self.total += number
+        if self._bar is not None:
+            self._bar.update(self._task, total=self.total)
+
+    def say(self, text: str) -> None:
+        """Print a line beside the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def advance(self, number: int, note: str = "") -> None:
         """Count ``number`` finished items; ``note`` stands behind the rate."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from wsrl.errors import UserError
 
@@ -55,6 +56,12 @@ class SourceOptions:
         """The options as plain JSON; paths are left out, since they differ from machine to machine."""
         plain = {key: value for key, value in asdict(self).items() if key not in self.path_options()}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    def portable(self) -> dict:
+        """All options, with paths that mean the same in any process of this machine."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        paths = {key: str(Path(given[key]).resolve()) for key in self.path_options() if given[key] is not None}
+        return given | paths
 
     @classmethod
     def path_options(cls) -> tuple[str, ...]:
