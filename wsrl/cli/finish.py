@@ -20,11 +20,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="the store")
     out = Path(parser.parse_args(argv).out)
     missing = assemble_or_list(out)
-    status = report(finished(out))
     if missing:
-        print(f"{len(missing)} shards are missing:", *missing, sep="\n  ")
+        print(f"{out}: {len(missing)} shards are missing:", *missing, sep="\n  ")
         print("What to do: run the same `wsrl build ... --shard I/N` for these; what they have finished is kept.")
-    return 1 if missing else status
+        return 1
+    return report(finished(out))
 
 
 def assemble_or_list(out: Path) -> list[str]:

@@ -16,6 +16,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("directory", metavar="DIR", help="the store that `wsrl build` wrote")
     parser.add_argument("--refit", type=int, default=0, metavar="K", help="fit K fields again and compare")
     parser.add_argument("--data", help="for --refit: the source of the store, needed where it was a folder or a file")
+    parser.add_argument("--device", default="auto", help="for --refit: auto, cpu or cuda[:i]")
     parser.add_argument("--show", type=int, default=20, metavar="N", help="problems to list")
     options = parser.parse_args(argv)
     from wsrl.store.verify import verify
@@ -33,19 +34,22 @@ def main(argv: list[str]) -> int:
             "What to do: delete the damaged shard files and run the same `wsrl build` again; it fits only their rows."
         )
         return 1
-    return _refit(options.directory, options.refit, options.data) if options.refit > 0 else 0
+    return _refit(options.directory, options.refit, options.data, options.device) if options.refit > 0 else 0
 
 
-def _refit(directory: str, count: int, data: str | None) -> int:
+def _refit(directory: str, count: int, data: str | None, device: str) -> int:
     """Fit ``count`` fields again; 1 where one of them differs."""
+    from wsrl.fitting.devices import choose_device
     from wsrl.fitting.refit import refit_fields, stored_options
     from wsrl.signals import open_source
     from wsrl.store import WeightStore
 
-    all_same = True
+    outcomes = []
     with WeightStore.open(directory) as store:
         source = None if data is None else open_source(data, **stored_options(store))
-        for outcome in refit_fields(store, count, source=source):
+        for outcome in refit_fields(store, count, source=source, device=choose_device(device)):
             print(outcome, flush=True)
-            all_same &= outcome.same
-    return 0 if all_same else 1
+            outcomes.append(outcome)
+    same, identical = sum(o.same for o in outcomes), sum(o.identical for o in outcomes)
+    print(f"{len(outcomes)} fields fitted again: {same} the same, {identical} of them bit for bit")
+    return 0 if same == len(outcomes) else 1

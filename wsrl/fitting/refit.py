@@ -12,14 +12,9 @@ from torch import Tensor
 from wsrl.errors import SignalError, UserError
 from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.signals import open_source, source_names
+from wsrl.store.made import LEAST_COSINE, PSNR_TOLERANCE
 from wsrl.store.reader import WeightStore
 from wsrl.store.record import FitResult
-
-# Another batch size, thread count or processor rounds sums differently, and hundreds of Adam steps magnify that: the
-# weights drift apart along directions to which the values hardly react, and the PSNR, a logarithm of an error that is
-# nearly zero, moves by tenths of a decibel. Another seed, rate, base field or signal changes both by far more.
-PSNR_TOLERANCE = 0.5
-LEAST_COSINE = 0.999
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 
+from wsrl.store.remaking import how_to_make_again
+
 
 def data_card(store) -> str:
     """The card as Markdown.
@@ -22,6 +24,7 @@ def data_card(store) -> str:
         *_representation(store),
         "## Source\n",
         _json(manifest["source"]),
+        *how_to_make_again(store),
         *_how(store),
     ]
     return "\n".join(parts)
@@ -92,7 +95,6 @@ def _representation(store) -> list[str]:
 
 
 def _how(store) -> list[str]:
-    command = store.manifest.get("command")
     example = store.id_of(0) if len(store) else "some/id"
     code = [
         "```python",
@@ -105,5 +107,4 @@ def _how(store) -> list[str]:
         "    batch.weights, batch.labels, batch.ids, batch.metrics",
         "```\n",
     ]
-    made = ["## How to make it again\n", f"```\n{command}\n```\n"] if command else []
-    return [*made, "## How to load it\n", *code]
+    return ["## How to load it\n", *code]

@@ -1,0 +1,141 @@
+"""The part of the data card that says how to make the store again, and how near the result will be."""
+
+import hashlib
+import json
+import shlex
+
+from wsrl.signals import source_names
+from wsrl.store import schema
+from wsrl.store.made import ENVIRONMENTS, LEAST_COSINE, PSNR_TOLERANCE
+
+RUN_FILE = "run.json"
+MOST_LISTED = 64
+NOT_OF_CONFIG = ("in_features", "out_features")
+
+
+def how_to_make_again(store) -> list[str]:
+    """Sections of the card, as Markdown.
+
+    Args:
+        store: An open store, possibly unfinished.
+    """
+    manifest = store.manifest
+    environments = manifest.get(ENVIRONMENTS, [])
+    command = manifest.get("command")
+    parts = ["## How to make it again\n"] if command or environments else []
+    if command:
+        parts += ["It was made by\n", _block(command)]
+    if not environments:
+        return parts
+    first = environments[0]
+    return [
+        *parts,
+        *_environments(environments),
+        "1. The same code and libraries:\n",
+        _block(*_installation(first)),
+        *_base(store),
+        f"{3 if store.manifest['base_sha256'] else 2}. The configuration, saved as `build.yaml`:\n",
+        _block(json.dumps(build_config(manifest), indent=1), language="json"),
+        "and the build, from the folder of this store:\n",
+        _block(shlex.join(remaking_command(manifest))),
+        *_nearness(store),
+    ]
+
+
+def build_config(manifest: dict) -> dict:
+    """The configuration file with which `wsrl build` makes the fields again; JSON, which YAML can read."""
+    kept = {key: value for key, value in manifest["representation"].items() if key not in NOT_OF_CONFIG}
+    batch = {"batch_size": manifest[ENVIRONMENTS][0]["batch_size"]}
+    return {"representation": kept, "fit": manifest["fit"] | batch}
+
+
+def remaking_command(manifest: dict, *, data: str | None = None, out: str = "AGAIN") -> list[str]:
+    """The words of the command that makes the fields again, run in the folder of the store.
+
+    Args:
+        manifest: Of the store.
+        data: The folder or file it was built from, where the source has no name.
+        out: Folder of the new store.
+    """
+    first, source = manifest[ENVIRONMENTS][0], manifest["source"]
+    named = source["name"] in source_names()
+    options = {key: value for key, value in source.get("options", {}).items() if value is not None}
+    words = ["wsrl", "build", source["name"] if named else data or f"PATH/TO/{source['name']}"]
+    words += ["--source", json.dumps(options)] if options else []
+    words += ["--base", schema.BASE] if manifest["base_sha256"] else []
+    words += ["--config", "build.yaml", "--shards", str(manifest["num_shards"])]
+    return [*words, "--device", first["device"], "--threads", str(first["machine"]["threads"]), "--out", out]
+
+
+def signals_sha256(store) -> str:
+    """One hash of all signals that have a field: of the hashes of their coordinates and values, in order."""
+    digest = hashlib.sha256()
+    for shard in store.shards:
+        digest.update(shard.column("fields/signal_sha256").tobytes())
+    return digest.hexdigest()
+
+
+def _block(*lines: str, language: str = "") -> str:
+    return "\n".join([f"```{language}", *lines, "```\n"])
+
+
+def _environments(environments: list[dict]) -> list[str]:
+    """One line for each code, set of libraries and machine that fitted rows."""
+    lines = []
+    for found in environments:
+        machine, changed = found["machine"], " with uncommitted changes" if found["dirty"] else ""
+        where = ", ".join(machine["gpus"]) if found["device"] == "cuda" else machine["cpu"]
+        lines.append(
+            f"- wsrl {found['versions']['wsrl']}, commit {found['commit'] or 'unknown'}{changed}; "
+            f"Python {found['versions']['python']}, torch {found['versions']['torch']}; {where}, "
+            f"{machine['threads']} thread(s), {found['batch_size']} fields a batch; {machine['system']}"
+        )
+    return ["Its rows were fitted by\n", "\n".join(lines) + "\n"]
+
+
+def _installation(environment: dict) -> list[str]:
+    versions = environment["versions"]
+    pins = [f"{name}=={v.partition('+')[0]}" for name, v in versions.items() if v and name not in ("python", "wsrl")]
+    commit = environment["commit"]
+    return [*([f"git checkout {commit}"] if commit else []), shlex.join(["pip", "install", *pins, "-e", "."])]
+
+
+def _base(store) -> list[str]:
+    sha256 = store.manifest["base_sha256"]
+    if not sha256:
+        return []
+    parts = [
+        f"2. The base field is in `{schema.BASE}/` (SHA-256 of its configuration and tensors: `{sha256}`). "
+        "Take that one: trained again on another machine it differs by rounding, and so do all fields."
+    ]
+    try:
+        record = json.loads((store.directory / schema.BASE / RUN_FILE).read_text())
+    except (OSError, ValueError):
+        return [parts[0] + "\n"]
+    code, machine = f"wsrl {record['versions']['wsrl']}, commit {record['commit']}", record["machine"]
+    parts[0] += (
+        f" It was made by the command below ({code}; {machine['cpu']}, {machine['threads']} thread(s)); "
+        f"`{schema.BASE}/{RUN_FILE}` has its whole configuration.\n"
+    )
+    return [*parts, _block(record["command"])]
+
+
+def _nearness(store) -> list[str]:
+    """What to expect of the result, and how to check it."""
+    entries = store.manifest["shards"]
+    listed = [f"{entry['sha256']}  {entry['file']}" for entry in entries[:MOST_LISTED]]
+    more = [f"and {len(entries) - MOST_LISTED} more in `{schema.MANIFEST}`.\n"] if len(entries) > MOST_LISTED else []
+    return [
+        "The same processor, versions, threads and batch size give the same files bit for bit:\n",
+        _block(*listed),
+        *more,
+        f"Their signals have the SHA-256 `{signals_sha256(store)}` (each row has its own in `signal_sha256`).\n",
+        "Elsewhere sums are rounded in another order: each field has the same PSNR within "
+        f"{PSNR_TOLERANCE:g} dB, and weights whose cosine with the stored ones is at least {LEAST_COSINE:g}.\n",
+        "## How to verify it\n",
+        _block(
+            "wsrl verify .               # every byte of every row",
+            "wsrl verify . --refit 32    # fit 32 random fields again and compare"
+            + ("" if store.manifest["source"]["name"] in source_names() else " (with --data PATH)"),
+        ),
+    ]
