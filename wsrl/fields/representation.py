@@ -183,7 +183,12 @@ class Representation:
         """Rebuild a representation from :meth:`to_dict` and its base field."""
         data = dict(data)
         sizes = {name: data.pop(name) for name in ("in_features", "out_features")}
+        convention = data.pop("convention", None)
         config = RepresentationConfig(**{**data, "field": FieldConfig(**data["field"])})
+        if convention is not None:  # an imported network
+            from wsrl.fields.foreign import Convention, ForeignRepresentation
+
+            return ForeignRepresentation(config, Convention(**convention), **sizes)
         return Representation.build(config, base, **sizes)
 
     def _set_up(self) -> None:
