@@ -71,11 +71,11 @@ def in_double(representation: Representation) -> Representation:
 def fitted(representation: Representation, steps: int = 6, num: int = 3) -> tuple[dict, dict]:
     """Starts ``(N, *shape)`` and weights after a few steps of the engine towards random values."""
     coords = points(in_features=representation.in_features)
-    shape = (num, representation.out_features, len(coords))
+    shape = (num, len(coords), representation.out_features)
     target = torch.rand(shape, generator=torch.Generator().manual_seed(8))
     starts = {k: v.expand(num, *v.shape).clone() for k, v in representation.initial().items()}
     config = FitConfig(steps=steps, learning_rate=0.05)
-    return starts, optimise(representation, starts, representation.encoding(coords), target, config)
+    return starts, optimise(representation, starts, coords, target, config)
 
 
 def check_flatten_is_exact(representation: Representation) -> None:

@@ -143,13 +143,13 @@ def _batched(weights: dict) -> dict:
 
 def test_slots_of_the_optimiser_are_independent():
     representation = contracts.tiny_representation("mlora")
-    features = representation.encoding(grid_coords(GRID))
-    targets = torch.stack([make_signal(n).values.mT for n in range(4)])
+    coords = grid_coords(GRID)
+    targets = torch.stack([make_signal(n).values for n in range(4)])
     starts = {k: v.expand(4, *v.shape).clone() for k, v in representation.initial().items()}
-    together = optimise(representation, starts, features, targets, CONFIG)
+    together = optimise(representation, starts, coords, targets, CONFIG)
     for i in range(4):
         alone = {name: value[i : i + 1] for name, value in starts.items()}
-        found = optimise(representation, alone, features, targets[i : i + 1], CONFIG)
+        found = optimise(representation, alone, coords, targets[i : i + 1], CONFIG)
         for name, value in found.items():
             torch.testing.assert_close(together[name][i], value[0], rtol=0, atol=WEIGHT_TOLERANCE)
     expected = representation.initial()

@@ -77,6 +77,36 @@ class RepresentationConfig:
         return self.kind.endswith("_asym")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerParts:
+    """What a linear layer of a field is made of: names of the field's own tensors, or tensors that all fields share.
+
+    Attributes:
+        weight: Name, or frozen weight ``(out, in)``.
+        bias: Name, or frozen bias ``(out,)``.
+        down: Name of the factor ``A`` ``(rank, in)`` that changes the weight; None where nothing does.
+        up: Name of the factor ``B`` ``(out, rank)``.
+        form: How the factors change the weight: one of ``FORMS``, or ``add``.
+    """
+
+    weight: Tensor | str
+    bias: Tensor | str
+    down: str | None = None
+    up: str | None = None
+    form: str = "add"
+
+    def combined(self, weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Weight ``(N, out, in)`` and bias of the layer; shared ones have no batch axis."""
+        weight = weights[self.weight] if isinstance(self.weight, str) else self.weight
+        bias = weights[self.bias] if isinstance(self.bias, str) else self.bias
+        if self.down is None:
+            return weight, bias
+        down, up = weights[self.down], weights[self.up]
+        if self.form == "add":
+            return torch.baddbmm(weight.expand(len(up), *weight.shape), up, down), bias
+        return scale_weight(weight, down, up, self.form), bias
+
+
 class Representation:
     """One rule from weights to fields; built with :meth:`build`.
 
@@ -197,9 +227,14 @@ class Representation:
     def _start(self, generator: torch.Generator) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    def parts(self) -> list[LayerParts]:
+        """What every linear layer is made of, the output layer last."""
+        raise NotImplementedError
+
     def layers(self, weights: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The weight and bias of every linear layer that ``weights`` stand for."""
-        raise NotImplementedError
+        combined = [part.combined(weights) for part in self.parts()]
+        return [weight for weight, _ in combined], [bias for _, bias in combined]
 
 
 class StandaloneRepresentation(Representation):
@@ -243,9 +278,9 @@ class StandaloneRepresentation(Representation):
             start[name], start[f"layers.{i}.bias"] = weight, bias
         return start
 
-    def layers(self, weights: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        indices = range(self.field_config.depth + 1)
-        return [weights[f"layers.{i}.weight"] for i in indices], [weights[f"layers.{i}.bias"] for i in indices]
+    def parts(self) -> list[LayerParts]:
+        names = [f"layers.{i}" for i in range(self.field_config.depth + 1)]
+        return [LayerParts(weight=f"{name}.weight", bias=f"{name}.bias") for name in names]
 
 
 class AdapterRepresentation(Representation):
@@ -296,13 +331,9 @@ class AdapterRepresentation(Representation):
             start[f"layers.{i}.down"], start[f"layers.{i}.up"] = down, up
         return start
 
-    def layers(self, weights: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        trunk = self.base.trunk
-        adapted = []
-        for i, weight in enumerate(trunk.weights[:-1]):
-            down, up = weights[f"layers.{i}.down"], weights[f"layers.{i}.up"]
-            if self.is_additive:
-                adapted.append(torch.baddbmm(weight.expand(len(up), *weight.shape), up, down))
-            else:
-                adapted.append(scale_weight(weight, down, up, self.config.form))
-        return [*adapted, trunk.weights[-1]], trunk.biases
+    def parts(self) -> list[LayerParts]:
+        form = "add" if self.is_additive else self.config.form
+        *hidden, last = self.base.trunk.layers
+        factors = [{"down": f"layers.{i}.down", "up": f"layers.{i}.up", "form": form} for i in range(len(hidden))]
+        adapted = [LayerParts(weight=layer.weight, bias=layer.bias, **names) for layer, names in zip(hidden, factors)]
+        return [*adapted, LayerParts(weight=last.weight, bias=last.bias)]

@@ -1,63 +1,30 @@
 """The fitting engine: many fields at once, each as if it were alone.
 
-Letters: B slots of a batch, P points, D coordinates, C channels, F features of the encoding.
+Letters: B fields, W numbers of a field, P points, D coordinates, C channels.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError
 from wsrl.fields.representation import Representation
+from wsrl.fitting.batch_size import suitable_size
+from wsrl.fitting.config import FitConfig
+from wsrl.fitting.slots import Done, Slots
 from wsrl.signals.fidelity import psnr, ssim
 from wsrl.signals.signal import Signal
 from wsrl.store.record import FitResult
 
+__all__ = ["FitConfig", "field_seed", "fit", "optimise", "read_signals"]
+
+MEASURED_STEPS = 10_000  # more than the trial of a batch size takes
+
 Item = tuple[int, str, Signal | SignalError]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """How every field is fitted.
-
-    Attributes:
-        steps: Adam steps, the full signal in each.
-        learning_rate: Step size after the warm-up; decays to zero by a cosine.
-        warmup: Share of the steps over which the step size rises linearly.
-        batch_size: Fields that are fitted together; changes the speed, not the result (beyond rounding).
-        seed: Seed from which, with its id, each field's own seed is made.
-    """
-
-    steps: int = 300
-    learning_rate: float = 0.05
-    warmup: float = 0.05
-    batch_size: int = 16
-    seed: int = 0
-
-    def __post_init__(self):
-        for name, least in (("steps", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise UserError(
-                    f"fit.{name} is {getattr(self, name)}", allowed=f"{least} or more", do=f"set fit.{name}"
-                )
-        if not self.learning_rate > 0 or not 0 <= self.warmup < 1:
-            raise UserError(
-                f"fit.learning_rate is {self.learning_rate}, fit.warmup {self.warmup}",
-                allowed="a positive rate, a warm-up share in [0, 1)",
-                do="mend them in the configuration",
-            )
-
-    def rate(self, step: int) -> float:
-        """Step size at ``step``, counted from zero."""
-        warmup = round(self.warmup * self.steps)
-        if step < warmup:
-            return self.learning_rate * (step + 1) / (warmup + 1)
-        progress = (step - warmup) / max(1, self.steps - warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def field_seed(seed: int, signal_id: str) -> int:
@@ -83,29 +50,61 @@ def fit(
     Args:
         representation: What the weights are; moved to ``device``.
         signals: Index, id and signal (or the reason why there is none), as :func:`read_signals` yields them.
-        config: Steps, rate and batch size.
+        config: Steps, rate, stopping rule.
         device: Where to compute; results come back on the CPU.
 
     Yields:
-        One result per signal, those of a batch in the order of their signals. A signal without a field gives a result
-        with status ``failed`` and its reason.
+        One result per signal, as soon as it is there. A signal without a field gives a result with status ``failed`` and
+        its reason; one that did not reach the asked-for quality gives its field with status ``short``.
     """
     representation.to(device)
-    batch: list[tuple[int, Signal]] = []
+    slots: Slots | None = None
     for index, signal_id, signal in signals:
         problem = _problem(representation, signal)
         if problem:
             yield FitResult(index=index, id=signal_id, status="failed", reason=problem)
             continue
-        if batch and signal.values.shape != batch[0][1].values.shape:
-            yield from _fit_batch(representation, batch, config, device)
-            batch = []
-        batch.append((index, signal))
-        if len(batch) == config.batch_size:
-            yield from _fit_batch(representation, batch, config, device)
-            batch = []
-    if batch:
-        yield from _fit_batch(representation, batch, config, device)
+        if slots is None or not _fits(slots, signal):
+            yield from _empty(slots, config)
+            slots = _slots_for(representation, signal, config, device)
+        start = _start(representation, field_seed(config.seed, signal.id))
+        own = None if slots.shared else signal.coords
+        slots.put((index, signal), start, signal.values, _peak(signal), own)
+        while slots.full:
+            yield from (_result(representation, done, config) for done in slots.advance())
+    yield from _empty(slots, config)
+
+
+def _slots_for(representation: Representation, signal: Signal, config: FitConfig, device: torch.device | str) -> Slots:
+    """Slots for signals on the points of this one, or with as many points of their own where it is on no grid."""
+    shared = signal.grid is not None
+    shape = {"coords": signal.coords, "grid": signal.grid, "shared": shared, "device": device}
+    num = config.batch_size
+    if num is None:
+        endless = replace(config, steps=MEASURED_STEPS, target_psnr=None)
+        num = suitable_size(lambda num: Slots(representation, endless, num, **shape), representation)
+    return Slots(representation, config, num, **shape)
+
+
+def _fits(slots: Slots, signal: Signal) -> bool:
+    return slots.grid == signal.grid and slots.num_points == len(signal.coords)
+
+
+def _empty(slots: Slots | None, config: FitConfig) -> Iterator[FitResult]:
+    """Finish the fields in the slots."""
+    while slots:
+        yield from (_result(slots.representation, done, config) for done in slots.advance())
+
+
+def _start(representation: Representation, seed: int) -> Tensor:
+    """Numbers ``(W,)`` to start from: the shared start, or the field's own."""
+    own = None if representation.config.start == "shared" else torch.Generator().manual_seed(seed)
+    return representation.layout.flatten(representation.initial(own))
+
+
+def _peak(signal: Signal) -> float:
+    low, high = signal.value_range
+    return high - low
 
 
 def _problem(representation: Representation, signal: Signal | SignalError) -> str:
@@ -122,87 +121,49 @@ def _problem(representation: Representation, signal: Signal | SignalError) -> st
     return ""
 
 
-def _starts(representation: Representation, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Weights ``(B, *shape)`` to start from: one shared start repeated, or each field's own."""
-    if representation.config.start == "shared":
-        return {k: v.expand(len(seeds), *v.shape).clone() for k, v in representation.initial().items()}
-    starts = [representation.initial(torch.Generator().manual_seed(seed)) for seed in seeds]
-    return {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
-
-
 def optimise(
-    representation: Representation, weights: dict[str, Tensor], features: Tensor, target: Tensor, config: FitConfig
+    representation: Representation, weights: dict[str, Tensor], coords: Tensor, targets: Tensor, config: FitConfig
 ) -> dict[str, Tensor]:
-    """Minimise every field's mean squared error with Adam; the fields share nothing but the loop.
+    """Fit given starts to given values at shared points, all of them to the end.
 
     Args:
         representation: What the weights are.
         weights: Starts ``(B, *shape)``; not changed.
-        features: Encoded points ``(F, P)`` or ``(B, F, P)``.
-        target: Values ``(B, C, P)``.
-        config: Steps and rate.
+        coords: Points ``(P, D)``.
+        targets: Values ``(B, P, C)`` in [0, 1].
+        config: Steps, rate, stopping rule.
 
     Returns:
         Weights ``(B, *shape)``. Frozen entries are those of ``weights``, bit for bit.
     """
-    parameters = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
-    masks = {spec.name: spec.trainable().to(target.device) for spec in representation.layout if spec.frozen is not None}
-    optimizer = torch.optim.Adam(list(parameters.values()), lr=config.learning_rate, fused=True)
-    scale = 1.0 / (target.shape[-1] * target.shape[-2])
-    for step in range(config.steps):
-        optimizer.param_groups[0]["lr"] = config.rate(step)
-        optimizer.zero_grad()
-        # Each field gets the gradient of its own mean squared error, entry by entry: nothing is reduced over the slots,
-        # so one that diverges leaves the others alone.
-        found = representation.evaluate_encoded(parameters, features)
-        found.backward((found.detach() - target) * (2 * scale))
-        for name, mask in masks.items():
-            parameters[name].grad.mul_(mask)  # Adam leaves an entry whose gradient is always zero where it is
-        optimizer.step()
-    return {name: tensor.detach() for name, tensor in parameters.items()}
+    slots = Slots(representation, config, len(targets), coords=coords, device=targets.device)
+    for row, (start, values) in enumerate(zip(representation.layout.flatten(weights), targets)):
+        slots.put(row, start, values, 1.0)
+    found = {}
+    while slots:
+        found |= {done.tag: done.numbers for done in slots.advance()}
+    return representation.layout.unflatten(torch.stack([found[row] for row in range(len(targets))]))
 
 
-def _fit_batch(
-    representation: Representation, batch: list[tuple[int, Signal]], config: FitConfig, device: torch.device | str
-) -> Iterator[FitResult]:
-    signals = [signal for _, signal in batch]
-    first = signals[0].coords
-    shared = all(signal.coords is first for signal in signals)
-    coords = first if shared else torch.stack([signal.coords for signal in signals])
-    values = torch.stack([signal.values for signal in signals])
-    seeds = [field_seed(config.seed, signal.id) for signal in signals]
-    starts = {name: tensor.to(device) for name, tensor in _starts(representation, seeds).items()}
-    features = representation.encoding(coords.to(device))
-    weights = optimise(representation, starts, features, values.mT.contiguous().to(device), config)
-    with torch.no_grad():
-        found = representation.evaluate_encoded(weights, features).mT.cpu()
-    weights = {name: tensor.cpu() for name, tensor in weights.items()}
-    for slot, (index, signal) in enumerate(batch):
-        own = {name: tensor[slot].clone() for name, tensor in weights.items()}
-        yield _result(index, signal, seeds[slot], own, found[slot], config)
-
-
-def _result(
-    index: int, signal: Signal, seed: int, weights: dict[str, Tensor], found: Tensor, config: FitConfig
-) -> FitResult:
+def _result(representation: Representation, done: Done, config: FitConfig) -> FitResult:
     """The finished row of one field, or a failure where it diverged."""
+    index, signal = done.tag
     common = {
         "index": index,
         "id": signal.id,
-        "seed": seed,
+        "seed": field_seed(config.seed, signal.id),
         "signal_sha256": signal.sha256(),
         "label": signal.label,
         "split": signal.split,
     }
-    loss = float((found - signal.values).square().mean())
-    if not math.isfinite(loss) or not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        reason = f"diverged: its loss is {loss} after {config.steps} steps. What to do: lower fit.learning_rate"
+    loss = float((done.values - signal.values).square().mean())
+    if not math.isfinite(loss) or not torch.isfinite(done.numbers).all():
+        reason = f"diverged: its loss is {loss} after {done.steps} steps. What to do: lower fit.learning_rate"
         return FitResult(**common, status="failed", reason=reason)
-    metrics = {
-        "psnr": float(psnr(found[None], signal.values[None], signal.value_range)),
-        "loss": loss,
-        "steps": float(config.steps),
-    }
+    quality = float(psnr(done.values[None], signal.values[None], signal.value_range))
+    metrics = {"psnr": quality, "loss": loss, "steps": float(done.steps)}
     if signal.grid is not None:
-        metrics["ssim"] = float(ssim(found[None], signal.values[None], signal.grid, signal.value_range))
-    return FitResult(**common, weights=weights, metrics=metrics)
+        metrics["ssim"] = float(ssim(done.values[None], signal.values[None], signal.grid, signal.value_range))
+    weights = representation.layout.unflatten(done.numbers)
+    short = config.target_psnr is not None and quality < config.target_psnr
+    return FitResult(**common, weights=weights, metrics=metrics, status="short" if short else "ok")

@@ -1,0 +1,73 @@
+"""How every field is fitted."""
+
+import math
+from dataclasses import dataclass
+
+from wsrl.errors import UserError
+from wsrl.fitting.gradient import METHODS, PRECISIONS
+
+SCHEDULES = ("cosine", "hyperbolic", "constant")
+# What changes the speed alone, so that a build may go on with another value.
+SPEED_KEYS = ("batch_size",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How every field is fitted.
+
+    Attributes:
+        steps: Adam steps at most.
+        learning_rate: Step size after the warm-up.
+        warmup: Share of the steps over which the step size rises linearly.
+        schedule: What follows the warm-up: ``cosine`` to zero at the last step; ``hyperbolic``: constant, then falling as
+            one over the step, for fields that stop by themselves; or ``constant``.
+        decay_after: Step from which the hyperbolic schedule falls.
+        beta2: Decay of Adam's second moment.
+        interleave: Each step sees one of this many interleaved subsets of the points, in turn; 1 sees all of them.
+        target_psnr: Stop a field once all its points together are this close, in dB; None takes all steps.
+        batch_size: Fields that are fitted together; None measures what suits the device. It changes the speed, not the
+            result (beyond rounding).
+        gradient: ``kernel`` (C++, CPU), ``autograd`` (torch, any device), or ``auto``.
+        precision: Of torch's matrix products: ``float32``, ``tf32`` or ``bfloat16``.
+        seed: Seed from which, with its id, each field's own seed is made.
+    """
+
+    steps: int = 300
+    learning_rate: float = 0.05
+    warmup: float = 0.05
+    schedule: str = "cosine"
+    decay_after: int = 40
+    beta2: float = 0.999
+    interleave: int = 1
+    target_psnr: float | None = None
+    batch_size: int | None = None
+    gradient: str = "auto"
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, least in (("steps", 1), ("batch_size", 1), ("interleave", 1), ("decay_after", 1)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise UserError(f"fit.{name} is {value}", allowed=f"{least} or more", do=f"set fit.{name}")
+        for name, allowed in (("schedule", SCHEDULES), ("gradient", METHODS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                wrong = f"fit.{name} is {getattr(self, name)!r}"
+                raise UserError(wrong, allowed=", ".join(allowed), do=f"set fit.{name}")
+        if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 < self.beta2 < 1:
+            raise UserError(
+                f"fit.learning_rate is {self.learning_rate}, fit.warmup {self.warmup}, fit.beta2 {self.beta2}",
+                allowed="a positive rate, a warm-up share in [0, 1), a decay between 0 and 1",
+                do="mend them in the configuration",
+            )
+
+    def rate(self, step: int) -> float:
+        """Step size at ``step``, counted from zero."""
+        warmup = round(self.warmup * self.steps)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / (warmup + 1)
+        if self.schedule != "cosine":
+            return self.learning_rate * (
+                min(1.0, self.decay_after / (step + 1)) if self.schedule == "hyperbolic" else 1.0
+            )
+        progress = (step - warmup) / max(1, self.steps - warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

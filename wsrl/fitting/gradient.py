@@ -1,0 +1,195 @@
+"""Losses of many fields and their gradients: by autograd on any device, or by the kernel for CPUs.
+
+Both give each field the gradient of its own mean squared error; nothing is summed over the fields, so one that diverges
+leaves the others alone. They agree to rounding. The fields' numbers stand in one matrix, in the order of the layout.
+
+Letters: B fields, W numbers of a field, P points, F features of the encoding, C channels.
+"""
+
+import contextlib
+import ctypes
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsrl.adapters.scaling import FORMS
+from wsrl.errors import UserError
+from wsrl.fields.network import ACTIVATIONS
+from wsrl.fields.representation import LayerParts, Representation
+from wsrl.fitting import native
+
+METHODS = ("auto", "kernel", "autograd")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+ALIGNMENT = 16
+
+
+class AutogradGradient:
+    """Losses and gradients by torch, on any device.
+
+    Args:
+        representation: What the numbers are.
+        precision: Of the matrix products: ``float32``, ``tf32`` (on GPUs that have it) or ``bfloat16``; the numbers
+            themselves and their gradients are float32.
+    """
+
+    def __init__(self, representation: Representation, precision: str = "float32"):
+        self.representation, self.precision = representation, precision
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """Encoded points ``(F, P)`` for all fields or ``(B, F, P)`` in the form that the other methods take."""
+        return features
+
+    def values(self, numbers: Tensor, points: Tensor) -> Tensor:
+        """Values ``(B, P, C)`` at prepared points of the fields with these numbers ``(B, W)``."""
+        tensors = self.representation.layout.unflatten(numbers)
+        with torch.no_grad(), self._products(numbers.device):
+            return self.representation.evaluate_encoded(tensors, points).mT.float()
+
+    def __call__(self, numbers: Tensor, points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses ``(B,)`` and their gradients ``(B, W)``, for numbers ``(B, W)`` and targets ``(B, P, C)``."""
+        tensors = self.representation.layout.unflatten(numbers.detach())
+        tensors = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+        with torch.enable_grad(), self._products(numbers.device):
+            found = self.representation.evaluate_encoded(tensors, points)
+            wrong = found.detach().float() - targets.mT
+            scaled = wrong * (2 / wrong[0].numel())
+            gradients = torch.autograd.grad(found, list(tensors.values()), scaled.to(found.dtype))
+        return wrong.square().mean((1, 2)), torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+
+    def _products(self, device: torch.device) -> contextlib.AbstractContextManager:
+        if self.precision == "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return _tf32() if self.precision == "tf32" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _tf32():
+    """Matrix products of float32 in TF32 where the GPU has it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class KernelGradient:
+    """The same by the C++ kernel: float32 on a CPU, a field per thread, activations in the core's cache.
+
+    The result of a field does not depend, in any bit, on the other fields, their number or the number of threads.
+
+    Args:
+        representation: What the numbers are.
+    """
+
+    def __init__(self, representation: Representation):
+        library, reason = native.load()
+        assert library is not None, reason
+        self._library, self._rank = library, representation.config.rank
+        ends = itertools.accumulate(spec.size for spec in representation.layout)
+        self._offsets = {spec.name: end - spec.size for spec, end in zip(representation.layout, ends)}
+        self._parts = [_contiguous(part) for part in representation.parts()]
+        config = representation.field_config
+        shapes = config.layer_shapes(representation.in_features, representation.out_features)
+        sizes = [shapes[0][1], *(fan_out for fan_out, _ in shapes)]
+        self._sizes = (ctypes.c_int64 * len(sizes))(*sizes)  # must live as long as the network that points to it
+        activation = ACTIVATIONS.index(config.activation)
+        place = ctypes.addressof(self._sizes)
+        self._network = native.Network(len(shapes), activation, config.residual, config.omega, place)
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """As :meth:`AutogradGradient.prepare`: ``(P, F)`` or ``(B, P, F)``, rows padded with zeros."""
+        size = features.shape[-2]
+        padded = -(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+        return F.pad(features.mT, (0, padded - size)).contiguous()
+
+    def values(self, numbers: Tensor, points: Tensor) -> Tensor:
+        """As :meth:`AutogradGradient.values`."""
+        found = torch.empty(len(numbers), points.shape[-2], self._sizes[-1])
+        self._run(numbers.contiguous(), points, None, values=found.data_ptr())
+        return found
+
+    def __call__(self, numbers: Tensor, points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`AutogradGradient.__call__`."""
+        numbers, targets = numbers.contiguous(), targets.contiguous()
+        assert targets.shape[1:] == (points.shape[-2], self._sizes[-1]) and targets.dtype == torch.float32
+        losses, gradients = torch.empty(len(numbers)), torch.empty_like(numbers)
+        pointers = {"targets": targets.data_ptr(), "target_step": targets[0].numel(), "losses": losses.data_ptr()}
+        self._run(numbers, points, gradients, **pointers)
+        return losses, gradients
+
+    def _run(self, numbers: Tensor, points: Tensor, gradients: Tensor | None, **pointers: int) -> None:
+        assert numbers.dtype == points.dtype == torch.float32 and points.stride(-1) == 1
+        layers = (native.Layer * len(self._parts))(*(self._layer(part, numbers, gradients) for part in self._parts))
+        batch = native.Batch(
+            num_fields=len(numbers),
+            num_points=points.shape[-2],
+            feature_stride=points.shape[-1],
+            feature_step=points.stride(0) if points.ndim == 3 else 0,
+            features=points.data_ptr(),
+            **pointers,
+        )
+        structures = (ctypes.addressof(structure) for structure in (self._network, layers, batch))
+        if self._library.wsrl_gradients(*structures, torch.get_num_threads()):
+            raise MemoryError("the fitting kernel found no memory for its activations")
+
+    def _layer(self, part: LayerParts, numbers: Tensor, gradients: Tensor | None) -> native.Layer:
+        sources = (part.weight, part.bias, *([] if part.down is None else [part.down, part.up]))
+        tensors = [self._tensor(source, numbers, gradients) for source in sources]
+        if part.down is None:
+            return native.Layer(*tensors)
+        return native.Layer(*tensors, self._rank, (*FORMS, "add").index(part.form))
+
+    def _tensor(self, source: Tensor | str, numbers: Tensor, gradients: Tensor | None) -> native.Tensor:
+        if not isinstance(source, str):
+            return native.Tensor(source.data_ptr(), None, 0)
+        offset = self._offsets[source] * numbers.element_size()
+        gradient = None if gradients is None else gradients.data_ptr() + offset
+        return native.Tensor(numbers.data_ptr() + offset, gradient, numbers.shape[1])
+
+
+def _contiguous(part: LayerParts) -> LayerParts:
+    """The parts with the shared tensors laid out as the kernel reads them."""
+    tensors = {name: getattr(part, name) for name in ("weight", "bias")}
+    tensors = {name: t if isinstance(t, str) else t.detach().float().contiguous() for name, t in tensors.items()}
+    return LayerParts(**tensors, down=part.down, up=part.up, form=part.form)
+
+
+def choose_method(method: str, device: torch.device | str, precision: str = "float32") -> str:
+    """``kernel`` or ``autograd``, whichever ``method`` comes to.
+
+    Args:
+        method: One of ``METHODS``; ``auto`` takes the kernel for float32 on a CPU that can compile it.
+        device: Where the fields are fitted.
+        precision: One of ``PRECISIONS``.
+
+    Raises:
+        UserError: The kernel was asked for where it cannot run.
+    """
+    if method == "autograd":
+        return method
+    reason = f"the device is {device} and the precision {precision}; the kernel is for float32 on CPUs"
+    if torch.device(device).type == "cpu" and precision == "float32":
+        reason = native.load()[1]
+    if not reason:
+        return "kernel"
+    if method == "kernel":
+        raise UserError(f"the fitting kernel cannot be used: {reason}", allowed="auto or autograd", do="choose auto")
+    return "autograd"
+
+
+def make_gradient(
+    representation: Representation, device: torch.device | str, method: str = "auto", precision: str = "float32"
+) -> AutogradGradient | KernelGradient:
+    """The chosen way to compute gradients.
+
+    Args:
+        representation: What the numbers are.
+        device: Where the fields are fitted.
+        method: One of ``METHODS``.
+        precision: One of ``PRECISIONS``.
+    """
+    chosen = choose_method(method, device, precision)
+    return KernelGradient(representation) if chosen == "kernel" else AutogradGradient(representation, precision)

@@ -1,0 +1,225 @@
+"""Slots: the fields that are being fitted at one time, each at its own step, and freed as soon as it is done.
+
+Letters: B slots, W numbers of a field, P points, F features of the encoding, C channels, K interleaved subsets.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsrl.fields.representation import Representation
+from wsrl.fitting.config import FitConfig
+from wsrl.fitting.gradient import make_gradient
+
+BETA1, EPSILON = 0.9, 1e-8
+# Steps between two looks at the losses. A look waits for the device: that costs nothing on a CPU, a stall on a GPU. The
+# results do not depend on it: a field that has met its stopping rule stands still until the next look.
+LOOK_EVERY = {"cpu": 1, "cuda": 16}
+
+
+def interleaved(grid: tuple[int, ...] | None, num_points: int, subsets: int) -> list[Tensor]:
+    """Indices of the points of each subset.
+
+    Points of a grid are dealt out along a rank-one lattice, so that each subset covers the grid evenly (a checkerboard for
+    two); others by their position in the list.
+
+    Args:
+        grid: Shape of the regular grid that the points form in row-major order, or None.
+        num_points: Number of points.
+        subsets: Number of subsets.
+    """
+    subsets = min(subsets, num_points)
+    step = max(1, round(subsets * 0.618))
+    key = torch.zeros(1, dtype=torch.long)
+    for axis in grid or (num_points,):
+        key = (key[:, None] * step + torch.arange(axis)).flatten() % subsets if grid else torch.arange(axis) % subsets
+    parts = [(key == part).nonzero().flatten() for part in range(subsets)]
+    return [part for part in parts if len(part)]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A field that left its slot.
+
+    Attributes:
+        tag: What :meth:`Slots.put` was given.
+        numbers: Its numbers ``(W,)``, on the CPU.
+        values: Its values ``(P, C)``, on the CPU.
+        steps: Steps that it took.
+    """
+
+    tag: object
+    numbers: Tensor
+    values: Tensor
+    steps: int
+
+
+class Slots:
+    """Fields that are fitted together by Adam; they share nothing but the loop.
+
+    The fields stand in the first slots; one that is done makes room for the last of them.
+
+    Args:
+        representation: What the numbers are, on the device where to compute.
+        config: How to fit.
+        num: Number of slots.
+        coords: Points ``(P, D)`` of all fields, or of the first one where each has its own.
+        grid: Grid of the points, or None.
+        shared: Whether all fields have the same points.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        representation: Representation,
+        config: FitConfig,
+        num: int,
+        *,
+        coords: Tensor,
+        grid: tuple[int, ...] | None = None,
+        shared: bool = True,
+        device: torch.device | str = "cpu",
+    ):
+        self.representation, self.config, self.size = representation, config, num
+        self.device, self.shared = torch.device(device), shared
+        self.grid, self.num_points = grid, len(coords)
+        self.gradient = make_gradient(representation, device, config.gradient, config.precision)
+        self._subsets = interleaved(grid, len(coords), config.interleave)
+        self._look_every = -(-LOOK_EVERY.get(self.device.type, 16) // len(self._subsets)) * len(self._subsets)
+        self._tags: list[object] = []
+        self._allocate(coords)
+        self._tabulate()
+
+    def _allocate(self, coords: Tensor) -> None:
+        num, channels = self.size, self.representation.out_features
+        empty = {"device": self.device, "dtype": torch.float32}
+        width = self.representation.layout.num_weights
+        self._numbers, self._mean, self._square = (torch.zeros(num, width, **empty) for _ in range(3))
+        self._steps = torch.zeros(num, dtype=torch.long, device=self.device)
+        self._moving = torch.zeros(num, 1, **empty)  # 1 until a field meets its stopping rule
+        self._threshold, self._error = torch.zeros(num, **empty), torch.zeros(num, **empty)
+        self._targets = [torch.zeros(num, len(subset), channels, **empty) for subset in self._subsets]
+        whole = self._encode(coords)
+        self._points = [whole] if len(self._subsets) == 1 else [self._encode(coords[s]) for s in self._subsets]
+        self._whole = whole
+        if not self.shared:
+            self._points = [part.expand(num, *part.shape).clone() for part in self._points]
+            self._whole = self._points[0] if len(self._subsets) == 1 else whole.expand(num, *whole.shape).clone()
+
+    def _encode(self, coords: Tensor) -> Tensor:
+        return self.gradient.prepare(self.representation.encoding(coords.to(self.device)))
+
+    def _tabulate(self) -> None:
+        """Adam's step size and the correction of its second moment by step, so that every slot can look up its own."""
+        config, steps = self.config, range(self.config.steps)
+        sizes = [config.rate(step) / (1 - BETA1 ** (step + 1)) for step in steps]
+        scales = [(1 - config.beta2 ** (step + 1)) ** -0.5 for step in steps]
+        self._rates = torch.tensor([sizes, scales], dtype=torch.float32, device=self.device)  # (2, steps)
+        layout = self.representation.layout
+        frozen = any(spec.frozen is not None for spec in layout)
+        self._trainable = layout.trainable().to(self.device, torch.float32) if frozen else None
+
+    def __len__(self) -> int:
+        return len(self._tags)
+
+    @property
+    def full(self) -> bool:
+        """Whether every slot is taken."""
+        return len(self) == self.size
+
+    def put(self, tag: object, start: Tensor, values: Tensor, peak: float, coords: Tensor | None = None) -> None:
+        """Give a free slot to a field.
+
+        Args:
+            tag: Comes back with the result.
+            start: Numbers ``(W,)`` to start from.
+            values: Targets ``(P, C)``.
+            peak: Width of the range of values, which a PSNR refers to.
+            coords: Points ``(P, D)``, where the fields do not share them.
+        """
+        slot = len(self._tags)
+        self._tags.append(tag)
+        self._numbers[slot] = start.to(self.device)
+        for tensor in (self._mean, self._square, self._steps, self._error):
+            tensor[slot] = 0
+        self._moving[slot] = 1
+        goal = self.config.target_psnr
+        self._threshold[slot] = -1.0 if goal is None else peak**2 * 10 ** (-goal / 10)
+        values = values.to(self.device)
+        for target, subset in zip(self._targets, self._subsets):
+            target[slot] = values[subset.to(self.device)]
+        if coords is not None:
+            for part, subset in zip(self._points, self._subsets):
+                part[slot] = self._encode(coords[subset])
+            self._whole[slot] = self._encode(coords)
+
+    def _of_fields(self, tensor: Tensor) -> Tensor:
+        return tensor[: len(self)]
+
+    def advance(self) -> list[Done]:
+        """Take steps until the next look at the losses.
+
+        Returns:
+            The fields that are done, in the order of their slots.
+        """
+        for step in range(self._look_every):
+            self._step(step % len(self._subsets))
+        return self._collect()
+
+    @torch.no_grad()
+    def _step(self, part: int) -> None:
+        """One step of Adam for every field, on one subset of the points."""
+        numbers, mean, square = map(self._of_fields, (self._numbers, self._mean, self._square))
+        moving, steps, error = map(self._of_fields, (self._moving, self._steps, self._error))
+        points = self._points[part] if self.shared else self._of_fields(self._points[part])
+        losses, gradients = self.gradient(numbers, points, self._of_fields(self._targets[part]))
+        if self._trainable is not None:
+            gradients.mul_(self._trainable)  # Adam leaves an entry whose gradient is always zero where it is
+        size, scale = self._rates[:, steps.clamp(max=self.config.steps - 1)].unsqueeze(-1)  # (B, 1) each
+        mean.lerp_(gradients, (1 - BETA1) * moving)
+        square.lerp_(gradients.square_(), (1 - self.config.beta2) * moving)
+        numbers.sub_(mean / (square.sqrt() * scale).add_(EPSILON) * (size * moving))
+        steps.add_(moving[:, 0].long())
+        error.mul_(part > 0).add_(losses / len(self._subsets))
+        if part == len(self._subsets) - 1:
+            rests = (error <= self._of_fields(self._threshold)) | (steps >= self.config.steps) | ~error.isfinite()
+            moving.masked_fill_(rests[:, None], 0.0)
+
+    def _collect(self) -> list[Done]:
+        """Take out the fields that rest, if all points together agree; otherwise they go on."""
+        resting = (self._of_fields(self._moving)[:, 0] == 0).nonzero().flatten()
+        if not len(resting):
+            return []
+        numbers, steps = self._numbers[resting], self._steps[resting]
+        values = self.gradient.values(numbers, self._whole if self.shared else self._whole[resting])
+        errors = (values - self._wanted(resting)).square().mean((1, 2))
+        finished = (errors <= self._threshold[resting]) | (steps >= self.config.steps) | ~errors.isfinite()
+        self._moving[resting] = (~finished).to(self._moving)[:, None]
+        kept = finished.nonzero().flatten()
+        places, numbers, values, steps = (t[kept].cpu() for t in (resting, numbers, values, steps))
+        done = [
+            Done(self._tags[slot], *found) for slot, *found in zip(places.tolist(), numbers, values, steps.tolist())
+        ]
+        for slot in reversed(places.tolist()):
+            self._remove(slot)
+        return done
+
+    def _wanted(self, slots: Tensor) -> Tensor:
+        """All values ``(B, P, C)`` of the given slots in the order of the points."""
+        if len(self._subsets) == 1:
+            return self._targets[0][slots]
+        order = torch.cat(self._subsets).argsort().to(self.device)
+        return torch.cat([target[slots] for target in self._targets], dim=1)[:, order]
+
+    def _remove(self, slot: int) -> None:
+        """Move the last field to a slot that is free again."""
+        last = len(self._tags) - 1
+        self._tags[slot] = self._tags[last]
+        self._tags.pop()
+        if slot == last:
+            return
+        own = [] if self.shared else [*self._points, self._whole]
+        state = (self._numbers, self._mean, self._square, self._steps, self._moving, self._threshold, self._error)
+        for tensor in (*state, *self._targets, *own):
+            tensor[slot] = tensor[last]
