@@ -64,6 +64,12 @@ def _verify(argv: list[str]) -> int:
     return main(argv)
 
 
+def _import(argv: list[str]) -> int:
+    from wsrl.cli.import_fields import main
+
+    return main(argv)
+
+
 def _export(argv: list[str]) -> int:
     from wsrl.cli.export import main
 
@@ -104,7 +110,8 @@ COMMANDS: dict[str, Command] = {
     "build": Command("fit every signal into a weight store; continues what is there", _build),
     "info": Command("what a store holds", _info),
     "verify": Command("check a store's checksums, and refit some of its fields", _verify),
-    "export": Command("write fields as images or as PEFT adapters", _export),
+    "import": Command("make a store out of state_dict files, PEFT adapters or an array", _import),
+    "export": Command("write fields as state_dicts, PEFT adapters, an array or pictures", _export),
     "train": Command("train a model over weights with Lightning: classifier, diffusion", _train),
     "sample": Command("draw weights from a diffusion model, and the pictures they make", _sample),
     "eval": Command("score a store or a model: reconstruction, probe, generation", _eval),

@@ -1,0 +1,92 @@
+"""Read fields from the NumPy form of an export: one array of all weights, mapped into memory, and a table of labels."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.store.importing import as_weights
+from wsrl.store.importing_folder import ImportFolder
+from wsrl.store.importing_labels import Entry
+
+ARRAY = "weights.npy"
+
+
+class ArrayReader:
+    """Reads fields from rows of ``weights.npy``; no more than a row is in memory.
+
+    Args:
+        path: The array ``(N, W)``.
+        layout: The tensors that a row is made of, in their order.
+        rounding: Round numbers that float32 cannot hold.
+
+    Raises:
+        UserError: It is no such array.
+    """
+
+    def __init__(self, path: Path, layout: Layout, rounding: bool = False):
+        self.path, self.layout, self.rounding = path, layout, rounding
+        allowed = f"an array (fields, {layout.num_weights}) of plain numbers, as wsrl export --format numpy writes it"
+        try:
+            self.array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise UserError(f"{path} cannot be read ({error})", allowed=allowed, do="export it again") from error
+        if self.array.ndim != 2 or self.array.shape[1] != layout.num_weights or self.array.dtype.kind != "f":
+            raise UserError(f"{path} is {self.array.dtype} {self.array.shape}", allowed=allowed, do="check --network")
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def read(self, path: Path) -> dict[str, Tensor]:
+        """Weights, float32, of the field in the row that the last part of ``path`` numbers.
+
+        Raises:
+            SignalError: A number is not finite or not exact in float32.
+        """
+        row = int(path.name)
+        flat = torch.from_numpy(np.array(self.array[row]))  # (W,)
+        return as_weights(self.layout.unflatten(flat), self.layout, f"{self.path.name}, row {row}", self.rounding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayFolder(ImportFolder):
+    """Fields in rows of an array; their files are the numbers of the rows."""
+
+    array: Sequence
+
+    def hashes(self, index: int) -> str:
+        """Hash of the bytes of one row."""
+        return hashlib.sha256(self.array[index].tobytes()).hexdigest()
+
+
+def open_arrays(directory: Path, layout: Layout, entries: list[Entry] | None, rounding: bool = False):
+    """The fields of a NumPy export and what reads them.
+
+    Args:
+        directory: The folder with ``weights.npy``.
+        layout: The tensors that a row is made of.
+        entries: Ids and labels of the rows, in their order; None numbers them.
+        rounding: Round numbers that float32 cannot hold.
+
+    Raises:
+        UserError: The array does not fit, or there are more or fewer ids than rows.
+    """
+    reader = ArrayReader(directory / ARRAY, layout, rounding)
+    rows = [str(row) for row in range(len(reader))]
+    if not rows or len(rows) != len(entries if entries is not None else rows):
+        raise UserError(
+            f"{directory / ARRAY} has {len(rows)} rows, and the labels name {len(entries or ())} fields",
+            allowed="at least one row, and one entry in the labels for each, in the same order",
+            do="export it again, or mend the labels",
+        )
+    entries = entries or [Entry(id=f"{row:0>6}") for row in rows]
+    ids = [entry.id or entry.file for entry in entries]
+    return ArrayFolder(
+        directory=directory, files=rows, ids=ids, entries=dict(zip(rows, entries)), array=reader.array
+    ), reader
