@@ -44,12 +44,10 @@ def _refit(directory: str, count: int, data: str | None, device: str) -> int:
     from wsrl.signals import open_source
     from wsrl.store import WeightStore
 
-    outcomes = []
     with WeightStore.open(directory) as store:
         source = None if data is None else open_source(data, **stored_options(store))
-        for outcome in refit_fields(store, count, source=source, device=choose_device(device)):
-            print(outcome, flush=True)
-            outcomes.append(outcome)
+        outcomes = refit_fields(store, count, source=source, device=choose_device(device))
+    print(*outcomes, sep="\n")
     same, identical = sum(o.same for o in outcomes), sum(o.identical for o in outcomes)
     print(f"{len(outcomes)} fields fitted again: {same} the same, {identical} of them bit for bit")
     return 0 if same == len(outcomes) else 1

@@ -113,7 +113,7 @@ class ShardBuilder:
                 record_environment(self.task.store, self._environment())
                 signals = read_signals(self.source, todo)
                 results = fit(self.representation, signals, config, device=self.task.device)
-                for segment in segments(results, max(config.batch_size, SMALLEST_SEGMENT)):
+                for segment in segments(results, max(config.batch_size or 0, SMALLEST_SEGMENT)):
                     writer.write_segment(segment)
                     scores = tuple(result.metrics["psnr"] for result in segment if result.weights is not None)
                     tell(Event(shard=shard, fitted=len(segment), scores=scores))

@@ -7,10 +7,9 @@ from wsrl.store import schema
 from wsrl.store.durable import locked
 
 ENVIRONMENTS = "environments"
-# How far a field that is fitted again may be from the stored one and still count as the same. Another batch size,
-# thread count or processor rounds sums differently, and hundreds of steps magnify that: the weights drift apart along
-# directions to which the values hardly react, and the PSNR, a logarithm of an error that is nearly zero, moves by
-# tenths of a decibel. Another seed, rate, base field or signal changes both by far more.
+# How far a field that is fitted again may be from the stored one and still count as the same whatever rounding does.
+# Another batch size, thread count or processor rounds sums differently, and hundreds of steps magnify that: the weights
+# drift apart along directions to which the values hardly react, and at high rates into other minima as good.
 PSNR_TOLERANCE = 0.5
 LEAST_COSINE = 0.999
 

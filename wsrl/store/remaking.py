@@ -88,7 +88,7 @@ def _environments(environments: list[dict]) -> list[str]:
         lines.append(
             f"- wsrl {found['versions']['wsrl']}, commit {found['commit'] or 'unknown'}{changed}; "
             f"Python {found['versions']['python']}, torch {found['versions']['torch']}; {where}, "
-            f"{machine['threads']} thread(s), {found['batch_size']} fields a batch; {machine['system']}"
+            f"{machine['threads']} thread(s), {found['batch_size'] or 'a measured number of'} fields a batch; {machine['system']}"
         )
     return ["Its rows were fitted by\n", "\n".join(lines) + "\n"]
 
@@ -130,8 +130,10 @@ def _nearness(store) -> list[str]:
         _block(*listed),
         *more,
         f"Their signals have the SHA-256 `{signals_sha256(store)}` (each row has its own in `signal_sha256`).\n",
-        "Elsewhere sums are rounded in another order: each field has the same PSNR within "
-        f"{PSNR_TOLERANCE:g} dB, and weights whose cosine with the stored ones is at least {LEAST_COSINE:g}.\n",
+        "Elsewhere sums are rounded in another order, and hundreds of steps magnify that: a field then has the same "
+        f"PSNR within {PSNR_TOLERANCE:g} dB and weights whose cosine with the stored ones is at least "
+        f"{LEAST_COSINE:g}, or, at high learning rates, other weights of the same quality. `--refit` measures how far "
+        "rounding alone moves these fields (it disturbs their signals by 6e-8) and accepts no more than that.\n",
         "## How to verify it\n",
         _block(
             "wsrl verify .               # every byte of every row",
