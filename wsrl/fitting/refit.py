@@ -84,6 +84,7 @@ def refit_fields(
     Raises:
         UserError: The source must be given, is another one, or the store was not fitted by this engine.
     """
+    _refuse_imported(store)
     source = stored_source(store) if source is None else source
     config = stored_fit(store)
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[: max(0, k)].sort().values
@@ -103,6 +104,15 @@ def refit_fields(
     disturbed = fit(store.representation, _disturbed(_unchanged(source, records)), config, device=device)
     drift = [_compare(store.layout, fitted[result.index], result) for result in disturbed]
     return _within_drift(outcomes, [outcome for outcome in drift if not outcome.reason])
+
+
+def _refuse_imported(store: WeightStore) -> None:
+    if "imported" in store.manifest["source"]:
+        raise UserError(
+            f"the fields of {store.directory} were imported: there is nothing to refit them from",
+            allowed="a store that `wsrl build` fitted",
+            do="verify it without --refit, which checks every byte of every row all the same",
+        )
 
 
 def stored_source(store: WeightStore):
