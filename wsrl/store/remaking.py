@@ -88,7 +88,8 @@ def _environments(environments: list[dict]) -> list[str]:
         lines.append(
             f"- wsrl {found['versions']['wsrl']}, commit {found['commit'] or 'unknown'}{changed}; "
             f"Python {found['versions']['python']}, torch {found['versions']['torch']}; {where}, "
-            f"{machine['threads']} thread(s), {found['batch_size'] or 'a measured number of'} fields a batch; {machine['system']}"
+            f"{machine['threads']} thread(s), {found['batch_size'] or 'a measured number of'} fields a batch; "
+            f"{machine['system']}"
         )
     return ["Its rows were fitted by\n", "\n".join(lines) + "\n"]
 
