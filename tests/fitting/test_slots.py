@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import contracts
 
+from wsrl.errors import UserError
 from wsrl.fitting import native
 from wsrl.fitting.batch_size import suitable_size
 from wsrl.fitting.config import FitConfig
@@ -125,7 +126,7 @@ def test_steps_run_on_the_meta_device():
     for number in range(4):
         slots.put(number, torch.zeros(representation.layout.num_weights), torch.zeros(30, 1), 1.0)
     for step in range(16):
-        slots._step(step % 2)
+        slots._step(*slots._parts[step % 2], part=step % 2, num_parts=2)
     assert len(slots) == 4
 
 
@@ -152,3 +153,22 @@ def test_memory_sets_the_batch_size():
         return Slots(representation, replace(TO_QUALITY, target_psnr=None), num, coords=grid_coords(GRID), grid=GRID)
 
     assert suitable_size(make, representation) <= 16
+
+
+def test_the_last_steps_see_all_points():
+    """The field that saw a checkerboard first ends closer than one that never saw all its points at once."""
+    representation = contracts.tiny_representation("mlora_asym")
+    fixed = replace(TO_QUALITY, target_psnr=None, steps=60, schedule="cosine", interleave=4, learning_rate=0.1)
+    mean = {}
+    for share in (0.0, 0.5, 1.0):
+        results = list(fit(representation, signals(8), replace(fixed, interleave_share=share)))
+        assert all(result.metrics["steps"] == 60 for result in results)
+        mean[share] = sum(result.metrics["psnr"] for result in results) / len(results)
+    everything = list(fit(representation, signals(8), replace(fixed, interleave=1)))
+    assert mean[0.0] == pytest.approx(sum(result.metrics["psnr"] for result in everything) / 8, abs=0.01)
+    assert mean[1.0] < mean[0.5]
+
+
+def test_a_share_with_a_target_is_refused():
+    with pytest.raises(UserError, match="fit.interleave_share"):
+        replace(TO_QUALITY, interleave_share=0.5)

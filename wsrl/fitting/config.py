@@ -19,11 +19,13 @@ class FitConfig:
         steps: Adam steps at most.
         learning_rate: Step size after the warm-up.
         warmup: Share of the steps over which the step size rises linearly.
-        schedule: What follows the warm-up: ``cosine`` to zero at the last step; ``hyperbolic``: constant, then falling as
-            one over the step, for fields that stop by themselves; or ``constant``.
+        schedule: What follows the warm-up: ``cosine`` to zero at the last step; ``hyperbolic``: constant, then falling
+            as one over the step, for fields that stop by themselves; or ``constant``.
         decay_after: Step from which the hyperbolic schedule falls.
         beta2: Decay of Adam's second moment.
         interleave: Each step sees one of this many interleaved subsets of the points, in turn; 1 sees all of them.
+        interleave_share: Share of the steps, from the first one, that see subsets; the rest sees all points. Less than
+            1 only where all fields take the same number of steps, that is, without ``target_psnr``.
         target_psnr: Stop a field once all its points together are this close, in dB; None takes all steps.
         batch_size: Fields that are fitted together; None measures what suits the device. It changes the speed, not the
             result (beyond rounding).
@@ -39,6 +41,7 @@ class FitConfig:
     decay_after: int = 40
     beta2: float = 0.999
     interleave: int = 1
+    interleave_share: float = 1.0
     target_psnr: float | None = None
     batch_size: int | None = None
     gradient: str = "auto"
@@ -59,6 +62,18 @@ class FitConfig:
                 allowed="a positive rate, a warm-up share in [0, 1), a decay between 0 and 1",
                 do="mend them in the configuration",
             )
+
+        if not (self.interleave_share == 1 or (0 <= self.interleave_share < 1 and self.target_psnr is None)):
+            raise UserError(
+                f"fit.interleave_share is {self.interleave_share} and fit.target_psnr is {self.target_psnr}",
+                allowed="a share in [0, 1]; 1 with a target",
+                do="mend one of them",
+            )
+
+    @property
+    def interleaved_steps(self) -> int:
+        """Number of steps that see subsets of the points: whole turns of all subsets."""
+        return round(self.interleave_share * self.steps) // self.interleave * self.interleave
 
     def rate(self, step: int) -> float:
         """Step size at ``step``, counted from zero."""

@@ -54,8 +54,8 @@ def fit(
         device: Where to compute; results come back on the CPU.
 
     Yields:
-        One result per signal, as soon as it is there. A signal without a field gives a result with status ``failed`` and
-        its reason; one that did not reach the asked-for quality gives its field with status ``short``.
+        One result per signal, as soon as it is there. A signal without a field gives a result with status ``failed``
+        and its reason; one that did not reach the asked-for quality gives its field with status ``short``.
     """
     representation.to(device)
     slots: Slots | None = None

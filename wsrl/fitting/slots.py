@@ -21,8 +21,8 @@ LOOK_EVERY = {"cpu": 1, "cuda": 16}
 def interleaved(grid: tuple[int, ...] | None, num_points: int, subsets: int) -> list[Tensor]:
     """Indices of the points of each subset.
 
-    Points of a grid are dealt out along a rank-one lattice, so that each subset covers the grid evenly (a checkerboard for
-    two); others by their position in the list.
+    Points of a grid are dealt out along a rank-one lattice, so that each subset covers the grid evenly (a checkerboard
+    for two); others by their position in the list.
 
     Args:
         grid: Shape of the regular grid that the points form in row-major order, or None.
@@ -99,13 +99,16 @@ class Slots:
         self._steps = torch.zeros(num, dtype=torch.long, device=self.device)
         self._moving = torch.zeros(num, 1, **empty)  # 1 until a field meets its stopping rule
         self._threshold, self._error = torch.zeros(num, **empty), torch.zeros(num, **empty)
-        self._targets = [torch.zeros(num, len(subset), channels, **empty) for subset in self._subsets]
+        self._taken = 0  # steps since the slots were last empty
         whole = self._encode(coords)
-        self._points = [whole] if len(self._subsets) == 1 else [self._encode(coords[s]) for s in self._subsets]
-        self._whole = whole
+        points = [whole] if len(self._subsets) == 1 else [self._encode(coords[subset]) for subset in self._subsets]
         if not self.shared:
-            self._points = [part.expand(num, *part.shape).clone() for part in self._points]
-            self._whole = self._points[0] if len(self._subsets) == 1 else whole.expand(num, *whole.shape).clone()
+            points = [part.expand(num, *part.shape).clone() for part in points]
+            whole = whole.expand(num, *whole.shape).clone()
+        targets = [torch.zeros(num, len(subset), channels, **empty) for subset in self._subsets]
+        # Points and targets: of each subset, and of all points.
+        self._parts = list(zip(points, targets))
+        self._whole = self._parts[0] if len(points) == 1 else (whole, torch.zeros(num, len(coords), channels, **empty))
 
     def _encode(self, coords: Tensor) -> Tensor:
         return self.gradient.prepare(self.representation.encoding(coords.to(self.device)))
@@ -146,13 +149,15 @@ class Slots:
         self._moving[slot] = 1
         goal = self.config.target_psnr
         self._threshold[slot] = -1.0 if goal is None else peak**2 * 10 ** (-goal / 10)
+        self._taken = self._taken if slot else 0
         values = values.to(self.device)
-        for target, subset in zip(self._targets, self._subsets):
-            target[slot] = values[subset.to(self.device)]
+        self._whole[1][slot] = values
+        for subset, (points, targets) in zip(self._subsets, self._parts):
+            targets[slot] = values[subset.to(self.device)]
+            if coords is not None:
+                points[slot] = self._encode(coords[subset])
         if coords is not None:
-            for part, subset in zip(self._points, self._subsets):
-                part[slot] = self._encode(coords[subset])
-            self._whole[slot] = self._encode(coords)
+            self._whole[0][slot] = self._encode(coords)
 
     def _of_fields(self, tensor: Tensor) -> Tensor:
         return tensor[: len(self)]
@@ -164,16 +169,19 @@ class Slots:
             The fields that are done, in the order of their slots.
         """
         for step in range(self._look_every):
-            self._step(step % len(self._subsets))
+            all_see_subsets = self.config.interleave_share == 1 or self._taken < self.config.interleaved_steps
+            parts = self._parts if all_see_subsets else [self._whole]
+            self._step(*parts[step % len(parts)], part=step % len(parts), num_parts=len(parts))
+            self._taken += 1
         return self._collect()
 
     @torch.no_grad()
-    def _step(self, part: int) -> None:
-        """One step of Adam for every field, on one subset of the points."""
+    def _step(self, points: Tensor, targets: Tensor, part: int, num_parts: int) -> None:
+        """One step of Adam for every field, on one of the parts of its points."""
         numbers, mean, square = map(self._of_fields, (self._numbers, self._mean, self._square))
         moving, steps, error = map(self._of_fields, (self._moving, self._steps, self._error))
-        points = self._points[part] if self.shared else self._of_fields(self._points[part])
-        losses, gradients = self.gradient(numbers, points, self._of_fields(self._targets[part]))
+        points = points if self.shared else self._of_fields(points)
+        losses, gradients = self.gradient(numbers, points, self._of_fields(targets))
         if self._trainable is not None:
             gradients.mul_(self._trainable)  # Adam leaves an entry whose gradient is always zero where it is
         size, scale = self._rates[:, steps.clamp(max=self.config.steps - 1)].unsqueeze(-1)  # (B, 1) each
@@ -181,8 +189,8 @@ class Slots:
         square.lerp_(gradients.square_(), (1 - self.config.beta2) * moving)
         numbers.sub_(mean / (square.sqrt() * scale).add_(EPSILON) * (size * moving))
         steps.add_(moving[:, 0].long())
-        error.mul_(part > 0).add_(losses / len(self._subsets))
-        if part == len(self._subsets) - 1:
+        error.mul_(part > 0).add_(losses / num_parts)
+        if part == num_parts - 1:
             rests = (error <= self._of_fields(self._threshold)) | (steps >= self.config.steps) | ~error.isfinite()
             moving.masked_fill_(rests[:, None], 0.0)
 
@@ -192,8 +200,9 @@ class Slots:
         if not len(resting):
             return []
         numbers, steps = self._numbers[resting], self._steps[resting]
-        values = self.gradient.values(numbers, self._whole if self.shared else self._whole[resting])
-        errors = (values - self._wanted(resting)).square().mean((1, 2))
+        points, targets = self._whole
+        values = self.gradient.values(numbers, points if self.shared else points[resting])
+        errors = (values - targets[resting]).square().mean((1, 2))
         finished = (errors <= self._threshold[resting]) | (steps >= self.config.steps) | ~errors.isfinite()
         self._moving[resting] = (~finished).to(self._moving)[:, None]
         kept = finished.nonzero().flatten()
@@ -205,13 +214,6 @@ class Slots:
             self._remove(slot)
         return done
 
-    def _wanted(self, slots: Tensor) -> Tensor:
-        """All values ``(B, P, C)`` of the given slots in the order of the points."""
-        if len(self._subsets) == 1:
-            return self._targets[0][slots]
-        order = torch.cat(self._subsets).argsort().to(self.device)
-        return torch.cat([target[slots] for target in self._targets], dim=1)[:, order]
-
     def _remove(self, slot: int) -> None:
         """Move the last field to a slot that is free again."""
         last = len(self._tags) - 1
@@ -219,7 +221,8 @@ class Slots:
         self._tags.pop()
         if slot == last:
             return
-        own = [] if self.shared else [*self._points, self._whole]
         state = (self._numbers, self._mean, self._square, self._steps, self._moving, self._threshold, self._error)
-        for tensor in (*state, *self._targets, *own):
+        parts = [self._whole] if len(self._parts) == 1 else [*self._parts, self._whole]
+        own = [tensor for points, targets in parts for tensor in ((targets,) if self.shared else (points, targets))]
+        for tensor in (*state, *own):
             tensor[slot] = tensor[last]

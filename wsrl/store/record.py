@@ -12,7 +12,8 @@ class FitResult:
     Attributes:
         index: Position of the signal in its source.
         id: Stable name of the signal.
-        status: ``ok`` for a fitted field; ``failed`` where there is none (see ``reason``).
+        status: ``ok`` for a fitted field; ``short`` for one that did not reach the asked-for quality; ``failed`` where
+            there is none (see ``reason``).
         weights: One tensor per entry of the layout, on the CPU, without a batch axis; None where failed.
         metrics: Plain numbers such as ``psnr`` (dB), ``ssim``, ``loss`` (mean squared error), ``steps``.
         seed: Seed of the field's own random numbers.
