@@ -8,6 +8,7 @@ from wsrl.errors import UserError
 KINDS = ("state_dicts", "peft", "numpy")
 TRIES = 100
 SEGMENT = 1024
+SEGMENT_BYTES = 32 << 20
 
 
 def main(argv: list[str]) -> int:
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
     folder, network, reader, names = prepare(kinds[0], Path(getattr(options, kinds[0])), options)
     print(told(folder, network, names), flush=True)
     create(folder, network, names, kinds[0], out, options.shards, shlex.join(["wsrl", "import", *argv]))
-    fill(folder, reader, out)
+    fill(folder, reader, network.representation.layout.num_weights, out)
     return report(finished(out))
 
 
@@ -210,19 +211,20 @@ def create(folder, network, names: dict[str, str], kind: str, out: Path, num_sha
     )
 
 
-def fill(folder, reader, out: Path) -> None:
-    """Write every field that has no row yet."""
+def fill(folder, reader, num_weights: int, out: Path) -> None:
+    """Write every field of ``num_weights`` numbers that has no row yet."""
     from wsrl.cli import stage
     from wsrl.fitting.shards import segments
     from wsrl.store import schema
     from wsrl.store.writer import ShardWriter
 
+    size = max(1, min(SEGMENT, SEGMENT_BYTES // (4 * num_weights)))
     with stage.progress("import", len(folder.files)) as shown:
         for shard in range(schema.read_manifest(out)["num_shards"]):
             with ShardWriter(out, shard) as writer:
                 todo = [index for index in writer.indices if index not in writer.done]
                 shown.advance(len(writer.indices) - len(todo))
-                for segment in segments(folder.results(todo, reader.read), SEGMENT):
+                for segment in segments(folder.results(todo, reader.read), size):
                     writer.write_segment(segment)
                     shown.advance(len(segment))
                 writer.finish()
