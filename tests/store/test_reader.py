@@ -2,9 +2,11 @@
 
 import multiprocessing
 import pickle
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from store_builds import build, result, small_layout, start
 
 from wsrl.errors import UserError
 from wsrl.store import FitResult, WeightStore, batches, shard
+from wsrl.store.fingerprint import fingerprint
 from wsrl.store.writer import ShardWriter, finalize
 
 
@@ -151,7 +154,9 @@ import sys, torch
 from wsrl.store import WeightStore
 
 def resident_kb():
-    return int(open("/proc/self/statm").read().split()[1]) * 4
+    # its own memory: pages of the files belong to the system, which gives them up when memory is short
+    resident, shared = open("/proc/self/statm").read().split()[1:3]
+    return (int(resident) - int(shared)) * 4
 
 store = WeightStore.open(sys.argv[1])
 sizes = []
@@ -186,3 +191,39 @@ def test_memory_is_flat_over_100000_fields(tmp_path):
     assert done.returncode == 0, done.stderr
     count, growth_kb = map(int, done.stdout.split())
     assert count == 100_000 and growth_kb < 40_000, growth_kb
+
+
+def test_a_batch_keeps_its_values_while_later_ones_are_made(store):
+    """Memory of batches is used again, but only where nobody holds a tensor of them, not even a view of one."""
+    kept, copies = [], []
+    for batch in store.batches(8, shuffle=True, generator=generator()):
+        kept.append(batch.weights["layers.0.up"][0].view(-1)[1:])
+        copies.append(kept[-1].clone())
+    assert len(kept) > 8 and all(torch.equal(*pair) for pair in zip(kept, copies))
+    assert len({view.data_ptr() for view in kept}) == len(kept)
+    places = {batch.weights["layers.0.up"].data_ptr() for batch in store.batches(8, drop_last=True)}
+    assert len(places) <= 3, "what nobody holds is used again"
+
+
+def test_an_old_store_without_fingerprints_is_read_and_checked(store, tmp_path):
+    path = shutil.copytree(store.directory, tmp_path / "old")
+    for name in sorted(path.glob("*.h5")):
+        with h5py.File(name, "r+") as file:
+            del file["blocks"]
+    with WeightStore(path, store.manifest) as old:
+        assert sorted(ids_of(old.batches(8, shuffle=True))) == sorted(store.ids)
+    with h5py.File(name, "r+") as file:
+        file["fields/seed"][5] += 1
+    with pytest.raises(UserError, match=f"{name.name}, row 5: the row does not match its checksum"):
+        ids_of(WeightStore(path, store.manifest).batches(8, shuffle=True))
+
+
+def test_a_fingerprint_tells_every_flipped_byte_and_every_order():
+    data = np.random.default_rng(0).integers(0, 256, 1003, dtype=np.uint8)
+    assert len({fingerprint([data]), fingerprint([data[:500], data[500:]]), fingerprint([data[::-1]])}) == 3
+    for place in range(len(data)):
+        other = data.copy()
+        other[place] ^= 1 << (place % 8)
+        assert fingerprint([other]) != fingerprint([data]), place
+    assert fingerprint([data]) == fingerprint([data.copy()])
+    assert fingerprint([np.arange(100_000, dtype="<u8")]) == 11454602755897511818, "the format has changed"

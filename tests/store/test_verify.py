@@ -58,10 +58,10 @@ def test_a_good_store_is_well(pristine):
 
 def test_a_flipped_byte_in_any_dataset_is_found(pristine, tmp_path):
     names = dataset_names(pristine / SHARD)
-    assert len(names) == 17
+    assert len(names) == 18
     for number, name in enumerate(names):
         store_path = shutil.copytree(pristine, tmp_path / str(number))
-        row = 0 if name.startswith("failures") else 7
+        row = 0 if name.startswith(("failures", "blocks")) else 7
         flip(store_path / SHARD, name, row)
         assert "SHA-256" in str(verify(store_path).problems[0]), name
         accept_hash(store_path)
@@ -69,6 +69,10 @@ def test_a_flipped_byte_in_any_dataset_is_found(pristine, tmp_path):
         assert [(problem.file, problem.row) for problem in problems] == [(SHARD, row)], name
         store = WeightStore.open(store_path)
         if name.startswith("failures"):
+            continue
+        if name == "blocks/fingerprint":
+            with pytest.raises(UserError, match=f"{SHARD}, row 0: the block that begins here does not match"):
+                list(store.batches(4, shuffle=True))
             continue
         with pytest.raises(UserError, match=rf"{SHARD}, row 7: the row does not match its checksum.*wsrl verify"):
             store[7]

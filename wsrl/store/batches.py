@@ -2,10 +2,12 @@
 
 Blocks (up to 256 neighbouring rows of one shard) are visited in a random order; the rows of a number of blocks are
 pooled and mixed; batches are cut from the pool and what remains goes into the next one. Every row comes exactly once.
+A pool holds labels, ids, metrics and the places of the weights, which are copied when their batch is made.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,38 +27,31 @@ class Batch:
     Attributes:
         weights: Tensors ``(B, *shape)`` by name.
         labels: Class numbers ``(B,)``, -1 for none.
-        ids: Names of the signals.
+        encoded_ids: Names of the signals as they are stored.
         metrics: Tensors ``(B,)`` in float64 by name; NaN where a field has no such metric.
     """
 
     weights: dict[str, Tensor]
     labels: Tensor
-    ids: list[str]
+    encoded_ids: np.ndarray
     metrics: dict[str, Tensor]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.labels)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Names of the signals, decoded when they are first asked for."""
+        return rows.decode(self.encoded_ids)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch with all tensors on ``device``."""
         return Batch(
             {name: tensor.to(device) for name, tensor in self.weights.items()},
             self.labels.to(device),
-            self.ids,
+            self.encoded_ids,
             {name: tensor.to(device) for name, tensor in self.metrics.items()},
         )
-
-    @classmethod
-    def from_table(cls, table: Table) -> "Batch":
-        """The columns of a batch as tensors."""
-        labels = torch.from_numpy(table["fields/label"].astype(np.int64))
-        return cls(_tensors(table, "weights/"), labels, rows.decode(table["fields/id"]), _tensors(table, "metrics/"))
-
-
-def _tensors(table: Table, prefix: str) -> dict[str, Tensor]:
-    """The columns of one group by their name in it."""
-    names = [name for name in table if name.startswith(prefix)]
-    return {name.removeprefix(prefix): torch.from_numpy(table[name]) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +65,7 @@ class BatchOptions:
         split: Only fields of this split.
         drop_last: Leave out a last batch that is smaller than ``size``.
         worker: This worker's number and the number of workers; each gets other blocks.
-        check: Compare each row with its checksum.
+        check: Compare every block with its fingerprint, or its rows with their checksums, when it is first read.
     """
 
     size: int
@@ -99,21 +94,21 @@ def _order(count: int, options: BatchOptions) -> Tensor:
     return torch.randperm(count, generator=options.generator) if options.shuffle else torch.arange(count)
 
 
-def _join(tables: list[Table]) -> Table:
+def join(tables: list[Table]) -> Table:
     """Concatenate tables; a metric that some shards lack is NaN there."""
     names = dict.fromkeys(name for table in tables for name in table)
     return {name: np.concatenate([_column(table, name) for table in tables]) for name in names}
 
 
 def _column(table: Table, name: str) -> np.ndarray:
-    return table[name] if name in table else np.full(len(table["fields/index"]), np.nan)
+    return table[name] if name in table else np.full(len(table["fields/label"]), np.nan)
 
 
 def iterate(store, options: BatchOptions) -> Iterator[Batch]:
     """Go through ``store`` once.
 
     Args:
-        store: A :class:`~wsrl.store.reader.WeightStore`, or whatever has its ``blocks(split)`` and ``read_block``.
+        store: A :class:`~wsrl.store.reader.WeightStore`, or whatever has its ``blocks``, ``pool`` and ``batch``.
         options: Order, size and selection.
 
     Yields:
@@ -122,15 +117,16 @@ def iterate(store, options: BatchOptions) -> Iterator[Batch]:
     blocks = store.blocks(options.split)
     number, count = options.worker
     mine = [blocks[i] for i in _order(len(blocks), options).tolist()[number::count]]
+    step = POOL_BLOCKS if options.shuffle else 1
     rest: list[Table] = []
-    for start in range(0, len(mine), POOL_BLOCKS if options.shuffle else 1):
-        chosen = mine[start : start + (POOL_BLOCKS if options.shuffle else 1)]
-        pool = _join(rest + [store.read_block(*block, check=options.check) for block in chosen])
-        total = len(pool["fields/index"])
+    for start in range(0, len(mine), step):
+        pool = join([*rest, store.pool(mine[start : start + step], check=options.check)])
+        total = len(pool["fields/label"])
         order = _order(total, options).numpy()
+        pool = {name: column[order] for name, column in pool.items()}
         whole = total - total % options.size
         for first in range(0, whole, options.size):
-            yield Batch.from_table({k: v[order[first : first + options.size]] for k, v in pool.items()})
-        rest = [{k: v[order[whole:]] for k, v in pool.items()}] if whole < total else []
+            yield store.batch({name: column[first : first + options.size] for name, column in pool.items()})
+        rest = [{name: column[whole:] for name, column in pool.items()}] if whole < total else []
     if rest and not options.drop_last:
-        yield Batch.from_table(rest[0])
+        yield store.batch(rest[0])

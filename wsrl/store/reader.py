@@ -1,6 +1,6 @@
 """Read a store: rows by number or id, batches, metrics; lazily, from any process, without loading whole shards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -191,11 +191,13 @@ class WeightStore:
         """Runs of rows that are read at once; with ``split`` only its rows are chosen."""
         return self.shards.blocks(None if split is None else self._in_split(split))
 
-    def read_block(
-        self, number: int, start: int, stop: int, chosen: np.ndarray | None = None, *, check: bool = True
-    ) -> Table:
-        """All columns of one of the :meth:`blocks`, given by its entries; see :meth:`ShardSet.read`."""
-        return self.shards.read(Block(number, start, stop, chosen), check=check)
+    def pool(self, blocks: Sequence[Block], *, check: bool = True) -> Table:
+        """What batches of some of the :meth:`blocks` are made of; see :meth:`ShardSet.pool`."""
+        return self.shards.pool(blocks, check=check)
+
+    def batch(self, table: Table) -> Batch:
+        """The batch of some rows of a :meth:`pool`."""
+        return self.shards.batch(table)
 
     @property
     def ids(self) -> list[str]:

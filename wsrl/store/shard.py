@@ -7,7 +7,7 @@ than its bytes, and nothing is cached. ``B`` below stands for rows of a block.
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -16,11 +16,14 @@ import numpy as np
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import rows
+from wsrl.store.fingerprint import fingerprint
 from wsrl.store.rows import Table
 from wsrl.store.schema import check_version
 
 BLOCK_BYTES = 4 << 20
 BLOCK_ROWS = 256
+# Fingerprint of each block of a finished shard, `(blocks,)`; shards of older versions have none.
+FINGERPRINTS = "blocks/fingerprint"
 
 
 def block_rows(layout: Layout) -> int:
@@ -56,6 +59,8 @@ class ShardFile:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._process = -1
+        self._header: dict | None = None
+        self._fingerprints: tuple[int, np.ndarray] | None = None
         self._columns: tuple[str, ...] | None = None
         self._datasets: dict[str, h5py.Dataset] = {}
 
@@ -109,6 +114,11 @@ class ShardFile:
 
     def header(self) -> dict:
         """The attributes: schema, layout, representation and what else identifies the build."""
+        if self._header is None:
+            self._header = self._read_header()
+        return self._header
+
+    def _read_header(self) -> dict:
         try:
             return {key: json.loads(value) for key, value in (self._file or self.file).attrs.items()}
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
@@ -152,6 +162,25 @@ class ShardFile:
             raise self.broken(f"{name} is not a column")
         return shape[0]
 
+    def place(self, name: str) -> tuple[int, np.dtype, tuple[int, ...]]:
+        """Where a column lies in the file: offset in bytes, type and shape."""
+        dataset = self.dataset(name)
+        offset = dataset.id.get_offset()
+        if offset is None:
+            raise self.broken(f"{name} does not lie in one piece")
+        return offset, dataset.dtype, dataset.shape
+
+    def fingerprints(self) -> tuple[int, np.ndarray]:
+        """Rows of a block and the fingerprint of each block; zero rows where the file has none."""
+        if self._fingerprints is None:
+            try:
+                dataset = self.file.get(FINGERPRINTS)
+                none = (0, np.zeros(0, dtype="<u8"))
+                self._fingerprints = none if dataset is None else (int(dataset.attrs["rows"]), dataset[:])
+            except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise self.broken(f"{FINGERPRINTS} cannot be read ({error})") from error
+        return self._fingerprints
+
     def read(self, part: slice = slice(None)) -> Table:
         """All columns of a run of fitted rows."""
         return {name: self.column(name, part) for name in self.columns() if not rows.is_failure_column(name)}
@@ -160,8 +189,20 @@ class ShardFile:
         """All columns of the failures."""
         return {name: self.column(name) for name in rows.FAILURE_COLUMNS}
 
+    def agrees(self, start: int, columns: Iterable[np.ndarray]) -> bool | None:
+        """Whether the block that begins at a row has its stored fingerprint; None where none is stored for it.
+
+        Args:
+            start: First row of the block.
+            columns: The columns of its fitted rows, sorted by name.
+        """
+        size, found = self.fingerprints()
+        if not size or start % size or start // size >= len(found):
+            return None
+        return fingerprint(columns) == int(found[start // size])
+
     def blocks(self, layout: Layout) -> Iterator[tuple[int, Table]]:
         """The first row and the table of each block, in file order, one block in memory at a time."""
-        size = block_rows(layout)
+        size = self.fingerprints()[0] or block_rows(layout)
         for start in range(0, self.count(), size):
             yield start, self.read(slice(start, start + size))

@@ -2,15 +2,19 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from wsrl.fields.layout import Layout
 from wsrl.store import rows, schema
+from wsrl.store.batches import Batch, join
+from wsrl.store.mapped import Gatherer, MappedShard
 from wsrl.store.rows import Table
 from wsrl.store.shard import ShardFile, block_rows
 
@@ -48,6 +52,8 @@ class ShardSet:
         self._ends = np.cumsum([0] + [entry["count"] for entry in manifest["shards"]])
         self._open: OrderedDict[int, None] = OrderedDict()
         self._trusted: set[int] = set()
+        self._gatherer = Gatherer(self.layout, len(self.files))
+        self._checked: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -170,6 +176,65 @@ class ShardSet:
                 local = int(wrong[0]) if chosen is None else int(chosen[wrong[0]])
                 raise shard.broken("the row does not match its checksum", row=block.start + local)
         return table
+
+    def pool(self, blocks: Sequence[Block], *, check: bool = True) -> Table:
+        """Labels, ids and metrics of the rows of some blocks, and where their weights lie: ``shard`` and ``row``.
+
+        Args:
+            blocks: The rows.
+            check: Compare blocks with their fingerprints, or rows with their checksums, unless this was done before.
+
+        Raises:
+            UserError: A row is damaged; the message names file and row.
+        """
+        for number in dict.fromkeys(block.shard for block in blocks):
+            if number not in self._gatherer.shards:
+                self._gatherer.add(number, MappedShard(self[number]))
+        fresh = [block for block in blocks if (block.shard, block.start) not in self._checked]
+        self._gatherer.fetch((block[:3] for block in blocks), known=not fresh)
+        if check and fresh:
+            self._check(fresh)
+        return join([self._places(block) for block in blocks])
+
+    def batch(self, table: Table) -> Batch:
+        """The batch of some rows of a pool."""
+        weights = self._gatherer.weights(table["shard"], table["row"])
+        metrics = {name: torch.from_numpy(table[name]) for name in table if name.startswith("metrics/")}
+        return Batch(
+            weights=weights,
+            labels=torch.from_numpy(table["fields/label"].astype(np.int64)),
+            encoded_ids=table["fields/id"],
+            metrics={name.removeprefix("metrics/"): column for name, column in metrics.items()},
+        )
+
+    def _places(self, block: Block) -> Table:
+        shard, start, stop, chosen = block
+        mapped = self._gatherer.shards[shard]
+        table = {name: mapped.column(name, start, stop) for name in mapped.labelling}
+        table |= {"row": np.arange(start, stop), "shard": np.full(stop - start, shard)}
+        return table if chosen is None else {name: column[chosen] for name, column in table.items()}
+
+    def _check(self, blocks: list[Block]) -> None:
+        """Check blocks by their fingerprints, several at once; where that is not possible or fails, row by row."""
+
+        def agrees(block: Block) -> bool | None:
+            return self._gatherer.shards[block.shard].agrees(block.start, block.stop)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            for block, good in zip(blocks, threads.map(agrees, blocks)):
+                if good or self._rows_agree(block, fingerprint_differs=good is False):
+                    self._checked.add((block.shard, block.start))
+
+    def _rows_agree(self, block: Block, *, fingerprint_differs: bool) -> bool:
+        """Whether every row of a block agrees with its checksum; wrong rows that are not chosen do no harm."""
+        shard = self[block.shard]
+        wrong = rows.wrong_rows(shard.read(slice(block.start, block.stop)), self.layout)
+        harmful = wrong if block.chosen is None else np.intersect1d(wrong, block.chosen)
+        if len(harmful):
+            raise shard.broken("the row does not match its checksum", row=block.start + int(harmful[0]))
+        if fingerprint_differs and not len(wrong):
+            raise shard.broken("the block that begins here does not match its fingerprint", row=block.start)
+        return not len(wrong)
 
 
 def id_hashes(ids: np.ndarray) -> np.ndarray:

@@ -125,8 +125,11 @@ def _check_content(
         seen.append(table["fields/index"])
         hashes.append(id_hashes(table["fields/id"]))
         report.num_rows += len(table["fields/index"])
-        for row in rows.wrong_rows(table, layout).tolist():
+        wrong = rows.wrong_rows(table, layout).tolist()
+        for row in wrong:
             yield Problem(name, start + row, "the row does not match its checksum")
+        if not wrong and shard.agrees(start, [table[column] for column in sorted(table)]) is False:
+            yield Problem(name, start, "the block that begins here does not match its fingerprint")
     failures = shard.failures()
     hashes.append(id_hashes(failures["failures/id"]))
     report.num_failures += len(failures["failures/index"])

@@ -4,7 +4,7 @@ Which part a field belongs to depends on its id and split alone: not on the orde
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -113,9 +113,13 @@ class PartReader:
             position += len(block.chosen)
         return kept
 
-    def read_block(self, number: int, start: int, stop: int, chosen: np.ndarray | None, *, check: bool = True) -> Table:
-        """Columns of the chosen rows of a block."""
-        return self.store.read_block(number, start, stop, chosen, check=check)
+    def pool(self, blocks: Sequence[Block], *, check: bool = True) -> Table:
+        """What batches of some blocks are made of."""
+        return self.store.pool(blocks, check=check)
+
+    def batch(self, table: Table) -> Batch:
+        """The batch of some rows of a pool."""
+        return self.store.batch(table)
 
     def batches(self, size: int, drop_last: bool = False) -> Iterator[Batch]:
         """Go through the share once, shuffled where it has a seed; without the metrics of the fits."""
