@@ -201,6 +201,27 @@ def test_adapters_that_do_not_fit_are_recorded(build, tmp_path, refused):
     assert "no base field" in refused("import", "--peft", tmp_path / "files", "--out", tmp_path / "x")
 
 
+def test_arrays_that_do_not_fit_are_refused(digits_store, tmp_path, refused):
+    files = tmp_path / "files"
+    export(digits_store, files, "numpy", "--num", 3)
+    argv = ("import", "--numpy", files, "--out", tmp_path / "store")
+    labels, array = (files / "labels.csv").read_text().splitlines(), np.load(files / "weights.npy")
+    (files / "labels.csv").write_text("\n".join(labels[:3]) + "\n")
+    assert "has 3 rows, and the labels name 2" in refused(*argv)
+    (files / "labels.csv").write_text("\n".join([*labels[:3], labels[1]]) + "\n")
+    assert "twice" in refused(*argv)
+    (files / "labels.csv").write_text("\n".join(labels) + "\n")
+    for wrong in (array[:, 1:], array.astype(object), array[0]):
+        np.save(files / "weights.npy", wrong, allow_pickle=True)
+        assert "weights.npy" in refused(*argv)
+    array[1, 4] = np.nan
+    np.save(files / "weights.npy", array)
+    assert main([str(word) for word in argv]) == 1
+    with WeightStore.open(tmp_path / "store") as store:
+        ((failed, reason),) = store.failures
+        assert len(store) == 2 and failed == labels[2].split(",")[0] and "row 1: " in reason and "NaN" in reason
+
+
 def test_an_export_does_not_mix_with_another(digits_store, tmp_path, refused):
     export(digits_store, tmp_path / "files", "safetensors", "--num", 2)
     export(digits_store, tmp_path / "files", "safetensors", "--num", 2)

@@ -87,6 +87,16 @@ def test_probed_and_trained_on_by_the_commands(imported, tmp_path, capsys):
     assert 0 <= json.loads((tmp_path / "run" / "metrics.json").read_text())["classifier.test_accuracy"] <= 1
 
 
+def test_a_decoder_carries_the_convention(imported, tmp_path):
+    from wsrl.diffusion.decoder import FieldDecoder
+
+    with WeightStore.open(imported) as store:
+        FieldDecoder.from_store(store).save_pretrained(tmp_path)
+        batch = {name: tensor[None] for name, tensor in store[5].items()}
+        (picture,) = FieldDecoder.from_pretrained(tmp_path).images(batch)
+        assert np.array_equal(np.asarray(picture), np.asarray(store.field(5).image(8)))
+
+
 def test_there_is_nothing_to_refit_from(imported, refused):
     assert main(["verify", str(imported)]) == 0
     assert "nothing to refit" in refused("verify", imported, "--refit", "2")
@@ -217,6 +227,11 @@ def test_what_does_not_fit_is_refused_with_both_sides(own_zoo, tmp_path, refused
         ("ends: corners", "ends: edges"),
         ("range: [-1, 1]}", "range: [1, 1]}"),
         ("grid: [8, 8]", "grid: [8]"),
+        ("omega: 30,", "omega: 3e1,"),
+        ("width: 16", "width: wide"),
+        ("signal:", "names: [a]\nsignal:"),
+        ("signal:", "ignore: step\nsignal:"),
+        ("kind: mlp", "kind: mlora"),
     ):
         network.write_text(text.replace(change, named))
         assert str(network) in wrong()

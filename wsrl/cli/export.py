@@ -68,7 +68,7 @@ def check_export(store, rows, format: str) -> None:
     from wsrl.store.exporting import check_paths
 
     ids = store.ids
-    check_paths([ids[row] for row in rows], format)
+    check_paths([ids[row] for row in rows], format, format != "images" and store.manifest["base_sha256"] is not None)
     if format == "peft" and not (config := store.representation.config).is_adapter:
         raise UserError(
             f"the fields of {store.directory} are {config.kind}: they adapt no base field",

@@ -9,6 +9,7 @@ KINDS = ("state_dicts", "peft", "numpy")
 TRIES = 100
 SEGMENT = 1024
 SEGMENT_BYTES = 32 << 20
+_USUAL = (("omega_hidden", 1.0), ("value_scale", [1.0]), ("value_offset", [0.0]))
 
 
 def main(argv: list[str]) -> int:
@@ -170,7 +171,8 @@ def told(folder, network, names: dict[str, str]) -> str:
     lines += [f"  {theirs} is {ours}" for ours, theirs in names.items() if ours != theirs]
     convention = representation.to_dict().get("convention")
     if convention:
-        kept = {key: value for key, value in convention.items() if value not in (None, [], "none")}
+        same = (None, [], "none")
+        kept = {k: v for k, v in convention.items() if v not in same and (k, v) not in _USUAL}
         lines.append(f"the numbers stay as they are, nothing is folded into them; the store's convention: {kept}")
     if folder.entries and folder.num_unlabelled:
         lines.append(f"{folder.num_unlabelled} fields have no label")

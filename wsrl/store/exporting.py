@@ -37,8 +37,13 @@ def field_path(field_id: str, format: str) -> str:
     return field_id.lstrip("/") + SUFFIXES[format]
 
 
-def check_paths(ids: Sequence[str], format: str) -> None:
+def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
     """Refuse ids that cannot be names of files.
+
+    Args:
+        ids: Ids of fields.
+        format: One of ``SUFFIXES``.
+        with_base: Whether the base field will lie beside them.
 
     Raises:
         UserError: An id leads out of the folder or to a file of another one.
@@ -49,7 +54,7 @@ def check_paths(ids: Sequence[str], format: str) -> None:
         do = "leave it out, or choose --format numpy"
         if ".." in Path(field_id).parts or path == ".":
             raise UserError(f"the id {field_id!r} leads out of the folder", allowed="ids without ..", do=do)
-        if path in seen or path.split(os.sep)[0] == schema.BASE:
+        if path in seen or (with_base and path.split(os.sep)[0] == schema.BASE):
             other = seen.get(path, "the base field")
             raise UserError(f"the ids {field_id!r} and {other!r} are one file", allowed="ids that differ", do=do)
         seen[path] = field_id

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class ImportFolder:
         except OSError as error:  # becomes a failure when it is its turn
             return str(error.errno)
 
-    def results(self, indices: Iterator[int], read: Callable[[Path], dict]) -> Iterator[FitResult]:
+    def results(self, indices: Iterable[int], read: Callable[[Path], dict]) -> Iterator[FitResult]:
         """The row of each field, or its failure; one that cannot be read does not stop the others.
 
         Args:
@@ -111,11 +111,16 @@ def open_folder(
     known = assign(entries or [], files, suffixes, ignore_unmatched)
     ordered = [*known, *(file for file in files if file not in known)]
     ids = [known.get(file, Entry()).id or without_suffix(file, suffixes) for file in ordered]
-    _check_ids(ids, ordered)
+    check_ids(ids, ordered)
     return ImportFolder(directory=directory, files=ordered, ids=ids, entries=known)
 
 
-def _check_ids(ids: list[str], files: list[str]) -> None:
+def check_ids(ids: list[str], files: list[str]) -> None:
+    """Refuse two files of one id.
+
+    Raises:
+        UserError: There are such; both are named.
+    """
     places: dict[str, str] = {}
     for name, file in zip(ids, files):
         if name in places:

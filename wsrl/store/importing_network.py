@@ -108,15 +108,35 @@ def _network(described: dict, base: BaseField | None) -> Network:
     field, convention = _field(own.get("field") or {})
     convention |= _coordinates(own.get("coordinates") or {}, grid) | _values(own.get("values") or {})
     convention |= _section(own.get("convention") or {}, tuple(c.name for c in fields(Convention)), "convention")
-    config = RepresentationConfig(**({"kind": "mlp"} | described), field=field)
+    config = RepresentationConfig(**({"kind": "mlp"} | _typed(described, RepresentationConfig, "")), field=field)
     plain = Convention(**convention) == Convention()
     return Network(
         representation=_representation(config, sizes, None if plain else Convention(**convention), base),
         grid=grid,
-        names=own.get("names") or {},
-        inside=own.get("inside"),
-        ignore=tuple(own.get("ignore") or ()),
+        names=_texts(own.get("names") or {}, "names", Mapping, "a map from names in the files to ours"),
+        inside=_texts(own.get("inside"), "inside", str | None, "a key"),
+        ignore=tuple(_texts(own.get("ignore") or [], "ignore", list, "a list of names in the files")),
     )
+
+
+def _texts(value, name: str, kind, allowed: str):
+    """A text, or texts, of the description."""
+    inner = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else []
+    if not isinstance(value, kind) or not all(isinstance(text, str) for text in inner):
+        raise UserError(f"{name} is {value!r}", allowed=allowed, do="mend it")
+    return value
+
+
+def _typed(given: dict, owner: type, prefix: str) -> dict:
+    """Values of the types that a configuration has by default; YAML reads ``3e1`` as a text."""
+    defaults = {entry.name: entry.default for entry in fields(owner)}
+    for name, value in given.items():
+        wanted = float if defaults[name] is None else type(defaults[name])
+        fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+        fits = fits and (wanted is bool or not isinstance(value, bool))
+        if not fits and not (value is None and defaults[name] is None):
+            raise UserError(f"{prefix}{name} is {value!r}", allowed=f"of type {wanted.__name__}", do="mend it")
+    return given
 
 
 def _representation(config: RepresentationConfig, sizes: dict, convention: Convention | None, base) -> Representation:
@@ -140,6 +160,7 @@ def _field(given: dict) -> tuple[FieldConfig, dict]:
         convention["omega_hidden"] = float(given.pop("omega_hidden"))
     if given.get("activation") in MORE_ACTIVATIONS:
         convention["activation"] = given.pop("activation")
+    given = _typed(given, FieldConfig, "field.")
     return FieldConfig(**({"encoding": "identity", "activation": "sine"} | given)), convention
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store.importing import as_weights
-from wsrl.store.importing_folder import ImportFolder
+from wsrl.store.importing_folder import ImportFolder, check_ids
 from wsrl.store.importing_labels import Entry
 
 ARRAY = "weights.npy"
@@ -87,6 +87,7 @@ def open_arrays(directory: Path, layout: Layout, entries: list[Entry] | None, ro
         )
     entries = entries or [Entry(id=f"{row:0>6}") for row in rows]
     ids = [entry.id or entry.file for entry in entries]
+    check_ids(ids, [f"row {row}" for row in rows])
     return ArrayFolder(
         directory=directory, files=rows, ids=ids, entries=dict(zip(rows, entries)), array=reader.array
     ), reader
