@@ -1,7 +1,7 @@
 """Every file under ``configs/`` is accepted by the parser of its command: no unknown key, no wrong type.
 
 The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``diffusion*``, or the pipeline
-``representations*``.
+``representations*`` or ``fitting*``.
 """
 
 from pathlib import Path
@@ -37,6 +37,13 @@ def representations(config):
     return parser.instantiate(stage.parse(parser, ["--config", config]))
 
 
+def fitting(config):
+    from pipelines.benchmark_fitting import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
 def run(config):
     from wsrl.cli.main import main
 
@@ -55,6 +62,7 @@ def train(task):
 STAGES = {
     "base": base,
     "build": build,
+    "fitting": fitting,
     "run": run,
     "classifier": train("classifier"),
     "diffusion": train("diffusion"),

@@ -62,6 +62,13 @@ def test_a_build_leaves_a_store_and_a_rerun_changes_nothing(build, tmp_path, cap
         assert store.manifest["fit"]["steps"] == 3
 
 
+def test_fields_short_of_the_asked_quality_are_counted(build, tmp_path, capsys):
+    assert build(tmp_path / "store", "--fit.target_psnr", "90") == 0
+    assert "20 fields took all steps without reaching fit.target_psnr" in capsys.readouterr().out
+    with WeightStore.open(tmp_path / "store") as store:
+        assert set(store.statuses()) == {"short"}
+
+
 def test_shards_in_two_commands_equal_one_build(build, tmp_path, capsys):
     for shard in ("1/2", "0/2"):
         assert build(tmp_path / "parts", "--shard", shard) == 0

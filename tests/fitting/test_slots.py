@@ -74,6 +74,14 @@ def test_fields_stop_at_the_asked_quality_and_their_slots_are_refilled():
     assert any(result.status == "ok" for result in results)
 
 
+@pytest.mark.parametrize(("steps", "subsets"), [(7, 3), (2, 4), (1, 1)])
+@pytest.mark.parametrize("target", [None, 90.0])
+def test_steps_that_are_no_whole_turn_of_the_subsets(steps, subsets, target):
+    config = replace(TO_QUALITY, steps=steps, interleave=subsets, target_psnr=target)
+    results = list(fit(contracts.tiny_representation("mlora"), signals(5), config))
+    assert [result.metrics["steps"] for result in results] == [steps] * 5
+
+
 def test_a_quality_out_of_reach_is_reported():
     (result,) = fit(contracts.tiny_representation("mlora"), signals(1), replace(TO_QUALITY, steps=6, target_psnr=90.0))
     assert result.status == "short" and result.metrics["steps"] == 6 and result.weights is not None
@@ -170,5 +178,5 @@ def test_the_last_steps_see_all_points():
 
 
 def test_a_share_with_a_target_is_refused():
-    with pytest.raises(UserError, match="fit.interleave_share"):
+    with pytest.raises(UserError, match=r"fit\.interleave_share"):
         replace(TO_QUALITY, interleave_share=0.5)

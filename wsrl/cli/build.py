@@ -89,12 +89,13 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOutcome:
-    """What a build left: its folder, and the signals without a field with their reasons."""
+    """What a build left: a folder, signals without a field with their reasons, and fields short of the quality."""
 
     directory: Path
     num_fields: int
     failures: list[tuple[str, str]]
     complete: bool
+    num_short: int = 0
 
 
 def build_store(
@@ -161,6 +162,7 @@ def _shards(shard: str | None, asked: int | None, source, out: Path, workers: in
 
 
 def _create(source, plan: BuildPlan, out: Path, representation, base, num_shards: int, command: str) -> None:
+    from wsrl.fitting.config import SPEED_KEYS
     from wsrl.store.writer import create_or_resume
 
     def save_base(folder: Path) -> None:
@@ -169,8 +171,7 @@ def _create(source, plan: BuildPlan, out: Path, representation, base, num_shards
         if record.is_file():  # how the base field was made
             shutil.copyfile(record, folder / RUN_FILE)
 
-    # The batch size changes the speed alone, so a build may go on with another one.
-    fit = {key: value for key, value in asdict(plan.fit).items() if key != "batch_size"}
+    fit = {key: value for key, value in asdict(plan.fit).items() if key not in SPEED_KEYS}
     create_or_resume(
         out,
         layout=representation.layout,
@@ -239,14 +240,18 @@ def finished(out: Path) -> BuildOutcome:
     manifest = read_manifest(out)
     fields = sum(shard["count"] for shard in manifest["shards"])
     with WeightStore.open(out, partial=True) as store:
-        failures = list(store.failures)
-    return BuildOutcome(directory=out, num_fields=fields, failures=failures, complete=manifest["complete"])
+        failures, num_short = list(store.failures), int((store.statuses() == "short").sum())
+    return BuildOutcome(
+        directory=out, num_fields=fields, failures=failures, complete=manifest["complete"], num_short=num_short
+    )
 
 
 def report(outcome: BuildOutcome) -> int:
     """Say what came out; returns 1 where signals have no field."""
     state = "complete" if outcome.complete else "other shards are still to be built"
     print(f"{outcome.directory}: {outcome.num_fields} fields, {state}")
+    if outcome.num_short:
+        print(f"{outcome.num_short} fields took all steps without reaching fit.target_psnr; their status is `short`")
     if outcome.failures:
         print(f"{len(outcome.failures)} signals have no field:")
         for signal_id, reason in outcome.failures:

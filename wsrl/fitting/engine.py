@@ -122,7 +122,13 @@ def _problem(representation: Representation, signal: Signal | SignalError) -> st
 
 
 def optimise(
-    representation: Representation, weights: dict[str, Tensor], coords: Tensor, targets: Tensor, config: FitConfig
+    representation: Representation,
+    weights: dict[str, Tensor],
+    coords: Tensor,
+    targets: Tensor,
+    config: FitConfig,
+    *,
+    grid: tuple[int, ...] | None = None,
 ) -> dict[str, Tensor]:
     """Fit given starts to given values at shared points, all of them to the end.
 
@@ -132,11 +138,12 @@ def optimise(
         coords: Points ``(P, D)``.
         targets: Values ``(B, P, C)`` in [0, 1].
         config: Steps, rate, stopping rule.
+        grid: Grid of the points, or None.
 
     Returns:
         Weights ``(B, *shape)``. Frozen entries are those of ``weights``, bit for bit.
     """
-    slots = Slots(representation, config, len(targets), coords=coords, device=targets.device)
+    slots = Slots(representation, config, len(targets), coords=coords, grid=grid, device=targets.device)
     for row, (start, values) in enumerate(zip(representation.layout.flatten(weights), targets)):
         slots.put(row, start, values, 1.0)
     found = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
 from wsrl.fields.layout import Layout
+from wsrl.fitting.config import SPEED_KEYS
 from wsrl.fitting.engine import FitConfig, Item, fit, read_signals
 from wsrl.signals import open_source, source_names
 from wsrl.store.made import LEAST_COSINE, PSNR_TOLERANCE
@@ -150,7 +151,7 @@ def stored_fit(store: WeightStore) -> FitConfig:
     """
     stored = store.manifest["fit"]
     try:
-        return FitConfig(**{key: value for key, value in stored.items() if key != "batch_size"})
+        return FitConfig(**{key: value for key, value in stored.items() if key not in SPEED_KEYS})
     except TypeError as error:
         raise UserError(
             f"the store's fit configuration is not one of this engine ({error})",

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from wsrl.fitting.engine import FitConfig, fit, read_signals
+from wsrl.fitting.gradient import choose_method
 from wsrl.provenance import environment
 from wsrl.signals import open_source, source_names
 from wsrl.store.made import record_environment
@@ -129,7 +130,9 @@ class ShardBuilder:
 
     def _environment(self) -> dict:
         task = self.task
-        return environment() | {"device": task.device.partition(":")[0], "batch_size": task.fit.batch_size}
+        gradient = choose_method(task.fit.gradient, task.device, task.fit.precision)
+        device = task.device.partition(":")[0]
+        return environment() | {"device": device, "gradient": gradient, "batch_size": task.fit.batch_size}
 
 
 def segments(results: Iterator, size: int) -> Iterator[list]:

@@ -190,9 +190,10 @@ class Slots:
         numbers.sub_(mean / (square.sqrt() * scale).add_(EPSILON) * (size * moving))
         steps.add_(moving[:, 0].long())
         error.mul_(part > 0).add_(losses / num_parts)
+        rests = steps >= self.config.steps
         if part == num_parts - 1:
-            rests = (error <= self._of_fields(self._threshold)) | (steps >= self.config.steps) | ~error.isfinite()
-            moving.masked_fill_(rests[:, None], 0.0)
+            rests |= (error <= self._of_fields(self._threshold)) | ~error.isfinite()
+        moving.masked_fill_(rests[:, None], 0.0)
 
     def _collect(self) -> list[Done]:
         """Take out the fields that rest, if all points together agree; otherwise they go on."""

@@ -10,6 +10,7 @@ from wsrl.store.made import ENVIRONMENTS, LEAST_COSINE, PSNR_TOLERANCE
 
 RUN_FILE = "run.json"
 MOST_LISTED = 64
+GRADIENTS = {"kernel": "the C++ kernel", "autograd": "autograd"}
 NOT_OF_CONFIG = ("in_features", "out_features")
 
 
@@ -88,7 +89,8 @@ def _environments(environments: list[dict]) -> list[str]:
         lines.append(
             f"- wsrl {found['versions']['wsrl']}, commit {found['commit'] or 'unknown'}{changed}; "
             f"Python {found['versions']['python']}, torch {found['versions']['torch']}; {where}, "
-            f"{machine['threads']} thread(s), {found['batch_size'] or 'a measured number of'} fields a batch; "
+            f"{machine['threads']} thread(s), {found['batch_size'] or 'a measured number of'} fields a batch, "
+            f"gradients by {GRADIENTS[found.get('gradient', 'autograd')]}; "
             f"{machine['system']}"
         )
     return ["Its rows were fitted by\n", "\n".join(lines) + "\n"]
@@ -127,7 +129,8 @@ def _nearness(store) -> list[str]:
     listed = [f"{entry['sha256']}  {entry['file']}" for entry in entries[:MOST_LISTED]]
     more = [f"and {len(entries) - MOST_LISTED} more in `{schema.MANIFEST}`.\n"] if len(entries) > MOST_LISTED else []
     return [
-        "The same processor, versions, threads and batch size give the same files bit for bit:\n",
+        "The same processor and versions give the same files bit for bit (with gradients by autograd: and the same "
+        "threads and batch size):\n",
         _block(*listed),
         *more,
         f"Their signals have the SHA-256 `{signals_sha256(store)}` (each row has its own in `signal_sha256`).\n",

@@ -1,0 +1,393 @@
+"""The fitting engine against a plain torch loop and against JAX, in one run on this machine, the contestants in turn.
+
+    python -m pipelines.benchmark_fitting --config configs/benchmark/fitting.yaml
+
+Three questions: how long is a step (``tasks``), how long does a field take to a stated quality (``quality``), and do
+building and reading stay linear (``store``, see ``pipelines/benchmark_store.py``)?
+
+Letters: N fields, W numbers of a field, P points, C channels.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.benchmark_store import StoreConfig, measure_linear, measure_reading
+from pipelines.contestants import JaxFields, LoopOutcome, fit_by_loop
+from pipelines.records import write_record
+from wsrl.cli import stage
+from wsrl.cli.base import train_base
+from wsrl.errors import UserError
+from wsrl.evaluation.probe import logistic_probe
+from wsrl.fields import BaseField, Representation, RepresentationConfig
+from wsrl.fitting.config import FitConfig
+from wsrl.fitting.engine import fit, optimise, read_signals
+from wsrl.signals import open_source
+from wsrl.training.base_field import BaseTrainingConfig
+
+PSNR_TOLERANCE_DB = 0.2
+PEAK_SIZE = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """One network whose steps are timed.
+
+    Attributes:
+        representation: What the numbers are.
+        base: Name of the base field of an adapter.
+        learning_rate: Of all contestants; a cosine without warm-up.
+        steps: Adam steps.
+        num: Fields that the engine and JAX fit at once, and whose first ones the loop fits one by one.
+        num_loop: Fields of the loop.
+        jax: Whether JAX takes part.
+        equal_quality: What the engine is given to reach the same PSNR in as many steps with less work.
+    """
+
+    representation: RepresentationConfig = RepresentationConfig()
+    base: str | None = None
+    learning_rate: float = 0.05
+    steps: int = 200
+    num: int = 16
+    num_loop: int = 4
+    jax: bool = True
+    equal_quality: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantConfig:
+    """One way of the engine to a stated quality.
+
+    Attributes:
+        representation: What the numbers are.
+        base: Name of the base field.
+        fit: How a field is fitted, ``target_psnr`` included.
+    """
+
+    representation: RepresentationConfig = RepresentationConfig()
+    base: str = "width64"
+    fit: FitConfig = FitConfig(target_psnr=30.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig:
+    """Time to a stated quality.
+
+    Attributes:
+        variants: Ways of the engine by name, the first one being the plainest.
+        headline: The variant that is compared with the loops.
+        loop_rates: Learning rates that the loop is tried at.
+        literal: Representation of the loop of the paper's ``W * (BA)``, on the base of the headline.
+        literal_rates: Learning rates that this loop is tried at.
+        max_steps: Steps at most of the loops.
+        num_sweep: Fields on which a loop's rate is chosen.
+        num_loop: Fields of a loop.
+        num: Fields of the engine, the first ones being those of the loop.
+        num_train: Further fields that the probe is trained on.
+    """
+
+    variants: dict[str, VariantConfig] = field(default_factory=dict)
+    headline: str = "best"
+    loop_rates: tuple[float, ...] = (0.05, 0.1, 0.2)
+    literal: RepresentationConfig = RepresentationConfig(form="product")
+    literal_rates: tuple[float, ...] = (0.1, 0.2)
+    max_steps: int = 400
+    num_sweep: int = 4
+    num_loop: int = 12
+    num: int = 512
+    num_train: int = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """The whole benchmark.
+
+    Attributes:
+        name: Name of the record.
+        data: Named source or folder.
+        source: Options of the source.
+        bases: Training of the base fields by name.
+        tasks: Networks whose steps are timed, by name.
+        quality: Time to a stated quality; None leaves it out.
+        store: Building and reading at scale; None leaves it out.
+        repetitions: Turns of the contestants; medians are reported.
+        out: Folder for bases and stores.
+    """
+
+    name: str = "fitting"
+    data: str = "fashion-mnist"
+    source: dict[str, Any] = field(default_factory=dict)
+    bases: dict[str, BaseTrainingConfig] = field(default_factory=dict)
+    tasks: dict[str, TaskConfig] = field(default_factory=dict)
+    quality: QualityConfig | None = None
+    store: StoreConfig | None = None
+    repetitions: int = 5
+    out: str = "runs/benchmark"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns 1 where two contestants did not do the same work."""
+    parser = make_parser()
+    made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
+    config = BenchmarkConfig(**{key: made[key] for key in BenchmarkConfig.__dataclass_fields__})
+    started = time.monotonic()
+    results, unequal = run(config)
+    elapsed = time.monotonic() - started
+    print(
+        f"record: {write_record('benchmark_fitting', config.name, results, config=asdict(config), elapsed_s=elapsed)}"
+    )
+    for line in unequal:
+        print(f"NOT COMPARABLE: {line}")
+    return 1 if unequal else 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    parser = stage.make_parser("benchmark_fitting", __doc__.splitlines()[0])
+    parser.prog = "python -m pipelines.benchmark_fitting"
+    parser.add_class_arguments(BenchmarkConfig, as_group=False)
+    return parser
+
+
+def run(config: BenchmarkConfig) -> tuple[dict[str, float], list[str]]:
+    """Every part; returns the numbers of the record, and what makes a comparison invalid."""
+    out, source = Path(config.out), open_source(config.data, **config.source)
+    for name, training in config.bases.items():
+        train_base(source, training, out / "bases" / name)
+    bench = Benchmark(config, source, out)
+    for name, task in config.tasks.items():
+        bench.time_steps(name, task)
+    if config.quality is not None:
+        bench.time_to_quality(config.quality)
+    if config.store is not None:
+        bench.add(measure_reading(config.store, out / "store"))
+        bench.add(measure_linear(config.store, out / "store"))
+    return bench.results, bench.unequal
+
+
+class Benchmark:
+    """The measurements of one run.
+
+    Attributes:
+        results: Numbers by dotted name.
+        unequal: What makes a comparison invalid.
+    """
+
+    def __init__(self, config: BenchmarkConfig, source, out: Path):
+        self.config, self.source, self.out = config, source, out
+        self.results: dict[str, float] = {"threads": float(torch.get_num_threads())}
+        self.unequal: list[str] = []
+        self.items = {
+            split: [i for i, found in enumerate(source.splits()) if found == split] for split in ("train", "test")
+        }
+        self.coords = source[0].coords
+
+    def add(self, numbers: dict[str, float]) -> None:
+        """Keep and print some numbers."""
+        self.results |= numbers
+        for name, value in numbers.items():
+            print(f"{name:<44} {value:.4g}", flush=True)
+
+    def representation(self, config: RepresentationConfig, base: str | None) -> Representation:
+        """What the numbers of a task are."""
+        loaded = BaseField.from_pretrained(self.out / "bases" / base) if config.is_adapter else None
+        grid, channels = self.source.signal_shape
+        return Representation.build(config, loaded, in_features=len(grid), out_features=channels)
+
+    def values(self, num: int) -> Tensor:
+        """Values ``(N, P, C)`` of the first test pictures."""
+        return torch.stack([self.source[index].values for index in self.items["test"][:num]])
+
+    def time_steps(self, name: str, task: TaskConfig) -> None:
+        """Milliseconds per step and field of every contestant, at the same number of steps and the same PSNR."""
+        representation = self.representation(task.representation, task.base)
+        start = representation.layout.flatten(representation.initial())
+        targets = self.values(task.num)
+        plain = FitConfig(
+            steps=task.steps, learning_rate=task.learning_rate, warmup=0.0, batch_size=task.num, target_psnr=None
+        )
+        contestants = {
+            "ours_all_points": lambda: self._by_engine(representation, start, targets, plain),
+            "loop": lambda: self._by_loop(representation, start, targets[: task.num_loop], plain),
+        }
+        if task.equal_quality:
+            quick = replace(plain, **task.equal_quality)
+            contestants["ours"] = lambda: self._by_engine(representation, start, targets, quick)
+        if task.jax:
+            jax = JaxFields(representation, self.coords, [plain.rate(step) for step in range(task.steps)])
+            contestants["jax"] = lambda: jax.fit(start.expand(task.num, -1).contiguous(), targets)
+        seconds, scores = self._in_turn(contestants)
+        fields = {who: len(scores[who]) * task.steps for who in contestants}
+        self._report(name, task, representation, {w: [s / fields[w] for s in seconds[w]] for w in seconds}, scores)
+
+    def _in_turn(self, contestants: dict[str, Callable[[], list[float]]]) -> tuple[dict, dict]:
+        """Seconds of every turn and PSNRs of every contestant; the first turn warms up and is not counted."""
+        seconds: dict[str, list[float]] = {who: [] for who in contestants}
+        scores = {}
+        for turn in range(self.config.repetitions + 1):
+            for who, contest in contestants.items():
+                began = time.perf_counter()
+                scores[who] = contest()
+                if turn:
+                    seconds[who].append(time.perf_counter() - began)
+        return seconds, scores
+
+    def _by_engine(self, representation, start: Tensor, targets: Tensor, config: FitConfig) -> list[float]:
+        starts = representation.layout.unflatten(start.expand(len(targets), -1))
+        grid = self.source.signal_shape[0]
+        weights = optimise(representation, starts, self.coords, targets, config, grid=grid)
+        return _psnr(representation.evaluate(weights, self.coords), targets)
+
+    def _by_loop(self, representation, start: Tensor, targets: Tensor, config: FitConfig) -> list[float]:
+        return [
+            fit_by_loop(representation, start, self.coords, values, config.rate, config.steps).psnr
+            for values in targets
+        ]
+
+    def _report(self, name: str, task: TaskConfig, representation, seconds: dict, scores: dict) -> None:
+        common = task.num_loop
+        peak, flops = matrix_peak(), step_flops(representation, len(self.coords))
+        found: dict[str, float] = {f"{name}.peak_gflops": peak}
+        for who, times in seconds.items():
+            median = statistics.median(times)
+            found |= {
+                f"{name}.{who}.ms_per_step": 1e3 * median,
+                f"{name}.{who}.ms_per_step_spread": 1e3 * (max(times) - min(times)),
+                f"{name}.{who}.fields_per_s": 1 / (median * task.steps),
+                f"{name}.{who}.psnr": statistics.fmean(scores[who][:common]),
+            }
+            if who != "ours":  # all points in each step, so that the work is known
+                found[f"{name}.{who}.gflops"] = flops / median / 1e9
+        ours = "ours" if "ours" in seconds else "ours_all_points"
+        for other in seconds.keys() - {"ours", "ours_all_points"}:
+            median = statistics.median(seconds[other])
+            found[f"{name}.ratio_{other}"] = median / statistics.median(seconds[ours])
+            found[f"{name}.ratio_{other}_all_points"] = median / statistics.median(seconds["ours_all_points"])
+        found[f"{name}.fraction_of_peak"] = found[f"{name}.ours_all_points.gflops"] / peak
+        self.add(found)
+        for who in seconds:
+            if found[f"{name}.{who}.psnr"] < found[f"{name}.loop.psnr"] - PSNR_TOLERANCE_DB:
+                self.unequal.append(f"{name}: {who} is more than {PSNR_TOLERANCE_DB} dB below the loop")
+            if who == "jax" and found[f"{name}.jax.psnr"] > found[f"{name}.loop.psnr"] + PSNR_TOLERANCE_DB:
+                self.unequal.append(f"{name}: jax is more than {PSNR_TOLERANCE_DB} dB above the loop")
+
+    def time_to_quality(self, config: QualityConfig) -> None:
+        """Fields per second to the stated quality, of the engine's variants and of the loops at their best rates."""
+        chosen = config.variants[config.headline]
+        goal = chosen.fit.target_psnr
+        loop = self.representation(chosen.representation, chosen.base)
+        literal = self.representation(config.literal, chosen.base)
+        loops = {
+            "loop": self._tuned(loop, config.loop_rates, config, goal, "loop"),
+            "literal_loop": self._tuned(literal, config.literal_rates, config, goal, "literal_loop"),
+        }
+        per_field: dict[str, list[float]] = {}
+        for who, contest in loops.items():
+            seconds, outcomes = _timed(contest)
+            per_field[who] = [seconds / config.num_loop]
+            self._outcomes(who, outcomes, goal)
+        for name, variant in config.variants.items():
+            turns = self.config.repetitions if name == config.headline else 1
+            per_field[name] = [self._variant(name, variant, config, probe=not turn) for turn in range(turns)]
+        seconds, _ = _timed(loops["loop"])  # before and after the engine's turns
+        per_field["loop"].append(seconds / config.num_loop)
+        medians = {who: statistics.median(times) for who, times in per_field.items()}
+        self.add({f"quality{goal:g}.{who}.ms_per_field": 1e3 * median for who, median in medians.items()})
+        best = medians[config.headline]
+        self.add(
+            {
+                f"quality{goal:g}.fields_per_s": 1 / best,
+                f"quality{goal:g}.ratio_loop": medians["loop"] / best,
+                f"quality{goal:g}.ratio_literal_loop": medians["literal_loop"] / best,
+            }
+        )
+
+    def _tuned(self, representation, rates, config: QualityConfig, goal: float, who: str) -> Callable:
+        """A loop to the stated quality at the best of some rates: the one that takes the fewest steps."""
+
+        def contest(rate: float, num: int) -> list[LoopOutcome]:
+            start = representation.layout.flatten(representation.initial())
+            values = self.values(num)
+            return [
+                fit_by_loop(representation, start, self.coords, v, lambda step: rate, config.max_steps, goal)
+                for v in values
+            ]
+
+        steps = {rate: statistics.fmean(o.steps for o in contest(rate, config.num_sweep)) for rate in rates}
+        best = min(steps, key=steps.get)
+        self.add({f"quality{goal:g}.{who}.steps_at_rate_{rate:g}": found for rate, found in steps.items()})
+        self.add({f"quality{goal:g}.{who}.rate": best})
+        return lambda: contest(best, config.num_loop)
+
+    def _outcomes(self, who: str, outcomes: list[LoopOutcome], goal: float) -> None:
+        reached = sum(outcome.psnr >= goal for outcome in outcomes) / len(outcomes)
+        steps = statistics.fmean(outcome.steps for outcome in outcomes)
+        self.add({f"quality{goal:g}.{who}.reached": reached, f"quality{goal:g}.{who}.steps": steps})
+
+    def _variant(self, name: str, variant: VariantConfig, config: QualityConfig, *, probe: bool) -> float:
+        """Seconds per field of the engine itself, metrics and hashes of every row included."""
+        representation = self.representation(variant.representation, variant.base)
+        test = self.items["test"][: config.num]
+        list(fit(representation, read_signals(self.source, test[:16]), variant.fit))  # warms up
+        seconds, results = _timed(lambda: list(fit(representation, read_signals(self.source, test), variant.fit)))
+        if probe:
+            prefix = f"quality{variant.fit.target_psnr:g}.{name}"
+            reached = sum(result.status == "ok" for result in results) / len(results)
+            steps = statistics.fmean(result.metrics["steps"] for result in results if result.weights is not None)
+            self.add({f"{prefix}.reached": reached, f"{prefix}.steps": steps})
+            self.add({f"{prefix}.numbers": float(representation.layout.num_trainable)})
+            self.add({f"{prefix}.probe_accuracy": self._probe(representation, variant, config, results)})
+        return seconds / len(test)
+
+    def _probe(self, representation, variant: VariantConfig, config: QualityConfig, test: list) -> float:
+        """Accuracy of a logistic regression on the weights, fitted on training pictures and tested on ``test``."""
+        train = self.items["train"][: config.num_train]
+        fitted = list(fit(representation, read_signals(self.source, train), variant.fit))
+        mask = representation.layout.trainable()
+        parts = []
+        for results in (fitted, test):
+            kept = [result for result in results if result.weights is not None]
+            features = torch.stack([representation.layout.flatten(result.weights)[mask] for result in kept])
+            labels = [self.source.label_names.index(result.label) for result in kept]
+            parts += [features.numpy(), torch.tensor(labels).numpy()]
+        return logistic_probe(*parts, seed=0)
+
+
+def _timed(work: Callable) -> tuple[float, Any]:
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+def _psnr(values: Tensor, targets: Tensor) -> list[float]:
+    return (-10 * (values - targets).square().mean((1, 2)).log10()).tolist()
+
+
+def matrix_peak(repetitions: int = 7) -> float:
+    """GFLOP/s of torch's product of two large float32 matrices: the median of some."""
+    a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE, generator=torch.Generator().manual_seed(0))
+    a @ b
+    return 2 * PEAK_SIZE**3 / statistics.median(_timed(lambda: a @ b)[0] for _ in range(repetitions)) / 1e9
+
+
+def step_flops(representation: Representation, num_points: int) -> float:
+    """Operations of the matrix products of one step on all points: values, gradients of inputs and of weights."""
+    shapes = representation.field_config.layer_shapes(representation.in_features, representation.out_features)
+    sizes = [fan_out * fan_in for fan_out, fan_in in shapes]
+    trained = [size for size, part in zip(sizes, representation.parts()) if part.down or isinstance(part.weight, str)]
+    return 2.0 * num_points * (sum(sizes) + sum(sizes[1:]) + sum(trained))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
