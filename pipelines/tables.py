@@ -42,9 +42,81 @@ def forms(record: dict) -> str:
     return "\n".join(lines + [f"| {form} | {', '.join(scores)} |" for form, scores in sorted(found.items())])
 
 
+CONTESTANTS = {
+    "ours": "wsrl, its own recipe",
+    "ours_all_points": "wsrl, the loop's recipe",
+    "loop": "loop",
+    "jax": "JAX",
+}
+
+
+def steps(record: dict) -> str:
+    """How long a step takes for each network and contestant."""
+    lines = [
+        "| network | contestant | ms per step and field | fields/s | GFLOP/s | PSNR (dB) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task in ("siren32", "width64", "width256"):
+        for who, name in CONTESTANTS.items():
+            if f"{task}.{who}.psnr" in record:
+                keys = ("ms_per_step", "fields_per_s", "gflops", "psnr")
+                get = {key: record.get(f"{task}.{who}.{key}") for key in keys}
+                speed = "" if get["gflops"] is None else f"{get['gflops']:.0f}"
+                lines.append(
+                    f"| {task} | {name} | {get['ms_per_step']:.3g} | {get['fields_per_s']:.3g} | {speed} "
+                    f"| {get['psnr']:.1f} |"
+                )
+    return "\n".join(lines)
+
+
+def ratios(record: dict) -> str:
+    """The ratios of the benchmark beside the targets they were set."""
+    lines = ["| ratio | measured | target |", "|---|---|---|"]
+    for key, name, target in RATIOS:
+        lines.append(f"| {name} | {record[key]:.3g} | {target} |")
+    return "\n".join(lines)
+
+
+RATIOS = (
+    ("siren32.ratio_jax", "siren32: JAX / wsrl", "4.5"),
+    ("siren32.ratio_loop", "siren32: loop / wsrl", "5"),
+    ("width64.ratio_loop", "width64: loop / wsrl, own recipe", "6"),
+    ("width64.ratio_loop_all_points", "width64: loop / wsrl, the loop's recipe", ""),
+    ("width256.ratio_loop", "width256: loop / wsrl, own recipe", "3.5"),
+    ("width256.ratio_loop_all_points", "width256: loop / wsrl, the loop's recipe", ""),
+    ("width256.fraction_of_peak", "width256: share of the matrix peak", "0.75"),
+    ("quality30.ratio_loop", "30 dB: loop / wsrl", "15"),
+    ("quality30.ratio_literal_loop", "30 dB: loop of `W * (BA)` / wsrl", "40"),
+    ("quality30.fields_per_s", "30 dB: fields per second", ""),
+    ("reading.fraction_of_sequential", "shuffled reading / sequential reading", "0.6"),
+    ("reading.ratio_folder", "shuffled reading / one file per field", "20"),
+    ("linear.time_ratio", "time per field, 50,000 fields / 1,000", "1"),
+    ("linear.memory_ratio", "peak memory, 50,000 fields / 1,000", "1"),
+)
+
+
+def quality(record: dict) -> str:
+    """Time to 30 dB of each way there."""
+    lines = ["| way | numbers | reached | steps | ms per field | probe |", "|---|---|---|---|---|---|"]
+    names = {key.split(".")[1] for key in record if key.startswith("quality30.") and key.endswith(".ms_per_field")}
+    for name in sorted(names, key=lambda name: -record[f"quality30.{name}.ms_per_field"]):
+        get = {key: record.get(f"quality30.{name}.{key}") for key in ("numbers", "probe_accuracy")}
+        numbers = "" if get["numbers"] is None else f"{get['numbers']:.0f}"
+        probe = "" if get["probe_accuracy"] is None else f"{get['probe_accuracy']:.3f}"
+        lines.append(
+            f"| {name} | {numbers} | {record[f'quality30.{name}.reached']:.3f} "
+            f"| {record[f'quality30.{name}.steps']:.0f} | {record[f'quality30.{name}.ms_per_field']:.3g} | {probe} |"
+        )
+    return "\n".join(lines)
+
+
+# Name in the README: record and function.
 TABLES = {
-    "representations/fashion_mnist": representations,
-    "representations/fashion_mnist_forms": forms,
+    "representations/fashion_mnist": ("representations/fashion_mnist", representations),
+    "representations/fashion_mnist_forms": ("representations/fashion_mnist_forms", forms),
+    "benchmark_fitting/ratios": ("benchmark_fitting/fitting", ratios),
+    "benchmark_fitting/steps": ("benchmark_fitting/fitting", steps),
+    "benchmark_fitting/quality": ("benchmark_fitting/fitting", quality),
 }
 
 
@@ -54,8 +126,8 @@ def with_tables(text: str) -> str:
     Args:
         text: Text with ``<!-- table NAME -->`` and ``<!-- end -->`` around each table.
     """
-    for name, table in TABLES.items():
-        made = table(json.loads((RECORDS / f"{name}.json").read_text()))
+    for name, (record, table) in TABLES.items():
+        made = table(json.loads((RECORDS / f"{record}.json").read_text()))
         pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
         assert pattern.search(text), f"the README has no place for the table {name}"
         text = pattern.sub(lambda match, made=made: f"{match[1]}{made}\n{match[2]}", text)

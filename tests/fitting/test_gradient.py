@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import contracts
 
 from wsrl.errors import UserError
+from wsrl.fields.foreign import Convention, ForeignRepresentation
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting import native
@@ -194,6 +195,13 @@ def test_choice_of_the_method():
     assert choose_method("auto", "cpu", "bfloat16") == "autograd"
     with pytest.raises(UserError, match="the kernel is for float32 on CPUs"):
         choose_method("kernel", "cuda")
+
+
+def test_a_network_of_other_conventions_goes_by_autograd():
+    field = FieldConfig(width=6, depth=2, encoding="identity", activation="sine", omega=30.0)
+    config = RepresentationConfig(kind="mlp", field=field)
+    foreign = ForeignRepresentation(config, Convention(omega_hidden=30.0), in_features=2, out_features=1)
+    assert isinstance(make_gradient(foreign, "cpu"), AutogradGradient)
 
 
 def test_without_a_compiler_autograd_is_taken(monkeypatch, tmp_path):

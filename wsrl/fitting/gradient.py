@@ -191,5 +191,7 @@ def make_gradient(
         method: One of ``METHODS``.
         precision: One of ``PRECISIONS``.
     """
+    if type(representation).evaluate_encoded is not Representation.evaluate_encoded:
+        method = "autograd"  # conventions of its own, which the kernel does not know
     chosen = choose_method(method, device, precision)
     return KernelGradient(representation) if chosen == "kernel" else AutogradGradient(representation, precision)
