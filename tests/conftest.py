@@ -1,9 +1,41 @@
 """Fixtures that tests of several rooms share."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 
 from wsrl.fields.layout import Layout, TensorSpec
+
+
+class SmallDisk:
+    """A file system in memory that is full after 300 kB, until it is remounted with other options."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.mkdir()
+        self._mount("-t", "tmpfs", "-o", "size=300k", "tmpfs")
+
+    def remount(self, options: str) -> None:
+        self._mount("-o", f"remount,{options}")
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.path)], check=True)
+
+    def _mount(self, *argv: str) -> None:
+        subprocess.run(["mount", *argv, str(self.path)], capture_output=True, check=True, text=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A small disk; skips the test where this user or container may not mount one."""
+    try:
+        disk = SmallDisk(tmp_path / "disk")
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        pytest.skip(f"cannot mount a small disk: {getattr(error, 'stderr', None) or error}")
+    yield disk
+    disk.unmount()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
 """A build killed with SIGKILL at any instant ends, after a rerun, with the same rows: none twice, none missing."""
 
+import contextlib
 import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -122,50 +122,73 @@ def test_killed_writer_gives_its_lock_back(tmp_path):
         assert writer.done == {0, 1, 2, 3} and not writer.discarded
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 300 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_full_disk_is_told_and_the_build_continues(small_disk):
     """The disk fills up while segments are written, then while the shard is assembled."""
-    store, ballast = small_disk / "store", small_disk / "ballast"
+    store, ballast = small_disk.path / "store", small_disk.path / "ballast"
     start(store, num=20, shards=1, width=500)
     with ShardWriter(store, 0) as writer:
         writer.write_segment([result(index, 500) for index in range(10)])
-        ballast.write_bytes(b"x" * os.statvfs(small_disk).f_bavail * 4096)
+        ballast.write_bytes(b"x" * os.statvfs(small_disk.path).f_bavail * 4096)
         with pytest.raises(UserError, match=r"the disk is full.*free some space, then run the same command again"):
             writer.write_segment([result(index, 500) for index in range(10, 20)])
         assert writer.done == set(range(10)) and not list(store.rglob("*.tmp"))
     ballast.unlink()
     with ShardWriter(store, 0) as writer:
         writer.write_segment([result(index, 500) for index in range(10, 20)])
-        ballast.write_bytes(b"x" * os.statvfs(small_disk).f_bavail * 4096)
+        ballast.write_bytes(b"x" * os.statvfs(small_disk.path).f_bavail * 4096)
         with pytest.raises(UserError, match="the disk is full"):
             writer.finish()
         assert not list(store.rglob("*.tmp"))
     ballast.unlink()
-    small = subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=False)
-    assert small.returncode == 0
+    small_disk.remount("size=4m")
     fit_shard(store, 0, width=500)
     assert finalize(store) and verify(store).ok
 
 
 def test_read_only_disk_is_told(small_disk):
-    build(small_disk / "store", num=4, shards=1)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    build(small_disk.path / "store", num=4, shards=1)
+    small_disk.remount("ro")
     with pytest.raises(UserError, match="the file system is read-only"):
-        start(small_disk / "other")
+        start(small_disk.path / "other")
     with pytest.raises(UserError, match="the file system is read-only"):
-        start(small_disk / "store", num=4, shards=1)
-    assert len(WeightStore.open(small_disk / "store")) == 3
-    assert verify(small_disk / "store").ok
+        start(small_disk.path / "store", num=4, shards=1)
+    assert len(WeightStore.open(small_disk.path / "store")) == 3
+    assert verify(small_disk.path / "store").ok
+    small_disk.remount("rw")
+
+
+@contextlib.contextmanager
+def read_only(folder: Path):
+    """Let nobody write to a folder; root, whom permissions do not bind, becomes another user for the while."""
+    nobody, root = 65534, os.geteuid() == 0
+    for parent in folder.parents[:4] if root else ():
+        parent.chmod(parent.stat().st_mode | 0o555)  # so that the other user gets as far as the folder
+    folder.chmod(0o555)
+    if root:
+        os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_a_folder_made_read_only_during_a_build_is_told_and_the_build_continues(tmp_path):
+    """Before a segment is written, and before the assembly."""
+    store = tmp_path / "store"
+    start(store, num=20, shards=1)
+    refusal = r"no permission to write there.*run the same command again; finished work is kept"
+    for first in (0, 10):
+        batch = [result(index) for index in range(first, first + 10)]
+        with ShardWriter(store, 0) as writer:
+            assert writer.done == set(range(first))
+            with read_only(writer.segments), pytest.raises(UserError, match=refusal):
+                writer.write_segment(batch)
+            writer.write_segment(batch)
+    with ShardWriter(store, 0) as writer, read_only(store), pytest.raises(UserError, match=refusal):
+        writer.finish()
+    with read_only(store), pytest.raises(UserError, match="no permission to write there"):
+        start(store, num=20, shards=1)
+    fit_shard(store, 0)
+    assert finalize(store) and verify(store).ok and not list(store.rglob("*.tmp"))
