@@ -5,13 +5,14 @@ import shutil
 
 import h5py
 import pytest
-from store_builds import build, fit_shard, result, start
+from store_builds import build, fit_shard, result, small_layout, start
 
 from wsrl.cli import info as info_command
 from wsrl.cli import verify as verify_command
 from wsrl.errors import UserError
-from wsrl.store import WeightStore
+from wsrl.store import WeightStore, rows
 from wsrl.store.finalize import file_sha256
+from wsrl.store.shard import ShardFile
 from wsrl.store.verify import verify
 
 SHARD = "shard-00000-of-00002.h5"
@@ -91,6 +92,66 @@ def test_a_flipped_byte_anywhere_in_the_file_is_found(store_path):
         data[offset] ^= 1
         path.write_bytes(data)
         assert not verify(store_path).ok, offset
+
+
+CHECKED = ("weights", "fields", "metrics", "checksum", "failures")
+
+
+def positions(path) -> list[tuple[str, int, int]]:
+    """Name, row and place in the file of every byte of every column, weights, ids, labels and metrics among them."""
+    found = []
+    with h5py.File(path) as file:
+        for name in dataset_names(path):
+            if name.startswith(CHECKED):
+                count, size = len(file[name]), file[name].id.get_storage_size()
+                offset = file[name].id.get_offset()
+                found += [(name, place * count // size, offset + place) for place in range(size)]
+    return found
+
+
+@pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_flipped_byte_is_found_in_its_row(tmp_path, step):
+    """All positions (every thirteenth where time is short), each with another bit, and the file's hash accepted: the rows' checksums alone have to tell."""
+    store_path = build(tmp_path / "store", num=5, shards=1, width=2)
+    path = store_path / "shard-00000-of-00001.h5"
+    good = path.read_bytes()
+    layout = small_layout(2)
+    with ShardFile(path) as shard:
+        assert not len(rows.wrong_rows(shard.read(), layout)) and not len(rows.wrong_failures(shard.failures()))
+    seen = set()
+    for name, row, offset in positions(path)[::step]:
+        data = bytearray(good)
+        data[offset] ^= 1 << (offset % 8)
+        path.write_bytes(data)
+        with ShardFile(path) as shard:
+            if name.startswith("failures"):
+                wrong = rows.wrong_failures(shard.failures())
+            else:
+                table = shard.read()
+                wrong = rows.wrong_rows(table, layout)
+                assert shard.agrees(0, [column for _, column in sorted(table.items())]) is False, (name, offset)
+            assert wrong.tolist() == [row], (name, row, offset)
+        seen.add(name)
+    assert {"weights/layers.0.up", "fields/id", "fields/label", "metrics/psnr"} <= seen and (
+        step > 1 or len(seen) == 17
+    )
+
+
+def test_verify_finds_a_flipped_byte_anywhere_in_the_manifests_hashes(store_path):
+    """The manifest's own record of a shard: any change of its hash, size or count is reported."""
+    path = store_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    entry = manifest["shards"][0]
+    for place in range(0, 64, 9):
+        digits = list(entry["sha256"])
+        digits[place] = "0" if digits[place] != "0" else "1"
+        path.write_text(json.dumps(manifest | {"shards": [entry | {"sha256": "".join(digits)}, manifest["shards"][1]]}))
+        assert "SHA-256" in str(verify(store_path).problems[0]), place
+    for key in ("count", "failures"):
+        path.write_text(json.dumps(manifest | {"shards": [entry | {key: entry[key] + 1}, manifest["shards"][1]]}))
+        assert any(f"{key} is" in str(problem) for problem in verify(store_path).problems)
+    path.write_text(json.dumps(manifest))
+    assert verify(store_path).ok
 
 
 def test_truncated_shard_is_refused(store_path):
