@@ -111,7 +111,7 @@ def positions(path) -> list[tuple[str, int, int]]:
 
 @pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_flipped_byte_is_found_in_its_row(tmp_path, step):
-    """All positions (every thirteenth where time is short), each with another bit, and the file's hash accepted: the rows' checksums alone have to tell."""
+    """All positions, each with another bit (every thirteenth where time is short): the rows' own checksums tell."""
     store_path = build(tmp_path / "store", num=5, shards=1, width=2)
     path = store_path / "shard-00000-of-00001.h5"
     good = path.read_bytes()
