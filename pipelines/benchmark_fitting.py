@@ -3,7 +3,7 @@
     python -m pipelines.benchmark_fitting --config configs/benchmark/fitting.yaml
 
 Three questions: how long is a step (``tasks``), how long does a field take to a stated quality (``quality``), and do
-building and reading stay linear (``store``, see ``pipelines/benchmark_store.py``)?
+building and reading stay linear (``linear``, ``reading``, see ``pipelines/benchmark_store.py``)?
 
 Letters: N fields, W numbers of a field, P points, C channels.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.benchmark_store import StoreConfig, measure_linear, measure_reading
+from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linear, measure_reading
 from pipelines.contestants import JaxFields, LoopOutcome, fit_by_loop
 from pipelines.records import write_record
 from wsrl.cli import stage
@@ -116,7 +116,8 @@ class BenchmarkConfig:
         bases: Training of the base fields by name.
         tasks: Networks whose steps are timed, by name.
         quality: Time to a stated quality; None leaves it out.
-        store: Building and reading at scale; None leaves it out.
+        reading: Reading at scale; None leaves it out.
+        linear: Building at scale; None leaves it out.
         repetitions: Turns of the contestants; medians are reported.
         out: Folder for bases and stores.
     """
@@ -127,7 +128,8 @@ class BenchmarkConfig:
     bases: dict[str, BaseTrainingConfig] = field(default_factory=dict)
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     quality: QualityConfig | None = None
-    store: StoreConfig | None = None
+    reading: ReadingConfig | None = None
+    linear: LinearConfig | None = None
     repetitions: int = 5
     out: str = "runs/benchmark"
 
@@ -166,9 +168,10 @@ def run(config: BenchmarkConfig) -> tuple[dict[str, float], list[str]]:
         bench.time_steps(name, task)
     if config.quality is not None:
         bench.time_to_quality(config.quality)
-    if config.store is not None:
-        bench.add(measure_reading(config.store, out / "store"))
-        bench.add(measure_linear(config.store, out / "store"))
+    if config.reading is not None:
+        bench.add(measure_reading(config.reading, out / "reading"))
+    if config.linear is not None:
+        bench.add(measure_linear(config.linear, out / "linear"))
     return bench.results, bench.unequal
 
 

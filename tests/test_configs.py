@@ -23,9 +23,9 @@ def base(config):
 
 
 def build(config):
-    from wsrl.cli.build import make_parser
+    from wsrl.cli.build_options import make_parser
 
-    parser = make_parser()
+    parser = make_parser("")
     return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
 
 
