@@ -227,3 +227,17 @@ def test_a_fingerprint_tells_every_flipped_byte_and_every_order():
         assert fingerprint([other]) != fingerprint([data]), place
     assert fingerprint([data]) == fingerprint([data.copy()])
     assert fingerprint([np.arange(100_000, dtype="<u8")]) == 11454602755897511818, "the format has changed"
+
+
+def test_a_file_that_loses_its_end_while_it_is_read_is_told(tmp_path):
+    """Touching mapped pages beyond the end of a file would kill the process."""
+    path = build(tmp_path, num=12, shards=1, width=3000) / "shard-00000-of-00001.h5"
+    with WeightStore.open(tmp_path) as store:
+        assert len(next(store.batches(4, check=False))) == 4
+        with open(path, "r+b") as file:
+            file.truncate(8192)
+        with pytest.raises(UserError, match=rf"{path.name}, row 0: weights/.* cannot be read"):
+            next(store.batches(4))
+    shorter = tmp_path / "shard-00000-of-00001.h5"
+    with pytest.raises(UserError, match="truncated or damaged"):
+        WeightStore.open(shorter)

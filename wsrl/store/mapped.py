@@ -23,7 +23,7 @@ from wsrl.store.rows import is_failure_column
 from wsrl.store.shard import ShardFile
 
 _LOWEST = 1 << 12  # no mapping lies below; an address of zero would mean "no memory" to torch
-_HIGHEST = 1 << 47
+_HIGHEST = 1 << 52  # nor above, on any processor of today
 _BYTES = torch.frombuffer((ctypes.c_char * (_HIGHEST - _LOWEST)).from_address(_LOWEST), dtype=torch.uint8)
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
