@@ -164,11 +164,15 @@ class ShardFile:
 
     def place(self, name: str) -> tuple[int, np.dtype, tuple[int, ...]]:
         """Where a column lies in the file: offset in bytes, type and shape."""
-        dataset = self.dataset(name)
-        offset = dataset.id.get_offset()
+        file = self.file
+        try:
+            dataset = h5py.h5d.open(file.id, name.encode())  # thrice as fast as h5py's own objects
+            offset, dtype, shape = dataset.get_offset(), dataset.dtype, dataset.shape
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise self.broken(f"{name} cannot be read ({error})") from error
         if offset is None:
             raise self.broken(f"{name} does not lie in one piece")
-        return offset, dataset.dtype, dataset.shape
+        return offset, dtype, shape
 
     def fingerprints(self) -> tuple[int, np.ndarray]:
         """Rows of a block and the fingerprint of each block; zero rows where the file has none."""
