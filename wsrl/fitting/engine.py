@@ -15,6 +15,7 @@ from wsrl.errors import SignalError
 from wsrl.fields.representation import Representation
 from wsrl.fitting.batch_size import suitable_size
 from wsrl.fitting.config import FitConfig
+from wsrl.fitting.gradient import choose_method
 from wsrl.fitting.slots import Done, Slots
 from wsrl.signals.fidelity import psnr, ssim
 from wsrl.signals.signal import Signal
@@ -22,6 +23,7 @@ from wsrl.store.record import FitResult
 
 __all__ = ["FitConfig", "field_seed", "fit", "optimise", "read_signals"]
 
+AUTOGRAD_ON_CPU = 16  # fields of a batch; more leave the cache
 MEASURED_STEPS = 10_000  # more than the trial of a batch size takes
 
 Item = tuple[int, str, Signal | SignalError]
@@ -80,6 +82,8 @@ def _slots_for(representation: Representation, signal: Signal, config: FitConfig
     shared = signal.grid is not None
     shape = {"coords": signal.coords, "grid": signal.grid, "shared": shared, "device": device}
     num = config.batch_size
+    if num is None and torch.device(device).type == "cpu" and choose_method(config.gradient, device) == "autograd":
+        num = AUTOGRAD_ON_CPU  # a measured size would make two runs of one command differ by rounding
     if num is None:
         endless = replace(config, steps=MEASURED_STEPS, target_psnr=None)
         num = suitable_size(lambda num: Slots(representation, endless, num, **shape), representation)
