@@ -111,10 +111,13 @@ class Gatherer:
         self.layout = layout
         self.shards: dict[int, MappedShard] = {}
         self._starts = np.zeros((len(layout.tensors), num_shards), dtype=np.int64)  # (T, S)
-        self._tensors = [(spec.name, spec.shape, _strides(spec.shape), 4 * math.prod(spec.shape)) for spec in layout]
+        self._tensors = [(spec.name, spec.shape, _strides(spec.shape)) for spec in layout]
+        sizes = [4 * math.prod(spec.shape) for spec in layout]
+        # Tensors of one size are gathered together: threads have to meet once for each size.
+        self._by_size = {size: [place for place, other in enumerate(sizes) if other == size] for size in sizes}
         self._faults = 0
         self._held: list[np.ndarray] = []
-        self._row_bytes = np.array([[row_bytes] for *_, row_bytes in self._tensors], dtype=np.int64)  # (T, 1)
+        self._row_bytes = np.array([[size] for size in sizes], dtype=np.int64)  # (T, 1)
 
     def add(self, number: int, shard: MappedShard) -> None:
         """Make the rows of a shard known under its number."""
@@ -147,13 +150,16 @@ class Gatherer:
         places = torch.from_numpy(addresses - first)
         memory = torch.from_numpy(self._memory(int(self._row_bytes.sum()) * len(rows)))
         floats = memory.view(torch.float32)
-        found, used = {}, 0
-        for (name, shape, strides, row_bytes), where in zip(self._tensors, places):
+        found, used = dict.fromkeys(spec.name for spec in self.layout), 0
+        for row_bytes, members in self._by_size.items():
+            count = len(members) * len(rows)
             table = _BYTES.as_strided((last - first + 1, row_bytes), (1, 1), first - _LOWEST)
-            out = memory.as_strided((len(rows), row_bytes), (row_bytes, 1), used)
-            torch.index_select(table, 0, where, out=out)
-            found[name] = floats.as_strided((len(rows), *shape), strides, used // 4)
-            used += len(rows) * row_bytes
+            out = memory.as_strided((count, row_bytes), (row_bytes, 1), used)
+            torch.index_select(table, 0, places[members].view(-1), out=out)
+            for member in members:
+                name, shape, strides = self._tensors[member]
+                found[name] = floats.as_strided((len(rows), *shape), strides, used // 4)
+                used += len(rows) * row_bytes
         return found
 
     def _memory(self, size: int) -> np.ndarray:
