@@ -1,10 +1,12 @@
 """``wsrl build`` killed with SIGKILL and started again ends row for row like an undisturbed build."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 
 import h5py
 import pytest
@@ -82,26 +84,86 @@ def test_two_kills(tiny_base, tmp_path):
     assert killed_and_continued(tmp_path, tiny_base, limit=100, kills=2, longest_s=0.2) >= 1
 
 
+# Runs a command for each line it gets, in a fork of itself: what takes seconds to import is there already.
+FORKING = """
+import json, os, sys
+from wsrl.cli.main import main
+
+for line in sys.stdin:
+    if (child := os.fork()) == 0:
+        os._exit(main(json.loads(line)))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 # What is written under a temporary name and renamed, by the beginning of its name; the last one stands for any of them.
 WRITTEN = ("segment-", "shard-", "manifest.json", "")
 
 
-def temporary_files(out):
-    return [name for _, _, names in os.walk(out) for name in names if name.endswith(".tmp")]
+class Commands:
+    """Runs commands one after the other; the one that runs can be killed."""
+
+    def __init__(self, warm_up):
+        first = f"import wsrl.cli.main as command; assert command.main({warm_up!r}) == 0"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        argv = [sys.executable, "-c", f"{first}\nprint('warm', flush=True)\n{FORKING}"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.server = subprocess.Popen(argv, env=environment, text=True, **pipes)
+        while self.server.stdout.readline() != "warm\n":
+            assert self.server.poll() is None, "the undisturbed build failed"
+
+    def start(self, argv):
+        """The process of a command."""
+        print(json.dumps(argv), file=self.server.stdin, flush=True)
+        return int(self.server.stdout.readline())
+
+    def ended(self):
+        """The status of the command, negative where it was killed; other lines are what it printed."""
+        while not (line := self.server.stdout.readline().strip()).lstrip("-").isdigit():
+            assert self.server.poll() is None
+        return int(line)
+
+    def close(self):
+        self.server.communicate()
 
 
-def kill_while_writing(argv, out, kind, times):
-    """Kill the build as soon as so many files of a kind were seen under their temporary names.
+def temporary_files(out, kind=""):
+    """Their names; only segments are written in folders of their own, and the look has to be quick."""
+    deep = kind in ("", "segment-")
+    found = (
+        [name for _, _, names in os.walk(out) for name in names] if deep else os.listdir(out) if out.exists() else []
+    )
+    return [name for name in found if name.startswith(kind) and name.endswith(".tmp")]
 
-    Returns:
-        Whether it was killed, and how many temporary files its death left.
-    """
-    process, seen = start(argv), set()
-    while len(seen) < times and process.poll() is None:
-        seen |= {name for name in temporary_files(out) if name.startswith(kind)}
-    process.kill()
-    process.communicate()
-    return process.returncode == -signal.SIGKILL, len(temporary_files(out))
+
+def wait_until_written(out, kind, times):
+    """Return once so many files of a kind were seen under their temporary names, or the store is complete."""
+    seen = set()
+    while len(seen) < times and not (out / "README.md").exists():
+        seen |= set(temporary_files(out, kind))
+
+
+def thirty_kills(commands, argv, out, undisturbed):
+    """Kill thirty builds; the number of kills that left a temporary file behind."""
+    dice, kills, hits, number = random.Random(0), 0, 0, 0
+    while kills < 30:
+        store = out / str(number)
+        process = commands.start(argv(store))
+        if kills % 2:
+            wait_until_written(store, WRITTEN[kills // 2 % 4], dice.randint(1, 5))
+        else:
+            time.sleep(dice.uniform(0, 0.3))
+        os.kill(process, signal.SIGKILL)  # until its status is asked for it cannot be another process
+        status = commands.ended()
+        assert status in (0, -signal.SIGKILL)
+        kills += status != 0
+        hits += bool(temporary_files(store))
+        if status == 0:
+            check_equal(store, undisturbed)
+            number += 1
+    commands.start(argv(store))
+    assert commands.ended() == 0
+    check_equal(store, undisturbed)
+    return hits
 
 
 @pytest.mark.slow
@@ -115,22 +177,11 @@ def test_thirty_kills(tiny_base, tmp_path):
     def argv(out):
         return [*command(out, tiny_base, 240)[:-1], "80"]
 
-    assert main(argv(tmp_path / "undisturbed")) == 0
-    dice, kills, hits, number = random.Random(0), 0, 0, 0
-    while kills < 30:
-        out = tmp_path / f"killed{number}"
-        if kills % 2:
-            killed, left = kill_while_writing(argv(out), out, WRITTEN[kills // 2 % 4], dice.randint(1, 5))
-            hits += left > 0
-        else:
-            killed = kill_while_building(argv(out), dice.uniform(0, 0.5))
-        kills += killed
-        if not killed:
-            assert main(argv(out)) == 0
-            check_equal(out, tmp_path / "undisturbed")
-            number += 1
-    assert main(argv(out)) == 0
-    check_equal(out, tmp_path / "undisturbed")
+    commands = Commands(argv(tmp_path / "undisturbed"))
+    try:
+        hits = thirty_kills(commands, argv, tmp_path, tmp_path / "undisturbed")
+    finally:
+        commands.close()
     assert hits >= 3, "of 15 kills some meet a file before it is renamed"
 
 
