@@ -12,7 +12,8 @@ import os
 import resource
 import sys
 from collections.abc import Iterable
-from itertools import filterfalse
+from functools import cache
+from itertools import filterfalse, groupby
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ KEPT_BATCHES = 3
 _UNUSED = 3  # references to an array that only a list, a variable and the counting itself know
 
 
+@cache
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of rows of this shape that lie one behind the other, the row's own first."""
     return tuple(math.prod(shape[place:]) for place in range(len(shape) + 1))
@@ -111,18 +113,17 @@ class Gatherer:
         self.layout = layout
         self.shards: dict[int, MappedShard] = {}
         self._starts = np.zeros((len(layout.tensors), num_shards), dtype=np.int64)  # (T, S)
-        self._tensors = [(spec.name, spec.shape, _strides(spec.shape)) for spec in layout]
-        sizes = [4 * math.prod(spec.shape) for spec in layout]
-        # Tensors of one size are gathered together: threads have to meet once for each size.
-        self._by_size = {size: [place for place, other in enumerate(sizes) if other == size] for size in sizes}
+        # Tensors of one size lie side by side and are gathered together: threads have to meet once for each size.
+        self._specs = sorted(layout, key=lambda spec: spec.size)
+        self._by_size = [(4 * size, list(same)) for size, same in groupby(self._specs, key=lambda spec: spec.size)]
         self._faults = 0
         self._held: list[np.ndarray] = []
-        self._row_bytes = np.array([[size] for size in sizes], dtype=np.int64)  # (T, 1)
+        self._row_bytes = np.array([[4 * spec.size] for spec in self._specs], dtype=np.int64)  # (T, 1)
 
     def add(self, number: int, shard: MappedShard) -> None:
         """Make the rows of a shard known under its number."""
         self.shards[number] = shard
-        self._starts[:, number] = [shard.address(f"weights/{spec.name}") for spec in self.layout]
+        self._starts[:, number] = [shard.address(f"weights/{spec.name}") for spec in self._specs]
 
     def fetch(self, blocks: Iterable[tuple[int, int, int]], *, known: bool) -> None:
         """Have the system fetch the weights of blocks that it may not hold.
@@ -145,21 +146,21 @@ class Gatherer:
         The trick: all memory of the process is one table of overlapping rows, one starting at every byte, from which
         torch selects by address: one copy, in parallel, whatever files the rows are in.
         """
-        addresses = self._starts[:, shards] + rows * self._row_bytes  # (T, B)
+        addresses = np.take(self._starts, shards, axis=1) + rows * self._row_bytes  # (T, B)
         first, last = int(addresses.min()), int(addresses.max())
-        places = torch.from_numpy(addresses - first)
+        places = torch.from_numpy((addresses - first).reshape(-1))
         memory = torch.from_numpy(self._memory(int(self._row_bytes.sum()) * len(rows)))
         floats = memory.view(torch.float32)
-        found, used = dict.fromkeys(spec.name for spec in self.layout), 0
-        for row_bytes, members in self._by_size.items():
-            count = len(members) * len(rows)
+        found, used, done = dict.fromkeys(spec.name for spec in self.layout), 0, 0
+        for row_bytes, specs in self._by_size:
+            count = len(specs) * len(rows)
             table = _BYTES.as_strided((last - first + 1, row_bytes), (1, 1), first - _LOWEST)
             out = memory.as_strided((count, row_bytes), (row_bytes, 1), used)
-            torch.index_select(table, 0, places[members].view(-1), out=out)
-            for member in members:
-                name, shape, strides = self._tensors[member]
-                found[name] = floats.as_strided((len(rows), *shape), strides, used // 4)
+            torch.index_select(table, 0, places[done : done + count], out=out)
+            for spec in specs:
+                found[spec.name] = floats.as_strided((len(rows), *spec.shape), _strides(spec.shape), used // 4)
                 used += len(rows) * row_bytes
+            done += count
         return found
 
     def _memory(self, size: int) -> np.ndarray:
