@@ -177,6 +177,16 @@ def test_the_last_steps_see_all_points():
     assert mean[1.0] < mean[0.5]
 
 
+def test_a_field_that_diverges_does_not_bring_the_others_out_of_step():
+    representation = contracts.tiny_representation("mlora_asym")
+    config = replace(TO_QUALITY, target_psnr=None, steps=20, interleave_share=0.5, batch_size=2)
+    huge = Signal(id="huge", coords=grid_coords(GRID), values=torch.full((30, 1), 1e38), grid=GRID)
+    found = by_id(fit(representation, [(9, "huge", huge), *signals(4)], config))
+    assert found.pop("huge").status == "failed"
+    for name, result in by_id(fit(representation, signals(4), config)).items():
+        assert found[name].metrics["psnr"] == pytest.approx(result.metrics["psnr"], abs=0.01)
+
+
 def test_a_share_with_a_target_is_refused():
     with pytest.raises(UserError, match=r"fit\.interleave_share"):
         replace(TO_QUALITY, interleave_share=0.5)

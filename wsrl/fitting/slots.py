@@ -191,7 +191,8 @@ class Slots:
         steps.add_(moving[:, 0].long())
         error.mul_(part > 0).add_(losses / num_parts)
         rests = steps >= self.config.steps
-        if part == num_parts - 1:
+        # Where the last steps see all points, the fields stay in step: none leaves early to make room for another.
+        if part == num_parts - 1 and self.config.interleave_share == 1:
             rests |= (error <= self._of_fields(self._threshold)) | ~error.isfinite()
         moving.masked_fill_(rests[:, None], 0.0)
 
