@@ -106,11 +106,12 @@ class StoreBenchmarkConfig:
 def measure_reading(config: ReadingConfig, directory: Path) -> dict[str, float]:
     """Compare shuffled batches of a store with a sequential read of its files and with a folder of files.
 
-    The page cache is warm for all: before each contestant its files are read once. All are measured in turns; the
-    figures are medians. The sequential read is ``readinto`` of whole shards into one page-aligned buffer (one that is
-    not aligned is several times slower on some processors). ``reading.rows_per_s``, of which the fraction and the ratio
-    are made, is an epoch of an open store, with checks on as by default; ``reading.rows_per_s_first`` is the first
-    epoch, which opens the files and compares every byte with its checksum; ``_unchecked`` leaves the checks out.
+    The page cache is warm for all: before each contestant its files are read once (where the system gives idle pages
+    up, a folder in memory such as ``/dev/shm`` keeps them). All are measured in turns; the figures are medians. The
+    sequential read is ``readinto`` of whole shards into one page-aligned buffer (one that is not aligned is several
+    times slower on some processors). ``reading.rows_per_s``, of which the fraction and the ratio are made, is an epoch
+    of an open store, with checks on as by default; ``reading.rows_per_s_first`` is the first epoch, which opens the
+    files and compares every byte with its fingerprint; ``_unchecked`` leaves the checks out.
 
     Args:
         config: What to read.
@@ -284,18 +285,19 @@ def _build(config: LinearConfig, directory: Path, number: int) -> tuple[float, f
     subprocess.run(["rm", "-rf", str(out)], check=True)
     argv = [sys.executable, "-m", "wsrl.cli.main", "build", str(pictures), "--out", str(out), *config.options]
     start = time.perf_counter()
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     told, begun = [], start
-    for line in process.stderr:
-        told.append(line)
-        if ANNOUNCED in line:
-            begun = time.perf_counter()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            told.append(line)
+            if ANNOUNCED in line:
+                begun = time.perf_counter()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    ended = time.perf_counter()
     if process.returncode:
         raise RuntimeError(f"{' '.join(argv)} failed:\n{''.join(told)}")
     subprocess.run(["rm", "-rf", str(out)], check=True)
-    return begun - start, time.perf_counter() - begun, usage.ru_maxrss / 1024
+    return begun - start, ended - begun, usage.ru_maxrss / 1024
 
 
 def main() -> None:
