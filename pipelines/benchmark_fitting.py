@@ -8,6 +8,7 @@ building and reading stay linear (``linear``, ``reading``, see ``pipelines/bench
 Letters: N fields, W numbers of a field, P points, C channels.
 """
 
+import shutil
 import statistics
 import sys
 import time
@@ -119,7 +120,8 @@ class BenchmarkConfig:
         reading: Reading at scale; None leaves it out.
         linear: Building at scale; None leaves it out.
         repetitions: Turns of the contestants; medians are reported.
-        out: Folder for bases and stores.
+        out: Folder for the base fields.
+        scratch: Folder for the stores at scale, removed at the end; on a memory disk, no disk is measured.
     """
 
     name: str = "fitting"
@@ -132,6 +134,7 @@ class BenchmarkConfig:
     linear: LinearConfig | None = None
     repetitions: int = 5
     out: str = "runs/benchmark"
+    scratch: str = "runs/benchmark/scratch"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,10 +171,15 @@ def run(config: BenchmarkConfig) -> tuple[dict[str, float], list[str]]:
         bench.time_steps(name, task)
     if config.quality is not None:
         bench.time_to_quality(config.quality)
-    if config.reading is not None:
-        bench.add(measure_reading(config.reading, out / "reading"))
-    if config.linear is not None:
-        bench.add(measure_linear(config.linear, out / "linear"))
+    scratch = Path(config.scratch)
+    try:
+        if config.reading is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
+            bench.add(measure_reading(config.reading, scratch / "reading"))
+        if config.linear is not None:
+            bench.add(measure_linear(config.linear, scratch / "linear"))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return bench.results, bench.unequal
 
 

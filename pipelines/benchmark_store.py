@@ -22,6 +22,17 @@ from wsrl.store import FitResult, WeightStore
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 
 WRITTEN_AT_ONCE = 1024
+# The command itself, and then the peak of its own memory: what the system counts for a child includes its parent's before
+# the program was loaded.
+COMMAND = """
+import sys
+from pathlib import Path
+from wsrl.cli.main import main
+status = main(sys.argv[1:])
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+sys.exit(status)
+"""
 ANNOUNCED = "trainable of"  # in the line that a build prints between its start-up and its first field
 
 
