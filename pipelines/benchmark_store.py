@@ -5,7 +5,6 @@ python -m pipelines.benchmark_store [--reading.num_fields N] [--linear.large N] 
 
 import json
 import mmap
-import os
 import subprocess
 import sys
 import time
@@ -22,8 +21,8 @@ from wsrl.store import FitResult, WeightStore
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 
 WRITTEN_AT_ONCE = 1024
-# The command itself, and then the peak of its own memory: what the system counts for a child includes its parent's before
-# the program was loaded.
+# The command itself, and then the peak of its own memory: what the system counts for a child includes its parent's,
+# before the program was loaded.
 COMMAND = """
 import sys
 from pathlib import Path
@@ -256,7 +255,7 @@ def write_folder(config: ReadingConfig, store: Path, folder: Path) -> None:
 def measure_linear(config: LinearConfig, directory: Path) -> dict[str, float]:
     """Compare a large build with a small one: time per field and peak memory.
 
-    Each build is ``wsrl build`` in a process of its own; its peak is the one that the system reports for this process.
+    Each build is ``wsrl build`` in a process of its own; its peak is that of its own memory.
     Time runs from the line that a build prints after its start-up (imports, opening the pictures; told apart as
     ``linear.startup_s``) to its end: fits, segments, assembly, hashes and the data card. What does not depend on the
     number of fields is taken off: the time of a tiny build, and its fields.
@@ -294,21 +293,20 @@ def _build(config: LinearConfig, directory: Path, number: int) -> tuple[float, f
     pictures, out = directory / f"pictures-{number}.npy", directory / f"linear-{number}"
     np.save(pictures, np.random.default_rng(number).integers(0, 256, (number, config.side, config.side), np.uint8))
     subprocess.run(["rm", "-rf", str(out)], check=True)
-    argv = [sys.executable, "-m", "wsrl.cli.main", "build", str(pictures), "--out", str(out), *config.options]
+    argv = [sys.executable, "-c", COMMAND, "build", str(pictures), "--out", str(out), *config.options]
     start = time.perf_counter()
     told, begun = [], start
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             told.append(line)
             if ANNOUNCED in line:
                 begun = time.perf_counter()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        printed = process.stdout.read()
     ended = time.perf_counter()
     if process.returncode:
         raise RuntimeError(f"{' '.join(argv)} failed:\n{''.join(told)}")
     subprocess.run(["rm", "-rf", str(out)], check=True)
-    return begun - start, ended - begun, usage.ru_maxrss / 1024
+    return begun - start, ended - begun, int(printed.splitlines()[-1]) / 1024
 
 
 def main() -> None:
