@@ -1,4 +1,4 @@
-"""How many fields to fit together: measured once, at the start of a build."""
+"""How many fields to fit together: known for CPUs, measured once, at the start of a build, for other devices."""
 
 import time
 from collections.abc import Callable
@@ -6,15 +6,35 @@ from collections.abc import Callable
 import torch
 
 from wsrl.fields.representation import Representation
+from wsrl.fitting.gradient import choose_method
 from wsrl.fitting.slots import Slots
 
+KERNEL_SIZE, AUTOGRAD_SIZE = 64, 16
 SMALLEST, LARGEST = 8, 4096
-LEAST_GAIN = 1.05
-TRIALS = 3
+LEAST_GAIN = 1.03
+TRIALS = 5
+
+
+def usual_size(gradient: str, precision: str, device: torch.device | str) -> int | None:
+    """Number of slots for a CPU, or None for a device on which it has to be measured.
+
+    The kernel keeps each field in the cache of its own core: some more fields only share out what a step costs the
+    interpreter. Autograd leaves the cache with more than a few, and its rounding depends on their number, so that a
+    measured one would make two runs of one command differ.
+
+    Args:
+        gradient: Of the configuration.
+        precision: Of the configuration.
+        device: Where the fields are fitted.
+    """
+    if torch.device(device).type != "cpu":
+        return None
+    by_kernel = choose_method(gradient, device, precision) == "kernel"
+    return max(KERNEL_SIZE, 4 * torch.get_num_threads()) if by_kernel else AUTOGRAD_SIZE
 
 
 def suitable_size(make_slots: Callable[[int], Slots], representation: Representation) -> int:
-    """Double the number of slots until that gains less than a twentieth in throughput, or memory runs out.
+    """Double the number of slots until that hardly gains throughput, or memory runs out.
 
     The size changes the speed of a build alone, so that a measured one does no harm to its reproducibility.
 
@@ -22,16 +42,16 @@ def suitable_size(make_slots: Callable[[int], Slots], representation: Representa
         make_slots: Makes slots of a given number.
         representation: What their numbers are.
     """
-    best_size, best_rate, size = SMALLEST, 0.0, SMALLEST
-    while size <= LARGEST:
+    rates: dict[int, float] = {}
+    size, best = SMALLEST, SMALLEST
+    while size <= min(LARGEST, 4 * best):  # one size that gains nothing may be noise, two are not
         try:
-            rate = _rate(make_slots(size), representation)
+            rates[size] = _rate(make_slots(size), representation)
         except (torch.OutOfMemoryError, MemoryError):
             break
-        if rate < LEAST_GAIN * best_rate:
-            break
-        best_size, best_rate, size = size, rate, 2 * size
-    return best_size
+        best = size if rates[size] > LEAST_GAIN * rates.get(best, 0.0) or size == SMALLEST else best
+        size *= 2
+    return best
 
 
 def _rate(slots: Slots, representation: Representation) -> float:

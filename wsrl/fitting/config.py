@@ -27,7 +27,7 @@ class FitConfig:
         interleave_share: Share of the steps, from the first one, that see subsets; the rest sees all points. Less than
             1 only where all fields take the same number of steps, that is, without ``target_psnr``.
         target_psnr: Stop a field once all its points together are this close, in dB; None takes all steps.
-        batch_size: Fields that are fitted together; None measures what suits the device. It changes the speed, not the
+        batch_size: Fields that are fitted together; None takes what suits the device. It changes the speed, not the
             result (beyond rounding).
         gradient: ``kernel`` (C++, CPU), ``autograd`` (torch, any device), or ``auto``.
         precision: Of torch's matrix products: ``float32``, ``tf32`` or ``bfloat16``.

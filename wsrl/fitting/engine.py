@@ -7,15 +7,15 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from wsrl.errors import SignalError
 from wsrl.fields.representation import Representation
-from wsrl.fitting.batch_size import suitable_size
+from wsrl.fitting.batch_size import suitable_size, usual_size
 from wsrl.fitting.config import FitConfig
-from wsrl.fitting.gradient import choose_method
 from wsrl.fitting.slots import Done, Slots
 from wsrl.signals.fidelity import psnr, ssim
 from wsrl.signals.signal import Signal
@@ -23,7 +23,6 @@ from wsrl.store.record import FitResult
 
 __all__ = ["FitConfig", "field_seed", "fit", "optimise", "read_signals"]
 
-AUTOGRAD_ON_CPU = 16  # fields of a batch; more leave the cache
 MEASURED_STEPS = 10_000  # more than the trial of a batch size takes
 
 Item = tuple[int, str, Signal | SignalError]
@@ -61,6 +60,8 @@ def fit(
     """
     representation.to(device)
     slots: Slots | None = None
+    is_shared = representation.config.start == "shared"
+    shared_start = representation.layout.flatten(representation.initial()) if is_shared else None
     for index, signal_id, signal in signals:
         problem = _problem(representation, signal)
         if problem:
@@ -69,11 +70,11 @@ def fit(
         if slots is None or not _fits(slots, signal):
             yield from _empty(slots, config)
             slots = _slots_for(representation, signal, config, device)
-        start = _start(representation, field_seed(config.seed, signal.id))
+        start = shared_start if is_shared else _own_start(representation, field_seed(config.seed, signal.id))
         own = None if slots.shared else signal.coords
         slots.put((index, signal), start, signal.values, _peak(signal), own)
         while slots.full:
-            yield from (_result(representation, done, config) for done in slots.advance())
+            yield from _results(representation, slots.advance(), config)
     yield from _empty(slots, config)
 
 
@@ -81,12 +82,9 @@ def _slots_for(representation: Representation, signal: Signal, config: FitConfig
     """Slots for signals on the points of this one, or with as many points of their own where it is on no grid."""
     shared = signal.grid is not None
     shape = {"coords": signal.coords, "grid": signal.grid, "shared": shared, "device": device}
-    num = config.batch_size
-    if num is None and torch.device(device).type == "cpu" and choose_method(config.gradient, device) == "autograd":
-        num = AUTOGRAD_ON_CPU  # a measured size would make two runs of one command differ by rounding
-    if num is None:
-        endless = replace(config, steps=MEASURED_STEPS, target_psnr=None)
-        num = suitable_size(lambda num: Slots(representation, endless, num, **shape), representation)
+    endless = replace(config, steps=MEASURED_STEPS, target_psnr=None, interleave_share=1.0)
+    num = config.batch_size or usual_size(config.gradient, config.precision, device)
+    num = num or suitable_size(lambda num: Slots(representation, endless, num, **shape), representation)
     return Slots(representation, config, num, **shape)
 
 
@@ -97,13 +95,12 @@ def _fits(slots: Slots, signal: Signal) -> bool:
 def _empty(slots: Slots | None, config: FitConfig) -> Iterator[FitResult]:
     """Finish the fields in the slots."""
     while slots:
-        yield from (_result(slots.representation, done, config) for done in slots.advance())
+        yield from _results(slots.representation, slots.advance(), config)
 
 
-def _start(representation: Representation, seed: int) -> Tensor:
-    """Numbers ``(W,)`` to start from: the shared start, or the field's own."""
-    own = None if representation.config.start == "shared" else torch.Generator().manual_seed(seed)
-    return representation.layout.flatten(representation.initial(own))
+def _own_start(representation: Representation, seed: int) -> Tensor:
+    """Numbers ``(W,)`` that a field starts from where the fields do not share a start."""
+    return representation.layout.flatten(representation.initial(torch.Generator().manual_seed(seed)))
 
 
 def _peak(signal: Signal) -> float:
@@ -156,7 +153,22 @@ def optimise(
     return representation.layout.unflatten(torch.stack([found[row] for row in range(len(targets))]))
 
 
-def _result(representation: Representation, done: Done, config: FitConfig) -> FitResult:
+def _results(representation: Representation, done: list[Done], config: FitConfig) -> Iterator[FitResult]:
+    """The finished rows of some fields, in their order."""
+    for value_range, group in groupby(done, key=lambda field: field.tag[1].value_range):
+        fields = list(group)
+        values = torch.stack([field.values for field in fields])
+        targets = torch.stack([field.tag[1].values for field in fields])
+        measured = {"psnr": psnr(values, targets, value_range), "loss": (values - targets).square().mean((1, 2))}
+        if (grid := fields[0].tag[1].grid) is not None:
+            measured["ssim"] = ssim(values, targets, grid, value_range)
+        lists = {name: scores.tolist() for name, scores in measured.items()}
+        for place, field in enumerate(fields):
+            metrics = {name: scores[place] for name, scores in lists.items()} | {"steps": float(field.steps)}
+            yield _result(representation, field, metrics, config)
+
+
+def _result(representation: Representation, done: Done, metrics: dict[str, float], config: FitConfig) -> FitResult:
     """The finished row of one field, or a failure where it diverged."""
     index, signal = done.tag
     common = {
@@ -167,14 +179,9 @@ def _result(representation: Representation, done: Done, config: FitConfig) -> Fi
         "label": signal.label,
         "split": signal.split,
     }
-    loss = float((done.values - signal.values).square().mean())
-    if not math.isfinite(loss) or not torch.isfinite(done.numbers).all():
-        reason = f"diverged: its loss is {loss} after {done.steps} steps. What to do: lower fit.learning_rate"
-        return FitResult(**common, status="failed", reason=reason)
-    quality = float(psnr(done.values[None], signal.values[None], signal.value_range))
-    metrics = {"psnr": quality, "loss": loss, "steps": float(done.steps)}
-    if signal.grid is not None:
-        metrics["ssim"] = float(ssim(done.values[None], signal.values[None], signal.grid, signal.value_range))
+    if not math.isfinite(metrics["loss"]) or not torch.isfinite(done.numbers).all():
+        reason = f"diverged: its loss is {metrics['loss']} after {done.steps} steps"
+        return FitResult(**common, status="failed", reason=f"{reason}. What to do: lower fit.learning_rate")
     weights = representation.layout.unflatten(done.numbers)
-    short = config.target_psnr is not None and quality < config.target_psnr
+    short = config.target_psnr is not None and metrics["psnr"] < config.target_psnr
     return FitResult(**common, weights=weights, metrics=metrics, status="short" if short else "ok")

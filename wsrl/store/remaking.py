@@ -89,7 +89,7 @@ def _environments(environments: list[dict]) -> list[str]:
         lines.append(
             f"- wsrl {found['versions']['wsrl']}, commit {found['commit'] or 'unknown'}{changed}; "
             f"Python {found['versions']['python']}, torch {found['versions']['torch']}; {where}, "
-            f"{machine['threads']} thread(s), {found['batch_size'] or 'a measured number of'} fields a batch, "
+            f"{machine['threads']} thread(s), {found['batch_size'] or 'the usual number of'} fields a batch, "
             f"gradients by {GRADIENTS[found.get('gradient', 'autograd')]}; "
             f"{machine['system']}"
         )

@@ -17,8 +17,8 @@ namespace {
 enum Activation { kLeakyRelu = 0, kSilu = 1, kSine = 2 };
 enum Form { kExp = 0, kOnePlus = 1, kProduct = 2, kAdd = 3 };
 
-// values becomes its activation, slopes the derivative there.
-void activate(int kind, float omega, float* values, float* slopes, long count) {
+// A row of values becomes its activation, slopes the derivative there.
+inline void activate(int kind, float omega, float* values, float* slopes, long count) {
   for (long i = 0; i < count; i += kLanes) {
     const vec z = load(values + i);
     vec value, slope;
@@ -83,7 +83,8 @@ class Field {
     // A tile whose activations stay in the second-level cache, in whole blocks of rows; not so small that the weights'
     // own traffic counts.
     tile_ = std::min<long>(std::max<long>(kCacheFloats / per_point / kRows, 10) * kRows, 264);
-    tile_ = std::min<long>(tile_, (batch.num_points + kRows - 1) / kRows * kRows);
+    const long num_tiles = (batch.num_points + tile_ - 1) / tile_;  // about equal ones
+    tile_ = ((batch.num_points + num_tiles - 1) / num_tiles + kRows - 1) / kRows * kRows;
     long need = 2 * tile_ * widest, largest = 0;
     for (long i = 0; i < depth_; ++i) {
       const long in = net.sizes[i], out = net.sizes[i + 1];
@@ -195,7 +196,8 @@ class Field {
       }
       if (i < depth_ - 1) {
         const float omega = i == 0 ? net_.omega : 1.0;
-        activate(net_.activation, omega, values_[i], slopes_[i], rows * stride(out));
+        for (long p = 0, ld = stride(out); p < rows; ++p)
+          activate(net_.activation, omega, values_[i] + p * ld, slopes_[i] + p * ld, out);
         if (is_residual(i)) mix(rows * stride(out), values_[i], input);
       }
       input = values_[i], ld = stride(out);
@@ -261,11 +263,12 @@ class Field {
       product(rows, in, out, grad_, ldo, 1, straight_[i], ldi, spare_, ldi, skips ? spare_ : nullptr, ldi);
       pass_ = -1;
       const float factor = is_residual(i - 1) ? kHalf : 1.0f;
-      for (long j = 0; j < rows * ldi; j += kLanes) {
-        const vec down = load(spare_ + j) * factor;
-        store(grad_ + j, down * load(slopes_[i - 1] + j));
-        store(spare_ + j, down);
-      }
+      for (long p = 0; p < rows; ++p)
+        for (long j = p * ldi; j < p * ldi + in; j += kLanes) {
+          const vec down = load(spare_ + j) * factor;
+          store(grad_ + j, down * load(slopes_[i - 1] + j));
+          if (is_residual(i - 1)) store(spare_ + j, down);
+        }
       if (is_residual(i - 1)) pass_ = i - 1;
     }
   }
