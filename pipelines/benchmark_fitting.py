@@ -364,7 +364,7 @@ class Benchmark:
         mask = representation.layout.trainable()
         parts = []
         for results in (fitted, test):
-            kept = [result for result in results if result.weights is not None]
+            kept = sorted((r for r in results if r.weights is not None), key=lambda result: result.index)
             features = torch.stack([representation.layout.flatten(result.weights)[mask] for result in kept])
             labels = [self.source.label_names.index(result.label) for result in kept]
             parts += [features.numpy(), torch.tensor(labels).numpy()]
