@@ -66,7 +66,7 @@ def default_fit(kind: str, grid: tuple[int, ...]) -> FitConfig:
     if is_small(grid):
         return FitConfig(steps=60, learning_rate=LEARNING_RATES[kind] / 4)
     if kind.startswith("mlora"):
-        # A third of the points in each step and a shorter memory in Adam: on Fashion-MNIST the quality and the readings of
-        # the sweep's recipe in a third of the time.
+        # A third of the points in each step and a shorter memory in Adam: on Fashion-MNIST the quality and the readings
+        # of the sweep's recipe in a third of the time.
         return FitConfig(steps=250, learning_rate=LEARNING_RATES[kind], beta2=0.95, interleave=3)
     return FitConfig(steps=250, learning_rate=LEARNING_RATES[kind])
