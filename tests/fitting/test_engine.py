@@ -237,6 +237,20 @@ def test_signals_of_other_sizes_get_batches_of_their_own():
         assert_same_field(found[item[1]], alone)
 
 
+def test_signals_on_the_same_grid_at_other_places_are_fitted_where_they_are():
+    """A grid says how points are ordered; a source may put them elsewhere than at the usual cell centres."""
+    representation = contracts.tiny_representation("mlora_asym")
+    moved = [make_signal(i, coords=grid_coords(GRID) * (1.0 - 0.3 * i)) for i in range(3)]
+    given = [(i, signal.id, signal) for i, signal in enumerate(moved)]
+    found = by_id(fit(representation, given, replace(CONFIG, batch_size=4)))
+    for item in given:
+        (alone,) = fit(representation, [item], CONFIG)
+        assert_same_field(found[item[1]], alone)
+        weights = {name: value[None] for name, value in found[item[1]].weights.items()}
+        error = (representation.evaluate(weights, item[2].coords)[0] - item[2].values).square().mean()
+        assert found[item[1]].metrics["loss"] == pytest.approx(float(error), rel=1e-4)
+
+
 def test_results_stream_batch_by_batch():
     read = []
 

@@ -89,7 +89,10 @@ def _slots_for(representation: Representation, signal: Signal, config: FitConfig
 
 
 def _fits(slots: Slots, signal: Signal) -> bool:
-    return slots.grid == signal.grid and slots.num_points == len(signal.coords)
+    """Whether a signal has the points that the slots share, or as many points of its own as they have room for."""
+    if slots.grid != signal.grid or slots.num_points != len(signal.coords):
+        return False
+    return not slots.shared or signal.coords is slots.coords or torch.equal(signal.coords, slots.coords)
 
 
 def _empty(slots: Slots | None, config: FitConfig) -> Iterator[FitResult]:

@@ -83,7 +83,7 @@ class Slots:
     ):
         self.representation, self.config, self.size = representation, config, num
         self.device, self.shared = torch.device(device), shared
-        self.grid, self.num_points = grid, len(coords)
+        self.coords, self.grid, self.num_points = coords, grid, len(coords)
         self.gradient = make_gradient(representation, device, config.gradient, config.precision)
         self._subsets = interleaved(grid, len(coords), config.interleave)
         self._look_every = -(-LOOK_EVERY.get(self.device.type, 16) // len(self._subsets)) * len(self._subsets)
@@ -148,7 +148,8 @@ class Slots:
             tensor[slot] = 0
         self._moving[slot] = 1
         goal = self.config.target_psnr
-        self._threshold[slot] = -1.0 if goal is None else peak**2 * 10 ** (-goal / 10)
+        # Stricter by more than the rounding of a logarithm, so that the PSNR that is stored is not below the goal.
+        self._threshold[slot] = -1.0 if goal is None else peak**2 * 10 ** (-goal / 10) * (1 - 1e-6)
         self._taken = self._taken if slot else 0
         values = values.to(self.device)
         self._whole[1][slot] = values
