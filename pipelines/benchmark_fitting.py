@@ -209,8 +209,7 @@ class Benchmark:
     def representation(self, config: RepresentationConfig, base: str | None) -> Representation:
         """What the numbers of a task are."""
         loaded = BaseField.from_pretrained(self.out / "bases" / base) if config.is_adapter else None
-        grid, channels = self.source.signal_shape
-        return Representation.build(config, loaded, in_features=len(grid), out_features=channels)
+        return Representation.build(config, loaded, **self.source.sizes)
 
     def values(self, num: int) -> Tensor:
         """Values ``(N, P, C)`` of the first test pictures."""
@@ -252,7 +251,7 @@ class Benchmark:
 
     def _by_engine(self, representation, start: Tensor, targets: Tensor, config: FitConfig) -> list[float]:
         starts = representation.layout.unflatten(start.expand(len(targets), -1))
-        grid = self.source.signal_shape[0]
+        grid = self.source.grid
         weights = optimise(representation, starts, self.coords, targets, config, grid=grid)
         return _psnr(representation.evaluate(weights, self.coords), targets)
 

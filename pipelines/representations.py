@@ -131,8 +131,7 @@ def sweep(source, out: Path, name: str, kind: KindConfig, config: Representation
     path = out / "sweep.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     base = BaseField.from_pretrained(out / "base") if kind.representation.is_adapter else None
-    grid, channels = source.signal_shape
-    representation = Representation.build(kind.representation, base, in_features=len(grid), out_features=channels)
+    representation = Representation.build(kind.representation, base, **source.sizes)
     train_split = training_indices(source)
     # The last ones: unlike the first, the base field may not have been trained on them.
     indices, rates = train_split[-config.num_sweep :], {}

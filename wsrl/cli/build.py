@@ -142,9 +142,8 @@ def _representation(plan: BuildPlan, source):
     from wsrl.fields.base import BaseField
     from wsrl.fields.representation import Representation
 
-    grid, channels = source.signal_shape
     base = BaseField.from_pretrained(plan.base) if plan.base and plan.representation.is_adapter else None
-    return Representation.build(plan.representation, base, in_features=len(grid), out_features=channels), base
+    return Representation.build(plan.representation, base, **source.sizes), base
 
 
 def _shards(shard: str | None, asked: int | None, source, out: Path, workers: int) -> tuple[list[int], int]:

@@ -107,7 +107,7 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
         parts = labelled_rows(store, options.seed, positive(options.limit, "--limit"))
         generator = torch.Generator().manual_seed(options.seed)
         weights = pipeline(options.num, generator, num_inference_steps=options.steps).weights
-        values = pipeline.decoder.decode(weights, grid_coords(source.signal_shape[0]))  # (N, P, C)
+        values = pipeline.decoder.decode(weights, grid_coords(source.grid))  # (N, P, C)
         pixels = [pixel_features(store, source, rows).numpy() for rows in (parts.train, parts.test)]
         train, heldout = (weight_features(store, rows) for rows in (parts.train, parts.test))
     metrics = evaluate_generation(

@@ -21,10 +21,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from wsrl.errors import SignalError
-from wsrl.signals.options import SMALLEST_SIDE
 from wsrl.signals.signal import Signal, grid_coords
 
 MAX_PIXELS = 64 * 2**20
+SMALLEST_SIDE = 2
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 # What Pillow's decoders raise on damaged files, beside OSError: they do not wrap their parsers.
 DECODE_ERRORS = (

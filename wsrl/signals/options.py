@@ -1,31 +1,24 @@
 """The options that every source takes, checked when they are given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from wsrl.errors import UserError
 
-MODES = ("L", "RGB")
-SMALLEST_SIDE = 2
-
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """Which signals of a source are taken, and in which form.
+    """Which signals of a source are taken.
 
     Attributes:
         limit: Keep the first so many signals of the stable order in each split; or a mapping from split to number,
             which keeps only the splits it names. None keeps all.
         split: Keep only this split. None keeps all.
-        size: Side of the square picture, or (height, width), in pixels; None is the source's own size.
-        mode: ``L`` for one grey channel, ``RGB`` for three; None is the source's own.
     """
 
     limit: int | Mapping[str, int] | None = None
     split: str | None = None
-    size: int | tuple[int, int] | None = None
-    mode: str | None = None
 
     def __post_init__(self):
         limits = list(self.limit.values()) if isinstance(self.limit, Mapping) else [self.limit]
@@ -33,10 +26,6 @@ class SourceOptions:
             raise UserError(f"limit is {self.limit!r}", allowed="a whole number from 1, or {split: number}")
         if self.split is not None and not isinstance(self.split, str):
             raise UserError(f"split is {self.split!r}", allowed="the name of a split, such as train")
-        if self.mode is not None and self.mode not in MODES:
-            raise UserError(f"mode is {self.mode!r}", allowed=", ".join(MODES))
-        if self.size is not None:
-            object.__setattr__(self, "size", checked_size(self.size))
 
     @classmethod
     def from_given(cls, given: Mapping[str, object], source: str) -> "SourceOptions":
@@ -72,19 +61,3 @@ class SourceOptions:
 def is_whole(number: object) -> bool:
     """Whether this is an int and not a bool."""
     return isinstance(number, int) and not isinstance(number, bool)
-
-
-def checked_size(size: object) -> tuple[int, int]:
-    """The size as (height, width).
-
-    Args:
-        size: One side of a square, or a pair.
-
-    Raises:
-        UserError: It is neither, or a side is too small to be a picture.
-    """
-    sides = (size, size) if is_whole(size) else size
-    pair = isinstance(sides, Sequence) and not isinstance(sides, str) and len(sides) == 2
-    if not (pair and all(is_whole(side) and side >= SMALLEST_SIDE for side in sides)):
-        raise UserError(f"size is {size!r}", allowed=f"one side, or height and width, each from {SMALLEST_SIDE} pixels")
-    return tuple(sides)

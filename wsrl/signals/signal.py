@@ -10,6 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+QUANTITIES = ("intensity", "sdf", "occupancy")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
@@ -20,6 +22,10 @@ class Signal:
         coords: Points ``(P, D)`` in [-1, 1]^D, float32. Signals on one grid share one tensor object.
         values: Values ``(P, C)``, float32.
         value_range: Smallest and largest value that can occur; its width is the peak of the PSNR.
+        quantity: What the values are: ``intensity``; ``sdf``, distances to a surface, negative inside, cut to
+            the value range; ``occupancy``, 1 inside and 0 outside, where a field gives the logit of being outside. So
+            the fields of all shapes are negative inside.
+        weights: Weight ``(P,)`` of each point in the loss, float32; None where all are 1.
         grid: Shape of the regular grid the points form in row-major order, ``(height, width)`` for an image;
             None for scattered points.
         label: Class name, or None.
@@ -30,14 +36,16 @@ class Signal:
     coords: Tensor
     values: Tensor
     value_range: tuple[float, float] = (0.0, 1.0)
+    quantity: str = "intensity"
+    weights: Tensor | None = None
     grid: tuple[int, ...] | None = None
     label: str | None = None
     split: str | None = None
 
     def sha256(self) -> str:
-        """Hash of coordinates and values, to tell whether a stored field still belongs to its signal."""
+        """Hash of what a field is fitted to, to tell whether a stored field still belongs to its signal."""
         digest = hashlib.sha256()
-        for tensor in (self.coords, self.values):
+        for tensor in (self.coords, self.values, *([] if self.weights is None else [self.weights])):
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()

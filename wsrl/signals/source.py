@@ -1,16 +1,12 @@
-"""The contract of a source of pictures, and what all of them share.
-
-Letters: H height, W width, C channels.
-"""
+"""The contract of a source of signals, and what all of them share."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from wsrl.errors import UserError
-from wsrl.signals.image import values_to_signal
 from wsrl.signals.options import SourceOptions
 from wsrl.signals.signal import Signal
 
@@ -24,6 +20,11 @@ class Source(ABC):
         label_names: Sorted class names of the whole source, whatever is selected; empty if it has none.
         description: Plain JSON for the manifest; equal descriptions mean equal signals.
         options: The options it was opened with.
+        grid: Regular grid that the points of every signal form, ``(height, width)`` for pictures; None for scattered
+            points.
+        in_features: Coordinates of a point.
+        out_features: Channels of a value.
+        quantity: What the values are: one of ``wsrl.signals.signal.QUANTITIES``.
     """
 
     def __init__(
@@ -33,9 +34,12 @@ class Source(ABC):
         ids: Sequence[str],
         labels: Sequence[str | None],
         splits: Sequence[str | None],
-        signal_shape: tuple[tuple[int, int], int],
+        grid: tuple[int, ...] | None,
+        in_features: int,
+        out_features: int,
         options: SourceOptions,
         details: Mapping[str, object],
+        quantity: str = "intensity",
     ):
         """Select what the options ask for from the full listing.
 
@@ -44,32 +48,36 @@ class Source(ABC):
             ids: Ids of the full listing, in order.
             labels: Class name of each, or None.
             splits: Split of each, or None.
-            signal_shape: Grid and number of channels of every signal.
+            grid: Grid of every signal, or None.
+            in_features: Coordinates of a point.
+            out_features: Channels of a value.
             options: Options given by the user.
             details: Further plain JSON for the description.
+            quantity: What the values are.
         """
         self.name = name
         self.options = options
+        self.grid, self.in_features, self.out_features, self.quantity = grid, in_features, out_features, quantity
         self.positions = select(splits, options, name)
         self.ids = [ids[position] for position in self.positions]
         self.label_names = tuple(sorted({label for label in labels if label is not None}))
         self._labels = [labels[position] for position in self.positions]
         self._splits = [splits[position] for position in self.positions]
-        self._signal_shape = signal_shape
-        grid, channels = signal_shape
         self.description = {
             "name": name,
             "num_signals": len(self.ids),
-            "grid": list(grid),
-            "channels": channels,
+            "grid": None if grid is None else list(grid),
+            "channels": out_features,
             "options": options.to_dict(),
             **details,
         }
+        if quantity != "intensity":
+            self.description |= {"quantity": quantity, "coordinates": in_features}
 
     @property
-    def signal_shape(self) -> tuple[tuple[int, int], int]:
-        """Grid (height, width) and number of channels of all signals."""
-        return self._signal_shape
+    def sizes(self) -> dict[str, int]:
+        """``in_features`` and ``out_features``: what a representation of these signals maps to what."""
+        return {"in_features": self.in_features, "out_features": self.out_features}
 
     def labels(self) -> list[str | None]:
         """Class name of each signal, without reading it."""
@@ -92,19 +100,32 @@ class Source(ABC):
             SignalError: This signal cannot be used; the message is the reason.
         """
         index = range(len(self.ids))[index]
-        values = self.read_values(int(self.positions[index]))  # (H, W, C)
-        return values_to_signal(values, id=self.ids[index], label=self._labels[index], split=self._splits[index])
+        names = {"id": self.ids[index], "label": self._labels[index], "split": self._splits[index]}
+        return self.read(int(self.positions[index]), **names)
 
     def __iter__(self) -> Iterator[Signal]:
         return (self[index] for index in range(len(self)))
 
     @abstractmethod
-    def read_values(self, position: int) -> np.ndarray:
-        """Values ``(H, W, C)`` in [0, 1], float32, of the signal at a place of the full listing.
+    def read(self, position: int, *, id: str, label: str | None, split: str | None) -> Signal:
+        """The signal at a place of the full listing.
 
         Args:
             position: Place in the full listing, before any selection.
+            id: Its id.
+            label: Its class name, or None.
+            split: Its split, or None.
         """
+
+    def prepare(self, indices: Sequence[int], processes: int, tell: Callable[[int], None]) -> None:
+        """Compute and keep what reading these signals needs, where that is worth doing beforehand.
+
+        Args:
+            indices: Places in the stable order.
+            processes: Processes that work at one time.
+            tell: Called with the number of signals that are ready since the last call.
+        """
+        tell(len(indices))
 
 
 def select(splits: Sequence[str | None], options: SourceOptions, name: str) -> np.ndarray:

@@ -15,20 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.image import resize_values, with_mode
-from wsrl.signals.options import SMALLEST_SIDE, SourceOptions
-from wsrl.signals.source import Source
+from wsrl.signals.image import SMALLEST_SIDE, resize_values, with_mode
+from wsrl.signals.pictures import PictureOptions, PictureSource
 
 EXTENSIONS = (".npy", ".npz")
 SIDE_ARRAYS = ("labels", "splits")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArrayOptions(SourceOptions):
+class ArrayOptions(PictureOptions):
     """Options of a NumPy file: the common ones; its own size and channels without them."""
 
 
-class ArraySource(Source):
+class ArraySource(PictureSource):
     """The pictures of a NumPy file, ids ``<file name>/00000`` and on."""
 
     def __init__(self, path: str | os.PathLike, options: ArrayOptions):

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsrl.signals.image import resize_values, with_mode
-from wsrl.signals.options import SourceOptions
-from wsrl.signals.source import Source
+from wsrl.signals.pictures import PictureOptions, PictureSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class DigitsOptions(SourceOptions):
+class DigitsOptions(PictureOptions):
     """Options of ``digits``: the common ones; 8x8 grey without them."""
 
 
-class Digits(Source):
+class Digits(PictureSource):
     """The digits of scikit-learn, ids ``digits/00000`` to ``digits/01796``, labels ``0`` to ``9``."""
 
     def __init__(self, options: DigitsOptions):

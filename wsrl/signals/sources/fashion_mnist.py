@@ -13,8 +13,7 @@ import numpy as np
 
 from wsrl.errors import UserError
 from wsrl.signals.image import resize_values, with_mode
-from wsrl.signals.options import SourceOptions
-from wsrl.signals.source import Source
+from wsrl.signals.pictures import PictureOptions, PictureSource
 
 CLASSES = (
     "T-shirt/top",
@@ -33,7 +32,7 @@ DEBIAN_ROOT = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FashionMnistOptions(SourceOptions):
+class FashionMnistOptions(PictureOptions):
     """Options of ``fashion-mnist``: the common ones and where its files are.
 
     Attributes:
@@ -49,7 +48,7 @@ class FashionMnistOptions(SourceOptions):
         return ("root",)
 
 
-class FashionMnist(Source):
+class FashionMnist(PictureSource):
     """Fashion-MNIST, ids ``fashion-mnist/train/00000`` and on, then ``fashion-mnist/test/00000`` and on."""
 
     def __init__(self, options: FashionMnistOptions):

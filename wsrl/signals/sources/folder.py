@@ -16,8 +16,8 @@ import numpy as np
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.image import GREY_MODES, MAX_PIXELS, open_picture, printable, read_picture
-from wsrl.signals.options import SourceOptions, is_whole
-from wsrl.signals.source import Source
+from wsrl.signals.options import is_whole
+from wsrl.signals.pictures import PictureOptions, PictureSource
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SPLITS = ("train", "val", "test")
@@ -26,7 +26,7 @@ NUM_PROBED = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderOptions(SourceOptions):
+class FolderOptions(PictureOptions):
     """Options of a folder of pictures: the common ones and the decompression limit.
 
     Without ``size`` pictures become 32x32. Without ``mode`` they are grey if all of up to 256 files, evenly spread over
@@ -44,7 +44,7 @@ class FolderOptions(SourceOptions):
             raise UserError(f"max_pixels is {self.max_pixels!r}", allowed="a whole number from 4")
 
 
-class Folder(Source):
+class Folder(PictureSource):
     """Pictures below a folder, read one at a time.
 
     Attributes:

@@ -15,8 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.image import resize_and_crop, to_values
-from wsrl.signals.options import SourceOptions
-from wsrl.signals.source import Source
+from wsrl.signals.pictures import PictureOptions, PictureSource
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 EMOJI_TEST = Path("/usr/share/unicode/emoji/emoji-test.txt")
@@ -25,7 +24,7 @@ LINE = re.compile(r"(?P<points>[0-9A-F ]+?)\s*;\s*fully-qualified\b")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotoEmojiOptions(SourceOptions):
+class NotoEmojiOptions(PictureOptions):
     """Options of ``noto-emoji``: the common ones (32x32 RGB without them), a group, and where its files are.
 
     Attributes:
@@ -44,7 +43,7 @@ class NotoEmojiOptions(SourceOptions):
         return ("font", "emoji_test")
 
 
-class NotoEmoji(Source):
+class NotoEmoji(PictureSource):
     """Emoji in the order of emoji-test.txt, ids such as ``noto-emoji/1f468-200d-1f9b0``; labels are the groups."""
 
     def __init__(self, options: NotoEmojiOptions):
