@@ -19,8 +19,14 @@ LEVELS = [
     {"pipelines"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
-ANYWHERE = {"provenance", "errors", ""}
-SELF_CONTAINED = {"provenance": {"errors", ""}, "errors": set(), "": {"store"}, "__main__": {"cli"}}
+ANYWHERE = {"provenance", "errors", "durable", ""}
+SELF_CONTAINED = {
+    "provenance": {"errors", ""},
+    "errors": set(),
+    "durable": {"errors"},
+    "": {"store"},
+    "__main__": {"cli"},
+}
 FILES = sorted([*ROOT.glob("wsrl/**/*.py"), *ROOT.glob("pipelines/**/*.py")])
 
 
