@@ -9,6 +9,7 @@ from pathlib import Path
 from wsrl.errors import UserError
 
 METRICS_FILE = "metrics.json"
+NUM_SHAPES = 200
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     action = add("reconstruction", reconstruction, "STORE", "how well the fields reproduce their signals")
     action.add_argument("--recompute", type=int, default=0, metavar="K", help="evaluate K fields anew and compare")
-    action = add("probe", probe, "STORE", "what a plain classifier reads out of weights, and out of pixels")
+    add_shape_arguments(action)
+    action = add("probe", probe, "STORE", "what a plain classifier reads out of weights, and out of pixels or shapes")
     action.add_argument("--limit", type=int, default=10_000, help="most fields of the train and of the test part")
     action = add("generation", generation, "MODEL", "whether sampled fields look like the data, and are new")
     action.add_argument("--store", required=True, help="the store that the model was trained on")
@@ -56,24 +58,84 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def reconstruction(options: argparse.Namespace) -> tuple[str, dict]:
-    """Summaries of the recorded metrics, and of fields evaluated anew."""
-    import numpy as np
+def add_shape_arguments(action: argparse.ArgumentParser) -> None:
+    """Add the options for the scores of surfaces."""
+    add = action.add_argument
+    add("--shapes", type=int, metavar="K", help=f"mesh and score K shapes; {NUM_SHAPES} where the data can be opened")
+    add("--resolution", type=int, default=128, metavar="R", help="cells of the grid along a side of the cube")
+    add("--points", type=int, default=20_000, metavar="N", help="points on either surface; at most what a signal has")
 
+
+def reconstruction(options: argparse.Namespace) -> tuple[str, dict]:
+    """Summaries of the recorded metrics, of fields evaluated anew, and of the surfaces of shapes."""
+    from wsrl.evaluation.features import holds_shapes
     from wsrl.evaluation.reconstruction import recomputed, recorded
     from wsrl.store import WeightStore
 
     with WeightStore.open(options.path) as store:
         metrics = recorded(store)
         if options.recompute > 0 and len(store):
-            rows = np.random.default_rng(options.seed).permutation(len(store))[: options.recompute]
-            metrics |= recomputed(store, open_store_source(store, options.data), np.sort(rows))
+            rows = some_rows(store, options.recompute, options.seed)
+            metrics |= recomputed(store, open_store_source(store, options.data), rows)
+        if holds_shapes(store) and len(store):
+            metrics |= surface_scores(store, options)
+        elif options.shapes:
+            raise UserError(
+                f"--shapes is given, but {options.path} holds pictures", allowed="a store of shapes", do="leave it out"
+            )
     return "reconstruction", metrics
 
 
+def some_rows(store, number: int, seed: int):
+    """So many rows of a store drawn at random, or all, in order."""
+    import numpy as np
+
+    return np.sort(np.random.default_rng(seed).permutation(len(store))[:number])
+
+
+def surface_scores(store, options: argparse.Namespace) -> dict:
+    """Scores of the surfaces of some fields; says how they are normalised and what they are taken on."""
+    from wsrl.cli.stage import progress
+    from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
+
+    asked = NUM_SHAPES if options.shapes is None else options.shapes
+    if asked == 0:
+        return {}
+    source = find_store_source(store, options.data)
+    if source is None and options.shapes is None:
+        print("no scores of surfaces: give the data of the store with --data", file=sys.stderr)
+        return {}
+    source = source or open_store_source(store, options.data)
+    rows = some_rows(store, positive(asked, "--shapes"), options.seed)
+    resolution = positive(options.resolution, "--resolution")
+    num_points = min(positive(options.points, "--points"), source.options.num_surface)
+    with progress("shapes scored", len(rows)) as shown:
+        how = {"resolution": resolution, "num_points": num_points, "seed": options.seed}
+        scores = score_fields(store, source, rows, **how, tell=shown.advance)
+    print(about_scores(resolution, num_points))
+    return {"resolution": resolution, "num_points": num_points} | summarise_scores(scores, store.splits()[rows])
+
+
+def about_scores(resolution: int, num_points: int) -> str:
+    """What the scores of surfaces are taken on and what they mean, in a few lines."""
+    from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
+    from wsrl.signals.solid import NORMALISED_RADIUS
+
+    return (
+        f"Normalisation: centre of the bounding box at the origin, farthest vertex at radius {NORMALISED_RADIUS}.\n"
+        f"Meshes on {resolution} cells along a side of the cube [-1, 1]^3, {num_points} points on either surface.\n"
+        "chamfer_l1: mean Euclidean distance to the nearest point of the other surface; chamfer_l2_squared: mean of its "
+        "square;\nboth averaged over the two directions, as are the absolute cosines of normal_consistency.\n"
+        f"f_score: at {THRESHOLD:g}, 1% of the cube's side; with so many points f_score_ceiling is the most it can be.\n"
+        "iou: of the field itself at held-out points, uniform in the cube.\n"
+        f"An empty mesh counts with the worst there is: chamfer_l1 {DIAGONAL:.3f}, chamfer_l2_squared "
+        f"{DIAGONAL**2:.0f}, f_score and normal_consistency 0."
+    )
+
+
 def probe(options: argparse.Namespace) -> tuple[str, dict]:
-    """Logistic regression and nearest neighbour on weights and, by the same protocol, on pixels."""
-    from wsrl.evaluation.features import labelled_rows, pixel_features, weight_features
+    """Logistic regression and nearest neighbour on weights and, by the same protocol, on pixels or D2 histograms."""
+    from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
     from wsrl.evaluation.probe import logistic_probe, one_nn
     from wsrl.store import WeightStore
 
@@ -81,7 +143,10 @@ def probe(options: argparse.Namespace) -> tuple[str, dict]:
         source = find_store_source(store, options.data)
         parts = labelled_rows(store, options.seed, positive(options.limit, "--limit"))
         features = {"weights": [weight_features(store, rows).numpy() for rows in (parts.train, parts.test)]}
-        if source is not None:
+        if source is not None and holds_shapes(store):
+            found = [d2_features(store, source, rows, options.seed) for rows in (parts.train, parts.test)]
+            features["d2"] = [histograms.numpy() for histograms in found]
+        elif source is not None:
             features["pixels"] = [pixel_features(store, source, rows).numpy() for rows in (parts.train, parts.test)]
     metrics: dict[str, float] = {"num_train": len(parts.train), "num_test": len(parts.test)}
     labels_train, labels_test = parts.labels[parts.train], parts.labels[parts.test]
@@ -95,13 +160,19 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
     """Classes and confidence of sampled pictures, and the distance of sampled weights to the training fields."""
     import torch
 
-    from wsrl.evaluation.features import labelled_rows, pixel_features, weight_features
+    from wsrl.evaluation.features import holds_shapes, labelled_rows, pixel_features, weight_features
     from wsrl.evaluation.generation import evaluate_generation, nearest_training_distance
     from wsrl.signals.signal import grid_coords
     from wsrl.store import WeightStore
     from wsrl.training.quiet import quiet_lightning
 
     with quiet_lightning(), WeightStore.open(options.store) as store:
+        if holds_shapes(store):
+            raise UserError(
+                f"{options.store} holds shapes: there are no scores of generated shapes yet",
+                allowed="a store of pictures",
+                do="look at samples with wsrl sample, which writes meshes and a picture of them",
+            )
         pipeline = load_pipeline(options.path)
         source = open_store_source(store, options.data)
         parts = labelled_rows(store, options.seed, positive(options.limit, "--limit"))
@@ -204,7 +275,12 @@ def show(metrics: dict[str, float]) -> None:
     """Print metrics as two columns."""
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
-        print(f"{name:<{width}}  {value if isinstance(value, int) else format(value, '.4f')}")
+        print(f"{name:<{width}}  {value if isinstance(value, int) else format(value, form(value))}")
+
+
+def form(value: float) -> str:
+    """Four places after the point, or four digits of what would vanish there, such as a squared distance."""
+    return ".4f" if value == 0 or abs(value) >= 0.01 else ".3e"
 
 
 def positive(number: int, name: str) -> int:

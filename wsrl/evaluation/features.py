@@ -1,4 +1,4 @@
-"""Feature vectors of the fields of a store: their trainable weights, and the pixels of their signals.
+"""Feature vectors of the fields of a store: their trainable weights, and the pixels or distances of their signals.
 
 Letters: N fields, V trainable weights, F numbers of a signal.
 """
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import fixed_split
+from wsrl.evaluation.shapes import d2_histogram
+from wsrl.fitting.engine import field_seed
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -41,6 +43,30 @@ def pixel_features(store: WeightStore, source: Source, rows: np.ndarray) -> Tens
         UserError: The source is not the one that the store was built from.
     """
     return torch.stack([signal.values.flatten() for signal in signals_of_rows(store, source, rows)])
+
+
+def d2_features(store: WeightStore, source: Source, rows: np.ndarray, seed: int) -> Tensor:
+    """D2 histograms ``(N, F)`` of the shapes that some fields were fitted to, in the order of ``rows``.
+
+    Args:
+        store: A store of shapes.
+        source: The source that it was built from.
+        rows: Rows of the fields.
+        seed: Seed of the pairs of points; those of a shape depend on it and on the shape's id alone.
+
+    Raises:
+        UserError: The source is not the one that the store was built from.
+    """
+    histograms = (
+        d2_histogram(np.asarray(signal.surface), field_seed(seed, signal.id))
+        for signal in signals_of_rows(store, source, rows)
+    )
+    return torch.stack([torch.from_numpy(histogram) for histogram in histograms])
+
+
+def holds_shapes(store: WeightStore) -> bool:
+    """Whether the fields of a store are shapes, negative inside, and not pictures."""
+    return store.manifest["source"].get("quantity", "intensity") != "intensity"
 
 
 def signals_of_rows(store: WeightStore, source: Source, rows: Sequence[int]) -> Iterator[Signal]:

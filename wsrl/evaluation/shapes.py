@@ -5,7 +5,7 @@ and the scores of an empty mesh follow the evaluation of Occupancy Networks; the
 Distances go from sampled points to sampled points, so a score of two samples of one surface is not perfect; that limit
 depends on the number of points and is reported as ``f_score_ceiling``.
 
-Letters: N points of the found surface, M points of the true surface, H points in the volume.
+Letters: N points of the found surface, M points of the true surface, H points in the volume, F faces.
 Source: arXiv 1812.03828, section 4 and its code; arXiv 1905.03678, section 5 (threshold); Osada et al. 2002 (D2).
 """
 
@@ -65,10 +65,11 @@ def sample_mesh(mesh: "trimesh.Trimesh", num_points: int, seed: int) -> SurfaceP
     Returns:
         Float32 points and normals.
     """
-    from trimesh.sample import sample_surface
+    from wsrl.signals.solid import sample_triangles
 
-    points, faces = sample_surface(mesh, num_points, seed=seed)
-    return SurfacePoints(np.asarray(points, dtype=np.float32), mesh.face_normals[faces].astype(np.float32))
+    triangles = np.asarray(mesh.vertices)[np.asarray(mesh.faces)]  # (F, 3, 3)
+    points, normals = sample_triangles(triangles, num_points, np.random.default_rng(seed))
+    return SurfacePoints(points.astype(np.float32), normals.astype(np.float32))
 
 
 @dataclass(frozen=True)

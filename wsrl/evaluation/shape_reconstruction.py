@@ -1,0 +1,83 @@
+"""How well the fields of a store reproduce their shapes: each is meshed and compared with the original.
+
+Letters: K scored shapes, H held-out points.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from wsrl.evaluation.features import signals_of_rows
+from wsrl.evaluation.shapes import EMPTY_SCORES, THRESHOLD, score_shape
+from wsrl.fitting.engine import field_seed
+from wsrl.signals.source import Source
+from wsrl.store import WeightStore
+
+SUMMARISED = ("iou", *EMPTY_SCORES, "f_score_ceiling")
+
+
+def score_fields(
+    store: WeightStore,
+    source: Source,
+    rows: Sequence[int],
+    *,
+    resolution: int,
+    num_points: int,
+    seed: int,
+    tell: Callable[[int], None] = lambda number: None,
+) -> dict[str, np.ndarray]:
+    """Mesh some fields and score them against the shapes that they were fitted to.
+
+    Args:
+        store: A store of shapes.
+        source: The source that it was built from.
+        rows: Rows to score.
+        resolution: Cells of the grid along a side of the cube [-1, 1]^3.
+        num_points: Points on either surface, at most as many as the signals have.
+        seed: Seed of the points; those of a shape depend on it and on the shape's id alone.
+        tell: Called with the number of shapes that are scored since the last call.
+
+    Returns:
+        Each score of :func:`wsrl.evaluation.shapes.score_shape` as an array ``(K,)`` in the order of ``rows``. The IoU
+        is that of the field itself at the held-out points of the signal, not that of its mesh.
+    """
+    scores: list[dict[str, float]] = []
+    for row, signal in zip(rows, signals_of_rows(store, source, rows)):
+        field = store.field(int(row))
+        inside = field(signal.heldout_coords)[:, 0].numpy() < 0  # (H,)
+        mesh = field.mesh(resolution)
+        scores.append(score_shape(mesh, inside, signal, num_points, field_seed(seed, signal.id)))
+        tell(1)
+    return {name: np.array([found[name] for found in scores]) for name in scores[0]} if scores else {}
+
+
+def summarise_scores(scores: dict[str, np.ndarray], splits: np.ndarray) -> dict[str, float]:
+    """Mean and median of each score over all scored shapes and over each split, under dotted keys.
+
+    Args:
+        scores: What :func:`score_fields` found.
+        splits: Split of each scored shape, empty where it has none.
+
+    Returns:
+        Keys such as ``iou_median`` and ``test.chamfer_l1_mean``, ``num_shapes`` and ``num_empty``, ``threshold`` of the
+        F-score, and ``num_without_volume``: shapes whose IoU is left out because no held-out point is inside of them.
+    """
+    found: dict[str, float] = {"threshold": THRESHOLD}
+    for prefix, chosen in _parts(splits):
+        part = {name: values[chosen] for name, values in scores.items()}
+        found |= {
+            f"{prefix}num_shapes": int(chosen.sum()),
+            f"{prefix}num_empty": int(part["empty"].sum()),
+            f"{prefix}num_without_volume": int(np.isnan(part["iou"]).sum()),
+        }
+        for name in SUMMARISED:
+            if (known := part[name][~np.isnan(part[name])]).size:
+                found[f"{prefix}{name}_median"] = float(np.median(known))
+                found[f"{prefix}{name}_mean"] = float(known.mean())
+    return found
+
+
+def _parts(splits: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Prefix and mask of all shapes and of each split."""
+    names = sorted(set(splits.tolist()) - {""})
+    return [("", np.ones(len(splits), dtype=bool)), *((f"{name}.", splits == name) for name in names)]
