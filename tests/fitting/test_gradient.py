@@ -16,6 +16,7 @@ from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting import native
 from wsrl.fitting.gradient import AutogradGradient, KernelGradient, choose_method, make_gradient
+from wsrl.fitting.loss import LOSSES, PointLoss
 
 # Float32 sums of some hundred terms; the kernel's sines differ from the library's in the last bit.
 RELATIVE = 2e-5
@@ -214,3 +215,21 @@ def test_without_a_compiler_autograd_is_taken(monkeypatch, tmp_path):
             choose_method("kernel", "cpu")
     finally:
         native.load.cache_clear()
+
+
+@needs_kernel
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_loss_with_weights_by_both_ways_and_by_hand(kind, weighted):
+    loss = PointLoss(kind=kind, low=-0.2, high=0.2)
+    representation = standalone("leaky", in_features=3)
+    numbers, features, targets = random_case(representation, own=True)
+    targets = targets.round() if kind == "logistic" else (targets * 2 - 1).clamp(-0.2, 0.2)
+    weights = torch.rand(targets.shape[:2], generator=torch.Generator().manual_seed(1)) + 0.5 if weighted else None
+    leaf = numbers.clone().requires_grad_()
+    tensors = representation.layout.unflatten(leaf)
+    each = loss(representation.evaluate_encoded(tensors, features).mT, targets)
+    losses = (each if weights is None else each * weights[..., None]).mean((1, 2))
+    expected = (losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0])
+    for gradient in (KernelGradient(representation, loss), AutogradGradient(representation, loss=loss)):
+        assert_agree(gradient(numbers, gradient.prepare(features), targets, weights), expected)

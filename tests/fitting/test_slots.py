@@ -134,7 +134,7 @@ def test_steps_run_on_the_meta_device():
     for number in range(4):
         slots.put(number, torch.zeros(representation.layout.num_weights), torch.zeros(30, 1), 1.0)
     for step in range(16):
-        slots._step(*slots._parts[step % 2], part=step % 2, num_parts=2)
+        slots._step(slots._parts[step % 2], number=step % 2, num_parts=2)
     assert len(slots) == 4
 
 

@@ -6,16 +6,19 @@ from collections.abc import Callable
 import torch
 
 from wsrl.fields.representation import Representation
+from wsrl.fitting.config import FitConfig
 from wsrl.fitting.gradient import choose_method
 from wsrl.fitting.slots import Slots
 
 KERNEL_SIZE, AUTOGRAD_SIZE = 64, 16
+# Of fields that each have their own encoded points, which take memory.
+POINTS_AT_ONCE = 2**14
 SMALLEST, LARGEST = 8, 4096
 LEAST_GAIN = 1.03
 TRIALS = 5
 
 
-def usual_size(gradient: str, precision: str, device: torch.device | str) -> int | None:
+def usual_size(config: FitConfig, device: torch.device | str, own_points: int | None = None) -> int | None:
     """Number of slots for a CPU, or None for a device on which it has to be measured.
 
     The kernel keeps each field in the cache of its own core: some more fields only share out what a step costs the
@@ -23,14 +26,18 @@ def usual_size(gradient: str, precision: str, device: torch.device | str) -> int
     measured one would make two runs of one command differ.
 
     Args:
-        gradient: Of the configuration.
-        precision: Of the configuration.
+        config: How the fields are fitted.
         device: Where the fields are fitted.
+        own_points: Points of a field where each has its own; None where they share them.
     """
     if torch.device(device).type != "cpu":
         return None
-    by_kernel = choose_method(gradient, device, precision) == "kernel"
-    return max(KERNEL_SIZE, 4 * torch.get_num_threads()) if by_kernel else AUTOGRAD_SIZE
+    if choose_method(config.gradient, device, config.precision) != "kernel":
+        return AUTOGRAD_SIZE
+    size = KERNEL_SIZE
+    if own_points is not None:
+        size = min(size, POINTS_AT_ONCE // min(own_points, config.points_per_step or own_points))
+    return max(size, 4 * torch.get_num_threads())
 
 
 def suitable_size(make_slots: Callable[[int], Slots], representation: Representation) -> int:

@@ -23,6 +23,8 @@ class FitConfig:
             as one over the step, for fields that stop by themselves; or ``constant``.
         decay_after: Step from which the hyperbolic schedule falls.
         beta2: Decay of Adam's second moment.
+        points_per_step: Points that each step sees of a signal whose points form no grid: dealt out to the steps in an
+            order that the field's own seed decides, all of them before any comes again; None takes all.
         interleave: Each step sees one of this many interleaved subsets of the points, in turn; 1 sees all of them.
         interleave_share: Share of the steps, from the first one, that see subsets; the rest sees all points. Less than
             1 only where all fields take the same number of steps, that is, without ``target_psnr``.
@@ -40,6 +42,7 @@ class FitConfig:
     schedule: str = "cosine"
     decay_after: int = 40
     beta2: float = 0.999
+    points_per_step: int | None = None
     interleave: int = 1
     interleave_share: float = 1.0
     target_psnr: float | None = None
@@ -49,7 +52,13 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in (("steps", 1), ("batch_size", 1), ("interleave", 1), ("decay_after", 1)):
+        for name, least in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("interleave", 1),
+            ("decay_after", 1),
+            ("points_per_step", 1),
+        ):
             if (value := getattr(self, name)) is not None and value < least:
                 raise UserError(f"fit.{name} is {value}", allowed=f"{least} or more", do=f"set fit.{name}")
         for name, allowed in (("schedule", SCHEDULES), ("gradient", METHODS), ("precision", PRECISIONS)):

@@ -5,25 +5,30 @@ Letters: B fields, W numbers of a field, P points, D coordinates, C channels.
 
 import hashlib
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from wsrl.errors import SignalError
+from wsrl.errors import SignalError, UserError
 from wsrl.fields.representation import Representation
 from wsrl.fitting.batch_size import suitable_size, usual_size
 from wsrl.fitting.config import FitConfig
+from wsrl.fitting.loss import loss_of
 from wsrl.fitting.slots import Done, Slots
-from wsrl.signals.fidelity import psnr, ssim
+from wsrl.signals.fidelity import in_quantity, psnr, sign_agreement, ssim
 from wsrl.signals.signal import Signal
 from wsrl.store.record import FitResult
 
 __all__ = ["FitConfig", "field_seed", "fit", "optimise", "read_signals"]
 
 MEASURED_STEPS = 10_000  # more than the trial of a batch size takes
+
+READ_AHEAD = 4
 
 Item = tuple[int, str, Signal | SignalError]
 
@@ -35,12 +40,44 @@ def field_seed(seed: int, signal_id: str) -> int:
 
 
 def read_signals(source, indices: Iterable[int]) -> Iterator[Item]:
-    """Signals of a source one by one; one that cannot be read comes as its error."""
-    for index in indices:
+    """Signals of a source one by one, read ahead of their use; one that cannot be read comes as its error."""
+    ahead: deque[tuple[int, Future]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="signals") as reader:
         try:
-            yield index, source.ids[index], source[index]
-        except SignalError as error:
-            yield index, source.ids[index], error
+            for index in indices:
+                ahead.append((index, reader.submit(source.__getitem__, index)))
+                if len(ahead) > READ_AHEAD:
+                    yield _read(source, *ahead.popleft())
+            while ahead:
+                yield _read(source, *ahead.popleft())
+        finally:  # the reader of an abandoned iteration does not go on
+            reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(source, index: int, reading: Future) -> Item:
+    try:
+        return index, source.ids[index], reading.result()
+    except SignalError as error:
+        return index, source.ids[index], error
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a field in a slot belongs to.
+
+    Attributes:
+        index: Index of the signal in its source.
+        signal: The signal.
+        order: Order ``(P,)`` in which its points were dealt out; None for that of the signal.
+    """
+
+    index: int
+    signal: Signal
+    order: Tensor | None
+
+    def given(self, tensor: Tensor | None) -> Tensor | None:
+        """Coordinates, values or weights of the signal in the order of the points."""
+        return tensor if tensor is None or self.order is None else tensor[self.order]
 
 
 def fit(
@@ -70,9 +107,11 @@ def fit(
         if slots is None or not _fits(slots, signal):
             yield from _empty(slots, config)
             slots = _slots_for(representation, signal, config, device)
-        start = shared_start if is_shared else _own_start(representation, field_seed(config.seed, signal.id))
-        own = None if slots.shared else signal.coords
-        slots.put((index, signal), start, signal.values, _peak(signal), own)
+        seed = field_seed(config.seed, signal.id)
+        start = shared_start if is_shared else _own_start(representation, seed)
+        place = Place(index, signal, _order(signal, config, seed))
+        own = None if slots.shared else place.given(signal.coords)
+        slots.put(place, start, place.given(signal.values), _peak(signal), own, place.given(signal.weights))
         while slots.full:
             yield from _results(representation, slots.advance(), config)
     yield from _empty(slots, config)
@@ -81,9 +120,16 @@ def fit(
 def _slots_for(representation: Representation, signal: Signal, config: FitConfig, device: torch.device | str) -> Slots:
     """Slots for signals on the points of this one, or with as many points of their own where it is on no grid."""
     shared = signal.grid is not None
+    if config.target_psnr is not None and signal.quantity != "intensity":
+        wrong = f"fit.target_psnr is {config.target_psnr} and the values are of the kind {signal.quantity}"
+        raise UserError(wrong, allowed="a target for pictures", do="leave it out and set fit.steps")
+    if config.points_per_step is not None and shared:
+        wrong = f"fit.points_per_step is {config.points_per_step} and the points form a grid"
+        raise UserError(wrong, allowed="fit.interleave on grids", do="leave out fit.points_per_step")
     shape = {"coords": signal.coords, "grid": signal.grid, "shared": shared, "device": device}
+    shape |= {"weighted": signal.weights is not None, "loss": loss_of(signal.quantity, signal.value_range)}
     endless = replace(config, steps=MEASURED_STEPS, target_psnr=None, interleave_share=1.0)
-    num = config.batch_size or usual_size(config.gradient, config.precision, device)
+    num = config.batch_size or usual_size(config, device, None if shared else len(signal.coords))
     num = num or suitable_size(lambda num: Slots(representation, endless, num, **shape), representation)
     return Slots(representation, config, num, **shape)
 
@@ -92,6 +138,8 @@ def _fits(slots: Slots, signal: Signal) -> bool:
     """Whether a signal has the points that the slots share, or as many points of its own as they have room for."""
     if slots.grid != signal.grid or slots.num_points != len(signal.coords):
         return False
+    if slots.loss != loss_of(signal.quantity, signal.value_range) or slots.weighted != (signal.weights is not None):
+        return False
     return not slots.shared or signal.coords is slots.coords or torch.equal(signal.coords, slots.coords)
 
 
@@ -99,6 +147,13 @@ def _empty(slots: Slots | None, config: FitConfig) -> Iterator[FitResult]:
     """Finish the fields in the slots."""
     while slots:
         yield from _results(slots.representation, slots.advance(), config)
+
+
+def _order(signal: Signal, config: FitConfig, seed: int) -> Tensor | None:
+    """The order in which the points of a signal are dealt out to the steps; None where every step sees all."""
+    if config.points_per_step is None:
+        return None
+    return torch.randperm(len(signal.coords), generator=torch.Generator().manual_seed(seed))
 
 
 def _own_start(representation: Representation, seed: int) -> Tensor:
@@ -158,22 +213,33 @@ def optimise(
 
 def _results(representation: Representation, done: list[Done], config: FitConfig) -> Iterator[FitResult]:
     """The finished rows of some fields, in their order."""
-    for value_range, group in groupby(done, key=lambda field: field.tag[1].value_range):
+    for (quantity, value_range), group in groupby(done, key=lambda field: _form(field.tag.signal)):
         fields = list(group)
         values = torch.stack([field.values for field in fields])
-        targets = torch.stack([field.tag[1].values for field in fields])
-        measured = {"psnr": psnr(values, targets, value_range), "loss": (values - targets).square().mean((1, 2))}
-        if (grid := fields[0].tag[1].grid) is not None:
+        targets = torch.stack([field.tag.given(field.tag.signal.values) for field in fields])
+        readable = in_quantity(values, quantity, value_range)
+        losses = loss_of(quantity, value_range)(values, targets)
+        if fields[0].tag.signal.weights is not None:
+            weights = torch.stack([field.tag.given(field.tag.signal.weights) for field in fields])
+            losses = losses * weights.unsqueeze(-1)
+        measured = {"psnr": psnr(readable, targets, value_range), "loss": losses.mean((1, 2))}
+        if (grid := fields[0].tag.signal.grid) is not None:
             measured["ssim"] = ssim(values, targets, grid, value_range)
+        if quantity != "intensity":
+            measured["sign_agreement"] = sign_agreement(values, targets, quantity)
         lists = {name: scores.tolist() for name, scores in measured.items()}
         for place, field in enumerate(fields):
             metrics = {name: scores[place] for name, scores in lists.items()} | {"steps": float(field.steps)}
             yield _result(representation, field, metrics, config)
 
 
+def _form(signal: Signal) -> tuple[str, tuple[float, float]]:
+    return signal.quantity, signal.value_range
+
+
 def _result(representation: Representation, done: Done, metrics: dict[str, float], config: FitConfig) -> FitResult:
     """The finished row of one field, or a failure where it diverged."""
-    index, signal = done.tag
+    index, signal = done.tag.index, done.tag.signal
     common = {
         "index": index,
         "id": signal.id,

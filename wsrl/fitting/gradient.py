@@ -1,6 +1,6 @@
 """Losses of many fields and their gradients: by autograd on any device, or by the kernel for CPUs.
 
-Both give each field the gradient of its own mean squared error; nothing is summed over the fields, so one that diverges
+Both give each field the gradient of its own mean loss; nothing is summed over the fields, so one that diverges
 leaves the others alone. They agree to rounding. The fields' numbers stand in one matrix, in the order of the layout.
 
 Letters: B fields, W numbers of a field, P points, F features of the encoding, C channels.
@@ -19,6 +19,7 @@ from wsrl.errors import UserError
 from wsrl.fields.network import ACTIVATIONS
 from wsrl.fields.representation import LayerParts, Representation
 from wsrl.fitting import native
+from wsrl.fitting.loss import LOSSES, SQUARED, PointLoss
 
 METHODS = ("auto", "kernel", "autograd")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -32,10 +33,11 @@ class AutogradGradient:
         representation: What the numbers are.
         precision: Of the matrix products: ``float32``, ``tf32`` (on GPUs that have it) or ``bfloat16``; the numbers
             themselves and their gradients are float32.
+        loss: Of a value.
     """
 
-    def __init__(self, representation: Representation, precision: str = "float32"):
-        self.representation, self.precision = representation, precision
+    def __init__(self, representation: Representation, precision: str = "float32", loss: PointLoss = SQUARED):
+        self.representation, self.precision, self.loss = representation, precision, loss
 
     def prepare(self, features: Tensor) -> Tensor:
         """Encoded points ``(F, P)`` for all fields or ``(B, F, P)`` in the form that the other methods take."""
@@ -47,16 +49,28 @@ class AutogradGradient:
         with torch.no_grad(), self._products(numbers.device):
             return self.representation.evaluate_encoded(tensors, points).mT.float()
 
-    def __call__(self, numbers: Tensor, points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses ``(B,)`` and their gradients ``(B, W)``, for numbers ``(B, W)`` and targets ``(B, P, C)``."""
+    def __call__(
+        self, numbers: Tensor, points: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Losses ``(B,)`` and their gradients ``(B, W)``.
+
+        Args:
+            numbers: Of the fields ``(B, W)``.
+            points: What :meth:`prepare` made of their points.
+            targets: Values ``(B, P, C)``.
+            weights: Factors ``(B, P)`` on the losses of the points, or None; a mean divides by the number of values.
+        """
         tensors = self.representation.layout.unflatten(numbers.detach())
         tensors = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
         with torch.enable_grad(), self._products(numbers.device):
             found = self.representation.evaluate_encoded(tensors, points)
-            wrong = found.detach().float() - targets.mT
-            scaled = wrong * (2 / wrong[0].numel())
-            gradients = torch.autograd.grad(found, list(tensors.values()), scaled.to(found.dtype))
-        return wrong.square().mean((1, 2)), torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+            values, wanted = found.detach().float(), targets.mT
+            slopes = self.loss.slope(values, wanted) * (1 / values[0].numel())
+            losses = self.loss(values, wanted)
+            if weights is not None:
+                slopes, losses = slopes * weights.unsqueeze(1), losses * weights.unsqueeze(1)
+            gradients = torch.autograd.grad(found, list(tensors.values()), slopes.to(found.dtype))
+        return losses.mean((1, 2)), torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
 
     def _products(self, device: torch.device) -> contextlib.AbstractContextManager:
         if self.precision == "bfloat16":
@@ -82,9 +96,10 @@ class KernelGradient:
 
     Args:
         representation: What the numbers are.
+        loss: Of a value.
     """
 
-    def __init__(self, representation: Representation):
+    def __init__(self, representation: Representation, loss: PointLoss = SQUARED):
         library, reason = native.load()
         assert library is not None, reason
         self._library, self._rank = library, representation.config.rank
@@ -97,7 +112,8 @@ class KernelGradient:
         self._sizes = (ctypes.c_int64 * len(sizes))(*sizes)  # must live as long as the network that points to it
         activation = ACTIVATIONS.index(config.activation)
         place = ctypes.addressof(self._sizes)
-        self._network = native.Network(len(shapes), activation, config.residual, config.omega, place)
+        of_value = (LOSSES.index(loss.kind), loss.low, loss.high)
+        self._network = native.Network(len(shapes), activation, config.residual, config.omega, place, *of_value)
 
     def prepare(self, features: Tensor) -> Tensor:
         """As :meth:`AutogradGradient.prepare`: ``(P, F)`` or ``(B, P, F)``, rows padded with zeros."""
@@ -111,12 +127,17 @@ class KernelGradient:
         self._run(numbers.contiguous(), points, None, values=found.data_ptr())
         return found
 
-    def __call__(self, numbers: Tensor, points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, numbers: Tensor, points: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As :meth:`AutogradGradient.__call__`."""
         numbers, targets = numbers.contiguous(), targets.contiguous()
         assert targets.shape[1:] == (points.shape[-2], self._sizes[-1]) and targets.dtype == torch.float32
         losses, gradients = torch.empty(len(numbers)), torch.empty_like(numbers)
         pointers = {"targets": targets.data_ptr(), "target_step": targets[0].numel(), "losses": losses.data_ptr()}
+        if weights is not None:
+            weights = weights.contiguous()
+            pointers |= {"weights": weights.data_ptr(), "weight_step": weights.shape[1]}
         self._run(numbers, points, gradients, **pointers)
         return losses, gradients
 
@@ -181,7 +202,11 @@ def choose_method(method: str, device: torch.device | str, precision: str = "flo
 
 
 def make_gradient(
-    representation: Representation, device: torch.device | str, method: str = "auto", precision: str = "float32"
+    representation: Representation,
+    device: torch.device | str,
+    method: str = "auto",
+    precision: str = "float32",
+    loss: PointLoss = SQUARED,
 ) -> AutogradGradient | KernelGradient:
     """The chosen way to compute gradients.
 
@@ -190,8 +215,11 @@ def make_gradient(
         device: Where the fields are fitted.
         method: One of ``METHODS``.
         precision: One of ``PRECISIONS``.
+        loss: Of a value.
     """
     if type(representation).evaluate_encoded is not Representation.evaluate_encoded:
         method = "autograd"  # conventions of its own, which the kernel does not know
     chosen = choose_method(method, device, precision)
-    return KernelGradient(representation) if chosen == "kernel" else AutogradGradient(representation, precision)
+    if chosen == "kernel":
+        return KernelGradient(representation, loss)
+    return AutogradGradient(representation, precision, loss)

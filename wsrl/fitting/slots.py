@@ -3,7 +3,9 @@
 Letters: B slots, W numbers of a field, P points, F features of the encoding, C channels, K interleaved subsets.
 """
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,11 +13,25 @@ from torch import Tensor
 from wsrl.fields.representation import Representation
 from wsrl.fitting.config import FitConfig
 from wsrl.fitting.gradient import make_gradient
+from wsrl.fitting.loss import SQUARED, PointLoss
 
 BETA1, EPSILON = 0.9, 1e-8
 # Steps between two looks at the losses. A look waits for the device: that costs nothing on a CPU, a stall on a GPU. The
 # results do not depend on it: a field that has met its stopping rule stands still until the next look.
 LOOK_EVERY = {"cpu": 1, "cuda": 16}
+
+
+def num_subsets(config: FitConfig, num_points: int, shared: bool) -> int:
+    """Number of subsets that a fit deals the points into; each step sees one of them.
+
+    Args:
+        config: How to fit.
+        num_points: Points of a signal.
+        shared: Whether all fields have the same points; a number of points a step is for those that have their own.
+    """
+    if shared or config.points_per_step is None:
+        return config.interleave
+    return math.ceil(num_points / config.points_per_step)
 
 
 def interleaved(grid: tuple[int, ...] | None, num_points: int, subsets: int) -> list[Tensor]:
@@ -36,6 +52,22 @@ def interleaved(grid: tuple[int, ...] | None, num_points: int, subsets: int) -> 
         key = (key[:, None] * step + torch.arange(axis)).flatten() % subsets if grid else torch.arange(axis) % subsets
     parts = [(key == part).nonzero().flatten() for part in range(subsets)]
     return [part for part in parts if len(part)]
+
+
+class Part(NamedTuple):
+    """Points that a step sees, with their values and weights.
+
+    Attributes:
+        indices: Places ``(P',)`` of the points in the list of all.
+        points: As the gradient prepared them, of all fields or with a first axis of B slots.
+        targets: Values ``(B, P', C)``.
+        weights: Weights ``(B, P')`` in the loss, or None.
+    """
+
+    indices: Tensor
+    points: Tensor
+    targets: Tensor
+    weights: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +99,8 @@ class Slots:
         coords: Points ``(P, D)`` of all fields, or of the first one where each has its own.
         grid: Grid of the points, or None.
         shared: Whether all fields have the same points.
+        weighted: Whether the points have weights.
+        loss: Of a value.
         device: Where to compute.
     """
 
@@ -79,20 +113,38 @@ class Slots:
         coords: Tensor,
         grid: tuple[int, ...] | None = None,
         shared: bool = True,
+        weighted: bool = False,
+        loss: PointLoss = SQUARED,
         device: torch.device | str = "cpu",
     ):
         self.representation, self.config, self.size = representation, config, num
-        self.device, self.shared = torch.device(device), shared
+        self.device, self.shared, self.weighted, self.loss = torch.device(device), shared, weighted, loss
         self.coords, self.grid, self.num_points = coords, grid, len(coords)
-        self.gradient = make_gradient(representation, device, config.gradient, config.precision)
-        self._subsets = interleaved(grid, len(coords), config.interleave)
-        self._look_every = -(-LOOK_EVERY.get(self.device.type, 16) // len(self._subsets)) * len(self._subsets)
+        self.gradient = make_gradient(representation, device, config.gradient, config.precision, loss)
+        subsets = interleaved(grid, len(coords), num_subsets(config, len(coords), shared))
+        self._look_every = -(-LOOK_EVERY.get(self.device.type, 16) // len(subsets)) * len(subsets)
         self._tags: list[object] = []
-        self._allocate(coords)
+        self._begun: list[int] = []  # of each field, the step count of the slots when it came
+        self._parts = [self._part(subset.to(self.device)) for subset in subsets]
+        # What the values of a finished field are measured on.
+        self._whole = self._parts
+        if shared and len(subsets) > 1:
+            self._whole = [self._part(torch.arange(len(coords), device=self.device))]
+        self._allocate()
         self._tabulate()
 
-    def _allocate(self, coords: Tensor) -> None:
-        num, channels = self.size, self.representation.out_features
+    def _part(self, indices: Tensor) -> Part:
+        """Room for these points of every field."""
+        empty = {"device": self.device, "dtype": torch.float32}
+        points = self._encode(self.coords.to(self.device)[indices])
+        if not self.shared:
+            points = points.expand(self.size, *points.shape).clone()
+        targets = torch.zeros(self.size, len(indices), self.representation.out_features, **empty)
+        weights = torch.ones(self.size, len(indices), **empty) if self.weighted else None
+        return Part(indices, points, targets, weights)
+
+    def _allocate(self) -> None:
+        num = self.size
         empty = {"device": self.device, "dtype": torch.float32}
         width = self.representation.layout.num_weights
         self._numbers, self._mean, self._square = (torch.zeros(num, width, **empty) for _ in range(3))
@@ -100,18 +152,9 @@ class Slots:
         self._moving = torch.zeros(num, 1, **empty)  # 1 until a field meets its stopping rule
         self._threshold, self._error = torch.zeros(num, **empty), torch.zeros(num, **empty)
         self._taken = 0  # steps since the slots were last empty
-        whole = self._encode(coords)
-        points = [whole] if len(self._subsets) == 1 else [self._encode(coords[subset]) for subset in self._subsets]
-        if not self.shared:
-            points = [part.expand(num, *part.shape).clone() for part in points]
-            whole = whole.expand(num, *whole.shape).clone()
-        targets = [torch.zeros(num, len(subset), channels, **empty) for subset in self._subsets]
-        # Points and targets: of each subset, and of all points.
-        self._parts = list(zip(points, targets))
-        self._whole = self._parts[0] if len(points) == 1 else (whole, torch.zeros(num, len(coords), channels, **empty))
 
     def _encode(self, coords: Tensor) -> Tensor:
-        return self.gradient.prepare(self.representation.encoding(coords.to(self.device)))
+        return self.gradient.prepare(self.representation.encoding(coords))
 
     def _tabulate(self) -> None:
         """Adam's step size and the correction of its second moment by step, so that every slot can look up its own."""
@@ -131,7 +174,15 @@ class Slots:
         """Whether every slot is taken."""
         return len(self) == self.size
 
-    def put(self, tag: object, start: Tensor, values: Tensor, peak: float, coords: Tensor | None = None) -> None:
+    def put(
+        self,
+        tag: object,
+        start: Tensor,
+        values: Tensor,
+        peak: float,
+        coords: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
         """Give a free slot to a field.
 
         Args:
@@ -140,6 +191,7 @@ class Slots:
             values: Targets ``(P, C)``.
             peak: Width of the range of values, which a PSNR refers to.
             coords: Points ``(P, D)``, where the fields do not share them.
+            weights: Weights ``(P,)`` of the points, where they have some.
         """
         slot = len(self._tags)
         self._tags.append(tag)
@@ -151,14 +203,18 @@ class Slots:
         # Stricter by more than the rounding of a logarithm, so that the PSNR that is stored is not below the goal.
         self._threshold[slot] = -1.0 if goal is None else peak**2 * 10 ** (-goal / 10) * (1 - 1e-6)
         self._taken = self._taken if slot else 0
-        values = values.to(self.device)
-        self._whole[1][slot] = values
-        for subset, (points, targets) in zip(self._subsets, self._parts):
-            targets[slot] = values[subset.to(self.device)]
-            if coords is not None:
-                points[slot] = self._encode(coords[subset])
-        if coords is not None:
-            self._whole[0][slot] = self._encode(coords)
+        self._begun.append(self._taken)
+        given = [None if tensor is None else tensor.to(self.device) for tensor in (coords, values, weights)]
+        for part in self._all_parts():
+            points, values, weights = (None if tensor is None else tensor[part.indices] for tensor in given)
+            part.targets[slot] = values
+            if points is not None:
+                part.points[slot] = self._encode(points)
+            if weights is not None:
+                part.weights[slot] = weights
+
+    def _all_parts(self) -> list[Part]:
+        return self._parts if self._whole is self._parts else [*self._parts, *self._whole]
 
     def _of_fields(self, tensor: Tensor) -> Tensor:
         return tensor[: len(self)]
@@ -169,20 +225,22 @@ class Slots:
         Returns:
             The fields that are done, in the order of their slots.
         """
-        for step in range(self._look_every):
+        longest = self.config.steps + max(self._begun) - self._taken
+        for step in range(min(self._look_every, longest)):
             all_see_subsets = self.config.interleave_share == 1 or self._taken < self.config.interleaved_steps
-            parts = self._parts if all_see_subsets else [self._whole]
-            self._step(*parts[step % len(parts)], part=step % len(parts), num_parts=len(parts))
+            parts = self._parts if all_see_subsets else self._whole
+            self._step(parts[step % len(parts)], number=step % len(parts), num_parts=len(parts))
             self._taken += 1
         return self._collect()
 
     @torch.no_grad()
-    def _step(self, points: Tensor, targets: Tensor, part: int, num_parts: int) -> None:
+    def _step(self, part: Part, number: int, num_parts: int) -> None:
         """One step of Adam for every field, on one of the parts of its points."""
         numbers, mean, square = map(self._of_fields, (self._numbers, self._mean, self._square))
         moving, steps, error = map(self._of_fields, (self._moving, self._steps, self._error))
-        points = points if self.shared else self._of_fields(points)
-        losses, gradients = self.gradient(numbers, points, self._of_fields(targets))
+        points = part.points if self.shared else self._of_fields(part.points)
+        weights = self._of_fields(part.weights) if self.weighted else None
+        losses, gradients = self.gradient(numbers, points, self._of_fields(part.targets), weights)
         if self._trainable is not None:
             gradients.mul_(self._trainable)  # Adam leaves an entry whose gradient is always zero where it is
         size, scale = self._rates[:, steps.clamp(max=self.config.steps - 1)].unsqueeze(-1)  # (B, 1) each
@@ -190,10 +248,10 @@ class Slots:
         square.lerp_(gradients.square_(), (1 - self.config.beta2) * moving)
         numbers.sub_(mean / (square.sqrt() * scale).add_(EPSILON) * (size * moving))
         steps.add_(moving[:, 0].long())
-        error.mul_(part > 0).add_(losses / num_parts)
+        error.mul_(number > 0).add_(losses / num_parts)
         rests = steps >= self.config.steps
         # Where the last steps see all points, the fields stay in step: none leaves early to make room for another.
-        if part == num_parts - 1 and self.config.interleave_share == 1:
+        if number == num_parts - 1 and self.config.interleave_share == 1:
             rests |= (error <= self._of_fields(self._threshold)) | ~error.isfinite()
         moving.masked_fill_(rests[:, None], 0.0)
 
@@ -203,9 +261,7 @@ class Slots:
         if not len(resting):
             return []
         numbers, steps = self._numbers[resting], self._steps[resting]
-        points, targets = self._whole
-        values = self.gradient.values(numbers, points if self.shared else points[resting])
-        errors = (values - targets[resting]).square().mean((1, 2))
+        values, errors = self._measure(resting, numbers)
         finished = (errors <= self._threshold[resting]) | (steps >= self.config.steps) | ~errors.isfinite()
         self._moving[resting] = (~finished).to(self._moving)[:, None]
         kept = finished.nonzero().flatten()
@@ -217,15 +273,30 @@ class Slots:
             self._remove(slot)
         return done
 
+    def _measure(self, slots: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``(B', P, C)`` of the fields in some slots at all their points, and their mean losses ``(B',)``."""
+        values = torch.empty(len(slots), self.num_points, self.representation.out_features, device=self.device)
+        errors = torch.zeros(len(slots), device=self.device)
+        for part in self._whole:
+            found = self.gradient.values(numbers, part.points if self.shared else part.points[slots])
+            values[:, part.indices] = found
+            losses = self.loss(found, part.targets[slots])
+            if self.weighted:
+                losses = losses * part.weights[slots].unsqueeze(-1)
+            errors += losses.mean((1, 2)) * (len(part.indices) / self.num_points)
+        return values, errors
+
     def _remove(self, slot: int) -> None:
         """Move the last field to a slot that is free again."""
         last = len(self._tags) - 1
-        self._tags[slot] = self._tags[last]
-        self._tags.pop()
+        for kept in (self._tags, self._begun):
+            kept[slot] = kept[last]
+            kept.pop()
         if slot == last:
             return
         state = (self._numbers, self._mean, self._square, self._steps, self._moving, self._threshold, self._error)
-        parts = [self._whole] if len(self._parts) == 1 else [*self._parts, self._whole]
-        own = [tensor for points, targets in parts for tensor in ((targets,) if self.shared else (points, targets))]
+        own = [tensor for part in self._all_parts() for tensor in (part.targets, part.weights)]
+        own += [] if self.shared else [part.points for part in self._all_parts()]
         for tensor in (*state, *own):
-            tensor[slot] = tensor[last]
+            if tensor is not None:
+                tensor[slot] = tensor[last]

@@ -15,6 +15,34 @@ SSIM_CONSTANTS = (0.01, 0.03)
 PSNR_LIMIT = 150.0
 
 
+def in_quantity(values: Tensor, quantity: str, value_range: tuple[float, float]) -> Tensor:
+    """What fields give, as values of the quantity that their signals have.
+
+    Args:
+        values: What the fields give, of any shape.
+        quantity: One of ``wsrl.signals.signal.QUANTITIES``.
+        value_range: Smallest and largest value of the signals.
+
+    Returns:
+        Intensities as they are, distances cut to the range, the probability of inside for occupancy.
+    """
+    if quantity == "intensity":
+        return values
+    return values.clamp(*value_range) if quantity == "sdf" else torch.sigmoid(-values)
+
+
+def sign_agreement(values: Tensor, target: Tensor, quantity: str) -> Tensor:
+    """Share of the points on the right side of the surface, for each field ``(N,)``.
+
+    Args:
+        values: What the fields give ``(N, P, 1)``, negative inside.
+        target: What their signals say, of the same shape.
+        quantity: ``sdf`` or ``occupancy``.
+    """
+    inside = target < 0 if quantity == "sdf" else target > 0.5
+    return ((values < 0) == inside).float().mean((1, 2))
+
+
 def psnr(values: Tensor, target: Tensor, value_range: tuple[float, float]) -> Tensor:
     """Peak signal-to-noise ratio of each field in dB, at most ``PSNR_LIMIT``.
 

@@ -100,4 +100,5 @@ def first_difference(there: object, asked: object, name: str) -> tuple[str, obje
             found = first_difference(there.get(key), asked.get(key), f"{name}.{key}")
             if found:
                 return found
+        return None  # a key that one of them lacks is None in the other: an option that is newer than the store
     return name, there, asked

@@ -16,7 +16,7 @@ COMPILE_TIMEOUT_S = 120
 
 
 class Network(ctypes.Structure):
-    """``Network`` of the source: sizes and activation."""
+    """``Network`` of the source: sizes, activation and loss."""
 
     _fields_ = (
         ("num_layers", ctypes.c_int64),
@@ -24,6 +24,9 @@ class Network(ctypes.Structure):
         ("residual", ctypes.c_int64),
         ("omega", ctypes.c_double),
         ("sizes", ctypes.c_void_p),
+        ("loss", ctypes.c_int64),
+        ("low", ctypes.c_double),
+        ("high", ctypes.c_double),
     )
 
 
@@ -52,6 +55,8 @@ class Batch(ctypes.Structure):
         ("target_step", ctypes.c_int64),
         ("losses", ctypes.c_void_p),
         ("values", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("weight_step", ctypes.c_int64),
     )
 
 

@@ -1,10 +1,11 @@
-// The gradient of every field's mean squared error, one field per thread, a tile of points at a time: activations never
+// The gradient of every field's mean loss, one field per thread, a tile of points at a time: activations never
 // leave the core's cache, and no result depends on the other fields of the batch.
 //
 // Letters: T points of a tile, K summed index, M rows, N columns. All arrays are row-major and point-major; rows are
 // padded to `stride(n)` floats with zeros, which keeps vector loads whole and columns out of one cache set.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -15,6 +16,7 @@
 namespace {
 
 enum Activation { kLeakyRelu = 0, kSilu = 1, kSine = 2 };
+enum Loss { kSquared = 0, kClamped = 1, kLogistic = 2 };
 enum Form { kExp = 0, kOnePlus = 1, kProduct = 2, kAdd = 3 };
 
 // A row of values becomes its activation, slopes the derivative there.
@@ -46,6 +48,8 @@ struct Network {
   int64_t num_layers, activation, residual;
   double omega;
   const int64_t* sizes;  // num_layers + 1
+  int64_t loss;
+  double low, high;      // ends of the range that the clamped loss knows
 };
 
 // What is null is not there; a step is the distance of two fields' tensors, 0 where they share one.
@@ -66,6 +70,8 @@ struct Batch {
   int64_t target_step;
   float* losses;                     // one per field
   float* values;                     // (P, C) of the first field; if given, nothing but values is computed
+  const float* weights;              // (P) of the first field, factors on the losses; null where all are 1
+  int64_t weight_step;
 };
 }
 
@@ -109,6 +115,7 @@ class Field {
     for (long i = 0; i < depth_; ++i) prepare(i, field);
     const float* features = batch_.features + field * batch_.feature_step;
     const float* target = batch_.values ? nullptr : batch_.targets + field * batch_.target_step;
+    const float* weights = batch_.weights ? batch_.weights + field * batch_.weight_step : nullptr;
     const long channels = net_.sizes[depth_];
     double loss = 0;
     for (long first = 0; first < batch_.num_points; first += tile_) {
@@ -118,7 +125,7 @@ class Field {
         write(rows, batch_.values + (field * batch_.num_points + first) * channels);
         continue;
       }
-      loss += residual(rows, target + first * channels);
+      loss += losses(rows, target + first * channels, weights ? weights + first : nullptr);
       backward(rows, features + first * batch_.feature_stride);
     }
     if (batch_.values) return;
@@ -229,19 +236,37 @@ class Field {
       std::memcpy(to + p * channels, values_[depth_ - 1] + p * stride(channels), channels * sizeof(float));
   }
 
-  // Sum of squares of the tile; the gradient of the mean goes to grad_.
-  double residual(long rows, const float* target) {
+  // Sum of the tile's losses; the gradient of the mean goes to grad_.
+  double losses(long rows, const float* target, const float* weights) {
     const long channels = net_.sizes[depth_], ld = stride(channels);
-    const float scale = 2.0f / (batch_.num_points * channels);
+    const float scale = 1.0f / (batch_.num_points * channels);
     double sum = 0;
     for (long p = 0; p < rows; ++p)
       for (long c = 0; c < channels; ++c) {
-        const float wrong = values_[depth_ - 1][p * ld + c] - target[p * channels + c];
-        sum += double(wrong) * wrong;
-        grad_[p * ld + c] = wrong * scale;
+        float slope;
+        const float weight = weights ? weights[p] : 1.0f;
+        sum += double(weight) * loss(values_[depth_ - 1][p * ld + c], target[p * channels + c], slope);
+        grad_[p * ld + c] = slope * (weight * scale);
       }
     for (long p = 0; p < rows; ++p) std::fill(grad_ + p * ld + channels, grad_ + (p + 1) * ld, 0.0f);
     return sum;
+  }
+
+  // The loss of one value and its slope there: wsrl/fitting/loss.py.
+  double loss(float found, float target, float& slope) const {
+    if (net_.loss == kLogistic) {
+      const double decay = std::exp(-std::abs(double(found))), outside = 1.0 - target;
+      slope = static_cast<float>((found > 0 ? 1.0 : decay) / (1.0 + decay) - outside);
+      return std::max(double(found), 0.0) + std::log1p(decay) - outside * found;
+    }
+    float wrong = found - target;
+    if (net_.loss == kClamped) {
+      const bool above = target >= static_cast<float>(net_.high) && wrong > 0;
+      const bool below = target <= static_cast<float>(net_.low) && wrong < 0;
+      if (above || below) wrong = 0;
+    }
+    slope = 2 * wrong;
+    return double(wrong) * wrong;
   }
 
   // grad_ holds the gradient of layer i's output before its activation; it walks down to layer 0.
