@@ -124,9 +124,9 @@ def about_scores(resolution: int, num_points: int) -> str:
     return (
         f"Normalisation: centre of the bounding box at the origin, farthest vertex at radius {NORMALISED_RADIUS}.\n"
         f"Meshes on {resolution} cells along a side of the cube [-1, 1]^3, {num_points} points on either surface.\n"
-        "chamfer_l1: mean Euclidean distance to the nearest point of the other surface; chamfer_l2_squared: mean of its "
-        "square;\nboth averaged over the two directions, as are the absolute cosines of normal_consistency.\n"
-        f"f_score: at {THRESHOLD:g}, 1% of the cube's side; with so many points f_score_ceiling is the most it can be.\n"
+        "chamfer_l1: mean Euclidean distance to the nearest point of the other surface; chamfer_l2_squared: mean of\n"
+        "its square; both averaged over the two directions, as are the absolute cosines of normal_consistency.\n"
+        f"f_score: at {THRESHOLD:g}, 1% of the cube's side; with so many points, at most f_score_ceiling.\n"
         "iou: of the field itself at held-out points, uniform in the cube.\n"
         f"An empty mesh counts with the worst there is: chamfer_l1 {DIAGONAL:.3f}, chamfer_l2_squared "
         f"{DIAGONAL**2:.0f}, f_score and normal_consistency 0."
