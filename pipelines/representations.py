@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from pipelines.kinds import KindConfig, best_rate, sweep
 from pipelines.records import write_record
 from wsrl.cli import stage
 from wsrl.cli.base import train_base, training_indices
@@ -27,26 +27,13 @@ from wsrl.cli.eval import merge_metrics
 from wsrl.cli.train import train
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.probe import logistic_probe, one_nn
-from wsrl.fields import BaseField, Layout, Representation, RepresentationConfig, TensorSpec
-from wsrl.fitting.engine import FitConfig, field_seed, fit, read_signals
+from wsrl.fields import Layout, TensorSpec
+from wsrl.fitting.engine import FitConfig, field_seed
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
 from wsrl.store.record import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.base_field import BaseTrainingConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class KindConfig:
-    """One row of the table.
-
-    Attributes:
-        representation: What the weights are.
-        learning_rates: Rates of the sweep; the best by mean PSNR is used for the store.
-    """
-
-    representation: RepresentationConfig
-    learning_rates: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +94,11 @@ def run(config: RepresentationsConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     out, source = Path(config.out), open_source(config.data, **config.source)
     results = train_base(source, config.base, out / "base")
+    # The last ones: unlike the first, the base field may not have been trained on them.
+    tried = training_indices(source)[-config.num_sweep :]
     for name, kind in config.kinds.items():
-        rates = sweep(source, out, name, kind, config)
-        best = max(rates, key=rates.get)
-        results |= {f"sweep.{name}.{rate:g}": score for rate, score in rates.items()}
-        results[f"{name}.learning_rate"] = best
+        best, found = best_rate(name, sweep(source, tried, out, name, kind, config.fit))
+        results |= found
         if config.sweep_only:
             continue
         plan = BuildPlan(
@@ -124,26 +111,6 @@ def run(config: RepresentationsConfig) -> dict[str, float]:
         pixel_store(source, out / "pixels")
         results |= score("pixels", out, config)
     return results
-
-
-def sweep(source, out: Path, name: str, kind: KindConfig, config: RepresentationsConfig) -> dict[float, float]:
-    """Mean PSNR in dB of training signals for each learning rate, outcomes without a field counting as 0 dB."""
-    path = out / "sweep.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    base = BaseField.from_pretrained(out / "base") if kind.representation.is_adapter else None
-    representation = Representation.build(kind.representation, base, **source.sizes)
-    train_split = training_indices(source)
-    # The last ones: unlike the first, the base field may not have been trained on them.
-    indices, rates = train_split[-config.num_sweep :], {}
-    for rate in kind.learning_rates:
-        key = f"{name}.{rate:g}"
-        if key not in known:
-            found = fit(representation, read_signals(source, indices), replace(config.fit, learning_rate=rate))
-            known[key] = float(np.mean([result.metrics.get("psnr", 0.0) for result in found]))
-            merge_metrics(path, {key: known[key]})
-            print(f"sweep {key}: {known[key]:.2f} dB", file=sys.stderr, flush=True)
-        rates[rate] = known[key]
-    return rates
 
 
 def pixel_store(source, directory: Path) -> None:

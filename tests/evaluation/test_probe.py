@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wsrl.evaluation.probe import fixed_split, logistic_probe, one_nn
+from wsrl.evaluation.probe import cross_validated_logistic, fixed_split, logistic_probe, one_nn
 
 
 def blobs(num, seed, spread=0.3):
@@ -22,6 +22,16 @@ def test_shuffled_labels_cannot_be_read():
     (features, labels), (features_test, labels_test) = blobs(90, 0), blobs(60, 1)
     labels = np.random.default_rng(2).permutation(labels)
     assert logistic_probe(features, labels, features_test, labels_test, seed=0) < 0.7
+
+
+def test_cross_validation_tests_every_item_and_cannot_read_shuffled_labels():
+    features, labels = blobs(60, 0)
+    assert cross_validated_logistic(features, labels, seed=0) > 0.95
+    shuffled = np.random.default_rng(2).permutation(labels)
+    assert cross_validated_logistic(features, shuffled, seed=0) < 0.6
+    # One item of a class that lies amid another is wrong in the only fold that tests it.
+    features[0] = features[1]
+    assert cross_validated_logistic(features, labels, seed=0) == 59 / 60
 
 
 def test_logistic_does_not_see_the_scale_of_a_feature():

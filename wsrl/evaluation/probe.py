@@ -6,7 +6,7 @@ Letters: N items, F features.
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 2000
 INNER_FRACTION = 0.2
+NUM_FOLDS = 5
 
 
 def logistic_probe(
@@ -41,6 +42,26 @@ def logistic_probe(
     """
     strength = _choose_strength(features_train, labels_train, seed)
     return float(_logistic(strength).fit(features_train, labels_train).score(features_test, labels_test))
+
+
+def cross_validated_logistic(features: np.ndarray, labels: np.ndarray, seed: int, num_folds: int = NUM_FOLDS) -> float:
+    """Accuracy of :func:`logistic_probe` on items that are few: each is tested once, by a probe of the other folds.
+
+    Args:
+        features: Features ``(N, F)``.
+        labels: Class indices ``(N,)``; each class has at least as many items as there are folds.
+        seed: Seed of the stratified folds and of the probes.
+        num_folds: Number of folds.
+
+    Returns:
+        Share of all items that are classified rightly, in [0, 1].
+    """
+    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(features, labels)
+    right = [
+        logistic_probe(features[train], labels[train], features[test], labels[test], seed) * len(test)
+        for train, test in folds
+    ]
+    return sum(right) / len(labels)
 
 
 def one_nn(
