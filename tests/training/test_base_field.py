@@ -12,15 +12,8 @@ from wsrl.fields.base import BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
-from wsrl.training.base_field import (
-    BaseFieldTask,
-    BaseTrainingConfig,
-    SignalBatches,
-    Stage,
-    coarse_grid,
-    fit_latents,
-    latent_psnr,
-)
+from wsrl.training.base_data import Examples, SignalBatches, Stage, coarse_grid
+from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
 from wsrl.training.quiet import quiet_lightning
 
 GRID = (8, 8)
@@ -43,9 +36,13 @@ def waves(num: int, seed: int = 0, grid: tuple[int, ...] = GRID) -> torch.Tensor
     return (0.5 + 0.4 * (2 * parameters @ grid_coords(grid).mT).sin()).unsqueeze(-1)
 
 
+def on_grid(values: torch.Tensor) -> Examples:
+    return Examples(values=values, grid=GRID)
+
+
 def train(config: BaseTrainingConfig, values: torch.Tensor, directory) -> BaseFieldTask:
     task = BaseFieldTask(config, len(values), 2, 1)
-    batches = SignalBatches(values, GRID, config.stages, torch.Generator().manual_seed(config.seed + 1))
+    batches = SignalBatches(on_grid(values), config.stages, torch.Generator().manual_seed(config.seed + 1))
     with quiet_lightning(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's own, about its defaults
         trainer = L.Trainer(
@@ -70,10 +67,10 @@ def trained(tmp_path_factory):
 
 def test_training_explains_its_signals(trained):
     base, task = trained
-    values, coords = waves(24), grid_coords(GRID)
+    values = waves(24)
     untrained = BaseFieldTask(CONFIG, 24, 2, 1)
-    before = latent_psnr(untrained.base, untrained.latents.weight.detach(), coords, values)
-    after = latent_psnr(base, task.latents.weight.detach(), coords, values)
+    before = latent_psnr(untrained.base, untrained.latents.weight.detach(), on_grid(values))
+    after = latent_psnr(base, task.latents.weight.detach(), on_grid(values))
     mean_picture = float(psnr(values.mean(0, keepdim=True).expand_as(values), values, (0.0, 1.0)).mean())
     assert after > before + 5
     assert after > mean_picture + 1, "the latents carry what tells the signals apart"
@@ -91,15 +88,15 @@ def test_mean_modulation_of_the_training_signals_is_folded_in(trained):
 
 def test_latents_of_heldout_signals_are_fitted_with_the_base_frozen(trained):
     base, _ = trained
-    before, coords, heldout = base.sha256(), grid_coords(GRID), waves(6, seed=1)
-    latents = fit_latents(base, coords, heldout, steps=100, learning_rate=0.05)
+    before, heldout = base.sha256(), waves(6, seed=1)
+    latents = fit_latents(base, on_grid(heldout).points(slice(None)), steps=100, learning_rate=0.05)
     assert latents.shape == (6, 8) and not latents.requires_grad
-    start = latent_psnr(base, torch.zeros_like(latents), coords, heldout)
-    assert latent_psnr(base, latents, coords, heldout) > start + 1
+    start = latent_psnr(base, torch.zeros_like(latents), on_grid(heldout))
+    assert latent_psnr(base, latents, on_grid(heldout)) > start + 1
     assert base.sha256() == before
-    alone = fit_latents(base, coords, heldout[2:3], steps=100, learning_rate=0.05)
+    alone = fit_latents(base, on_grid(heldout[2:3]).points(slice(None)), steps=100, learning_rate=0.05)
     # A hundred Adam steps magnify the rounding of products of another size, so the fields are compared.
-    found, expected = (latent_psnr(base, z, coords, heldout[2:3]) for z in (alone, latents[2:3]))
+    found, expected = (latent_psnr(base, z, on_grid(heldout[2:3])) for z in (alone, latents[2:3]))
     assert found == pytest.approx(expected, abs=0.2)
 
 
@@ -116,10 +113,10 @@ def test_same_seed_same_base(tmp_path):
 
 def test_batches_go_through_the_stages_in_order():
     values = waves(20)
-    batches = SignalBatches(values, GRID, STAGES, torch.Generator().manual_seed(0))
+    batches = SignalBatches(on_grid(values), STAGES, torch.Generator().manual_seed(0))
     found = list(batches)
     assert len(found) == len(batches) == 120
-    for step, (indices, coords, batch) in enumerate(found):
+    for step, (indices, coords, batch, _) in enumerate(found):
         side, size = (4, 16) if step < 40 else (8, 8)
         assert coords.shape == (side * side, 2) and batch.shape == (size, side * side, 1)
         expected = coarse_grid(values, GRID, 0.5)[1] if step < 40 else values
@@ -127,23 +124,23 @@ def test_batches_go_through_the_stages_in_order():
 
 
 def test_batches_visit_every_signal_equally_often():
-    batches = SignalBatches(waves(10), GRID, (Stage(batch_size=4, steps=25),), torch.Generator().manual_seed(0))
-    visited = torch.cat([indices for indices, _, _ in batches])
+    batches = SignalBatches(on_grid(waves(10)), (Stage(batch_size=4, steps=25),), torch.Generator().manual_seed(0))
+    visited = torch.cat([indices for indices, _, _, _ in batches])
     assert (torch.bincount(visited, minlength=10) == 10).all()
     assert visited[:10].tolist() != list(range(10))
 
 
 def test_batches_depend_on_the_generator_alone():
     def order(seed):
-        batches = SignalBatches(waves(10), GRID, STAGES, torch.Generator().manual_seed(seed))
-        return torch.cat([indices for indices, _, _ in batches])
+        batches = SignalBatches(on_grid(waves(10)), STAGES, torch.Generator().manual_seed(seed))
+        return torch.cat([indices for indices, _, _, _ in batches])
 
     assert torch.equal(order(0), order(0)) and not torch.equal(order(0), order(1))
 
 
 def test_fewer_signals_than_a_batch():
-    batches = SignalBatches(waves(3), GRID, (Stage(batch_size=8, steps=4),), torch.Generator().manual_seed(0))
-    assert all(sorted(indices.tolist()) == [0, 1, 2] for indices, _, _ in batches)
+    batches = SignalBatches(on_grid(waves(3)), (Stage(batch_size=8, steps=4),), torch.Generator().manual_seed(0))
+    assert all(sorted(indices.tolist()) == [0, 1, 2] for indices, _, _, _ in batches)
 
 
 @pytest.mark.parametrize("grid", [(8, 4), (6,), (4, 4, 6)])

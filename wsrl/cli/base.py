@@ -38,18 +38,18 @@ def make_parser():
 
 
 def data_defaults(options, source) -> dict:
-    """Defaults by dotted name that fit the grid and the number of the signals."""
+    """Defaults by dotted name that fit the form and the number of the signals."""
     from wsrl.cli.defaults import default_base
     from wsrl.cli.stage import dotted
 
-    return dotted("train", asdict(default_base(source.signal_shape[0], len(source))))
+    return dotted("train", asdict(default_base(source.grid, len(source))))
 
 
 def train_base(source, config, out: Path, device: str = "auto", *, command: str = "") -> dict[str, float]:
     """Train a base field, or keep the one that an equal run left in ``out``.
 
     Args:
-        source: Signals on one grid; those of the split ``train`` are used where there are splits.
+        source: Signals of one form; those of the split ``train`` are used where there are splits.
         config: Architecture and training.
         out: Folder for ``config.json``, ``model.safetensors``, ``run.json`` and ``metrics.json``.
         device: ``auto``, ``cpu`` or ``cuda[:i]``.
@@ -82,10 +82,13 @@ def train_base(source, config, out: Path, device: str = "auto", *, command: str 
         )
     write_run(out, command or f"wsrl base {source.name}", recorded, seed=config.seed)
     indices = training_indices(source)
-    train = read_values(source, indices[: config.num_signals])
     rest = heldout_indices(source, indices, config.num_signals)[: config.num_heldout]
-    heldout = read_values(source, rest, allow_empty=True)
-    base, metrics = _train(config, source.signal_shape[0], train, heldout, target, out)
+    stage.prepare_signals(source, [*indices[: config.num_signals], *rest])
+    train = read_examples(source, indices[: config.num_signals], config.num_points)
+    if train is None:
+        raise UserError(f"{source.name} has no readable signal to train on", do="look at the reasons above")
+    heldout = read_examples(source, rest, config.heldout_points)
+    base, metrics = _train(config, train, heldout, target, out)
     _save(base, out)
     write_json_atomic(done, metrics)
     finish_run(out, **metrics)
@@ -104,28 +107,19 @@ def heldout_indices(source, used: list[int], num_used: int) -> list[int]:
     return [i for i in range(len(source)) if i not in chosen] + used[num_used:]
 
 
-def read_values(source, indices, *, allow_empty: bool = False):
-    """Values ``(N, P, C)`` of the readable signals among ``indices``."""
-    import torch
+def read_examples(source, indices, max_points: int):
+    """The readable signals among ``indices`` as examples; None where there is none."""
+    from wsrl.training.base_data import Examples
 
-    values, problems = [], []
+    signals, problems = [], []
     for index in indices:
         try:
-            values.append(source[index].values)
+            signals.append(source[index])
         except SignalError as error:
             problems.append(str(error))
     if problems:
         print(f"{len(problems)} signals left out, the first: {problems[0]}", file=sys.stderr)
-    if not values and not allow_empty:
-        raise UserError(f"{source.name} has no readable signal to train on", do="look at the reasons above")
-    return torch.stack(values) if values else torch.empty(0, *_empty_shape(source))
-
-
-def _empty_shape(source) -> tuple[int, int]:
-    from math import prod
-
-    grid, channels = source.signal_shape
-    return prod(grid), channels
+    return Examples.of(signals, max_points) if signals else None
 
 
 def _save(base, out: Path) -> None:
@@ -136,17 +130,17 @@ def _save(base, out: Path) -> None:
             (out / left).unlink(missing_ok=True)
 
 
-def _train(config, grid, train, heldout, device, out: Path):
+def _train(config, train, heldout, device, out: Path):
     """Train with Lightning, and score the result on training and on held-out signals."""
     import lightning as L
     import torch
 
-    from wsrl.signals.signal import grid_coords
-    from wsrl.training.base_field import BaseFieldTask, SignalBatches, fit_latents, latent_psnr
+    from wsrl.training.base_data import SignalBatches
+    from wsrl.training.base_field import BaseFieldTask
     from wsrl.training.quiet import quiet_lightning
 
-    task = BaseFieldTask(config, len(train), len(grid), train.shape[-1])
-    batches = SignalBatches(train, grid, config.stages, torch.Generator().manual_seed(config.seed + 1))
+    task = BaseFieldTask(config, len(train), *train.sizes, train.loss)
+    batches = SignalBatches(train, config.stages, torch.Generator().manual_seed(config.seed + 1))
     with quiet_lightning():
         trainer = L.Trainer(
             max_epochs=1,
@@ -165,16 +159,32 @@ def _train(config, grid, train, heldout, device, out: Path):
                 raise
             raise KeyboardInterrupt from None
     base = task.finished_base().cpu()
-    coords, latents = grid_coords(grid), task.latents.weight.detach().cpu()
+    return base, _scores(base, task.latents.weight.detach().cpu(), config, train, heldout)
+
+
+def _scores(base, latents, config, train, heldout) -> dict[str, float]:
+    """How well the latents reproduce up to 1,000 training signals, how well the trunk alone does, and held-out ones.
+
+    Of signals on no grid so many points are compared as the fit of held-out ones sees.
+    """
+    import torch
+
+    from wsrl.signals.fidelity import in_quantity
+    from wsrl.training.base_field import fit_latents, latent_psnr
+
+    num_points = config.heldout_points
+    seen = train.points(slice(0, 1000 if train.grid else 100), num_points)
+    low, high = train.value_range
     with torch.no_grad():
-        mean_error = (base.trunk(coords) - train[:1000]).square().mean()
+        mean_error = (in_quantity(base.trunk(seen.coords), train.quantity, (low, high)) - seen.values).square().mean()
     metrics = {
-        "base.train_psnr_mean": latent_psnr(base, latents[:1000], coords, train[:1000]),
-        "base.mean_field_psnr": float(-10 * torch.log10(mean_error)),
+        "base.train_psnr_mean": latent_psnr(base, latents[:1000], train, num_points),
+        "base.mean_field_psnr": float(10 * torch.log10((high - low) ** 2 / mean_error)),
         "base.num_train": float(len(train)),
-        "base.num_heldout": float(len(heldout)),
+        "base.num_heldout": float(0 if heldout is None else len(heldout)),
     }
-    if len(heldout):
-        found = fit_latents(base, coords, heldout, steps=config.heldout_steps, learning_rate=0.05)
-        metrics["base.heldout_psnr_mean"] = latent_psnr(base, found, coords, heldout)
-    return base, metrics
+    if heldout is not None:
+        whole = heldout.points(slice(None))
+        found = fit_latents(base, whole, steps=config.heldout_steps, learning_rate=0.05, loss=heldout.loss)
+        metrics["base.heldout_psnr_mean"] = latent_psnr(base, found, heldout)
+    return metrics

@@ -27,21 +27,39 @@ LEARNING_RATES = {
 }
 
 
-def is_small(grid: tuple[int, ...]) -> bool:
+Grid = tuple[int, ...] | None
+
+
+def is_small(grid: Grid) -> bool:
     """Whether a signal has few points, such as an 8x8 digit: there a field must be kept smooth between them."""
-    return max(grid) <= 12
+    return grid is not None and max(grid) <= 12
 
 
-def default_field(grid: tuple[int, ...]) -> FieldConfig:
-    """A trunk for signals on ``grid``: wider, with higher frequencies, for finer grids."""
+def default_field(grid: Grid) -> FieldConfig:
+    """A trunk for signals on ``grid``: wider, with higher frequencies, for finer grids; for shapes on none."""
+    if grid is None:
+        return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=0.5, activation="silu")
     if is_small(grid):
         return FieldConfig(width=32, depth=3, num_frequencies=16, frequency_scale=0.4, activation="silu")
     return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=min(4.0, max(grid) / 14))
 
 
-def default_base(grid: tuple[int, ...], num_signals: int) -> BaseTrainingConfig:
+def default_base(grid: Grid, num_signals: int) -> BaseTrainingConfig:
     """Base training in stages of equal cost a step: many coarse signals, then few full ones."""
-    from wsrl.training.base_field import BaseTrainingConfig, Stage  # loads Lightning, which a build does without
+    from wsrl.training.base_data import Stage
+    from wsrl.training.base_field import BaseTrainingConfig  # loads Lightning, which a build does without
+
+    if grid is None:
+        return BaseTrainingConfig(
+            model=BaseFieldConfig(field=default_field(grid)),
+            stages=(
+                Stage(resolution=1 / 64, batch_size=64, steps=1500),
+                Stage(resolution=1 / 16, batch_size=16, steps=1500),
+            ),
+            num_signals=min(num_signals, 1000),
+            num_heldout=32,
+            heldout_steps=100,
+        )
 
     shares, steps, points_per_step = (0.25, 0.5, 1.0), 1500, 12_544
     if is_small(grid):
@@ -61,8 +79,10 @@ def default_representation(kind: str) -> RepresentationConfig:
     return RepresentationConfig(kind=kind, rank=4)
 
 
-def default_fit(kind: str, grid: tuple[int, ...]) -> FitConfig:
+def default_fit(kind: str, grid: Grid) -> FitConfig:
     """Steps and rate for a kind; on small grids short fits, which stay near the base and smooth between the points."""
+    if grid is None:
+        return FitConfig(steps=400, learning_rate=LEARNING_RATES[kind] / 4, points_per_step=2048)
     if is_small(grid):
         return FitConfig(steps=60, learning_rate=LEARNING_RATES[kind] / 4)
     if kind.startswith("mlora"):

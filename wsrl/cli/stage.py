@@ -75,6 +75,16 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
     return parse(parser, argv), source
 
 
+def prepare_signals(source, indices) -> None:
+    """Let a source compute, with all cores, what reading these signals needs; pictures need nothing."""
+    import os
+
+    if source.quantity == "intensity" or not indices:
+        return
+    with progress("signals prepared", len(indices)) as shown:
+        source.prepare(indices, os.cpu_count() or 1, shown.advance)
+
+
 def dotted(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     """Leaves of nested values by dotted name; lists and tuples stay whole."""
     found = {}

@@ -112,6 +112,7 @@ class ShardBuilder:
             tell(Event(shard=shard, found=len(writer.indices) - len(todo)))
             if todo:
                 record_environment(self.task.store, self._environment())
+                self.source.prepare(todo, self.task.threads, lambda number: None)
                 signals = read_signals(self.source, todo)
                 results = fit(self.representation, signals, config, device=self.task.device)
                 for segment in segments(results, max(config.batch_size or 0, SMALLEST_SEGMENT)):

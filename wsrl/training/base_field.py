@@ -1,36 +1,20 @@
-"""Training of the base field: a variational auto-decoder over many signals, from coarse grids to full ones.
+"""Training of the base field: a variational auto-decoder over many signals, from coarse to fine.
 
 Letters: N signals, B signals of a batch, P points, C channels, Z latent size.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wsrl.errors import UserError
 from wsrl.fields.base import BaseField, BaseFieldConfig
-from wsrl.signals.fidelity import psnr
-from wsrl.signals.signal import grid_coords
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage of progressive training.
-
-    Attributes:
-        resolution: Share of the full grid along each axis, in (0, 1].
-        batch_size: Signals of a step.
-        steps: Number of optimisation steps.
-    """
-
-    resolution: float = 1.0
-    batch_size: int = 64
-    steps: int = 2000
+from wsrl.fitting.loss import SQUARED, PointLoss
+from wsrl.signals.fidelity import in_quantity, psnr
+from wsrl.training.base_data import Batch, Examples, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +30,10 @@ class BaseTrainingConfig:
         latent_noise: Deviation of the normal noise that is added to a latent in training.
         ema_decay: Decay of the moving average of the network's parameters, which becomes the base field.
         num_signals: Number of training signals, at most.
+        num_points: Points that are kept of a training signal on no grid; each step draws some of them.
         num_heldout: Signals outside training whose latents are fitted with the base frozen.
         heldout_steps: Steps of that fit.
+        heldout_points: Points of a signal on no grid that it sees.
         seed: Seed of the initial weights, the batches and the noise.
     """
 
@@ -63,8 +49,10 @@ class BaseTrainingConfig:
     latent_noise: float = 0.05
     ema_decay: float = 0.995
     num_signals: int = 10_000
+    num_points: int = 16_384
     num_heldout: int = 100
     heldout_steps: int = 200
+    heldout_points: int = 2048
     seed: int = 0
 
     def __post_init__(self):
@@ -84,45 +72,6 @@ class BaseTrainingConfig:
         return sum(stage.steps for stage in self.stages)
 
 
-def coarse_grid(values: Tensor, grid: tuple[int, ...], resolution: float) -> tuple[Tensor, Tensor]:
-    """Signals on a coarser grid, each cell the mean of those it covers.
-
-    Args:
-        values: Signals ``(N, P, C)`` on ``grid``.
-        grid: Shape of the full grid.
-        resolution: Share of the grid along each axis; at least two cells remain.
-
-    Returns:
-        Coordinates ``(P', D)`` and values ``(N, P', C)``.
-    """
-    coarse = tuple(max(min(n, 2), round(n * resolution)) for n in grid)
-    if coarse == grid:
-        return grid_coords(grid), values
-    cells = values.mT.reshape(values.shape[0], values.shape[2], *grid)
-    return grid_coords(coarse), F.interpolate(cells, size=coarse, mode="area").flatten(2).mT.contiguous()
-
-
-class SignalBatches:
-    """Shuffled batches of the stages, one pass; each item is (indices ``(B,)``, coords, values ``(B, P, C)``)."""
-
-    def __init__(self, values: Tensor, grid: tuple[int, ...], stages: Sequence[Stage], generator: torch.Generator):
-        self.values, self.grid, self.stages, self.generator = values, grid, stages, generator
-
-    def __len__(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for stage in self.stages:
-            coords, values = coarse_grid(self.values, self.grid, stage.resolution)
-            order = torch.empty(0, dtype=torch.long)
-            size = min(stage.batch_size, len(values))
-            for _ in range(stage.steps):
-                if len(order) < size:
-                    order = torch.cat([order, torch.randperm(len(values), generator=self.generator)])
-                indices, order = order[:size], order[size:]
-                yield indices, coords, values[indices]
-
-
 class BaseFieldTask(L.LightningModule):
     """Trains a base field and one latent per training signal.
 
@@ -131,11 +80,19 @@ class BaseFieldTask(L.LightningModule):
         num_signals: Number of training signals.
         in_features: Coordinates of a point.
         out_features: Channels of a value.
+        loss: Of a value.
     """
 
-    def __init__(self, config: BaseTrainingConfig, num_signals: int, in_features: int, out_features: int):
+    def __init__(
+        self,
+        config: BaseTrainingConfig,
+        num_signals: int,
+        in_features: int,
+        out_features: int,
+        loss: PointLoss = SQUARED,
+    ):
         super().__init__()
-        self.config = config
+        self.config, self.loss = config, loss
         self.generator = torch.Generator().manual_seed(config.seed)
         self.base = BaseField(config.model, in_features, out_features, self.generator)
         self.ema = AveragedModel(self.base, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
@@ -143,13 +100,12 @@ class BaseFieldTask(L.LightningModule):
         start = torch.randn(self.latents.weight.shape, generator=self.generator) * 0.1
         self.latents.weight.data.copy_(start)
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         """Reconstruction error plus the penalty on the latents."""
-        indices, coords, values = batch
-        latents = self.latents(indices)
+        latents = self.latents(batch.indices)
         noise = torch.randn(latents.shape, generator=self.generator).to(latents) * self.config.latent_noise
-        error = F.mse_loss(self.base(latents + noise, coords), values)
-        self.log("train_mse", error, prog_bar=True)
+        error = mean_losses(self.loss, self.base(latents + noise, batch.coords), batch).mean()
+        self.log("train_loss", error, prog_bar=True)
         return error + self.config.latent_penalty * latents.square().mean()
 
     def on_train_batch_end(self, *_) -> None:
@@ -178,32 +134,44 @@ class BaseFieldTask(L.LightningModule):
         return base.eval().requires_grad_(False)
 
 
-def fit_latents(base: BaseField, coords: Tensor, values: Tensor, *, steps: int, learning_rate: float) -> Tensor:
+def mean_losses(loss: PointLoss, found: Tensor, batch: Batch) -> Tensor:
+    """Mean loss ``(B,)`` of each signal of a batch, for found values ``(B, P, C)``."""
+    each = loss(found, batch.values)
+    return (each if batch.weights is None else each * batch.weights.unsqueeze(-1)).mean(dim=(1, 2))
+
+
+def fit_latents(
+    base: BaseField, batch: Batch, *, steps: int, learning_rate: float, loss: PointLoss = SQUARED
+) -> Tensor:
     """Fit latents of unseen signals with the base field frozen.
 
     Args:
         base: A trained base field.
-        coords: Points ``(P, D)``.
-        values: Signals ``(N, P, C)``.
+        batch: The signals.
         steps: Adam steps, with cosine decay to zero.
         learning_rate: Step size at the start.
+        loss: Of a value.
 
     Returns:
         Latents ``(N, Z)``, started at zero.
     """
-    latents = torch.zeros(len(values), base.config.latent_size, device=values.device, requires_grad=True)
+    latents = torch.zeros(len(batch.values), base.config.latent_size, device=batch.values.device, requires_grad=True)
     optimizer = torch.optim.Adam([latents], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        (base(latents, coords) - values).square().mean(dim=(1, 2)).sum().backward()
+        mean_losses(loss, base(latents, batch.coords), batch).sum().backward()
         optimizer.step()
         schedule.step()
     return latents.detach()
 
 
 @torch.no_grad()
-def latent_psnr(base: BaseField, latents: Tensor, coords: Tensor, values: Tensor) -> float:
-    """Mean PSNR in dB of the signals ``values (N, P, C)`` in [0, 1] as their ``latents (N, Z)`` decode."""
-    scores = [psnr(base(z, coords), target, (0.0, 1.0)) for z, target in zip(latents.split(100), values.split(100))]
+def latent_psnr(base: BaseField, latents: Tensor, examples: Examples, num_points: int | None = None) -> float:
+    """Mean PSNR in dB of the examples as their ``latents (N, Z)`` decode; on no grid at the first so many points."""
+    scores = []
+    for start in range(0, len(latents), 100):
+        batch = examples.points(slice(start, start + 100), num_points)
+        found = in_quantity(base(latents[start : start + 100], batch.coords), examples.quantity, examples.value_range)
+        scores.append(psnr(found, batch.values, examples.value_range))
     return float(torch.cat(scores).mean())

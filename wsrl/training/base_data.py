@@ -1,0 +1,178 @@
+"""The signals that a base field is trained on, in memory, and the batches of its stages.
+
+Letters: N signals, B signals of a batch, P points, D coordinates, C channels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsrl.fitting.loss import PointLoss, loss_of
+from wsrl.signals.signal import Signal, grid_coords
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of progressive training.
+
+    Attributes:
+        resolution: Share of the full grid along each axis, in (0, 1]; of signals on no grid, share of the points.
+        batch_size: Signals of a step.
+        steps: Number of optimisation steps.
+    """
+
+    resolution: float = 1.0
+    batch_size: int = 64
+    steps: int = 2000
+
+
+class Batch(NamedTuple):
+    """Some signals at some points.
+
+    Attributes:
+        indices: Places ``(B,)`` of the signals.
+        coords: Points ``(P, D)`` that they share, or ``(B, P, D)``.
+        values: Values ``(B, P, C)``.
+        weights: Weights ``(B, P)`` in the loss, or None.
+    """
+
+    indices: Tensor
+    coords: Tensor
+    values: Tensor
+    weights: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Signals of one form in memory.
+
+    Attributes:
+        values: Values ``(N, P, C)``.
+        grid: Grid of all, or None.
+        coords: Points ``(N, P, D)`` of signals on no grid, in an order that makes any part of them a fair sample.
+        weights: Weights ``(N, P)``, or None.
+        quantity: What the values are.
+        value_range: Smallest and largest value.
+    """
+
+    values: Tensor
+    grid: tuple[int, ...] | None = None
+    coords: Tensor | None = None
+    weights: Tensor | None = None
+    quantity: str = "intensity"
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @classmethod
+    def of(cls, signals: Sequence[Signal], max_points: int) -> "Examples":
+        """Signals as examples.
+
+        Args:
+            signals: At least one; all on one grid or all on none.
+            max_points: Points that are kept of a signal on no grid, at most.
+        """
+        first = signals[0]
+        form = {"grid": first.grid, "quantity": first.quantity, "value_range": first.value_range}
+        if first.grid is not None:
+            return cls(values=torch.stack([signal.values for signal in signals]), **form)
+        num = min(max_points, *(len(signal.coords) for signal in signals))
+        weights = None if first.weights is None else torch.stack([signal.weights[:num] for signal in signals])
+        coords, values = (torch.stack([part[:num] for part in parts]) for parts in _columns(signals))
+        return cls(values=values, coords=coords, weights=weights, **form)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def loss(self) -> PointLoss:
+        """The loss that these signals are fitted with."""
+        return loss_of(self.quantity, self.value_range)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Coordinates of a point and channels of a value."""
+        return len(self.grid) if self.grid is not None else self.coords.shape[-1], self.values.shape[-1]
+
+    def points(self, rows: slice | Tensor, num_points: int | None = None) -> Batch:
+        """Some signals at all their points, or at the first so many where they are on no grid.
+
+        Args:
+            rows: Which signals.
+            num_points: Number of points; None for all.
+        """
+        indices = torch.arange(len(self))[rows]
+        if self.grid is not None:
+            return Batch(indices, grid_coords(self.grid), self.values[indices], None)
+        weights = None if self.weights is None else self.weights[indices, :num_points]
+        return Batch(indices, self.coords[indices, :num_points], self.values[indices, :num_points], weights)
+
+
+def _columns(signals: Sequence[Signal]) -> tuple[list[Tensor], list[Tensor]]:
+    return [signal.coords for signal in signals], [signal.values for signal in signals]
+
+
+def coarse_grid(values: Tensor, grid: tuple[int, ...], resolution: float) -> tuple[Tensor, Tensor]:
+    """Signals on a coarser grid, each cell the mean of those it covers.
+
+    Args:
+        values: Signals ``(N, P, C)`` on ``grid``.
+        grid: Shape of the full grid.
+        resolution: Share of the grid along each axis; at least two cells remain.
+
+    Returns:
+        Coordinates ``(P', D)`` and values ``(N, P', C)``.
+    """
+    coarse = tuple(max(min(n, 2), round(n * resolution)) for n in grid)
+    if coarse == grid:
+        return grid_coords(grid), values
+    cells = values.mT.reshape(values.shape[0], values.shape[2], *grid)
+    return grid_coords(coarse), F.interpolate(cells, size=coarse, mode="area").flatten(2).mT.contiguous()
+
+
+class SignalBatches:
+    """Shuffled batches of the stages, one pass: on coarse grids first, or at few random points of each signal.
+
+    Args:
+        examples: The signals.
+        stages: Stages in order.
+        generator: Randomness of the batches and of their points.
+    """
+
+    def __init__(self, examples: Examples, stages: Sequence[Stage], generator: torch.Generator):
+        self.examples, self.stages, self.generator = examples, stages, generator
+
+    def __len__(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for stage in self.stages:
+            batches = self._scattered if self.examples.grid is None else self._gridded
+            yield from batches(stage)
+
+    def _rows(self, stage: Stage) -> Iterator[Tensor]:
+        """The signals of every step: all of them in random order, again and again."""
+        order, num = torch.empty(0, dtype=torch.long), len(self.examples)
+        size = min(stage.batch_size, num)
+        for _ in range(stage.steps):
+            if len(order) < size:
+                order = torch.cat([order, torch.randperm(num, generator=self.generator)])
+            rows, order = order[:size], order[size:]
+            yield rows
+
+    def _gridded(self, stage: Stage) -> Iterator[Batch]:
+        coords, values = coarse_grid(self.examples.values, self.examples.grid, stage.resolution)
+        for rows in self._rows(stage):
+            yield Batch(rows, coords, values[rows], None)
+
+    def _scattered(self, stage: Stage) -> Iterator[Batch]:
+        examples = self.examples
+        num = examples.values.shape[1]
+        size = max(1, round(num * stage.resolution))
+        for rows in self._rows(stage):
+            chosen = torch.randint(num, (len(rows), size), generator=self.generator)
+            place = (rows.unsqueeze(1), chosen)
+            weights = None if examples.weights is None else examples.weights[place]
+            yield Batch(rows, examples.coords[place], examples.values[place], weights)
