@@ -1,7 +1,7 @@
 """``wsrl run``: the whole flow on a named source or on a folder of yours.
 
-Base field, store of fields, classifier and diffusion model over the weights, scores and pictures. A run that was
-interrupted goes on where it stopped when the same command is given again.
+Base field, store of fields, classifier and diffusion model over the weights, scores, and pictures to look at. A run
+that was interrupted goes on where it stopped when the same command is given again.
 """
 
 import json
@@ -17,8 +17,10 @@ from wsrl.fields.representation import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.training.base_field import BaseTrainingConfig
 
-NUM_SHOWN = 64
 LARGEST_SOURCE = 5_000
+FEW = {"train": 4000, "test": 1000}
+LARGEST_SHAPES = 250
+FEW_SHAPES = {"train": 200, "test": 50}
 DIFFUSION_STEPS = 2_400
 
 
@@ -33,6 +35,7 @@ class FlowConfig:
         classifier: Options of ``wsrl train classifier``, by dotted name.
         diffusion: Options of ``wsrl train diffusion``, by dotted name.
         num_samples: Fields to sample for the scores of the generator.
+        num_meshed: Fields of shapes that are meshed for the scores of reconstruction.
         look_size: Longer side of the pictures for looking, in pixels.
         seed: Seed of splits, probes and samples.
     """
@@ -43,16 +46,16 @@ class FlowConfig:
     classifier: dict[str, Any] = field(default_factory=dict)
     diffusion: dict[str, Any] = field(default_factory=dict)
     num_samples: int = 256
+    num_meshed: int = 50
     look_size: int = 64
     seed: int = 0
 
 
 def default_flow(source) -> FlowConfig:
-    """A configuration that fits the grid and the number of a source's signals."""
+    """A configuration that fits the form and the number of a source's signals."""
     from wsrl.cli.defaults import default_base, default_fit, default_representation
 
-    grid, _ = source.signal_shape
-    num = len(source)
+    grid, num = source.grid, len(source)
     batch = min(64, max(4, num // 4))
     epochs = -(-DIFFUSION_STEPS * batch // num)
     return FlowConfig(
@@ -70,6 +73,7 @@ def default_flow(source) -> FlowConfig:
             "data.batch_size": batch,
             "data.val_fraction": 0.0,
         },
+        look_size=64 if grid is not None else 128,
     )
 
 
@@ -114,7 +118,7 @@ def make_parser():
 
 
 def data_defaults(options, source) -> dict:
-    """Defaults by dotted name that fit the grid and the number of the signals."""
+    """Defaults by dotted name that fit the form and the number of the signals."""
     from wsrl.cli.stage import dotted
 
     flow = default_flow(limited(source, options))
@@ -127,10 +131,10 @@ def limited(source, options):
     """The source, cut to what minutes on two cores can fit where the user set no limit of their own."""
     from wsrl.signals import open_source
 
-    if len(source) <= LARGEST_SOURCE or options.source.get("limit") is not None:
+    largest, few = (LARGEST_SOURCE, FEW) if source.quantity == "intensity" else (LARGEST_SHAPES, FEW_SHAPES)
+    if len(source) <= largest or options.source.get("limit") is not None:
         return source
-    has_both = {"train", "test"} <= set(source.splits())
-    limit = {"train": 4000, "test": 1000} if has_both else LARGEST_SOURCE
+    limit = few if {"train", "test"} <= set(source.splits()) else largest
     return open_source(options.data, **{**options.source, "limit": limit})
 
 
@@ -154,6 +158,7 @@ def run_flow(
     from wsrl.cli.base import train_base
     from wsrl.cli.build import BuildPlan, Compute, build_store, report
     from wsrl.cli.eval import METRICS_FILE, merge_metrics, show
+    from wsrl.cli.looks import draw_pictures
     from wsrl.cli.train import check_options
     from wsrl.provenance import finish_run, write_run
 
@@ -180,12 +185,12 @@ def run_flow(
         raise UserError(
             f"only {outcome.num_fields} fields could be fitted: too few to learn from",
             allowed="at least 8 readable signals",
-            do="add pictures; the store with what could be fitted is kept",
+            do="add signals; the store with what could be fitted is kept",
         )
     metrics |= _train_models(source, flow, out, device)
     _say("5/5 scores and pictures")
     metrics |= _scores(source, flow, out, data)
-    draw_pictures(source, out, flow)
+    draw_pictures(source, out, size=flow.look_size, seed=flow.seed)
     metrics["elapsed_s"] = round(spent + time.monotonic() - started, 1)
     merge_metrics(out / METRICS_FILE, metrics)
     finish_run(out, **metrics)
@@ -251,55 +256,14 @@ def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, 
         common += ["--data", data]
     parser, metrics = scores.make_parser(), {}
     asked = [["reconstruction", store]]
+    if source.quantity != "intensity":
+        asked[0] += ["--shapes", str(flow.num_meshed)]
     if has_classes(source):
         asked += [["probe", store]]
+    if has_classes(source) and source.quantity == "intensity":  # sampled shapes are only looked at
         asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
     for arguments in asked:
         options = parser.parse_args([*arguments, *common])
         prefix, found = options.run(options)
         metrics |= {f"{prefix}.{name}": value for name, value in found.items()}
     return metrics
-
-
-def draw_pictures(source, out: Path, flow: FlowConfig) -> None:
-    """Draw ``samples.png`` and ``reconstruction.png``.
-
-    Args:
-        source: The signals.
-        out: Folder of the run.
-        flow: Its configuration.
-    """
-    import torch
-
-    from wsrl.cli.eval import load_pipeline
-    from wsrl.cli.stage import save_picture
-    from wsrl.evaluation.features import signals_of_rows
-    from wsrl.report.sheets import beside, error_picture, grid_sheet
-    from wsrl.signals.image import values_to_image
-    from wsrl.store import WeightStore
-    from wsrl.training.quiet import quiet_lightning
-
-    grid, channels = source.signal_shape
-    with quiet_lightning():
-        pipeline = load_pipeline(str(out / "diffusion"))
-    samples = pipeline(NUM_SHOWN, torch.Generator().manual_seed(flow.seed))
-    with WeightStore.open(out / "fields") as store:
-        rows = range(0, len(store), max(1, len(store) // NUM_SHOWN))[:NUM_SHOWN]  # spread over the store
-        signals = list(signals_of_rows(store, source, rows))
-        fields = [store.field(row) for row in rows]
-    cell = flow.look_size
-    real = [values_to_image(signal.values, grid) for signal in signals]
-    smooth = [f.image(cell) for f in samples.fields]
-    sheets = [
-        (f"{NUM_SHOWN} sampled fields", grid_sheet(smooth, 8, cell)),
-        (f"{len(real)} signals of {source.name}", grid_sheet(real, 8, cell)),
-    ]
-    save_picture(beside(sheets), out / "samples.png")
-    cells = []
-    for signal, fitted, picture in list(zip(signals, fields, real))[:16]:
-        values = fitted(signal.coords)
-        shape = (*grid, channels)
-        error = error_picture(values.reshape(shape).numpy(), signal.values.reshape(shape).numpy())
-        cells += [picture, values_to_image(values.clamp(0, 1), grid), fitted.image(cell), error]
-    titles = f"picture, field on its grid, field at {cell} pixels, error x10 (white: none)"
-    save_picture(beside([(titles, grid_sheet(cells, 8, cell))]), out / "reconstruction.png")
