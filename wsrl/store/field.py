@@ -3,9 +3,13 @@
 Letters: P points, D coordinates, C channels.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from wsrl.errors import UserError
 from wsrl.signals.signal import grid_coords
 
 _POINTS_AT_ONCE = 1 << 16
@@ -47,6 +51,40 @@ class Field:
         values = self(grid_coords((height, width))).clamp(0, 1)  # (P, C)
         pixels = (values * 255).round().to(torch.uint8).reshape(height, width, -1).numpy()
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+    def mesh(
+        self, resolution: int = 128, *, transform: tuple[Sequence[float], float] | None = None, dense: bool = False
+    ):
+        """The surface where a field of three coordinates is zero.
+
+        Args:
+            resolution: Cells of a side of the grid over [-1, 1]^3.
+            transform: Centre ``(3,)`` and scale of the shape in its file: a point of the file is the point of the field
+                times the scale, plus the centre. None keeps the field's coordinates.
+            dense: Evaluate the whole grid instead of the neighbourhood of the surface.
+
+        Returns:
+            A closed ``trimesh.Trimesh`` whose normals point to larger values; without faces where the field has one
+            sign.
+
+        Raises:
+            UserError: The field is no shape, or it has a value that is not a number.
+        """
+        from wsrl.fields.surface import extract_surface
+
+        sizes = self.representation.in_features, self.representation.out_features
+        if sizes != (3, 1):
+            raise UserError(
+                f"a field from {sizes[0]} coordinates to {sizes[1]} values has no surface",
+                allowed="fields from 3 coordinates to a distance or an occupancy",
+                do="ask for its image instead" if sizes[0] == 2 else "evaluate it at points of yours",
+            )
+        device = next(iter(self.weights.values())).device
+        mesh = extract_surface(lambda coords: self(coords.to(device)), resolution, dense=dense)
+        if transform is not None:
+            center, scale = transform
+            mesh.vertices = mesh.vertices * float(scale) + np.asarray(center, dtype=np.float64)
+        return mesh
 
     def _sides(self, size: int) -> tuple[int, int]:
         if self.grid is None or len(self.grid) != 2:

@@ -1,0 +1,297 @@
+"""From a field to a mesh: marching cubes on a grid that is evaluated coarse to fine, only where the surface can be.
+
+A block is left out where its corners have one sign and are farther from zero than the field can come by its slope,
+which is measured on the coarse grid. A block that was left out and turns out to border on the surface is evaluated
+after all: the mesh is always closed, and it is that of the whole grid unless a part of the surface hides inside one
+block of a region that looks flat. Fields are negative inside.
+
+Letters: P points, S nodes of a side of the grid, B blocks of a side, V vertices, F faces.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise, product
+from math import log2, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsrl.errors import UserError
+from wsrl.fields.cubes import CORNERS, crossed_cells, marching_cubes
+
+POINTS_AT_ONCE = 1 << 16
+NODES_AT_ONCE = 1 << 22
+"""Nodes of the grid that are in memory together, in a slab."""
+COARSE = 32
+"""Blocks of a side, about: few, and still small enough to leave blocks out where distances are clamped at 0.1."""
+SAFETY = 1.5
+"""How much steeper a field may be than it was measured."""
+STEEP = 0.95
+"""Every block counts as at least as steep as all but the steepest ones."""
+MOST = 2048
+FARTHEST = 1e15
+CHAMFER = 5e-4
+"""How far nodes at the border of the cube are moved inwards, in cells: its sides then have no vertex in common."""
+
+
+def extract_surface(
+    distance: Callable[[Tensor], Tensor], resolution: int = 128, *, level: float = 0.0, dense: bool = False
+):
+    """Mesh of the surface where a field takes a level.
+
+    The outer nodes of the grid lie on the border of the cube, ``2 / resolution`` apart. A surface that leaves the cube
+    is closed at its border. Values equal to the level are outside.
+
+    Args:
+        distance: Values ``(P,)`` or ``(P, 1)`` at points ``(P, 3)`` in [-1, 1]^3, float32; negative inside.
+        resolution: Cells of a side.
+        level: Value of the surface.
+        dense: Evaluate every node of the grid.
+
+    Returns:
+        A closed ``trimesh.Trimesh`` in [-1, 1]^3 whose normals point to larger values; it has no faces where the field
+        is on one side of the level.
+
+    Raises:
+        UserError: A value is not a number, or the resolution is out of range.
+
+    Source: Lorensen and Cline, SIGGRAPH 1987, for the cubes.
+    """
+    import trimesh
+
+    if not 2 <= resolution <= MOST:
+        raise UserError(f"resolution is {resolution}", allowed=f"2 to {MOST}", do="choose another resolution")
+    vertices, faces = _Grid(distance, resolution, level, dense).mesh()
+    return trimesh.Trimesh(vertices, faces, process=False)
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """The surface in some layers of blocks, by edges of the grid, and what is inside on the first and last plane."""
+
+    edges: np.ndarray
+    vertices: np.ndarray
+    triangles: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+class _Grid:
+    """The nodes of the cube and, around them, outside nodes that close the surface; in blocks of ``stride`` cells.
+
+    Attributes:
+        active: Which blocks may contain the surface, ``(B, B, B)``.
+        full: Which blocks are evaluated at every node.
+        coarse: Values at the corners of the blocks.
+        slopes: How steep the field may be in each block.
+    """
+
+    def __init__(self, distance: Callable[[Tensor], Tensor], resolution: int, level: float, dense: bool):
+        self.distance, self.resolution, self.level, self.dense = distance, resolution, level, dense
+        self.cell = 2.0 / resolution
+        self.stride = 1 << max(0, round(log2(resolution / COARSE)))
+        num = -(-(resolution + 2) // self.stride)
+        self.side = num * self.stride + 1
+        axis = torch.linspace(-1, 1, resolution + 1, dtype=torch.float64)
+        self.inner = np.arange(self.side).clip(1, resolution + 1)  # the nearest node in the cube
+        self.axis = axis[torch.from_numpy(self.inner - 1)].float()
+        layers = max(1, NODES_AT_ONCE // (self.stride * self.side**2))
+        self.slabs = [(start, min(start + layers, num)) for start in range(0, num, layers)]
+        self.shared = {start * self.stride: np.full(self.side**2, np.nan, np.float32) for start, _ in self.slabs[1:]}
+        self.full = np.zeros((num, num, num), dtype=bool)
+        if not dense:
+            corners = np.arange(0, self.side, self.stride)
+            nodes = (corners[:, None, None] * self.side + corners[:, None]) * self.side + corners
+            self.coarse = self.values(nodes.reshape(-1)).reshape(nodes.shape)
+            inside = np.arange(1, num + 1) * self.stride <= resolution + 1
+            inside[0] = False  # a block with nodes around the cube would count as steep where the surface is closed
+            inside = inside[:, None, None] & inside[:, None] & inside
+            self.slopes = _spread(_slopes(self.coarse) / (self.stride * self.cell), inside)
+            self.active = self._may_cross(self.coarse, self.slopes, self.stride)
+
+    def mesh(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices ``(V, 3)`` and faces ``(F, 3)``."""
+        parts = {slab: self._march(*slab) for slab in self.slabs}
+        while redo := self._disagreeing(parts):
+            parts |= {slab: self._march(*slab) for slab in redo}
+        edges, vertices = (np.concatenate([getattr(parts[s], k) for s in self.slabs]) for k in ("edges", "vertices"))
+        faces = [np.searchsorted(edges, parts[slab].triangles) for slab in self.slabs]
+        return vertices, np.concatenate(faces)
+
+    def values(self, nodes: np.ndarray) -> np.ndarray:
+        """Values relative to the level at nodes ``(P,)``; around the cube the absolute value of the nearest node in it.
+
+        What two slabs share is evaluated once: a second time it could differ in the last bit.
+        """
+        found = np.full(len(nodes), np.nan, dtype=np.float32)
+        planes, places = np.divmod(nodes, self.side**2)
+        for plane, kept in self.shared.items():
+            found[planes == plane] = kept[places[planes == plane]]
+        missing = np.isnan(found)
+        found[missing] = self._evaluated(nodes[missing])
+        for plane, kept in self.shared.items():
+            kept[places[planes == plane]] = found[planes == plane]
+        return found
+
+    def _evaluated(self, nodes: np.ndarray) -> np.ndarray:
+        found = np.empty(len(nodes), dtype=np.float32)
+        for start in range(0, len(nodes), POINTS_AT_ONCE):
+            index = np.stack(np.unravel_index(nodes[start : start + POINTS_AT_ONCE], [self.side] * 3), axis=1)
+            coords = self.axis[torch.from_numpy(index)]
+            with torch.no_grad():
+                values = self.distance(coords).reshape(-1).float().cpu().numpy() - np.float32(self.level)
+            if np.isnan(values).any():
+                where = ", ".join(f"{c:.3g}" for c in coords[int(np.isnan(values).argmax())].tolist())
+                raise UserError(f"the field is not a number at ({where})", allowed="numbers", do="leave this field out")
+            values = values.clip(-FARTHEST, FARTHEST)
+            around = (index != self.inner[index]).any(axis=1)
+            found[start : start + len(values)] = np.where(around, np.abs(values), values)
+        return found
+
+    def _may_cross(self, nodes: np.ndarray, slopes: np.ndarray, stride: int) -> np.ndarray:
+        """Whether blocks with these values at their corners may contain the surface."""
+        nearest = np.maximum(_over_corners(np.minimum, nodes), -_over_corners(np.maximum, nodes))
+        return nearest <= SAFETY * slopes * (stride * self.cell * sqrt(3) / 2)
+
+    def _march(self, start: int, stop: int) -> _Slab:
+        """The surface in the layers of blocks from ``start`` up to ``stop``."""
+        values, known = self._all(start, stop) if self.dense else self._refined(start, stop)
+        cells = crossed_cells(values < 0)
+        while len(blind := self._blind(cells[0], known)):
+            self._fill(blind + np.array([start, 0, 0]))
+            values, known = self._refined(start, stop)
+            cells = crossed_cells(values < 0)
+        edges, along, triangles = marching_cubes(values, cells)
+        first = start * self.stride * self.side**2 * 3
+        vertices = self._positions(edges + first, along)
+        return _Slab(edges + first, vertices, triangles + first, values[0] < 0, values[-1] < 0)
+
+    def _all(self, start: int, stop: int) -> tuple[np.ndarray, None]:
+        """Values at all nodes of some layers."""
+        planes = np.arange(start * self.stride, stop * self.stride + 1)
+        inside = np.arange(self.side) == self.inner
+        values = np.ones((len(planes), self.side, self.side), dtype=np.float32)
+        chosen = inside[planes][:, None, None] & inside[:, None] & inside
+        values[chosen] = self.values(np.flatnonzero(chosen) + planes[0] * self.side**2)
+        return values, None
+
+    def _refined(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values at the nodes of some layers, and where they are the field's; elsewhere only the sign is."""
+        stride, first = self.stride, start * self.stride * self.side**2
+        values = _painted(self.coarse[start : stop + 1], stride)
+        known = np.zeros(values.shape, dtype=bool)
+        known[::stride, ::stride, ::stride] = True
+        active, slopes, full = (array[start:stop] for array in (self.active, self.slopes, self.full))
+        active = active | full
+        while stride > 1 and active.any():
+            stride //= 2
+            active, slopes, full = (_halved(array) for array in (active, slopes, full))
+            wanted = _corners_of(active) & ~known[::stride, ::stride, ::stride]
+            place = [index * stride for index in np.nonzero(wanted)]
+            nodes = np.ravel_multi_index(place, values.shape)
+            _paint(values, place, self.values(nodes + first), stride)
+            known.reshape(-1)[nodes] = True
+            corners = values[::stride, ::stride, ::stride]
+            slopes = np.maximum(slopes, _slopes(corners) / (stride * self.cell))
+            active = active & (full | self._may_cross(corners, slopes, stride))
+        return values, known
+
+    def _blind(self, cells: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+        """Blocks ``(n, 3)`` of the slab with crossed cells that have a corner whose value is not the field's."""
+        if known is None:
+            return np.zeros((0, 3), dtype=int)
+        offsets = CORNERS @ [self.side**2, self.side, 1]
+        unknown = ~known.reshape(-1)[cells[:, None] + offsets].all(axis=1)
+        return np.stack(np.unravel_index(cells[unknown], known.shape), axis=1) // self.stride
+
+    def _fill(self, blocks: np.ndarray) -> None:
+        blocks = blocks[((blocks >= 0) & (blocks < len(self.full))).all(axis=1)]
+        self.full[tuple(blocks.T)] = True
+
+    def _disagreeing(self, parts: dict[tuple[int, int], _Slab]) -> list[tuple[int, int]]:
+        """Slabs that have to be marched again, since a neighbour found the surface on the plane between them."""
+        redo = set()
+        for one, two in pairwise(self.slabs):
+            places = np.argwhere(parts[one].last != parts[two].first)
+            if len(places):
+                redo |= {one, two}
+                for x, y, z in product((two[0] - 1, two[0]), (-1, 0), (-1, 0)):  # the blocks around each place
+                    around = (places + np.array([y, z])) // self.stride
+                    self._fill(np.insert(around, 0, x, axis=1))
+        return sorted(redo)
+
+    def _positions(self, edges: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """Vertices ``(V, 3)`` on edges of the grid."""
+        nodes, axes = np.divmod(edges, 3)
+        index = np.stack(np.unravel_index(nodes, [self.side] * 3), axis=1)
+        axis = np.linspace(-1.0, 1.0, self.resolution + 1)
+        axis[[0, -1]] *= 1 - CHAMFER * self.cell
+        axis = np.concatenate([[-1.0], axis, np.ones(self.side - len(axis) - 1)])
+        rows, low = np.arange(len(index)), index[np.arange(len(index)), axes]
+        along = np.where(low == 0, 0.0, np.where(low == self.resolution + 1, 1.0, along))
+        points = axis[index]
+        points[rows, axes] = axis[low] * (1 - along) + axis[low + 1] * along
+        return points
+
+
+def _over_corners(combine: Callable, nodes: np.ndarray) -> np.ndarray:
+    """The eight corners of every block, combined; one smaller along each axis."""
+    for axis in range(3):
+        before = (slice(None),) * axis
+        nodes = combine(nodes[(*before, slice(None, -1))], nodes[(*before, slice(1, None))])
+    return nodes
+
+
+def _slopes(nodes: np.ndarray) -> np.ndarray:
+    """Largest change of every block along its edges, as the length over the three axes, per step of the nodes."""
+    total = 0.0
+    for axis in range(3):
+        change = np.abs(np.diff(nodes, axis=axis))
+        for other in {0, 1, 2} - {axis}:
+            before = (slice(None),) * other
+            change = np.maximum(change[(*before, slice(None, -1))], change[(*before, slice(1, None))])
+        total = total + np.square(change)
+    return np.sqrt(total)
+
+
+def _spread(slopes: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The largest slope of a block and its neighbours, at least what is steep in the cube; of blocks ``inside``."""
+    from scipy.ndimage import maximum_filter
+
+    steep = np.quantile(slopes[inside], STEEP) if inside.any() else 0.0
+    return np.maximum(maximum_filter(np.where(inside, slopes, 0.0), 3), steep)
+
+
+def _halved(blocks: np.ndarray) -> np.ndarray:
+    """The eight halves of every block, with its value."""
+    for axis in range(3):
+        blocks = blocks.repeat(2, axis=axis)
+    return blocks
+
+
+def _corners_of(blocks: np.ndarray) -> np.ndarray:
+    """Which nodes are a corner of a chosen block; one larger along each axis."""
+    for axis in range(3):
+        pad = [(0, 0)] * 3
+        pad[axis] = (1, 1)
+        padded = np.pad(blocks, pad)
+        before = (slice(None),) * axis
+        blocks = padded[(*before, slice(None, -1))] | padded[(*before, slice(1, None))]
+    return blocks
+
+
+def _painted(nodes: np.ndarray, stride: int) -> np.ndarray:
+    """Every node's value on the box behind it, up to the next node."""
+    for axis in range(3):
+        counts = np.full(nodes.shape[axis], stride)
+        counts[-1] = 1
+        nodes = nodes.repeat(counts, axis=axis)
+    return nodes
+
+
+def _paint(values: np.ndarray, place: list[np.ndarray], new: np.ndarray, stride: int) -> None:
+    """Write values of nodes and of the boxes of ``stride`` nodes behind them, in place."""
+    for offset in np.ndindex(stride, stride, stride):
+        index = tuple(np.minimum(p + o, size - 1) for p, o, size in zip(place, offset, values.shape))
+        values[index] = new
