@@ -3,13 +3,23 @@
 Letters: P points, S surface samples, V vertices, F faces.
 """
 
+from collections.abc import Callable
+
 import igl
 import numpy as np
 import trimesh
 
 from wsrl.errors import SignalError
+from wsrl.signals.boundary import BOUNDARY, BURIED, NEGLIGIBLE, SHEET, Winding, caps, classify, winding_patches
+from wsrl.signals.orientation import Oriented, orient
+from wsrl.signals.sheets import HALF_THICKNESS, ClosestPoint, ThickSheets
+from wsrl.signals.soup import NORMALISED_RADIUS, Soup, clean, double_areas, sample_triangles
 
-NORMALISED_RADIUS = 0.9
+__all__ = ["NORMALISED_RADIUS", "MeshSolid", "Solid", "sample_triangles"]
+
+THICKENED_SHARE = 0.005
+AGREEMENT_POINTS = 1_000
+AGREEMENT_RAYS = 3
 
 
 class Solid:
@@ -55,30 +65,13 @@ class Solid:
         return sample_triangles(np.asarray(self.mesh.triangles), num, generator)
 
 
-def sample_triangles(triangles: np.ndarray, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points evenly over triangles, by area.
-
-    Args:
-        triangles: Corners ``(F, 3, 3)``.
-        num: How many points.
-        generator: Source of the randomness.
-
-    Returns:
-        Points ``(num, 3)`` and the unit normals ``(num, 3)`` of their triangles.
-    """
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    double_areas = np.linalg.norm(normals, axis=1)
-    cumulated = np.cumsum(double_areas)
-    chosen = np.searchsorted(cumulated, generator.random(num) * cumulated[-1], side="right").clip(0, len(triangles) - 1)
-    u, v = generator.random((2, num, 1))
-    outside = u + v > 1
-    u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
-    a, b, c = np.moveaxis(triangles[chosen], 1, 0)
-    return a + u * (b - a) + v * (c - a), normals[chosen] / double_areas[chosen, None]
-
-
 class MeshSolid(Solid):
     """A soup of triangles made a solid.
+
+    A surface that is closed and consistent stays exactly as it is. Otherwise, in this order: what is no triangle is
+    dropped, equal vertices are joined, faces are turned out, patches that would only blur the winding number are taken
+    from it, holes are closed, and of the rest only what bounds the inside counts for the distance. Sheets that enclose
+    nothing are thickened where they are a visible share of the shape.
 
     Args:
         mesh: Triangles in the file's units.
@@ -88,37 +81,201 @@ class MeshSolid(Solid):
     """
 
     def __init__(self, mesh: trimesh.Trimesh):
-        vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
-        if not len(faces):
-            raise SignalError("the mesh has no faces")
-        self.center, self.scale = normalisation(vertices[np.unique(faces)])
-        self.mesh = trimesh.Trimesh((vertices - self.center) / self.scale, faces, process=False)
-        self._vertices, self._faces = np.asarray(self.mesh.vertices), faces
-        self._tree = igl.AABB()
-        self._tree.init(self._vertices, self._faces)
-        self._winding = igl.FastWindingNumberBVH()
-        self._winding.init(self._vertices, self._faces)
-        self.quality = {"num_faces": len(faces)}
+        generator = np.random.default_rng(0)
+        soup = clean(np.asarray(mesh.vertices), np.asarray(mesh.faces))
+        self.center, self.scale = soup.center, soup.scale
+        core, loose = split_twofold(soup)
+        oriented = orient(soup.vertices, core)
+        flat = double_areas(soup.vertices[oriented.faces]) == 0
+        faces, patch = oriented.faces[~flat], oriented.patch[~flat]
+        takes_part = winding_patches(soup.vertices, faces, patch, generator)[patch]
+        vertices, cap_faces, num_holes = caps(soup.vertices, faces[takes_part], generator)
+        self._shell = vertices, np.concatenate([faces[takes_part], cap_faces])
+        self._winding = Winding(*self._shell)
+        candidates = vertices[np.concatenate([faces, loose, cap_faces])]
+        candidates = candidates[double_areas(candidates) > 0]
+        closed = bool(oriented.closed.all() and takes_part.all() and not len(loose))
+        triangles, kinds = classify(candidates, self._winding, generator, closed=closed)
+        self._keep(triangles, kinds)
+        self.quality = self._measure(soup, oriented, triangles, kinds, num_holes, len(loose), generator)
+        self.reasons = tuple(reason for reason in map(str, repairs(self.quality)) if reason)
+        self.verdict = "repaired" if self.reasons else "used"
+
+    def _keep(self, triangles: np.ndarray, kinds: np.ndarray) -> None:
+        """Remember what bounds the solid, and the sheets if they are to be thickened."""
+        bounding, sheets = triangles[kinds == BOUNDARY], triangles[kinds == SHEET]
+        self._closest = ClosestPoint(bounding) if len(bounding) else None
+        if len(sheets) and self._closest is not None:  # what lies on the solid adds nothing to it
+            sheets = sheets[self._closest(sheets.mean(1)) > HALF_THICKNESS]
+        areas = [double_areas(part).sum() for part in (bounding, sheets)]
+        self._sheet_share = float(areas[1] / sum(areas)) if sum(areas) else 0.0
+        self._sheets = ThickSheets(sheets) if self._sheet_share > THICKENED_SHARE else None
+        self._bounding = bounding
+        kept = np.concatenate([bounding, sheets]) if self._sheets is not None else bounding
+        if not len(kept):
+            raise SignalError("it encloses nothing")
+        self.mesh = trimesh.Trimesh(kept.reshape(-1, 3), np.arange(3 * len(kept)).reshape(-1, 3), process=False)
+
+    def _measure(
+        self,
+        soup: Soup,
+        oriented: Oriented,
+        triangles: np.ndarray,
+        kinds: np.ndarray,
+        num_holes: int,
+        num_loose: int,
+        generator: np.random.Generator,
+    ) -> dict[str, float]:
+        areas = double_areas(triangles)
+        _, parts = igl.facet_components(oriented.faces)
+        clean_input = oriented.closed.all() and not oriented.flipped and not num_loose
+        return soup.counts | {
+            "watertight": float(clean_input),
+            "num_faces": len(soup.faces),
+            "num_parts": int(parts.max()) + 1,
+            "open_patches": int((~oriented.closed).sum()),
+            "flipped_patches": oriented.flipped,
+            "voids": oriented.voids,
+            "holes_closed": num_holes,
+            "buried_share": float(areas[kinds == BURIED].sum() / areas.sum()),
+            "sheet_share": self._sheet_share,
+            "thickened": float(self._sheets is not None),
+            "sign_agreement": self._agreement(generator),
+        }
+
+    def _agreement(self, generator: np.random.Generator) -> float:
+        """Share of points whose side the winding number and counting along rays tell alike."""
+        low, high = self.mesh.bounds
+        near, _ = self.sample_surface(AGREEMENT_POINTS // 2, generator)
+        near += 0.05 * generator.standard_normal(near.shape)
+        points = np.concatenate([near, generator.uniform(low, high, (AGREEMENT_POINTS - len(near), 3))])
+        inside = self._winding(points) > 0.5
+        return float((inside == inside_by_rays(*self._shell, points, generator)).mean())
 
     def signed_distance(self, points: np.ndarray) -> np.ndarray:
-        """See ``Solid``; the sign is that of the winding number, the distance that to the closest point."""
-        points = np.ascontiguousarray(points, np.float64)
-        squared, _, _ = self._tree.squared_distance(self._vertices, self._faces, points)
-        inside = self._winding.winding_number(points) > 0.5
-        return np.where(inside, -1.0, 1.0) * np.sqrt(squared)
+        """See ``Solid``: the sign is that of the winding number, the distance that to the closest bounding point.
+
+        Args:
+            points: Points ``(P, 3)`` in normalised coordinates.
+        """
+        order = along_a_curve(points)
+        ordered = np.ascontiguousarray(points[order], np.float64)
+        distance = np.full(len(points), np.inf)
+        if self._closest is not None:
+            distance = np.where(self._winding(ordered) > 0.5, -1.0, 1.0) * self._closest(ordered)
+        if self._sheets is not None:
+            distance = np.minimum(distance, self._sheets.distance(ordered))
+        result = np.empty(len(points))
+        result[order] = distance
+        return result
+
+    def sample_surface(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Solid``; points that lie inside the rest of the solid are drawn again.
+
+        Args:
+            num: How many.
+            generator: Source of the randomness.
+        """
+        if self._sheets is None:
+            return sample_triangles(self._bounding, num, generator)
+        parts, found = [], 0
+        while found < num:
+            points, normals = self._sample_union(num, generator)
+            on_surface = np.abs(self.signed_distance(points)) < 1e-6
+            parts.append((points[on_surface], normals[on_surface]))
+            found += int(on_surface.sum())
+        points, normals = (np.concatenate([part[k] for part in parts])[:num] for k in range(2))
+        return points, normals
+
+    def _sample_union(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        area = double_areas(self._bounding).sum() / 2
+        on_sheets = generator.binomial(num, self._sheets.area / (self._sheets.area + area))
+        sampled = [self._sheets.sample(on_sheets, generator)]
+        if on_sheets < num:
+            sampled.append(sample_triangles(self._bounding, num - on_sheets, generator))
+        order = generator.permutation(num)
+        points, normals = (np.concatenate([part[k] for part in sampled])[order] for k in range(2))
+        return points, normals
 
 
-def normalisation(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre of the bounding box, and the scale that puts the farthest vertex at ``NORMALISED_RADIUS``.
+def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
+    """Faces that were given in both orientations: where a part consists of them they are its skin, else walls in it.
 
     Args:
-        vertices: Vertices ``(V, 3)`` that faces use.
+        soup: Clean triangles.
 
-    Raises:
-        SignalError: All vertices are one point.
+    Returns:
+        Faces that can bound a solid, and those that cannot.
     """
-    center = (vertices.min(0) + vertices.max(0)) / 2
-    scale = float(np.linalg.norm(vertices - center, axis=1).max()) / NORMALISED_RADIUS
-    if not scale > 0:
-        raise SignalError("all vertices are one point")
-    return center, scale
+    if not soup.twofold.any():
+        return soup.faces, soup.faces[:0]
+    _, component = igl.facet_components(soup.faces)
+    areas = double_areas(soup.vertices[soup.faces])
+    share = np.bincount(component, weights=areas * soup.twofold) / np.maximum(
+        np.bincount(component, weights=areas), 1e-300
+    )
+    loose = soup.twofold & (share < 0.5)[component]
+    return (soup.faces[~loose], soup.faces[loose]) if not loose.all() else (soup.faces, soup.faces[:0])
+
+
+def repairs(quality: dict[str, float]) -> list[str]:
+    """What was done to a mesh, in words.
+
+    Args:
+        quality: Its quality record.
+    """
+    told: list[tuple[float, Callable[[float], str]]] = [
+        (quality["out_of_range"], lambda n: f"dropped {n} faces with indices out of range"),
+        (quality["not_finite"], lambda n: f"dropped {n} faces with NaN or infinite vertices"),
+        (quality["zero_area"], lambda n: f"dropped {n} faces without area"),
+        (quality["duplicates"], lambda n: f"dropped {n} doubled faces"),
+        (quality["flipped_patches"], lambda n: f"turned faces of {n} patches outwards"),
+        (quality["open_patches"], lambda n: f"{n} patches are open"),
+        (quality["holes_closed"], lambda n: f"closed {n} holes"),
+        (
+            quality["buried_share"] if quality["buried_share"] > NEGLIGIBLE else 0,
+            lambda share: f"left out {share:.1%} of the area, which lies inside",
+        ),
+        (quality["thickened"], lambda _: f"thickened open sheets by {HALF_THICKNESS} to each side"),
+    ]
+    return [say(number) for number, say in told if number]
+
+
+def inside_by_rays(
+    vertices: np.ndarray, faces: np.ndarray, points: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Whether points are inside by counting along rays how often they leave more than they enter.
+
+    Args:
+        vertices: Vertices ``(V, 3)``.
+        faces: Oriented faces ``(F, 3)``.
+        points: Points ``(P, 3)``.
+        generator: Source of the randomness.
+
+    Returns:
+        The majority of ``AGREEMENT_RAYS`` rays ``(P,)``.
+    """
+    if not len(faces):
+        return np.zeros(len(points), bool)
+    tree = igl.AABB()
+    tree.init(vertices, faces)
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    votes = np.zeros(len(points))
+    for direction in generator.standard_normal((AGREEMENT_RAYS, 3)):
+        hits = tree.intersect_ray(vertices, faces, points, np.tile(direction, (len(points), 1)))
+        signs = np.sign(normals @ direction)
+        votes += [sum(signs[hit[0]] for hit in along) > 0.5 for along in hits]
+    return votes > AGREEMENT_RAYS / 2
+
+
+def along_a_curve(points: np.ndarray) -> np.ndarray:
+    """An order of points in [-1, 1]^3 in which neighbours follow each other (Morton), which is easy on caches.
+
+    Args:
+        points: Points ``(P, 3)``.
+    """
+    cells = ((np.asarray(points) + 1) * 32).astype(np.int64).clip(0, 63)
+    for shift, mask in ((8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
+        cells = (cells | cells << shift) & mask
+    return np.argsort(cells[:, 0] | cells[:, 1] << 1 | cells[:, 2] << 2, kind="stable")
