@@ -1,14 +1,7 @@
-"""Any folder of pictures.
-
-Sub-folders of the first level are classes; where a first-level folder is called ``train``, ``val`` or ``test`` it is a
-split, and the classes are the folders below it. Order and ids are the relative paths with ``/``, sorted by code point.
-Hidden files and folders are skipped. Links to folders are not followed, so no loop can catch the listing; links to
-files are, and may point anywhere.
-"""
+"""Any folder of pictures; order, ids, classes and splits are those of ``wsrl.signals.listing``."""
 
 import hashlib
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +9,11 @@ import numpy as np
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.image import GREY_MODES, MAX_PIXELS, open_picture, printable, read_picture
+from wsrl.signals.listing import describe_skipped, list_files, place
 from wsrl.signals.options import is_whole
 from wsrl.signals.pictures import PictureOptions, PictureSource
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-SPLITS = ("train", "val", "test")
 DEFAULT_SIZE = (32, 32)
 NUM_PROBED = 256
 
@@ -64,7 +57,7 @@ class Folder(PictureSource):
             UserError: It has no pictures, or a folder in it cannot be listed.
         """
         self.root = Path(root)
-        found, skipped = list_pictures(self.root)
+        found, skipped = list_files(self.root, EXTENSIONS)
         if not found:
             raise UserError(
                 f"the folder {root} has no pictures ({describe_skipped(skipped)})",
@@ -94,72 +87,6 @@ class Folder(PictureSource):
         """
         path = self.root / self._paths[position]
         return read_picture(path, self.signal_shape[0], self._mode, self.options.max_pixels)
-
-
-def list_pictures(root: Path) -> tuple[list[str], Counter]:
-    """Relative paths of the pictures below a folder, sorted, and how much was skipped and why.
-
-    Args:
-        root: The folder.
-    """
-    found: list[str] = []
-    skipped: Counter = Counter()
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(root / folder) as scan:
-                entries = list(scan)
-        except OSError as error:
-            raise UserError(
-                f"the folder {root / folder} cannot be listed ({error.strerror})", do="make it readable or move it away"
-            ) from error
-        for entry in entries:
-            path = f"{folder}{entry.name}"
-            kind = kind_of(entry)
-            if kind == "folder":
-                pending.append(path + "/")
-            elif kind == "picture":
-                found.append(path)
-            else:
-                skipped[kind] += 1
-    return sorted(found, key=os.fsencode), skipped
-
-
-def kind_of(entry: os.DirEntry) -> str:
-    """``folder``, ``picture``, or why the entry is skipped.
-
-    Args:
-        entry: What a scan of a folder found.
-    """
-    if entry.name.startswith("."):
-        return "hidden"
-    if entry.is_dir(follow_symlinks=False):
-        return "folder"
-    if entry.is_symlink() and Path(entry.path).is_dir():
-        return "linked_folders"
-    return "picture" if entry.name.lower().endswith(EXTENSIONS) else "other_files"
-
-
-def describe_skipped(skipped: Counter) -> str:
-    """What was skipped, for a message.
-
-    Args:
-        skipped: Number of entries by reason.
-    """
-    counts = [f"{number} {kind.replace('_', ' ')}" for kind, number in sorted(skipped.items())]
-    return f"skipped: {', '.join(counts)}" if counts else "it is empty"
-
-
-def place(path: str) -> tuple[str | None, str | None]:
-    """Split and label that a relative path says.
-
-    Args:
-        path: Relative path with ``/``.
-    """
-    folders = [printable(part) for part in path.split("/")[:-1]]
-    split = folders.pop(0) if folders and folders[0] in SPLITS else None
-    return split, folders[0] if folders else None
 
 
 def probe_mode(paths: list[Path]) -> str:

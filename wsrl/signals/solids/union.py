@@ -1,0 +1,72 @@
+"""Sharp and smooth unions of primitives as one implicit function that is zero on the surface and negative inside.
+
+The function is not the distance: it is right outside a sharp union and a lower bound of the distance elsewhere, since
+its gradient is a mean of the primitives' gradients and so never longer than 1. ``closest.py`` finds the distance.
+
+Letters: P points, B bodies.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsrl.signals.solids.primitives import Primitive
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Union:
+    """Primitives joined in order.
+
+    Attributes:
+        bodies: The primitives.
+        blend: Width of the smooth union, in the units of the bodies; 0 for a sharp union.
+    """
+
+    bodies: tuple[Primitive, ...]
+    blend: float = 0.0
+
+    def parts(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance ``(B, P)`` and gradient ``(B, P, 3)`` of each body.
+
+        Args:
+            points: Points ``(P, 3)``, float64.
+        """
+        found = [body.distance(points) for body in self.bodies]
+        return np.stack([distance for distance, _ in found]), np.stack([gradient for _, gradient in found])
+
+    def value(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The implicit function ``(P,)`` and its gradient ``(P, 3)``.
+
+        Args:
+            points: Points ``(P, 3)``, float64.
+        """
+        return self.join(*self.parts(points))
+
+    def join(self, distances: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Join the bodies' distances one after another by the quadratic smooth minimum.
+
+        ``smin(a, b) = min(a, b) - h^2 k / 4`` with ``h = max(k - |a - b|, 0) / k`` and k the width of the blend.
+
+        Args:
+            distances: Distance ``(B, P)`` of each body.
+            gradients: Gradients ``(B, P, 3)`` of these.
+
+        Source: I. Quilez, Smooth minimum, the quadratic polynomial.
+        """
+        value, gradient = distances[0], gradients[0]
+        for other, slope in zip(distances[1:], gradients[1:], strict=True):
+            first = value <= other
+            if self.blend == 0:
+                value, gradient = np.minimum(value, other), np.where(first[:, None], gradient, slope)
+                continue
+            blended = np.maximum(self.blend - np.abs(value - other), 0) / self.blend  # h
+            share = np.where(first, 1 - blended / 2, blended / 2)[:, None]
+            value = np.minimum(value, other) - blended**2 * (self.blend / 4)
+            gradient = share * gradient + (1 - share) * slope
+        return value, gradient
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest corner ``(3,)`` of a box that holds the shape."""
+        reach = np.array([[body.reach()] for body in self.bodies]) + self.blend
+        centers = np.stack([body.center for body in self.bodies])
+        return (centers - reach).min(axis=0), (centers + reach).max(axis=0)
