@@ -1,4 +1,4 @@
-"""Exact signed distance of a union: the foot on one body where that is provably closest, a search of the surface elsewhere.
+"""Exact signed distance of a union: the foot on one body where that is provably closest, a search elsewhere.
 
 The implicit function f of a union is never steeper than 1, so the distance is at least |f|. Where the foot of a point
 on its deepest (or nearest) body lies on the surface of the union and is |f| away, it is the closest point: this settles

@@ -1,0 +1,107 @@
+"""Shapes prepared in processes of their own, so that neither a crash nor a lack of memory takes the others along."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Protocol
+
+from wsrl.errors import UserError
+
+DIED = "the process that prepared it died twice, killed or out of memory"
+
+
+class Preparable(Protocol):
+    """A source that can be sent to another process and prepares its shapes there."""
+
+    def record(self, index: int) -> object:
+        """Prepare one shape and keep it.
+
+        Args:
+            index: Place in the stable order.
+        """
+
+
+def prepare_in_processes(
+    source: Preparable, indices: Sequence[int], processes: int, tell: Callable[[int], None]
+) -> Iterator[tuple[int, str]]:
+    """Prepare shapes; what the shapes in work need is all the memory this takes.
+
+    When a process dies, the shapes that were in work are tried again, each alone in a process.
+
+    Args:
+        source: Whose shapes.
+        indices: Places in the stable order.
+        processes: Processes that work at one time.
+        tell: Called with the number of shapes that are ready since the last call.
+
+    Yields:
+        Place and reason of each shape that cannot be prepared because its process dies.
+
+    Raises:
+        UserError: A shape cannot be kept, as the disk refuses.
+    """
+    waiting = iter(indices)
+    while True:
+        left = run(source, waiting, processes, tell)
+        if not left:
+            break
+        for index in left:
+            if run(source, iter([index]), 1, tell):
+                tell(1)
+                yield index, DIED
+
+
+def run(source: Preparable, waiting: Iterator[int], processes: int, tell: Callable[[int], None]) -> list[int]:
+    """Prepare shapes until there are none, or until a process dies.
+
+    Args:
+        source: Whose shapes.
+        waiting: Places in the stable order; those not begun stay in it.
+        processes: Processes that work at one time.
+        tell: Called with the number of shapes that are ready since the last call.
+
+    Returns:
+        The shapes that were in work when a process died.
+    """
+    in_work: dict[Future, int] = {}
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=begin, initargs=(source,)) as pool:
+        try:
+            while True:
+                while len(in_work) < processes and (index := next(waiting, None)) is not None:
+                    in_work[pool.submit(work, index)] = index
+                if not in_work:
+                    return []
+                done, _ = wait(in_work, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    del in_work[future]
+                    tell(1)
+        except BrokenProcessPool:
+            return list(in_work.values())
+        except UserError:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+_source: list[Preparable] = []
+
+
+def begin(source: Preparable) -> None:
+    """Set up a process: one thread, and the source.
+
+    Args:
+        source: Whose shapes it will prepare.
+    """
+    os.environ["IGL_NUM_THREADS"] = "1"  # libigl looks at it when it first uses threads
+    _source[:] = [source]
+
+
+def work(index: int) -> None:
+    """Prepare one shape in this process.
+
+    Args:
+        index: Place in the stable order.
+    """
+    _source[0].record(index)
