@@ -1,0 +1,71 @@
+"""Any folder of meshes; order, ids, classes and splits are those of ``wsrl.signals.listing``.
+
+A mesh may be a link to anywhere; what it refers to (the buffers of a ``.gltf``) must stand inside the folder.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsrl.errors import UserError
+from wsrl.signals.image import printable
+from wsrl.signals.listing import describe_skipped, list_files, place
+from wsrl.signals.mesh import MESH_TYPES, MeshLimits
+from wsrl.signals.mesh_files import mesh_content
+from wsrl.signals.shape import ShapeOptions
+from wsrl.signals.shape_source import Content, ShapeSource
+
+EXTENSIONS = tuple(f".{file_type}" for file_type in MESH_TYPES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshFolderOptions(ShapeOptions):
+    """Options of a folder of meshes: those of all shapes."""
+
+
+class MeshFolder(ShapeSource):
+    """Meshes below a folder, read one at a time.
+
+    Attributes:
+        root: The folder.
+        num_skipped: Number of entries that are no meshes, by reason; not part of the description.
+    """
+
+    def __init__(self, root: str | os.PathLike, options: MeshFolderOptions):
+        """List the folder; no mesh is read yet.
+
+        Args:
+            root: The folder.
+            options: Which meshes, and how they are sampled.
+
+        Raises:
+            UserError: It has no meshes, or a folder in it cannot be listed.
+        """
+        self.root = Path(root)
+        self._paths, skipped = list_files(self.root, EXTENSIONS)
+        if not self._paths:
+            raise UserError(
+                f"the folder {root} has no meshes ({describe_skipped(skipped)})",
+                allowed=f"files ending in {' '.join(EXTENSIONS)}, in class sub-folders or not",
+                do="give the folder that holds the meshes",
+            )
+        self.num_skipped = dict(sorted(skipped.items()))
+        ids = [printable(path) for path in self._paths]
+        places = [place(path) for path in self._paths]
+        super().__init__(
+            name=self.root.resolve().name or "root",
+            ids=ids,
+            labels=[label for _, label in places],
+            splits=[split for split, _ in places],
+            options=options,
+            details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},
+        )
+
+    def content(self, position: int) -> Content:
+        """See ``ShapeSource``.
+
+        Args:
+            position: Place in the full listing.
+        """
+        return mesh_content(self.root, self._paths[position], MeshLimits(max_faces=self.options.max_faces))
