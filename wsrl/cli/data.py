@@ -1,4 +1,4 @@
-"""``wsrl data``: list the named sources, or write a source as a folder of PNG files."""
+"""``wsrl data``: list the named sources, write pictures as a folder of PNG files, or prepare shapes."""
 
 import argparse
 import csv
@@ -34,13 +34,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="wsrl data", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="the named sources, one a line")
-    prepare = actions.add_parser("prepare", help="write a source as PNG files in <split>/<class>/ folders")
-    prepare.add_argument("name", metavar="NAME", help="a named source, a folder of pictures, or a .npy or .npz file")
+    about = "pictures: write PNG files in <split>/<class>/ folders; shapes: fill the cache, write a table of verdicts"
+    prepare = actions.add_parser("prepare", help=about, description=about)
+    prepare.add_argument("name", metavar="NAME", help="a named source, a folder, or a .npy or .npz file")
     prepare.add_argument("--out", type=Path, help="folder to write to; data/<name>/ if not given")
-    prepare.add_argument("--limit", type=int, help="the first so many pictures of each split")
+    prepare.add_argument("--limit", type=int, help="the first so many signals of each split")
     prepare.add_argument("--split", help="only this split")
     prepare.add_argument("--size", type=int, nargs="+", help="side in pixels, or height and width")
     prepare.add_argument("--mode", choices=("L", "RGB"), help="grey or colour")
+    prepare.add_argument("--source", default="{}", help="further options of the source, such as '{cache: /scratch}'")
+    prepare.add_argument("--processes", type=int, help="processes that prepare shapes; one per core if not given")
     return parser
 
 
@@ -52,22 +55,29 @@ def show_sources() -> int:
     width = max(map(len, names))
     for name, line in names.items():
         print(f"{name:<{width}}  {line}")
-    print("Or give a folder of pictures, or a .npy or .npz file.")
+    print("Or give a folder of pictures or of meshes, or a .npy or .npz file.")
     return 0
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Write the pictures; those already there are kept, so an interrupted run continues.
+    """Write the pictures, or prepare the shapes; what is there already is kept, so an interrupted run continues.
 
     Args:
         args: Parsed arguments.
     """
     from wsrl.signals import open_source
 
-    size = args.size[0] if args.size and len(args.size) == 1 else args.size
-    source = open_source(args.name, limit=args.limit, split=args.split, size=size, mode=args.mode)
+    if args.processes is not None and args.processes < 1:
+        raise UserError(f"--processes is {args.processes}", allowed="a whole number from 1")
+    source = open_source(args.name, **source_options(args))
     out = args.out or Path("data") / folder_name(source.name).replace("-", "_")
     claim(out, source.description)
+    if source.quantity != "intensity":
+        from wsrl.cli.prepare_shapes import prepare_shapes, shape_index, tell_shapes
+
+        records = prepare_shapes(source, args.processes)
+        write_atomically(out / INDEX, shape_index(source, records).encode())
+        return tell_shapes(source, records)
     rows, failures = write_pictures(source, out)
     write_atomically(out / INDEX, index_text(rows).encode())
     print(f"{len(rows)} pictures of {source.name} in {out}, listed in {out / INDEX}")
@@ -76,6 +86,25 @@ def prepare(args: argparse.Namespace) -> int:
     if failures:
         print(f"{len(failures)} of {len(source)} pictures could not be used", file=sys.stderr)
     return 1 if failures else 0
+
+
+def source_options(args: argparse.Namespace) -> dict:
+    """Options of the source that were given.
+
+    Args:
+        args: Parsed arguments.
+    """
+    import yaml
+
+    try:
+        further = yaml.safe_load(args.source)
+    except yaml.YAMLError as error:
+        raise UserError(f"--source is {args.source!r}", allowed="options such as '{cache: /scratch}'") from error
+    if not isinstance(further, dict):
+        raise UserError(f"--source is {args.source!r}", allowed="options such as '{cache: /scratch}'")
+    size = args.size[0] if args.size and len(args.size) == 1 else args.size
+    named = {"limit": args.limit, "split": args.split, "size": size, "mode": args.mode}
+    return {name: value for name, value in named.items() if value is not None} | further
 
 
 def claim(out: Path, description: dict) -> None:

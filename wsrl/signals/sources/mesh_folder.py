@@ -10,13 +10,11 @@ from pathlib import Path
 
 from wsrl.errors import UserError
 from wsrl.signals.image import printable
-from wsrl.signals.listing import describe_skipped, list_files, place
-from wsrl.signals.mesh import MESH_TYPES, MeshLimits
+from wsrl.signals.listing import MESH_EXTENSIONS, describe_skipped, list_files, place
+from wsrl.signals.mesh import MeshLimits
 from wsrl.signals.mesh_files import mesh_content
 from wsrl.signals.shape import ShapeOptions
 from wsrl.signals.shape_source import Content, ShapeSource
-
-EXTENSIONS = tuple(f".{file_type}" for file_type in MESH_TYPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +41,11 @@ class MeshFolder(ShapeSource):
             UserError: It has no meshes, or a folder in it cannot be listed.
         """
         self.root = Path(root)
-        self._paths, skipped = list_files(self.root, EXTENSIONS)
+        self._paths, skipped = list_files(self.root, MESH_EXTENSIONS)
         if not self._paths:
             raise UserError(
                 f"the folder {root} has no meshes ({describe_skipped(skipped)})",
-                allowed=f"files ending in {' '.join(EXTENSIONS)}, in class sub-folders or not",
+                allowed=f"files ending in {' '.join(MESH_EXTENSIONS)}, in class sub-folders or not",
                 do="give the folder that holds the meshes",
             )
         self.num_skipped = dict(sorted(skipped.items()))
