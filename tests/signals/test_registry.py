@@ -9,7 +9,7 @@ from wsrl.signals import open_source, source_names
 
 def test_names_have_one_line_each():
     names = source_names()
-    assert list(names) == ["digits", "fashion-mnist", "noto-emoji"]
+    assert list(names) == ["digits", "fashion-mnist", "noto-emoji", "furniture", "solids"]
     assert all(line and "\n" not in line for line in names.values())
 
 

@@ -14,6 +14,8 @@ from wsrl.errors import UserError
 from wsrl.signals.image import printable
 
 SPLITS = ("train", "val", "test")
+MESH_TYPES = ("obj", "ply", "stl", "off", "glb", "gltf")
+MESH_EXTENSIONS = tuple(f".{file_type}" for file_type in MESH_TYPES)
 
 
 def list_files(root: Path, extensions: tuple[str, ...]) -> tuple[list[str], Counter]:

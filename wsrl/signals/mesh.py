@@ -18,7 +18,6 @@ import trimesh
 from wsrl.errors import SignalError
 from wsrl.signals.image import one_line
 
-MESH_TYPES = ("obj", "ply", "stl", "off", "glb", "gltf")
 MAX_FACES = 2_000_000
 # What trimesh's readers raise on damaged files: they do not wrap their parsers.
 DECODE_ERRORS = (

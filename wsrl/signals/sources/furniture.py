@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.archives import Archive
 from wsrl.signals.image import printable
-from wsrl.signals.mesh import MESH_TYPES, MeshLimits, read_mesh
+from wsrl.signals.listing import MESH_TYPES
+from wsrl.signals.mesh import MeshLimits, read_mesh
 from wsrl.signals.properties import parse_properties
 from wsrl.signals.shape import ShapeOptions
 from wsrl.signals.shape_source import Content, ShapeSource
