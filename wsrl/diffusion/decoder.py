@@ -1,9 +1,9 @@
-"""From weights to values and pictures, as a component that is saved inside a pipeline.
+"""From weights to values, pictures and meshes, as a component that is saved inside a pipeline.
 
 Letters: N fields, P points, D coordinates, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import torch
@@ -108,6 +108,20 @@ class FieldDecoder(ModelMixin, ConfigMixin):
         low, high = self.bounds
         levels = ((values - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
         return [picture(field.reshape(*grid, -1)) for field in levels]
+
+    def meshes(self, weights: dict[str, Tensor], resolution: int = 128) -> Iterator:
+        """Meshes of shapes, one at a time; all fields of shapes are negative inside and zero on the surface.
+
+        Args:
+            weights: Fields ``(N, *shape)``.
+            resolution: Cells of a side of the grid.
+
+        Yields:
+            One ``trimesh.Trimesh`` per field; nothing where the fields are not shapes.
+        """
+        num = len(next(iter(weights.values())))
+        fields = (self.field({name: tensor[i] for name, tensor in weights.items()}) for i in range(num))
+        return (field.mesh(resolution) for field in fields if field.is_shape)
 
     def field(self, weights: dict[str, Tensor]) -> Field:
         """One field ``shape`` as a callable from coordinates to values, on the device of the decoder."""

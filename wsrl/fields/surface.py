@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsrl.errors import UserError
+from wsrl.errors import SignalError, UserError
 from wsrl.fields.cubes import CORNERS, crossed_cells, marching_cubes
 
 POINTS_AT_ONCE = 1 << 16
@@ -54,7 +54,8 @@ def extract_surface(
         is on one side of the level.
 
     Raises:
-        UserError: A value is not a number, or the resolution is out of range.
+        SignalError: A value is not a number.
+        UserError: The resolution is out of range.
 
     Source: Lorensen and Cline, SIGGRAPH 1987, for the cubes.
     """
@@ -143,7 +144,9 @@ class _Grid:
                 values = self.distance(coords).reshape(-1).float().cpu().numpy() - np.float32(self.level)
             if np.isnan(values).any():
                 where = ", ".join(f"{c:.3g}" for c in coords[int(np.isnan(values).argmax())].tolist())
-                raise UserError(f"the field is not a number at ({where})", allowed="numbers", do="leave this field out")
+                raise SignalError(
+                    f"the field is not a number at ({where})", allowed="numbers", do="leave this field out"
+                )
             values = values.clip(-FARTHEST, FARTHEST)
             around = (index != self.inner[index]).any(axis=1)
             found[start : start + len(values)] = np.where(around, np.abs(values), values)

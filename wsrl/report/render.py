@@ -21,6 +21,8 @@ OVERSAMPLING = 2
 PAIRS_AT_ONCE = 1 << 20
 LIGHT = np.array([-0.45, 0.65, 0.61])  # from the upper left, in front; a unit vector
 AMBIENT, DIFFUSE, RIM = 0.42, 0.58, 0.18
+BEHIND = 1e-4
+"""How far backs are moved away, in radii: of two faces back to back, as in many files, the front is seen."""
 FRONT = np.array([176, 196, 222])
 BACK = np.array([214, 92, 76])
 
@@ -46,8 +48,9 @@ def render_mesh(
     center, radius = frame or _ball(vertices[np.unique(faces)])
     seen = (vertices - np.asarray(center)) @ _view(azimuth, elevation).T / (radius or 1.0)
     side = size * OVERSAMPLING
-    face_of = _visible_faces(seen, faces, side)
-    colours = np.concatenate([_shade(seen, faces), [[255.0, 255.0, 255.0]]])  # the last one is the background
+    colours, back = _shade(seen, faces)
+    face_of = _visible_faces(seen, faces, back, side)
+    colours = np.concatenate([colours, [[255.0, 255.0, 255.0]]])  # the last one is the background
     pixels = colours[face_of].reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).mean(axis=(1, 3))
     return Image.fromarray(pixels.round().astype(np.uint8))
 
@@ -121,21 +124,24 @@ def _view(azimuth: float, elevation: float) -> np.ndarray:
     return above @ around
 
 
-def _shade(seen: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Colour ``(F, 3)`` of every face: Lambert's cosine, ambient light, and darker where the face turns away."""
+def _shade(seen: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colour ``(F, 3)`` of every face and whether it shows its back.
+
+    The light is Lambert's cosine on top of ambient light, and less where the face turns away from the viewer.
+    """
     one, two, three = (seen[faces[:, i]] for i in range(3))
     normals = np.cross(two - one, three - one)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.finfo(float).tiny)
     back = normals[:, 2] < 0
     normals[back] *= -1
     light = AMBIENT + DIFFUSE * np.maximum(normals @ LIGHT, 0) - RIM * (1 - normals[:, 2]) ** 2
-    return np.where(back[:, None], BACK, FRONT) * np.clip(1.1 * light, 0, 1.14)[:, None]
+    return np.where(back[:, None], BACK, FRONT) * np.clip(1.1 * light, 0, 1.14)[:, None], back
 
 
-def _visible_faces(seen: np.ndarray, faces: np.ndarray, side: int) -> np.ndarray:
+def _visible_faces(seen: np.ndarray, faces: np.ndarray, back: np.ndarray, side: int) -> np.ndarray:
     """The face nearest to the viewer at every pixel, ``(side, side)``; -1 where there is none."""
     corners = np.stack([(seen[:, 0] + 1) / 2 * side, (1 - seen[:, 1]) / 2 * side], axis=1)[faces] - 0.5  # (F, 3, 2)
-    depths = seen[:, 2][faces]
+    depths = seen[:, 2][faces] - BEHIND * back[:, None]
     nearest, face_of = np.full(side * side, -np.inf), np.full(side * side, -1)
     for face, pixel, depth in _covered(corners, depths, side):
         np.maximum.at(nearest, pixel, depth)

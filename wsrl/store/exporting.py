@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -28,13 +28,15 @@ from wsrl.store.reader import WeightStore
 
 RECORD = "export.json"
 LAYOUT = "layout.json"
-SUFFIXES = {"state_dict": ".pt", "safetensors": ".safetensors", "images": ".png", "peft": "", "numpy": ""}
+SUFFIXES = {"state_dict": ".pt", "safetensors": ".safetensors", "peft": "", "numpy": ""}
+LOOKS = {"images": ".png", "glb": ".glb", "ply": ".ply", "obj": ".obj", "turntables": ".gif"}
+"""What shows the fields and cannot be read back as their weights."""
 Advance = Callable[[int], None]
 
 
 def field_path(field_id: str, format: str) -> str:
     """Path of a field in the folder of an export."""
-    return field_id.lstrip("/") + SUFFIXES[format]
+    return field_id.lstrip("/") + (SUFFIXES | LOOKS)[format]
 
 
 def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
@@ -42,7 +44,7 @@ def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
 
     Args:
         ids: Ids of fields.
-        format: One of ``SUFFIXES``.
+        format: One of ``SUFFIXES`` or ``LOOKS``.
         with_base: Whether the base field will lie beside them.
 
     Raises:
@@ -60,22 +62,25 @@ def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
         seen[path] = field_id
 
 
-def write_beside(store: WeightStore, rows: Sequence[int], out: Path, format: str) -> None:
+def write_beside(
+    store: WeightStore, rows: Sequence[int], out: Path, format: str, look: Mapping[str, object] | None = None
+) -> None:
     """Write what is needed beside the fields: record, labels, description of the network, base field.
 
     Args:
         store: The store.
         rows: Rows that are exported.
         out: The folder.
-        format: One of ``SUFFIXES``.
+        format: One of ``SUFFIXES`` or ``LOOKS``.
+        look: How the fields are shown, as plain JSON; kept in the record.
 
     Raises:
         UserError: The folder holds another export, or the disk refuses.
     """
     all_ids = store.ids
     ids = [all_ids[row] for row in rows]
-    _claim(store, ids, out, format)
-    if format == "images":
+    _claim(store, ids, out, {"format": format, **(look or {})})
+    if format in LOOKS:
         return
     _write_labels(store, rows, ids, out / importing_labels.FILE, format)
     if store.manifest["representation"]:
@@ -87,10 +92,10 @@ def write_beside(store: WeightStore, rows: Sequence[int], out: Path, format: str
         write_bytes(out / LAYOUT, (json.dumps(store.layout.to_json(), indent=1) + "\n").encode())
 
 
-def _claim(store: WeightStore, ids: list[str], out: Path, format: str) -> None:
+def _claim(store: WeightStore, ids: list[str], out: Path, form: dict) -> None:
     """Say in the folder what it holds; an interrupted export may go on, another one may not mix with it."""
     digest = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogateescape")).hexdigest()
-    record = {"store": str(store.directory), "format": format, "num_fields": len(ids), "ids_sha256": digest}
+    record = {"store": str(store.directory), **form, "num_fields": len(ids), "ids_sha256": digest}
     path = out / RECORD
     if path.exists() and json.loads(path.read_text()) != record:
         raise UserError(
@@ -142,6 +147,12 @@ def write_state_dict(weights: dict[str, Tensor], path: Path) -> None:
         torch.save(weights, buffer)
         data = buffer.getvalue()
     write_bytes(path, data)
+
+
+def write_mesh(mesh, path: Path) -> None:
+    """Write a ``trimesh.Trimesh``, with or without faces, in the format that the path ends in: GLB, PLY or OBJ."""
+    data = mesh.export(file_type=path.suffix[1:])
+    write_bytes(path, data.encode() if isinstance(data, str) else data)
 
 
 def write_adapter(store: WeightStore, weights: dict[str, Tensor], folder: Path) -> None:

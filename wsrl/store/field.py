@@ -29,6 +29,11 @@ class Field:
         self.weights = weights
         self.grid = grid
 
+    @property
+    def is_shape(self) -> bool:
+        """Whether it gives one number at points in space."""
+        return (self.representation.in_features, self.representation.out_features) == (3, 1)
+
     @torch.no_grad()
     def __call__(self, coords: Tensor) -> Tensor:
         """Values ``(P, C)`` at coordinates ``(P, D)`` in [-1, 1]."""
@@ -68,12 +73,13 @@ class Field:
             sign.
 
         Raises:
-            UserError: The field is no shape, or it has a value that is not a number.
+            SignalError: A value of the field is not a number.
+            UserError: The field is no shape, or the resolution is out of range.
         """
         from wsrl.fields.surface import extract_surface
 
-        sizes = self.representation.in_features, self.representation.out_features
-        if sizes != (3, 1):
+        if not self.is_shape:
+            sizes = self.representation.in_features, self.representation.out_features
             raise UserError(
                 f"a field from {sizes[0]} coordinates to {sizes[1]} values has no surface",
                 allowed="fields from 3 coordinates to a distance or an occupancy",
