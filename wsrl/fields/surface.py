@@ -108,8 +108,8 @@ class _Grid:
             inside = np.arange(1, num + 1) * self.stride <= resolution + 1
             inside[0] = False  # a block with nodes around the cube would count as steep where the surface is closed
             inside = inside[:, None, None] & inside[:, None] & inside
-            self.slopes = _spread(_slopes(self.coarse) / (self.stride * self.cell), inside)
-            self.active = self._may_cross(self.coarse, self.slopes, self.stride)
+            self.slopes = _spread(_slopes(_corners(self.coarse)) / (self.stride * self.cell), inside)
+            self.active = self._may_cross(_corners(self.coarse), self.slopes, self.stride)
 
     def mesh(self) -> tuple[np.ndarray, np.ndarray]:
         """Vertices ``(V, 3)`` and faces ``(F, 3)``."""
@@ -152,9 +152,9 @@ class _Grid:
             found[start : start + len(values)] = np.where(around, np.abs(values), values)
         return found
 
-    def _may_cross(self, nodes: np.ndarray, slopes: np.ndarray, stride: int) -> np.ndarray:
-        """Whether blocks with these values at their corners may contain the surface."""
-        nearest = np.maximum(_over_corners(np.minimum, nodes), -_over_corners(np.maximum, nodes))
+    def _may_cross(self, corners: np.ndarray, slopes: np.ndarray, stride: int) -> np.ndarray:
+        """Whether blocks with these values at their corners, ``(2, 2, 2, ...)``, may contain the surface."""
+        nearest = np.maximum(corners.min(axis=(0, 1, 2)), -corners.max(axis=(0, 1, 2)))
         return nearest <= SAFETY * slopes * (stride * self.cell * sqrt(3) / 2)
 
     def _march(self, start: int, stop: int) -> _Slab:
@@ -185,19 +185,26 @@ class _Grid:
         values = _painted(self.coarse[start : stop + 1], stride)
         known = np.zeros(values.shape, dtype=bool)
         known[::stride, ::stride, ::stride] = True
-        active, slopes, full = (array[start:stop] for array in (self.active, self.slopes, self.full))
-        active = active | full
-        while stride > 1 and active.any():
+        flat, offsets = values.reshape(-1), CORNERS @ [self.side**2, self.side, 1]
+        chosen = np.nonzero((self.active | self.full)[start:stop])
+        slopes, full = (array[start:stop][chosen] for array in (self.slopes, self.full))
+        blocks = np.ravel_multi_index([index * stride for index in chosen], values.shape)  # their lowest nodes
+        while stride > 1 and len(blocks):
             stride //= 2
-            active, slopes, full = (_halved(array) for array in (active, slopes, full))
-            wanted = _corners_of(active) & ~known[::stride, ::stride, ::stride]
-            place = [index * stride for index in np.nonzero(wanted)]
-            nodes = np.ravel_multi_index(place, values.shape)
-            _paint(values, place, self.values(nodes + first), stride)
+            blocks = (blocks[:, None] + stride * offsets).reshape(-1)  # the eight halves of each
+            slopes, full = slopes.repeat(8), full.repeat(8)
+            corners = blocks + stride * offsets[:, None]
+            wanted = np.zeros(values.size, dtype=bool)
+            wanted[corners] = True
+            nodes = np.flatnonzero(wanted & ~known.reshape(-1))
             known.reshape(-1)[nodes] = True
-            corners = values[::stride, ::stride, ::stride]
-            slopes = np.maximum(slopes, _slopes(corners) / (stride * self.cell))
-            active = active & (full | self._may_cross(corners, slopes, stride))
+            _paint(values, nodes, self.values(nodes + first), stride)
+            if stride == 1:
+                break
+            found = flat[corners].reshape(2, 2, 2, -1)
+            slopes = np.maximum(slopes, _slopes(found) / (stride * self.cell))
+            keep = full | self._may_cross(found, slopes, stride)
+            blocks, slopes, full = blocks[keep], slopes[keep], full[keep]
         return values, known
 
     def _blind(self, cells: np.ndarray, known: np.ndarray | None) -> np.ndarray:
@@ -238,24 +245,16 @@ class _Grid:
         return points
 
 
-def _over_corners(combine: Callable, nodes: np.ndarray) -> np.ndarray:
-    """The eight corners of every block, combined; one smaller along each axis."""
-    for axis in range(3):
-        before = (slice(None),) * axis
-        nodes = combine(nodes[(*before, slice(None, -1))], nodes[(*before, slice(1, None))])
-    return nodes
+def _corners(nodes: np.ndarray) -> np.ndarray:
+    """Values ``(2, 2, 2, S - 1, S - 1, S - 1)`` at the corners of the blocks between nodes ``(S, S, S)``."""
+    sides = [(slice(None, -1), slice(1, None))] * 3
+    return np.stack([nodes[part] for part in product(*sides)]).reshape(2, 2, 2, *(size - 1 for size in nodes.shape))
 
 
-def _slopes(nodes: np.ndarray) -> np.ndarray:
-    """Largest change of every block along its edges, as the length over the three axes, per step of the nodes."""
-    total = 0.0
-    for axis in range(3):
-        change = np.abs(np.diff(nodes, axis=axis))
-        for other in {0, 1, 2} - {axis}:
-            before = (slice(None),) * other
-            change = np.maximum(change[(*before, slice(None, -1))], change[(*before, slice(1, None))])
-        total = total + np.square(change)
-    return np.sqrt(total)
+def _slopes(corners: np.ndarray) -> np.ndarray:
+    """Largest change along the edges of blocks ``(2, 2, 2, ...)``, as the length over the three axes."""
+    changes = [np.abs(np.diff(corners, axis=axis)).max(axis=(0, 1, 2)) for axis in range(3)]
+    return np.sqrt(sum(np.square(change) for change in changes))
 
 
 def _spread(slopes: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -264,24 +263,6 @@ def _spread(slopes: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
     steep = np.quantile(slopes[inside], STEEP) if inside.any() else 0.0
     return np.maximum(maximum_filter(np.where(inside, slopes, 0.0), 3), steep)
-
-
-def _halved(blocks: np.ndarray) -> np.ndarray:
-    """The eight halves of every block, with its value."""
-    for axis in range(3):
-        blocks = blocks.repeat(2, axis=axis)
-    return blocks
-
-
-def _corners_of(blocks: np.ndarray) -> np.ndarray:
-    """Which nodes are a corner of a chosen block; one larger along each axis."""
-    for axis in range(3):
-        pad = [(0, 0)] * 3
-        pad[axis] = (1, 1)
-        padded = np.pad(blocks, pad)
-        before = (slice(None),) * axis
-        blocks = padded[(*before, slice(None, -1))] | padded[(*before, slice(1, None))]
-    return blocks
 
 
 def _painted(nodes: np.ndarray, stride: int) -> np.ndarray:
@@ -293,8 +274,9 @@ def _painted(nodes: np.ndarray, stride: int) -> np.ndarray:
     return nodes
 
 
-def _paint(values: np.ndarray, place: list[np.ndarray], new: np.ndarray, stride: int) -> None:
+def _paint(values: np.ndarray, nodes: np.ndarray, new: np.ndarray, stride: int) -> None:
     """Write values of nodes and of the boxes of ``stride`` nodes behind them, in place."""
+    places = np.unravel_index(nodes, values.shape)
     for offset in np.ndindex(stride, stride, stride):
-        index = tuple(np.minimum(p + o, size - 1) for p, o, size in zip(place, offset, values.shape))
+        index = tuple(np.minimum(p + o, size - 1) for p, o, size in zip(places, offset, values.shape))
         values[index] = new
