@@ -38,7 +38,7 @@ def is_small(grid: Grid) -> bool:
 def default_field(grid: Grid) -> FieldConfig:
     """A trunk for signals on ``grid``: wider, with higher frequencies, for finer grids; for shapes on none."""
     if grid is None:
-        return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=0.5, activation="silu")
+        return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=0.5)
     if is_small(grid):
         return FieldConfig(width=32, depth=3, num_frequencies=16, frequency_scale=0.4, activation="silu")
     return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=min(4.0, max(grid) / 14))
@@ -53,8 +53,8 @@ def default_base(grid: Grid, num_signals: int) -> BaseTrainingConfig:
         return BaseTrainingConfig(
             model=BaseFieldConfig(field=default_field(grid)),
             stages=(
-                Stage(resolution=1 / 64, batch_size=64, steps=1500),
-                Stage(resolution=1 / 16, batch_size=16, steps=1500),
+                Stage(resolution=1 / 64, batch_size=48, steps=1000),
+                Stage(resolution=1 / 16, batch_size=12, steps=1000),
             ),
             num_signals=min(num_signals, 1000),
             num_heldout=32,
@@ -82,7 +82,7 @@ def default_representation(kind: str) -> RepresentationConfig:
 def default_fit(kind: str, grid: Grid) -> FitConfig:
     """Steps and rate for a kind; on small grids short fits, which stay near the base and smooth between the points."""
     if grid is None:
-        return FitConfig(steps=400, learning_rate=LEARNING_RATES[kind] / 4, points_per_step=2048)
+        return FitConfig(steps=300, learning_rate=LEARNING_RATES[kind], beta2=0.95, points_per_step=1536)
     if is_small(grid):
         return FitConfig(steps=60, learning_rate=LEARNING_RATES[kind] / 4)
     if kind.startswith("mlora"):
