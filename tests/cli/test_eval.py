@@ -2,7 +2,33 @@
 
 import json
 
+import pytest
+import trimesh
+
 from wsrl.cli.main import main
+
+FEW_POINTS = "num_near: 500, num_uniform: 500, num_surface: 600, num_heldout: 1000"
+SHAPES = {"train": 4, "test": 2}  # of each class
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """A folder of balls and boxes, and a store of small networks that are fitted to them for a moment."""
+    root = tmp_path_factory.mktemp("shapes")
+    for split, number in SHAPES.items():
+        for i in range(number):
+            solids = {"ball": trimesh.creation.icosphere(2), "box": trimesh.creation.box((1, 1, 1 - 0.1 * i))}
+            for label, mesh in solids.items():
+                path = root / "data" / split / label / f"{i}.ply"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                mesh.export(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WSRL_CACHE", str(root / "cache"))
+        given = [str(root / "data"), "--source", f"{{{FEW_POINTS}}}", "--representation", "mlp", "--device", "cpu"]
+        small = ["--representation.field", "{width: 16, depth: 2, encoding: identity, activation: sine, omega: 3.0}"]
+        steps = ["--fit.steps", "150", "--fit.points_per_step", "500", "--fit.learning_rate", "0.02"]
+        assert main(["build", *given, *small, *steps, "--out", str(root / "store")]) == 0
+        yield root
 
 
 def run(tmp_path, *arguments):
@@ -50,6 +76,54 @@ def test_generation_scores_samples_of_a_trained_model(digits_store, tmp_path):
     assert metrics["generation.num_samples"] == 12 and metrics["generation.num_classes"] == 10
     assert 0 < metrics["generation.top_probability"] <= 1
     assert metrics["generation.nearest_train_ratio"] > 0
+
+
+def test_surfaces_of_shapes_are_scored(shapes, tmp_path, capsys):
+    asked = ["reconstruction", shapes / "store", "--data", shapes / "data", "--resolution", 24, "--points", 500]
+    metrics = run(tmp_path, *asked, "--shapes", 8)
+    printed = capsys.readouterr().out
+    assert metrics["reconstruction.num_fields"] == 12 and "reconstruction.psnr_mean" in metrics
+    assert metrics["reconstruction.num_shapes"] == 8 and metrics["reconstruction.num_points"] == 500
+    assert metrics["reconstruction.train.num_shapes"] + metrics["reconstruction.test.num_shapes"] == 8
+    assert 0.8 < metrics["reconstruction.iou_median"] <= 1
+    for name in ("chamfer_l1", "chamfer_l2_squared", "f_score", "normal_consistency"):
+        assert f"reconstruction.test.{name}_median" in printed and f"reconstruction.{name}_mean" in printed
+    assert "farthest vertex at radius 0.9" in printed and "500 points on either surface" in printed
+    assert run(tmp_path, *asked, "--shapes", 8) == metrics
+
+
+def test_points_are_at_most_those_of_the_signals(shapes, tmp_path):
+    few = ["--shapes", 1, "--resolution", 16]
+    metrics = run(tmp_path, "reconstruction", shapes / "store", "--data", shapes / "data", *few)
+    assert metrics["reconstruction.num_points"] == 600
+
+
+def test_recomputed_fields_of_shapes_agree_with_the_record(shapes, tmp_path):
+    asked = ["--shapes", 0, "--recompute", 5]
+    metrics = run(tmp_path, "reconstruction", shapes / "store", "--data", shapes / "data", *asked)
+    assert metrics["reconstruction.recomputed.psnr_difference_max"] < 1e-3
+    assert "reconstruction.iou_median" not in metrics
+
+
+def test_probe_of_weights_stands_beside_d2_histograms(shapes, tmp_path):
+    metrics = run(tmp_path, "probe", shapes / "store", "--data", shapes / "data")
+    assert metrics["probe.num_train"] == 8 and metrics["probe.num_test"] == 4
+    assert metrics["probe.d2_accuracy"] == metrics["probe.d2_one_nn"] == 1.0
+    assert "probe.weights_accuracy" in metrics and "probe.pixels_accuracy" not in metrics
+
+
+def test_surfaces_of_a_folder_need_the_folder(shapes, tmp_path, capsys):
+    assert "reconstruction.iou_median" not in run(tmp_path, "reconstruction", shapes / "store")
+    assert "give the data of the store with --data" in capsys.readouterr().err
+    assert main(["eval", "reconstruction", str(shapes / "store"), "--shapes", "3"]) == 2
+    assert "no named source" in capsys.readouterr().err
+
+
+def test_surfaces_of_pictures_and_pictures_of_shapes_are_refused(digits_store, shapes, tmp_path, capsys):
+    assert main(["eval", "reconstruction", str(digits_store), "--shapes", "3"]) == 2
+    assert "holds pictures" in capsys.readouterr().err
+    assert main(["eval", "generation", str(tmp_path), "--store", str(shapes / "store")]) == 2
+    assert "holds shapes" in capsys.readouterr().err
 
 
 def test_wrong_usage_has_status_2(capsys):

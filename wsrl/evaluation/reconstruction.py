@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from wsrl.evaluation.features import signals_of_rows
-from wsrl.signals.fidelity import psnr
+from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 
 
 def recorded(store: WeightStore) -> dict[str, float]:
-    """Summary of the PSNR (dB) and SSIM that fitting recorded, over all fields and over each split.
+    """Summary of the PSNR (dB), SSIM and sign agreement that fitting recorded, over all fields and over each split.
 
     Args:
         store: The store.
@@ -25,7 +25,7 @@ def recorded(store: WeightStore) -> dict[str, float]:
     """
     splits = store.splits()
     found: dict[str, float] = {"num_fields": len(store), "num_failures": len(store.failures)}
-    for name in ("psnr", "ssim"):
+    for name in ("psnr", "ssim", "sign_agreement"):
         if name in store.metric_names:
             values = store.metrics(name)
             found |= summarise(name, values)
@@ -35,7 +35,7 @@ def recorded(store: WeightStore) -> dict[str, float]:
 
 
 def recomputed(store: WeightStore, source: Source, rows: Sequence[int]) -> dict[str, float]:
-    """PSNR of some fields, evaluated on the grid of their signals now, beside what fitting recorded.
+    """PSNR of some fields, evaluated at the points of their signals now, beside what fitting recorded.
 
     Args:
         store: The store.
@@ -51,7 +51,8 @@ def recomputed(store: WeightStore, source: Source, rows: Sequence[int]) -> dict[
     for row, signal in zip(rows, signals_of_rows(store, source, rows)):
         with torch.no_grad():
             field = store.field(int(row))(signal.coords)
-        values.append(psnr(field[None], signal.values[None], signal.value_range).item())
+        readable = in_quantity(field[None], signal.quantity, signal.value_range)
+        values.append(psnr(readable, signal.values[None], signal.value_range).item())
     return {
         "recomputed.num": len(values),
         "recomputed.psnr_mean": float(np.mean(values)),
