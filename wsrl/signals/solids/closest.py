@@ -20,8 +20,10 @@ from wsrl.signals.solids.union import Union
 
 ERROR_BOUND = 1e-4  # of a shape in the unit sphere
 ON_SURFACE = 1e-9
+NEARLY_ON_SURFACE = 1e-5
 DIFFERENCE = 1e-6
-NEWTON_STEPS = 3
+ENOUGH = 1e-6
+NEWTON_STEPS = 10
 COPIES = 8  # shifted copies of each surface point near a blend or crease
 CHUNK = 1 << 16
 
@@ -129,7 +131,7 @@ class UnionDistance:
         feet = points[open_] - reach[:, None] * gradients[best, open_]
         on_surface = np.abs(self.shape.value(feet)[0]) < ON_SURFACE
         upper = np.where(on_surface, np.abs(reach), np.inf)
-        hard = upper > np.abs(value[open_]) + ON_SURFACE
+        hard = upper > np.abs(value[open_]) + ENOUGH
         far = np.abs(value)
         far[open_[~hard]] = upper[~hard]
         far[open_[hard]] = np.minimum(upper[hard], self.search(points[open_[hard]]))
@@ -168,28 +170,34 @@ def descend(shape: Union, points: np.ndarray, feet: np.ndarray, far: np.ndarray)
         far: The distance between the two, ``(P,)``.
     """
     far, feet = far.copy(), feet.copy()
+    _, gradient = shape.value(feet)
+    damping = np.ones(len(points))
     todo = np.arange(len(points))
     for _ in range(NEWTON_STEPS):
-        moved = onto_surface(shape, feet[todo] + tangential_step(shape, points[todo], feet[todo]), steps=3)
+        step = tangential_step(shape, points[todo], feet[todo], gradient[todo]) * damping[todo, None]
+        moved = onto_surface(shape, feet[todo] + step, steps=2)
+        value, slope = shape.value(moved)
+        moved -= value[:, None] * slope  # a last step, too short to turn the gradient
         reached = lengths(points[todo] - moved)
-        better = (reached < far[todo]) & (np.abs(shape.value(moved)[0]) < ON_SURFACE)
         gain = far[todo] - reached
-        feet[todo[better]], far[todo[better]] = moved[better], reached[better]
-        todo = todo[better & (gain > ERROR_BOUND * 1e-3)]
+        better = (gain > 0) & (np.abs(value) < NEARLY_ON_SURFACE)
+        feet[todo[better]], far[todo[better]], gradient[todo[better]] = moved[better], reached[better], slope[better]
+        damping[todo[~better]] /= 4  # it went too far; where there is nothing to gain the step is soon nothing
+        todo = todo[np.where(better, gain > ENOUGH, damping[todo] * lengths(step) > ENOUGH)]
         if len(todo) == 0:
             break
     return far
 
 
-def tangential_step(shape: Union, points: np.ndarray, feet: np.ndarray) -> np.ndarray:
+def tangential_step(shape: Union, points: np.ndarray, feet: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Newton's step ``(P, 3)`` along the surface towards the point closest to each point.
 
     Args:
         shape: The union.
         points: Points ``(P, 3)``.
         feet: Points of the surface ``(P, 3)``.
+        gradient: Gradient of the implicit function at these, ``(P, 3)``.
     """
-    _, gradient = shape.value(feet)
     size = np.maximum(lengths(gradient), 1e-3)
     normal = gradient / size[:, None]
     helper = np.eye(3)[np.abs(normal).argmin(axis=1)]

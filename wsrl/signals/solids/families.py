@@ -223,7 +223,7 @@ def lamp(generator: np.random.Generator) -> Union:
     hollow = generator.uniform() < 0.5
     hood = shell(shade, top, low, high, wall, closed_at="top") if hollow else frustum(shade, top, low, high)
     end = high - wall / 2 - stem  # the round end of the stem stays below the top of a hollow shade
-    column = Capsule(half_length=end / 2, radius=stem, center=np.array([0, 0, end / 2]))
+    column = Capsule(half_length=(end - stem) / 2, radius=stem, center=np.array([0, 0, (end + stem) / 2]))
     return Union(bodies=(base, column, hood), blend=blend_width(generator))
 
 

@@ -210,43 +210,34 @@ def polygon_distance(points: np.ndarray, profile: np.ndarray) -> tuple[np.ndarra
         points: Points ``(P, 2)``, (radius, height).
         profile: Corners ``(E, 2)``.
     """
+    radius, height = points.T.copy()
     best = np.full(len(points), np.inf)
-    offset = np.zeros_like(points)
-    normal = np.zeros_like(points)
+    offset_r, offset_z, normal_r, normal_z = np.zeros((4, len(points)))
     odd = np.zeros(len(points), dtype=bool)
     ends = np.roll(profile, -1, axis=0)
     turn = 1.0 if ((ends[:, 0] - profile[:, 0]) * (ends[:, 1] + profile[:, 1])).sum() < 0 else -1.0
     for start, end in zip(profile, ends, strict=True):
-        edge = end - start
-        odd ^= crosses(points, start, end)
         if start[0] <= 0 and end[0] <= 0:
             continue
-        along = np.clip((points - start) @ edge / (edge @ edge), 0, 1)
-        away = points - start - along[:, None] * edge  # (P, 2)
-        square = np.einsum("pd,pd->p", away, away)
+        across, up = end - start
+        out, above = radius - start[0], height - start[1]
+        along = np.clip((out * across + above * up) / (across**2 + up**2), 0, 1)
+        away_r, away_z = out - along * across, above - along * up
+        square = away_r**2 + away_z**2
         nearer = square < best
-        best = np.where(nearer, square, best)
-        offset[nearer] = away[nearer]
-        normal[nearer] = turn * np.array([edge[1], -edge[0]]) / np.sqrt(edge @ edge)
+        np.copyto(best, square, where=nearer)
+        np.copyto(offset_r, away_r, where=nearer)
+        np.copyto(offset_z, away_z, where=nearer)
+        np.copyto(normal_r, turn * up / np.hypot(across, up), where=nearer)
+        np.copyto(normal_z, -turn * across / np.hypot(across, up), where=nearer)
+        if up != 0:  # a ray towards growing radius crosses this edge
+            odd ^= ((height < start[1]) != (height < end[1])) & (out * abs(up) < above * across * np.sign(up))
     far = np.sqrt(best)
     sign = np.where(odd, -1.0, 1.0)
-    slope = np.where(far[:, None] > 1e-12, sign[:, None] * offset / np.maximum(far, TINY)[:, None], normal)
-    return sign * far, slope
-
-
-def crosses(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Whether a ray from each point towards growing radius crosses an edge, ``(P,)``.
-
-    Args:
-        points: Points ``(P, 2)``.
-        start: One end of the edge.
-        end: The other end.
-    """
-    spans = (start[1] > points[:, 1]) != (end[1] > points[:, 1])
-    if not spans.any():
-        return spans
-    at = start[0] + (points[:, 1] - start[1]) * (end[0] - start[0]) / (end[1] - start[1])
-    return spans & (points[:, 0] < at)
+    on_edge = far <= 1e-12
+    scale = sign / np.where(on_edge, 1, far)
+    slope_r, slope_z = np.where(on_edge, normal_r, scale * offset_r), np.where(on_edge, normal_z, scale * offset_z)
+    return sign * far, np.stack([slope_r, slope_z], axis=1)
 
 
 def ellipsoid_foot(points: np.ndarray, axes: np.ndarray) -> np.ndarray:

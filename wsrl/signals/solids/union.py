@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsrl.signals.solids.primitives import Primitive
+from wsrl.signals.solids.primitives import Primitive, lengths
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,30 +40,46 @@ class Union:
         Args:
             points: Points ``(P, 3)``, float64.
         """
-        return self.join(*self.parts(points))
+        value, gradient = self.bodies[0].distance(points)
+        for body in self.bodies[1:]:
+            apart = lengths(points - body.center) - body.reach()
+            near = np.flatnonzero(apart < value + self.blend)  # a body farther away changes nothing
+            value[near], gradient[near] = self.pair(value[near], gradient[near], *body.distance(points[near]))
+        return value, gradient
 
     def join(self, distances: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Join the bodies' distances one after another by the quadratic smooth minimum.
-
-        ``smin(a, b) = min(a, b) - h^2 k / 4`` with ``h = max(k - |a - b|, 0) / k`` and k the width of the blend.
+        """Join the bodies' distances one after another.
 
         Args:
             distances: Distance ``(B, P)`` of each body.
             gradients: Gradients ``(B, P, 3)`` of these.
-
-        Source: I. Quilez, Smooth minimum, the quadratic polynomial.
         """
         value, gradient = distances[0], gradients[0]
         for other, slope in zip(distances[1:], gradients[1:], strict=True):
-            first = value <= other
-            if self.blend == 0:
-                value, gradient = np.minimum(value, other), np.where(first[:, None], gradient, slope)
-                continue
-            blended = np.maximum(self.blend - np.abs(value - other), 0) / self.blend  # h
-            share = np.where(first, 1 - blended / 2, blended / 2)[:, None]
-            value = np.minimum(value, other) - blended**2 * (self.blend / 4)
-            gradient = share * gradient + (1 - share) * slope
+            value, gradient = self.pair(value, gradient, other, slope)
         return value, gradient
+
+    def pair(
+        self, value: np.ndarray, gradient: np.ndarray, other: np.ndarray, slope: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The quadratic smooth minimum of two functions and its gradient.
+
+        ``smin(a, b) = min(a, b) - h^2 k / 4`` with ``h = max(k - |a - b|, 0) / k`` and k the width of the blend.
+
+        Args:
+            value: One function ``(P,)``.
+            gradient: Its gradient ``(P, 3)``.
+            other: The other function ``(P,)``.
+            slope: Its gradient ``(P, 3)``.
+
+        Source: I. Quilez, Smooth minimum, the quadratic polynomial.
+        """
+        first = value <= other
+        if self.blend == 0:
+            return np.minimum(value, other), np.where(first[:, None], gradient, slope)
+        blended = np.maximum(self.blend - np.abs(value - other), 0) / self.blend  # h
+        share = np.where(first, 1 - blended / 2, blended / 2)[:, None]
+        return np.minimum(value, other) - blended**2 * (self.blend / 4), share * gradient + (1 - share) * slope
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest corner ``(3,)`` of a box that holds the shape."""
