@@ -20,10 +20,12 @@ from wsrl.signals.soup import double_areas
 OFFSET = 1e-4
 ACCURACY = 2.0
 SAMPLES = 4_000
+MOST_SAMPLES = 400
 BOUNDARY, BURIED, SHEET = 0, 1, 2
 NEGLIGIBLE = 1e-3
-LONGEST_MIXED = 0.03
-SPACING = 0.05
+SPACING = 0.035
+COARSEST, FINEST = 0.1, 0.02
+CRACK = 1e-6
 
 
 class Winding:
@@ -74,17 +76,15 @@ class Samples:
         return both[: len(self.points)], both[len(self.points) :]
 
 
-def sample(triangles: np.ndarray, numbers: np.ndarray, generator: np.random.Generator) -> Samples:
-    """So many points evenly on each triangle.
+def sample(triangles: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> Samples:
+    """One point, at an even place, on each of the chosen triangles.
 
     Args:
         triangles: Corners ``(T, 3, 3)`` of triangles with an area.
-        numbers: How many points on each ``(T,)``.
-        generator: Source of the randomness; a triangle with a single point has it at its centroid.
+        chosen: Indices of triangles ``(R,)``, as often as points are wanted on them.
+        generator: Source of the randomness.
     """
-    chosen = np.repeat(np.arange(len(triangles)), numbers)
     weights = generator.dirichlet((1, 1, 1), len(chosen))
-    weights[numbers[chosen] == 1] = 1 / 3
     corners = triangles[chosen]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -122,7 +122,7 @@ def winding_patches(
     largest = np.zeros(int(patch.max()) + 1, np.int64)
     largest[patch[np.argsort(areas, kind="stable")]] = np.argsort(areas, kind="stable")
     numbers[largest] = np.maximum(numbers[largest], 1)
-    samples = sample(triangles, numbers, generator)
+    samples = sample(triangles, np.repeat(np.arange(len(faces)), numbers), generator)
     outer, inner = samples.sides(Winding(vertices, faces))
     middle = (outer + inner) / 2
     bounding = (middle > 0.25) & (middle < 0.75)
@@ -188,47 +188,89 @@ def is_hole(
     share = areas / np.maximum(total[hole], 1e-300)
     numbers = np.floor(12 * share + generator.random(len(share))).astype(np.int64)
     numbers[areas < 1e-9] = 0
-    samples = sample(vertices[cone], numbers, generator)
+    samples = sample(vertices[cone], np.repeat(np.arange(len(cone)), numbers), generator)
     outer, inner = samples.sides(Winding(vertices, faces))
     middle = (outer + inner) / 2
     meets = (middle > 0.3) & (middle < 0.7) & (np.abs(outer - inner) < 0.4)
     owner = hole[samples.triangle]
     sampled = np.bincount(owner, minlength=num)
-    return (sampled > 0) & (np.bincount(owner, weights=meets, minlength=num) > 0.5 * sampled)
+    cracks = total < CRACK  # of no width: closing them moves nothing
+    return cracks | (sampled > 0) & (np.bincount(owner, weights=meets, minlength=num) > 0.5 * sampled)
 
 
 def classify(
-    triangles: np.ndarray, winding: Winding, generator: np.random.Generator, *, closed: bool
+    triangles: np.ndarray, patch: np.ndarray, winding: Winding, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """What each triangle is; large ones that are several things are divided.
 
+    Small neighbours in a patch are judged together, by samples in proportion to their area; where the samples differ,
+    smaller groups are formed, down to single triangles.
+
     Args:
-        triangles: Corners ``(T, 3, 3)`` of triangles with an area.
+        triangles: Corners ``(T, 3, 3)`` of triangles with an area, within [-1, 1].
+        patch: Patch of each.
         winding: Decides what is inside.
         generator: Source of the randomness.
-        closed: Whether they are one closed surface, which is left as it is if nearly all of it bounds.
 
     Returns:
         Triangles, those that bound turned to point out, and the class of each.
     """
-    areas = double_areas(triangles)
-    if closed:
-        samples = sample(triangles, numbers_by_area(areas, SAMPLES, generator), generator)
-        kinds, _ = kinds_of(samples, winding)
-        if (kinds != BOUNDARY).mean() < NEGLIGIBLE:
-            return triangles, np.full(len(triangles), BOUNDARY)
-    done, spacing = [], SPACING
+    done, cell = [], COARSEST
     while len(triangles):
-        areas = double_areas(triangles)
-        samples = sample(triangles, np.ceil(areas / 2 / spacing**2).astype(np.int64).clip(1, 400), generator)
+        large = longest_edge(triangles) > cell
+        group = groups(triangles, patch, cell, large | (cell < FINEST))
+        samples = sample_groups(triangles, group, generator)
         kinds, reversed_ = kinds_of(samples, winding)
-        votes = np.stack([np.bincount(samples.triangle, weights=kinds == kind) for kind in range(3)], axis=1)
-        mixed = (votes.max(1) < votes.sum(1)) & (longest_edge(triangles) > LONGEST_MIXED)
-        turned = np.bincount(samples.triangle, weights=reversed_) > votes[:, BOUNDARY] / 2
-        settled = np.where(turned[:, None, None], triangles[:, ::-1], triangles)[~mixed]
-        done.append((settled, votes.argmax(1)[~mixed]))
-        triangles, spacing = divided(triangles[mixed]), spacing / 2
+        owner = group[samples.triangle]
+        votes = np.stack([np.bincount(owner, weights=kinds == kind) for kind in range(3)], axis=1)
+        settled = (votes.max(1) == votes.sum(1))[group]
+        turned = (np.bincount(owner, weights=reversed_) > votes[:, BOUNDARY] / 2)[group]
+        facing = np.where(turned[:, None, None], triangles[:, ::-1], triangles)
+        done.append((facing[settled], votes.argmax(1)[group][settled]))
+        pieces, whole = ~settled & large, ~settled & ~large
+        triangles = np.concatenate([triangles[whole], divided(triangles[pieces])])
+        patch = np.concatenate([patch[whole], np.tile(patch[pieces], 4)])
+        cell /= 2
     return np.concatenate([part for part, _ in done]), np.concatenate([kind for _, kind in done])
+
+
+def groups(triangles: np.ndarray, patch: np.ndarray, cell: float, alone: np.ndarray) -> np.ndarray:
+    """Group ``(T,)`` of each triangle: those of one patch in one cell of space.
+
+    Args:
+        triangles: Corners ``(T, 3, 3)``, within [-1, 1].
+        patch: Patch of each.
+        cell: Side of the cells.
+        alone: Triangles that form a group by themselves.
+    """
+    places = np.floor((triangles.mean(axis=1) + 1) / cell).astype(np.int64)
+    side = int(np.ceil(2 / cell)) + 1
+    keys = ((patch * side + places[:, 0]) * side + places[:, 1]) * side + places[:, 2]
+    keys[alone] = -1 - np.flatnonzero(alone)
+    return np.unique(keys, return_inverse=True)[1]
+
+
+def sample_groups(triangles: np.ndarray, group: np.ndarray, generator: np.random.Generator) -> Samples:
+    """Points on groups of triangles, about ``SPACING`` apart, at least one on each group.
+
+    Args:
+        triangles: Corners ``(T, 3, 3)``.
+        group: Group of each, from 0 on without gaps.
+        generator: Source of the randomness.
+    """
+    areas = double_areas(triangles) / 2
+    total = np.bincount(group, weights=areas)
+    length = np.zeros(len(total))
+    np.maximum.at(length, group, longest_edge(triangles))
+    numbers = np.ceil(np.maximum(total / SPACING**2, length / (2 * SPACING))).clip(1, MOST_SAMPLES).astype(np.int64)
+    order = np.argsort(group, kind="stable")
+    start = np.cumsum(total) - total
+    place = np.repeat(start, numbers) + generator.random(int(numbers.sum())) * np.repeat(total, numbers)
+    chosen = np.searchsorted(np.cumsum(areas[order]), place, side="right").clip(0, len(order) - 1)
+    first = np.searchsorted(group[order], np.arange(len(total)))  # rounding must not leave the group
+    last = np.append(first[1:], len(order)) - 1
+    owner = np.repeat(np.arange(len(total)), numbers)
+    return sample(triangles, order[chosen.clip(first[owner], last[owner])], generator)
 
 
 def kinds_of(samples: Samples, winding: Winding) -> tuple[np.ndarray, np.ndarray]:

@@ -3,36 +3,13 @@
 Letters: P points, S surface samples, T triangles.
 """
 
-import igl
 import numpy as np
 
+from wsrl.signals.closest import ClosestPoint
 from wsrl.signals.orientation import edge_balance
 from wsrl.signals.soup import double_areas, join_vertices, sample_triangles
 
 HALF_THICKNESS = 0.01
-
-
-class ClosestPoint:
-    """Exact distances to a set of triangles, its tree built once.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-    """
-
-    def __init__(self, triangles: np.ndarray):
-        self._vertices = np.ascontiguousarray(triangles.reshape(-1, 3))
-        self._faces = np.arange(len(self._vertices), dtype=np.int64).reshape(-1, 3)
-        self._tree = igl.AABB()
-        self._tree.init(self._vertices, self._faces)
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Distance of each of the points ``(P, 3)`` to the nearest triangle.
-
-        Args:
-            points: Points, float64.
-        """
-        squared, _, _ = self._tree.squared_distance(self._vertices, self._faces, np.ascontiguousarray(points))
-        return np.sqrt(squared)
 
 
 class ThickSheets:
@@ -62,7 +39,7 @@ class ThickSheets:
         Args:
             points: Points ``(P, 3)``, float64.
         """
-        return self._closest(points) - HALF_THICKNESS
+        return self._closest.distance(points) - HALF_THICKNESS
 
     def sample(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Points evenly over the thickened surface, those inside other sheets' thickness among them.

@@ -11,8 +11,9 @@ import trimesh
 
 from wsrl.errors import SignalError
 from wsrl.signals.boundary import BOUNDARY, BURIED, NEGLIGIBLE, SHEET, Winding, caps, classify, winding_patches
-from wsrl.signals.orientation import Oriented, orient
-from wsrl.signals.sheets import HALF_THICKNESS, ClosestPoint, ThickSheets
+from wsrl.signals.closest import ClosestPoint, touching_others
+from wsrl.signals.orientation import Oriented, edge_balance, orient
+from wsrl.signals.sheets import HALF_THICKNESS, ThickSheets
 from wsrl.signals.soup import NORMALISED_RADIUS, Soup, clean, double_areas, sample_triangles
 
 __all__ = ["NORMALISED_RADIUS", "MeshSolid", "Solid", "sample_triangles"]
@@ -20,6 +21,9 @@ __all__ = ["NORMALISED_RADIUS", "MeshSolid", "Solid", "sample_triangles"]
 THICKENED_SHARE = 0.005
 AGREEMENT_POINTS = 1_000
 AGREEMENT_RAYS = 3
+SURFACE_ERROR = 1e-6
+TRUSTED = 0.02
+"""Within this distance the side of the closest face is believed even where the shell has gaps."""
 
 
 class Solid:
@@ -88,14 +92,20 @@ class MeshSolid(Solid):
         oriented = orient(soup.vertices, core)
         flat = double_areas(soup.vertices[oriented.faces]) == 0
         faces, patch = oriented.faces[~flat], oriented.patch[~flat]
-        takes_part = winding_patches(soup.vertices, faces, patch, generator)[patch]
+        takes_part = np.ones(len(faces), bool)
+        if not oriented.closed.all():
+            takes_part = winding_patches(soup.vertices, faces, patch, generator)[patch]
         vertices, cap_faces, num_holes = caps(soup.vertices, faces[takes_part], generator)
         self._shell = vertices, np.concatenate([faces[takes_part], cap_faces])
         self._winding = Winding(*self._shell)
-        candidates = vertices[np.concatenate([faces, loose, cap_faces])]
-        candidates = candidates[double_areas(candidates) > 0]
-        closed = bool(oriented.closed.all() and takes_part.all() and not len(loose))
-        triangles, kinds = classify(candidates, self._winding, generator, closed=closed)
+        self._sealed = not edge_balance(self._shell[1], len(vertices))[2].any()
+        others = np.concatenate([loose, cap_faces])
+        candidates = vertices[np.concatenate([faces, others])]
+        patches = np.concatenate([patch, np.full(len(others), patch.max() + 1)])
+        solid = double_areas(candidates) > 0
+        triangles, kinds = classify(candidates[solid], patches[solid], self._winding, generator)
+        if oriented.closed.all() and not len(loose) and share_of(triangles, kinds != BOUNDARY) < NEGLIGIBLE:
+            triangles, kinds = candidates[solid], np.full(int(solid.sum()), BOUNDARY)
         self._keep(triangles, kinds)
         self.quality = self._measure(soup, oriented, triangles, kinds, num_holes, len(loose), generator)
         self.reasons = tuple(reason for reason in map(str, repairs(self.quality)) if reason)
@@ -104,9 +114,10 @@ class MeshSolid(Solid):
     def _keep(self, triangles: np.ndarray, kinds: np.ndarray) -> None:
         """Remember what bounds the solid, and the sheets if they are to be thickened."""
         bounding, sheets = triangles[kinds == BOUNDARY], triangles[kinds == SHEET]
-        self._closest = ClosestPoint(bounding) if len(bounding) else None
+        doubtful = touching_others(triangles, kinds)[kinds == BOUNDARY]
+        self._closest = ClosestPoint(bounding, doubtful) if len(bounding) else None
         if len(sheets) and self._closest is not None:  # what lies on the solid adds nothing to it
-            sheets = sheets[self._closest(sheets.mean(1)) > HALF_THICKNESS]
+            sheets = sheets[self._closest.distance(sheets.mean(1)) > HALF_THICKNESS]
         areas = [double_areas(part).sum() for part in (bounding, sheets)]
         self._sheet_share = float(areas[1] / sum(areas)) if sum(areas) else 0.0
         self._sheets = ThickSheets(sheets) if self._sheet_share > THICKENED_SHARE else None
@@ -126,7 +137,6 @@ class MeshSolid(Solid):
         num_loose: int,
         generator: np.random.Generator,
     ) -> dict[str, float]:
-        areas = double_areas(triangles)
         _, parts = igl.facet_components(oriented.faces)
         clean_input = oriented.closed.all() and not oriented.flipped and not num_loose
         return soup.counts | {
@@ -137,7 +147,7 @@ class MeshSolid(Solid):
             "flipped_patches": oriented.flipped,
             "voids": oriented.voids,
             "holes_closed": num_holes,
-            "buried_share": float(areas[kinds == BURIED].sum() / areas.sum()),
+            "buried_share": share_of(triangles, kinds == BURIED),
             "sheet_share": self._sheet_share,
             "thickened": float(self._sheets is not None),
             "sign_agreement": self._agreement(generator),
@@ -162,12 +172,20 @@ class MeshSolid(Solid):
         ordered = np.ascontiguousarray(points[order], np.float64)
         distance = np.full(len(points), np.inf)
         if self._closest is not None:
-            distance = np.where(self._winding(ordered) > 0.5, -1.0, 1.0) * self._closest(ordered)
+            distance = self._distance_to_boundary(ordered)
         if self._sheets is not None:
             distance = np.minimum(distance, self._sheets.distance(ordered))
         result = np.empty(len(points))
         result[order] = distance
         return result
+
+    def _distance_to_boundary(self, points: np.ndarray) -> np.ndarray:
+        """Signed distance without the sheets; the winding number is asked only where the surface does not tell."""
+        distance, side = self._closest.sides(points)
+        known = (side != 0) & (self._sealed or distance < TRUSTED)
+        unknown = np.flatnonzero(~known)
+        side[unknown] = np.where(self._winding(points[unknown]) > 0.5, -1.0, 1.0)
+        return side * distance
 
     def sample_surface(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See ``Solid``; points that lie inside the rest of the solid are drawn again.
@@ -181,21 +199,35 @@ class MeshSolid(Solid):
         parts, found = [], 0
         while found < num:
             points, normals = self._sample_union(num, generator)
-            on_surface = np.abs(self.signed_distance(points)) < 1e-6
-            parts.append((points[on_surface], normals[on_surface]))
-            found += int(on_surface.sum())
+            parts.append((points, normals))
+            found += len(points)
         points, normals = (np.concatenate([part[k] for part in parts])[:num] for k in range(2))
         return points, normals
 
     def _sample_union(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Points on the surfaces of sheets and solid that are not inside the other, shuffled; at most ``num``."""
         area = double_areas(self._bounding).sum() / 2
         on_sheets = generator.binomial(num, self._sheets.area / (self._sheets.area + area))
-        sampled = [self._sheets.sample(on_sheets, generator)]
-        if on_sheets < num:
-            sampled.append(sample_triangles(self._bounding, num - on_sheets, generator))
-        order = generator.permutation(num)
-        points, normals = (np.concatenate([part[k] for part in sampled])[order] for k in range(2))
-        return points, normals
+        points, normals = self._sheets.sample(on_sheets, generator)
+        free = np.abs(self._sheets.distance(points)) < SURFACE_ERROR
+        if self._closest is not None:
+            free[free] = self._distance_to_boundary(points[free]) > 0
+            solid, solid_normals = sample_triangles(self._bounding, num - on_sheets, generator)
+            points, normals = np.concatenate([points, solid]), np.concatenate([normals, solid_normals])
+            free = np.concatenate([free, self._sheets.distance(solid) > 0])
+        order = generator.permutation(np.flatnonzero(free))
+        return points[order], normals[order]
+
+
+def share_of(triangles: np.ndarray, chosen: np.ndarray) -> float:
+    """Share of the area that some of the triangles have.
+
+    Args:
+        triangles: Corners ``(T, 3, 3)``.
+        chosen: Which ``(T,)``.
+    """
+    areas = double_areas(triangles)
+    return float(areas[chosen].sum() / areas.sum())
 
 
 def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
