@@ -48,3 +48,9 @@ def test_fixed_split_is_stratified_and_repeats():
     assert (labels[test] == 1).sum() == 4
     assert np.array_equal(train, fixed_split(labels, seed=4)[0])
     assert not np.array_equal(train, fixed_split(labels, seed=5)[0])
+
+
+def test_fixed_split_of_few_items_is_at_random():
+    labels = np.repeat(np.arange(9), 2)  # a fifth of them cannot have all classes
+    train, test = fixed_split(labels, seed=4)
+    assert sorted([*train, *test]) == list(range(18)) and len(test) == 4

@@ -83,7 +83,7 @@ def one_nn(
 
 
 def fixed_split(labels: np.ndarray, seed: int, test_fraction: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """Stratified train and test indices for a source that has no split of its own.
+    """Train and test indices for a source that has no split of its own; stratified unless there are too few items.
 
     Args:
         labels: Class indices ``(N,)``.
@@ -93,7 +93,9 @@ def fixed_split(labels: np.ndarray, seed: int, test_fraction: float = 0.2) -> tu
     Returns:
         Sorted indices of the training part and of the test part.
     """
-    stratify = labels if np.unique(labels, return_counts=True)[1].min() >= 2 else None
+    members, num_test = np.unique(labels, return_counts=True)[1], -(-len(labels) * test_fraction // 1)
+    enough = members.min() >= 2 and min(num_test, len(labels) - num_test) >= len(members)
+    stratify = labels if enough else None
     train, test = train_test_split(
         np.arange(len(labels)), test_size=test_fraction, random_state=seed, stratify=stratify
     )
