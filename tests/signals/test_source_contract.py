@@ -22,18 +22,33 @@ def test_signals_have_the_stated_form(opened):
         assert signal.label == source.labels()[index] and signal.split == source.splits()[index]
 
 
-def test_twice_the_same(opened):
-    first, second = opened(limit=3), opened(limit=3)
+def test_twice_the_same(opened_any):
+    first, second = opened_any(limit=3), opened_any(limit=3)
     assert first.ids == second.ids and first.description == second.description
     assert [signal.sha256() for signal in first] == [signal.sha256() for signal in second]
     assert first[0].sha256() == first[0].sha256() != first[1].sha256()
 
 
-def test_names_are_stable_and_unique(opened):
-    source = opened()
+def test_names_are_stable_and_unique(opened_any):
+    source = opened_any()
     assert len(source) == len(source.ids) == len(set(source.ids)) == len(source.labels()) == len(source.splits())
     assert list(source.label_names) == sorted({label for label in source.labels() if label is not None})
     assert all(id.isprintable() and "\\" not in id and not id.startswith("/") for id in source.ids)
+
+
+def test_shapes_have_the_stated_form(opened_shapes, few_points):
+    source = opened_shapes(limit=1)
+    assert source.grid is None and (source.in_features, source.out_features, source.quantity) == (3, 1, "sdf")
+    signal = source[0]
+    assert signal.id == source.ids[0] and signal.label == source.labels()[0] and signal.split == source.splits()[0]
+    assert signal.coords.shape == (160, 3) and signal.values.shape == (160, 1) and signal.weights.shape == (160,)
+    assert signal.coords.dtype == signal.values.dtype == torch.float32 and signal.quantity == "sdf"
+    assert signal.coords.abs().max() <= 1 and signal.values.abs().max() <= 0.1 and signal.values.min() < 0
+    assert signal.surface.shape == signal.normals.shape == (50, 3) and signal.surface.norm(dim=1).max() <= 0.9 + 1e-6
+    assert json.loads(json.dumps(source.description)) == source.description
+    assert str(few_points["cache"]) not in json.dumps(source.description)
+    inside = opened_shapes(limit=1, quantity="occupancy")[0]
+    assert torch.equal(inside.values == 1, signal.values < 0) and set(inside.values.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_description_is_plain_json(opened):
@@ -42,8 +57,8 @@ def test_description_is_plain_json(opened):
     assert source.description["options"]["size"] == [4, 6] and source.description["name"] == source.name
 
 
-def test_limit_is_a_prefix_of_each_split(opened):
-    everything, few = opened(), opened(limit=2)
+def test_limit_is_a_prefix_of_each_split(opened_any):
+    everything, few = opened_any(), opened_any(limit=2)
     for split in set(everything.splits()):
         whole = [id for id, other in zip(everything.ids, everything.splits()) if other == split]
         assert [id for id, other in zip(few.ids, few.splits()) if other == split] == whole[:2]
@@ -53,18 +68,18 @@ def test_limit_is_a_prefix_of_each_split(opened):
     )
 
 
-def test_split_selects(opened):
-    everything = opened()
+def test_split_selects(opened_any):
+    everything = opened_any()
     for split in {split for split in everything.splits() if split is not None}:
-        part = opened(split=split)
+        part = opened_any(split=split)
         assert part.ids == [id for id, other in zip(everything.ids, everything.splits()) if other == split]
-        assert opened(limit={split: 1}).ids == part.ids[:1]
+        assert opened_any(limit={split: 1}).ids == part.ids[:1]
 
 
-def test_unknown_split_is_refused(opened):
+def test_unknown_split_is_refused(opened_any):
     for options in ({"split": "nowhere"}, {"limit": {"nowhere": 3}}):
         with pytest.raises(UserError, match=r"has no split 'nowhere'\. Allowed: .*\. What to do: change or drop"):
-            opened(**options)
+            opened_any(**options)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
@@ -75,21 +90,21 @@ def test_size_and_mode(opened, mode, channels):
     assert opened(limit=1, size=5).signal_shape[0] == (5, 5)
 
 
-def test_goes_to_another_process(opened):
-    source = opened(limit=2)
+def test_goes_to_another_process(opened_any):
+    source = opened_any(limit=2)
     expected = source[1].sha256()
     assert pickle.loads(pickle.dumps(source))[1].sha256() == expected
 
 
-def test_index_like_a_list(opened):
-    source = opened(limit=2)
+def test_index_like_a_list(opened_any):
+    source = opened_any(limit=2)
     assert source[-1].id == source.ids[-1]
     with pytest.raises(IndexError):
         source[len(source)]
 
 
-def test_signals_do_not_share_values(opened):
-    source = opened(limit=1)
+def test_signals_do_not_share_values(opened_any):
+    source = opened_any(limit=1)
     before = source[0].sha256()
     source[0].values.fill_(0.25)
     assert source[0].sha256() == before

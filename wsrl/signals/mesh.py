@@ -52,6 +52,37 @@ class MeshLimits:
     max_bytes: int = 1 << 30
 
 
+class References(trimesh.resolvers.Resolver):
+    """What a file refers to, in trimesh's terms.
+
+    Args:
+        resolve: Gives the bytes of a file by its name.
+    """
+
+    def __init__(self, resolve: Callable[[str], bytes]):
+        self._resolve = resolve
+
+    def get(self, name: str) -> bytes:
+        """Content of a file.
+
+        Args:
+            name: Its name.
+        """
+        return self._resolve(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Nothing is ever written."""
+        raise NotImplementedError
+
+    def namespaced(self, namespace: str) -> "References":
+        """Names are relative to one folder only."""
+        raise NotImplementedError
+
+    def keys(self) -> list[str]:
+        """Nothing is listed."""
+        return []
+
+
 def read_mesh(
     data: bytes,
     file_type: str,
@@ -81,9 +112,16 @@ def read_mesh(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = trimesh.load_scene(
-                io.BytesIO(data), file_type=file_type, process=False, skip_materials=True, maintain_order=True
+                io.BytesIO(data),
+                file_type=file_type,
+                resolver=None if resolve is None else References(resolve),
+                process=False,
+                skip_materials=True,
+                maintain_order=True,
             )
             mesh = loaded.to_mesh()
+    except SignalError:
+        raise
     except DECODE_ERRORS as error:
         raise SignalError(f"{name}: damaged, or not a {file_type} file ({one_line(error)})") from error
     vertices = np.array(mesh.vertices, np.float64).reshape(-1, 3)
