@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from pipelines.records import RECORDS
+from wsrl.evaluation.shapes import D2_BINS
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -108,6 +109,28 @@ def quality(record: dict) -> str:
             f"| {name} | {numbers} | {record[f'quality30.{name}.reached']:.3f} "
             f"| {record[f'quality30.{name}.steps']:.0f} | {record[f'quality30.{name}.ms_per_field']:.3g} | {probe} |"
         )
+    return "\n".join(lines)
+
+
+def shapes(record: dict) -> str:
+    """Surfaces of each representation and what its weights say of the class, one row each."""
+    kinds = [key.removesuffix(".iou_median") for key in record if key.endswith(".iou_median")]
+    lines = [
+        "| representation | numbers | IoU median | F-score at 1% median | Chamfer L1 mean | Chamfer L2 squared mean "
+        "| normals | empty | logistic | s per field |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in sorted(kinds, key=lambda name: -record[f"{name}.iou_median"]):
+        keys = ("num_trainable", "num_empty", "iou_median", "f_score_median", "chamfer_l1_mean")
+        keys += ("chamfer_l2_squared_mean", "normal_consistency_mean", "logistic", "fit_s_per_field")
+        get = {key: record[f"{kind}.{key}"] for key in keys}
+        lines.append(
+            f"| {kind} | {get['num_trainable']} | {get['iou_median']:.4f} | {get['f_score_median']:.4f} "
+            f"| {get['chamfer_l1_mean']:.4f} | {get['chamfer_l2_squared_mean']:.2e} "
+            f"| {get['normal_consistency_mean']:.3f} | {get['num_empty']} | {get['logistic']:.3f} "
+            f"| {get['fit_s_per_field']:.2f} |"
+        )
+    lines.append(f"| D2 histogram | {D2_BINS} | | | | | | | {record['d2.logistic']:.3f} | |")
     return "\n".join(lines)
 
 

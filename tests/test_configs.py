@@ -1,7 +1,7 @@
 """Every file under ``configs/`` is accepted by the parser of its command: no unknown key, no wrong type.
 
 The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``diffusion*``, or the pipeline
-``representations*`` or ``fitting*``.
+``representations*``, ``shapes*``, ``fitting*`` or ``meshing*``.
 """
 
 from pathlib import Path
@@ -37,8 +37,22 @@ def representations(config):
     return parser.instantiate(stage.parse(parser, ["--config", config]))
 
 
+def shapes(config):
+    from pipelines.shapes import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
 def fitting(config):
     from pipelines.benchmark_fitting import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
+def meshing(config):
+    from pipelines.benchmark_meshing import make_parser
 
     parser = make_parser()
     return parser.instantiate(stage.parse(parser, ["--config", config]))
@@ -63,10 +77,12 @@ STAGES = {
     "base": base,
     "build": build,
     "fitting": fitting,
+    "meshing": meshing,
     "run": run,
     "classifier": train("classifier"),
     "diffusion": train("diffusion"),
     "representations": representations,
+    "shapes": shapes,
 }
 
 

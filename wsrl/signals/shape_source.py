@@ -18,7 +18,7 @@ from wsrl.signals.image import one_line
 from wsrl.signals.preparation import prepare_in_processes
 from wsrl.signals.shape import PreparedShape, ShapeOptions, ShapeSignal, prepare_shape, rejected, to_signal
 from wsrl.signals.shape_cache import cache_key, cache_path, load_prepared, save_prepared
-from wsrl.signals.solid import Solid
+from wsrl.signals.solid import MeshSolid, Solid
 from wsrl.signals.source import Source
 
 # What NumPy, libigl and trimesh raise on a mesh that nobody thought of; it must not end the work on all others.
@@ -184,6 +184,18 @@ class ShapeSource(Source):
         except SignalError as error:
             return ShapeRecord(id=id, verdict="rejected", reasons=(str(error),), quality={})
         return ShapeRecord(id=id, verdict=shape.verdict, reasons=shape.reasons, quality=shape.quality)
+
+    def mesh(self, index: int) -> trimesh.Trimesh:
+        """The surface of a shape in normalised coordinates, as it is taken for the boundary of a solid; it is not kept.
+
+        Args:
+            index: Place in the stable order.
+
+        Raises:
+            SignalError: The shape cannot be used.
+        """
+        made = self.content(int(self.positions[index])).make()
+        return (made if isinstance(made, Solid) else MeshSolid(made)).mesh
 
     def reject(self, index: int, reason: str) -> None:
         """Keep in the cache that a shape cannot be prepared.

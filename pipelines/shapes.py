@@ -1,0 +1,282 @@
+"""The representations side by side on shapes: how well they reproduce surfaces, what their weights say of the class.
+
+Shapes are prepared, a base field is trained, one kind is fitted to all shapes and every kind to the held-out ones (the
+split ``test``), each at the best learning rate of a sweep on training shapes. All kinds are scored on the same held-out
+shapes. What an earlier run finished is kept.
+
+    python -m pipelines.shapes --config configs/solids/shapes.yaml
+"""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.benchmark_meshing import compare
+from pipelines.kinds import KindConfig, best_rate, sweep
+from pipelines.records import write_record
+from pipelines.shape_pictures import draw_shapes
+from pipelines.shape_scores import ScoreTask, score_in_processes
+from wsrl.cli import stage
+from wsrl.cli.base import train_base, training_indices
+from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.eval import merge_metrics
+from wsrl.errors import UserError
+from wsrl.evaluation.features import d2_features, weight_features
+from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
+from wsrl.evaluation.shape_reconstruction import summarise_scores
+from wsrl.fitting.engine import FitConfig
+from wsrl.signals import open_source
+from wsrl.signals.shape import VERDICTS
+from wsrl.signals.source import Source
+from wsrl.store import WeightStore
+from wsrl.training.base_field import BaseTrainingConfig
+
+HELDOUT = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesConfig:
+    """The whole experiment.
+
+    Attributes:
+        name: Name of the record.
+        data: Named source or folder of shapes with the splits ``train`` and ``test``.
+        source: Options of the source.
+        base: Training of the base field.
+        kinds: Rows of the table by name.
+        on_all: The kind that is fitted to all shapes.
+        fit: How fields are fitted; each kind brings its own learning rate.
+        num_heldout: The first so many shapes of the split ``test`` are the held-out ones; None for all of them.
+        num_sweep: Training shapes that each rate of the sweep is tried on.
+        resolution: Cells of the scored meshes along a side of the cube.
+        num_points: Points on either surface for the scores.
+        least_members: Classes with fewer held-out shapes are left out of the probes.
+        num_meshed: Fields whose meshes are made on the whole grid too.
+        num_shown: Held-out shapes in the picture.
+        processes: Processes that prepare and score.
+        out: Folder for base, stores, scores and pictures.
+        picture: PNG file of the picture for the README; None for none.
+        seed: Seed of scores and probes.
+    """
+
+    name: str
+    data: str
+    source: dict[str, Any] = field(default_factory=dict)
+    base: BaseTrainingConfig = BaseTrainingConfig()
+    kinds: dict[str, KindConfig] = field(default_factory=dict)
+    on_all: str = "mlora_asym"
+    fit: FitConfig = FitConfig()
+    num_heldout: int | None = None
+    num_sweep: int = 24
+    resolution: int = 128
+    num_points: int = 20_000
+    least_members: int = 8
+    num_meshed: int = 16
+    num_shown: int = 8
+    processes: int = 2
+    out: str = "runs/shapes"
+    picture: str | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.least_members < NUM_FOLDS:
+            wrong = f"least_members is {self.least_members}"
+            raise UserError(wrong, allowed=f"{NUM_FOLDS} or more: one for each fold", do="raise it")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment."""
+    parser = make_parser()
+    made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
+    names = ShapesConfig.__dataclass_fields__
+    config = ShapesConfig(**{key: value for key, value in made.items() if key in names})
+    started = time.monotonic()
+    results = run(config)
+    path = write_record("shapes", config.name, results, config=asdict(config), elapsed_s=time.monotonic() - started)
+    print(f"record: {path}")
+    return 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    parser = stage.make_parser("shapes", __doc__.splitlines()[0])
+    parser.prog = "python -m pipelines.shapes"
+    parser.add_class_arguments(ShapesConfig, as_group=False)
+    return parser
+
+
+def run(config: ShapesConfig) -> dict[str, float]:
+    """Every part of the experiment; returns the numbers of the record."""
+    out = Path(config.out)
+    whole = open_source(config.data, **config.source)
+    heldout = open_source(config.data, **heldout_options(config))
+    results, usable = prepare(whole)
+    results |= train_base(whole, config.base, out / "base")
+    # The last ones: unlike the first, the base field may not have been trained on them.
+    tried = [index for index in training_indices(whole) if index in set(usable)][-config.num_sweep :]
+    for name, kind in config.kinds.items():
+        rate, found = best_rate(name, sweep(whole, tried, out, name, kind, config.fit))
+        results |= found
+        source = whole if name == config.on_all else heldout
+        plan = BuildPlan(
+            representation=kind.representation, fit=replace(config.fit, learning_rate=rate), base=out / "base"
+        )
+        results |= build(name, source, plan, out)
+        results |= score(name, heldout, config)
+        print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
+    results |= geometric_baseline(heldout, config)
+    results |= meshing(config)
+    draw_shapes(heldout, out, list(config.kinds), config.num_shown, config.resolution, config.picture)
+    return results
+
+
+def heldout_options(config: ShapesConfig) -> dict[str, Any]:
+    """Options of the source that holds the held-out shapes alone."""
+    limit = {} if config.num_heldout is None else {"limit": config.num_heldout}
+    return {**config.source, "split": HELDOUT, **limit}
+
+
+def prepare(source) -> tuple[dict[str, float], list[int]]:
+    """Prepare every shape; how many can be used, how long one took, and the places of the usable ones."""
+    stage.prepare_signals(source, range(len(source)))
+    records = [source.record(index) for index in range(len(source))]
+    verdicts = Counter(record.verdict for record in records)
+    usable = [index for index, record in enumerate(records) if record.verdict != "rejected"]
+    seconds = [records[index].quality["seconds"] for index in usable]
+    counts = {f"signals.{verdict}": verdicts[verdict] for verdict in VERDICTS}
+    return counts | {"sampling.seconds_median": float(np.median(seconds))}, usable
+
+
+def meshing(config: ShapesConfig) -> dict[str, float]:
+    """How many times as long the whole grid takes as coarse to fine, on some fields of all shapes; one thread."""
+    done = Path(config.out) / "meshing.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with WeightStore.open(Path(config.out) / config.on_all) as store:
+        rows = range(0, len(store), max(1, len(store) // config.num_meshed))[: config.num_meshed]
+        found = [compare(store.field(row), config.resolution) for row in rows]
+    torch.set_num_threads(threads)
+    results = {
+        f"meshing.ratio_dense_{config.resolution}": float(np.median([each.dense_s / each.coarse_s for each in found])),
+        "meshing.num_equal": sum(each.equal for each in found),
+        "meshing.num": len(found),
+    }
+    merge_metrics(done, results)
+    return results
+
+
+def build(name: str, source, plan: BuildPlan, out: Path) -> dict[str, float]:
+    """Fit a kind; seconds per field of the run that fitted most of them."""
+    done = out / f"{name}.build.json"
+    before, started = num_fields(out / name), time.monotonic()
+    outcome = build_store(source, plan, out / name, command=f"python -m pipelines.shapes (kind {name})")
+    fitted, elapsed = outcome.num_fields - before, time.monotonic() - started
+    known = json.loads(done.read_text()) if done.exists() else {f"{name}.num_timed": 0}
+    if fitted > known[f"{name}.num_timed"]:
+        known = {f"{name}.num_timed": fitted, f"{name}.fit_s_per_field": elapsed / fitted}
+        merge_metrics(done, known)
+    return {f"{name}.fit_s_per_field": known[f"{name}.fit_s_per_field"], f"{name}.num_failed": len(outcome.failures)}
+
+
+def num_fields(directory: Path) -> int:
+    """Fields of a store that may not be there yet."""
+    if not (directory / "manifest.json").is_file():
+        return 0
+    with WeightStore.open(directory, partial=True) as store:
+        return len(store)
+
+
+def score(name: str, heldout: Source, config: ShapesConfig) -> dict[str, float]:
+    """Surfaces of the held-out fields of a kind, and what a probe reads from their weights."""
+    out = Path(config.out)
+    done = out / f"{name}.scores.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    options = config.source if name == config.on_all else heldout_options(config)
+    how = {"resolution": config.resolution, "num_points": config.num_points, "seed": config.seed}
+    task = ScoreTask(store=str(out / name), data=config.data, source=options, **how)
+    with WeightStore.open(out / name) as store:
+        parts = parts_of(store, heldout)
+        rows = np.flatnonzero(parts == HELDOUT)
+        scores = score_in_processes(task, rows, config.processes)
+        each = {"id": [store.id_of(int(row)) for row in rows]} | {key: value.tolist() for key, value in scores.items()}
+        merge_metrics(out / f"{name}.shapes.json", each)
+        found = summarise_scores(scores, np.full(len(rows), ""))
+        found |= {"num_trainable": store.layout.num_trainable, "psnr": float(store.metrics("psnr")[rows].mean())}
+        features = weight_features(store, np.arange(len(store))).numpy()
+        found |= read_classes(features, store.labels(), parts, config)
+    results = {f"{name}.{key}": value for key, value in found.items()}
+    merge_metrics(done, results)
+    return results
+
+
+def parts_of(store: WeightStore, heldout: Source) -> np.ndarray:
+    """For each row of a store ``train``, ``test`` where its shape is among the held-out ones, or nothing."""
+    known = set(heldout.ids)
+    given = zip(store.ids, store.splits())
+    return np.array([HELDOUT if name in known else ("train" if split == "train" else "") for name, split in given])
+
+
+def read_classes(features: np.ndarray, labels: np.ndarray, parts: np.ndarray, config: ShapesConfig) -> dict[str, float]:
+    """Accuracy of the logistic probe.
+
+    Args:
+        features: Features ``(N, F)``.
+        labels: Class indices ``(N,)``, -1 where there is none.
+        parts: What :func:`parts_of` says.
+        config: Seed and smallest class.
+
+    Returns:
+        ``logistic``, by cross-validation on the held-out shapes, and, where there are shapes for training,
+        ``logistic_all``, trained on those and tested on the held-out ones.
+    """
+    kept = np.isin(labels, probed_classes(labels[parts == HELDOUT], config.least_members))
+    test, train = (np.flatnonzero(kept & (parts == name)) for name in (HELDOUT, "train"))
+    found = {"logistic": cross_validated_logistic(features[test], labels[test], config.seed)}
+    if len(train):
+        given = features[train], labels[train], features[test], labels[test]
+        found["logistic_all"] = logistic_probe(*given, config.seed)
+    return found
+
+
+def probed_classes(labels: np.ndarray, least_members: int) -> np.ndarray:
+    """Classes with enough members for the probe."""
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    return classes[counts >= least_members]
+
+
+def geometric_baseline(heldout: Source, config: ShapesConfig) -> dict[str, float]:
+    """The same probes on D2 histograms of the original surfaces, and which classes they all tell apart."""
+    out = Path(config.out)
+    done = out / "d2.scores.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    with WeightStore.open(out / config.on_all) as store:
+        labels, parts = store.labels(), parts_of(store, heldout)
+        source = open_source(config.data, **config.source)
+        features = d2_features(store, source, np.arange(len(store)), config.seed).numpy()
+        classes = probed_classes(labels[parts == HELDOUT], config.least_members)
+        counts = np.array([(labels[parts == HELDOUT] == number).sum() for number in classes])
+        results = {
+            "probe.classes": ", ".join(store.label_names[number] for number in classes),
+            "probe.num_classes": len(classes),
+            "probe.num_shapes": int(counts.sum()),
+            "probe.majority": float(counts.max() / counts.sum()),
+        }
+    results |= {f"d2.{key}": value for key, value in read_classes(features, labels, parts, config).items()}
+    merge_metrics(done, results)
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())
