@@ -2,12 +2,12 @@
 
 import gzip
 import struct
-import zipfile
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from shape_files import cube, write_catalogue
 
 from wsrl.signals import open_source
 from wsrl.signals.sources.fashion_mnist import DEBIAN_ROOT
@@ -46,11 +46,6 @@ def picture_folder(tmp_path):
     return root
 
 
-def cube(size=1.0):
-    """A closed cube of 12 faces."""
-    return trimesh.creation.box((size, size, size))
-
-
 @pytest.fixture
 def mesh_folder(tmp_path):
     """A folder of meshes in all formats, with splits and classes."""
@@ -84,15 +79,6 @@ def shapenet_root(tmp_path):
     rows = ["1,03001627,x,aa,train", "2,03001627,x,bb,test", "3,2691156,x,cc,val"]
     (root / "all.csv").write_text("id,synsetId,subSynsetId,modelId,split\n" + "\n".join(rows) + "\n")
     return root
-
-
-def write_catalogue(path, models, properties=""):
-    """A catalogue of furniture with models by name: (category, OBJ text)."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, (name, (category, text)) in enumerate(models.items(), start=1):
-            properties += f"id#{number}=Own#{name}\ncategory#{number}={category}\nmodel#{number}=/own/{name}.obj\n"
-            archive.writestr(f"own/{name}.obj", text)
-        archive.writestr("PluginFurnitureCatalog.properties", properties.encode("latin-1"))
 
 
 @pytest.fixture

@@ -242,6 +242,6 @@ def prepare_content(content: Content, options: ShapeOptions, seed: int) -> Prepa
     try:
         return prepare_shape(content.make(), options, seed)
     except SignalError as error:
-        return rejected(str(error))
+        return rejected(str(error).rstrip("."))
     except UNFORESEEN as error:
         return rejected(f"cannot be prepared ({type(error).__name__}: {one_line(error)})")

@@ -34,7 +34,8 @@ class SurfacePoints:
 
     Attributes:
         points: Points ``(S, 3)`` of the surface, denser on blends.
-        creases: Points ``(S', 3)`` of the curves where two bodies of a sharp union meet.
+        creases: Points ``(S', 3)`` of the curves at which the outside reaches into the shape: where two bodies of a
+            sharp union meet, and edges of bodies.
         tangents: Directions ``(S', 3)`` of these curves, unit length.
     """
 
@@ -52,17 +53,19 @@ class SurfacePoints:
             spacing: Largest distance of neighbours among them, about.
         """
         distances, _ = shape.parts(vertices)
-        if len(shape.bodies) == 1:
-            return cls(vertices, np.zeros((0, 3)), np.zeros((0, 3)))
         second = np.partition(distances, 1, axis=0)[1]
         shifts = np.random.default_rng(0).uniform(-1, 1, (COPIES, 1, 3)) * spacing
+        edges = [np.concatenate(part) for part in zip(*(body.creases() for body in shape.bodies), strict=True)]
+        free = np.abs(shape.value(edges[0])[0]) < ON_SURFACE
+        edges = [part[free] for part in edges]
         if shape.blend > 0:
             near = vertices[second < shape.blend + spacing]
             dense = onto_surface(shape, (near + shifts).reshape(-1, 3))
             dense = dense[np.abs(shape.value(dense)[0]) < ON_SURFACE]
-            return cls(np.concatenate([vertices, dense]), np.zeros((0, 3)), np.zeros((0, 3)))
+            return cls(np.concatenate([vertices, dense]), *edges)
         near = vertices[second < 1.5 * spacing]
-        return cls(vertices, *crease_points(shape, (near + 1.5 * shifts).reshape(-1, 3)))
+        found = crease_points(shape, (near + 1.5 * shifts).reshape(-1, 3))
+        return cls(vertices, *(np.concatenate(parts) for parts in zip(edges, found, strict=True)))
 
 
 def crease_points(shape: Union, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +157,23 @@ class UnionDistance:
         far, nearest = tree.query(points)
         far = descend(self.shape, points, sampled.points[nearest], far)
         if crease_tree is not None:
-            close, nearest = crease_tree.query(points)
-            along = np.einsum("pd,pd->p", points - sampled.creases[nearest], sampled.tangents[nearest])
-            far = np.minimum(far, np.sqrt(np.maximum(close**2 - along**2, 0)))
+            far = np.minimum(far, self.crease_distance(points, *crease_tree.query(points)))
         return far
+
+    def crease_distance(self, points: np.ndarray, far: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+        """Distance ``(P,)`` to the creases: to the tangent at the nearest point of them, where that is on the surface.
+
+        Args:
+            points: Points ``(P, 3)``.
+            far: Distance to the nearest of the points of the creases, ``(P,)``.
+            nearest: Which that is, ``(P,)``.
+        """
+        sampled, _, _ = self._trees
+        feet, tangents = sampled.creases[nearest], sampled.tangents[nearest]
+        along = np.einsum("pd,pd->p", points - feet, tangents)
+        feet = feet + np.clip(along, -self._spacing, self._spacing)[:, None] * tangents
+        ends_here = np.abs(self.shape.value(feet)[0]) > NEARLY_ON_SURFACE
+        return np.where(ends_here, far, lengths(points - feet))
 
 
 def descend(shape: Union, points: np.ndarray, feet: np.ndarray, far: np.ndarray) -> np.ndarray:

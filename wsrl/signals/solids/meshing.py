@@ -10,6 +10,7 @@ from wsrl.signals.solids.union import Union
 
 BLOCK = 8
 MARGIN_CELLS = 2
+SPECK = 50  # vertices; the smallest body of any family has thousands
 
 
 def mesh_union(shape: Union, resolution: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +31,25 @@ def mesh_union(shape: Union, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     origin = (low + high - num_blocks * BLOCK * cell) / 2
     volume = blockwise(shape, origin, cell, num_blocks)
     vertices, faces, _, _ = marching_cubes(volume, level=0.0, allow_degenerate=False)
-    return onto_surface(shape, vertices.astype(np.float64) * cell + origin), faces.astype(np.int64)
+    vertices, faces = without_specks(vertices.astype(np.float64), faces.astype(np.int64))
+    return onto_surface(shape, vertices * cell + origin), faces
+
+
+def without_specks(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mesh without the specks along sharp edges, where a corner of the grid is inside and its neighbours are not.
+
+    Args:
+        vertices: Vertices ``(V, 3)``.
+        faces: Faces ``(F, 3)``.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_matrix((np.ones(2 * len(faces)), (faces[:, :2].ravel(), faces[:, 1:].ravel())), [len(vertices)] * 2)
+    _, part = connected_components(links, directed=False)
+    keep = np.bincount(part)[part] >= SPECK
+    renumbered = np.cumsum(keep) - 1
+    return vertices[keep], renumbered[faces[keep[faces[:, 0]]]]
 
 
 def tight_bounds(shape: Union) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 
 TINY = 1e-14
 NEWTON_STEPS = 200
+CREASE_POINTS = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +43,15 @@ class Primitive(ABC):
     def reach(self) -> float:
         """Radius of a ball about the centre that holds the whole shape."""
         return self.own_reach() + self.rounding
+
+    def creases(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``(P, 3)`` of the edges at which the outside reaches into the shape, and directions of the edges."""
+        points, tangents = self.own_creases()
+        return points @ self.rotation.T + self.center, tangents @ self.rotation.T
+
+    def own_creases(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same in the own frame; most primitives have none."""
+        return np.zeros((0, 3)), np.zeros((0, 3))
 
     @abstractmethod
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +164,24 @@ class Revolution(Primitive):
         """See :class:`Primitive`."""
         return float(np.linalg.norm(self.profile, axis=1).max())
 
+    def own_creases(self) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Primitive`: circles through the corners that point inwards."""
+        edges = np.roll(self.profile, -1, axis=0) - self.profile
+        normals = sense(self.profile) * np.stack([edges[:, 1], -edges[:, 0]], axis=1)
+        normals /= lengths(normals)[:, None]  # of the edge that begins at each corner
+        before = np.roll(normals, 1, axis=0)
+        inwards = sense(self.profile) * (before[:, 0] * normals[:, 1] - before[:, 1] * normals[:, 0]) < 0
+        apart = 1 + (before * normals).sum(axis=1)
+        corners = self.profile + self.rounding * (before + normals) / np.maximum(apart, 1e-9)[:, None]
+        corners = corners[inwards & (self.profile[:, 0] > 0)]
+        angles = np.arange(CREASE_POINTS) * (2 * np.pi / CREASE_POINTS)
+        along = np.stack([np.cos(angles), np.sin(angles), np.zeros_like(angles)], axis=1)
+        across = np.stack([-np.sin(angles), np.cos(angles), np.zeros_like(angles)], axis=1)
+        circles = [radius * along + (0, 0, height) for radius, height in corners]
+        return np.concatenate([np.zeros((0, 3)), *circles]), np.concatenate(
+            [np.zeros((0, 3)), *[across] * len(circles)]
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ellipsoid(Primitive):
@@ -215,7 +243,7 @@ def polygon_distance(points: np.ndarray, profile: np.ndarray) -> tuple[np.ndarra
     offset_r, offset_z, normal_r, normal_z = np.zeros((4, len(points)))
     odd = np.zeros(len(points), dtype=bool)
     ends = np.roll(profile, -1, axis=0)
-    turn = 1.0 if ((ends[:, 0] - profile[:, 0]) * (ends[:, 1] + profile[:, 1])).sum() < 0 else -1.0
+    turn = sense(profile)
     for start, end in zip(profile, ends, strict=True):
         if start[0] <= 0 and end[0] <= 0:
             continue
@@ -238,6 +266,16 @@ def polygon_distance(points: np.ndarray, profile: np.ndarray) -> tuple[np.ndarra
     scale = sign / np.where(on_edge, 1, far)
     slope_r, slope_z = np.where(on_edge, normal_r, scale * offset_r), np.where(on_edge, normal_z, scale * offset_z)
     return sign * far, np.stack([slope_r, slope_z], axis=1)
+
+
+def sense(profile: np.ndarray) -> float:
+    """1 for a polygon that runs from the first axis to the second, else -1.
+
+    Args:
+        profile: Corners ``(E, 2)``.
+    """
+    ends = np.roll(profile, -1, axis=0)
+    return 1.0 if (profile[:, 0] * ends[:, 1] - profile[:, 1] * ends[:, 0]).sum() > 0 else -1.0
 
 
 def ellipsoid_foot(points: np.ndarray, axes: np.ndarray) -> np.ndarray:

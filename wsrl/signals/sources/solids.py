@@ -35,7 +35,7 @@ class SolidsOptions(ShapeOptions):
 class Solids(ShapeSource):
     """Shapes of the families in turn, ids such as ``solids/train/00017``; labels are the families.
 
-    Of every five rounds of the families the second is for testing: 396 of 2,000 shapes, as many of each family.
+    Of every five rounds of the families the second is for testing: 405 of 2,000 shapes, as many of each family.
     """
 
     def __init__(self, options: SolidsOptions):
