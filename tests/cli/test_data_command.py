@@ -1,4 +1,4 @@
-"""``wsrl data`` lists the sources and prepares folders that read back as what they came from."""
+"""``wsrl data`` lists the sources, prepares folders that read back as what they came from, and prepares shapes."""
 
 import csv
 
@@ -13,7 +13,7 @@ from wsrl.signals import open_source
 def test_list(capsys):
     assert main(["list"]) == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in ("digits", "fashion-mnist", "noto-emoji"))
+    assert all(name in told for name in ("digits", "fashion-mnist", "noto-emoji", "furniture", "solids"))
 
 
 def test_prepared_folder_reads_back(tmp_path, capsys):
@@ -80,3 +80,46 @@ def test_same_names_do_not_collide(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / "in" / name)
     assert main(["prepare", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     assert len(list((tmp_path / "out/cat").glob("*.png"))) == 3
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    """Two cubes, of which one is open, and a file that is no mesh."""
+    import trimesh
+
+    for name in ("train/box/a.obj", "train/box/b.obj"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        mesh = trimesh.creation.box()
+        if name.endswith("b.obj"):
+            mesh.update_faces(list(range(10)))
+        mesh.export(tmp_path / "in" / name)
+    (tmp_path / "in/train/box/c.obj").write_text("nothing here\n")
+    return tmp_path / "in"
+
+
+def test_shapes_are_prepared_and_told(meshes, tmp_path, capsys):
+    few = f"{{num_near: 50, num_uniform: 50, num_surface: 50, num_heldout: 50, cache: {tmp_path / 'cache'}}}"
+    argv = ["prepare", str(meshes), "--out", str(tmp_path / "out"), "--source", few, "--processes", "1"]
+    assert main(argv) == 1
+    told = capsys.readouterr()
+    assert "3 shapes of in in " in told.out and "1 used, 1 repaired, 1 rejected" in told.out
+    assert "s a shape (median)" in told.out
+    assert "left out train/box/c.obj: " in told.err and "1 of 3 shapes could not be used" in told.err
+    with (tmp_path / "out/index.csv").open(newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert [row["verdict"] for row in rows.values()] == ["used", "repaired", "rejected"]
+    assert rows["train/box/b.obj"]["reasons"] and float(rows["train/box/a.obj"]["seconds"]) > 0
+    assert rows["train/box/a.obj"]["label"] == "box" and rows["train/box/a.obj"]["split"] == "train"
+    cached = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.h5")}
+    assert len(cached) == 3 and main(argv) == 1
+    assert cached == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.h5")}
+
+
+def test_wrong_options_of_shapes(meshes, tmp_path):
+    argv = ["prepare", str(meshes), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"has no option mode\. Allowed: limit, split, quantity"):
+        main([*argv, "--mode", "RGB"])
+    with pytest.raises(UserError, match=r"--source is 'three'\. Allowed: options such as"):
+        main([*argv, "--source", "three"])
+    with pytest.raises(UserError, match=r"--processes is 0\. Allowed: a whole number from 1"):
+        main([*argv, "--processes", "0"])
