@@ -24,6 +24,8 @@ from wsrl.signals.solid import MeshSolid, Solid
 
 QUANTITIES = ("sdf", "occupancy")
 VERDICTS = ("used", "repaired", "rejected")
+CUBE_TO_BALL = 8 / (4 / 3 * np.pi)
+"""A share of the cube [-1, 1]^3 as a share of the unit ball."""
 
 
 def default_cache() -> str:
@@ -73,9 +75,14 @@ class ShapeOptions(SourceOptions):
         for name in ("clamp", "near_scale"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)!r}", allowed="a number above 0")
-        for name in ("num_near", "num_uniform", "num_surface", "num_heldout", "max_faces"):
-            if not (is_whole(getattr(self, name)) and getattr(self, name) >= 1):
-                raise UserError(f"{name} is {getattr(self, name)!r}", allowed="a whole number from 1")
+        if not (self.near_scales and all(scale > 0 for scale in self.near_scales)):
+            raise UserError(f"near_scales is {self.near_scales!r}", allowed="numbers above 0")
+        if not self.near_weight >= 0:
+            raise UserError(f"near_weight is {self.near_weight!r}", allowed="a number from 0")
+        for name in ("num_near", "num_uniform", "num_surface", "num_heldout", "max_faces", "num_points"):
+            number = getattr(self, name)
+            if not (is_whole(number) and number >= 1) and not (name == "num_points" and number is None):
+                raise UserError(f"{name} is {number!r}", allowed="a whole number from 1")
 
     @classmethod
     def path_options(cls) -> tuple[str, ...]:
@@ -101,7 +108,7 @@ class PreparedShape:
         heldout_distances: Signed distances ``(H,)``, float32.
         center: Point of the file's coordinates that became the origin.
         scale: ``file = normalised * scale + center``.
-        quality: Plain numbers about the mesh.
+        quality: Plain numbers about the mesh; ``volume_fraction`` is its share of the unit ball.
         verdict: ``used``, ``repaired`` or ``rejected``; a rejected shape has no points.
         reasons: What was repaired, or why it was rejected.
     """
@@ -161,16 +168,17 @@ def prepare_shape(shape: Solid | trimesh.Trimesh, options: ShapeOptions, seed: i
     surface, normals = solid.sample_surface(options.num_surface, generator)
     pool = draw_pool(solid, options, generator)
     heldout = generator.uniform(-1, 1, (options.num_heldout, 3)).astype(np.float32)
+    heldout_distances = solid.signed_distance(heldout.astype(np.float64)).astype(np.float32)
     return PreparedShape(
         points=pool,
-        distances=solid.signed_distance(pool).astype(np.float32),
+        distances=solid.signed_distance(pool.astype(np.float64)).astype(np.float32),
         surface=surface.astype(np.float32),
         normals=normals.astype(np.float32),
         heldout_points=heldout,
-        heldout_distances=solid.signed_distance(heldout).astype(np.float32),
+        heldout_distances=heldout_distances,
         center=np.asarray(solid.center, np.float64),
         scale=float(solid.scale),
-        quality=dict(solid.quality),
+        quality=dict(solid.quality) | {"volume_fraction": float((heldout_distances < 0).mean()) * CUBE_TO_BALL},
         verdict=solid.verdict,
         reasons=tuple(solid.reasons),
     )

@@ -15,8 +15,9 @@ import numpy as np
 from wsrl.durable import disk_errors, write_bytes
 from wsrl.signals.shape import PreparedShape
 
-METHOD_VERSION = 1
+METHOD_VERSION = 3
 ARRAYS = ("points", "distances", "surface", "normals", "heldout_points", "heldout_distances", "center")
+FACTS = ("scale", "quality", "verdict", "reasons")
 
 
 def cache_key(content: bytes, sampling: Mapping[str, object], seed: int) -> str:
@@ -53,11 +54,12 @@ def load_prepared(path: Path) -> PreparedShape | None:
         return None
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            facts = json.loads(file.attrs["facts"])
+            told = file.attrs["facts"]
             arrays = {name: file[name][()] for name in ARRAYS}
-            if facts.pop("sha256") != digest(arrays):
+            if file.attrs["sha256"] != digest(arrays, told):
                 return None
-    except (OSError, KeyError, ValueError, RuntimeError):
+            facts = json.loads(told)
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError):  # what h5py raises on damage
         return None
     return PreparedShape(**arrays, **(facts | {"reasons": tuple(facts["reasons"])}))
 
@@ -73,24 +75,26 @@ def save_prepared(path: Path, prepared: PreparedShape) -> None:
         UserError: The disk refuses.
     """
     arrays = {name: np.ascontiguousarray(getattr(prepared, name)) for name in ARRAYS}
-    facts = {name: getattr(prepared, name) for name in ("scale", "quality", "verdict", "reasons")}
+    told = json.dumps({name: getattr(prepared, name) for name in FACTS})
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for name, array in arrays.items():
             file[name] = array
-        file.attrs["facts"] = json.dumps(facts | {"sha256": digest(arrays)})
+        file.attrs["facts"] = told
+        file.attrs["sha256"] = digest(arrays, told)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, buffer.getvalue())
 
 
-def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Hash of the arrays by name, shape and content.
+def digest(arrays: Mapping[str, np.ndarray], told: str) -> str:
+    """Hash of all that is kept.
 
     Args:
         arrays: Arrays by name.
+        told: The other facts as JSON.
     """
-    total = hashlib.sha256()
+    total = hashlib.sha256(told.encode())
     for name in ARRAYS:
         total.update(f"{name}{arrays[name].shape}{arrays[name].dtype.str}".encode())
         total.update(np.ascontiguousarray(arrays[name]).tobytes())
