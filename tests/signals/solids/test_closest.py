@@ -77,8 +77,7 @@ def test_two_balls_inside():
     """The depth in the middle of two overlapping balls is that of the circle in which they meet, not of either ball."""
     balls = [Ellipsoid(axes=np.full(3, 1.0), center=np.array([x, 0, 0])) for x in (-0.5, 0.5)]
     shape = Union(bodies=tuple(balls))
-    vertices, _ = mesh_union(shape, 64)
-    distance = UnionDistance(shape, vertices, 3 / 64)
+    distance = UnionDistance(shape, *mesh_union(shape, 64))
     points = np.array([[0.0, 0, 0], [0, 0.3, 0], [0.1, 0, 0], [-1, 0, 0], [3, 0, 0]])
     circle = np.sqrt(0.75)
     expected = [-circle, -(circle - 0.3), -np.hypot(circle, 0.1), -0.5, 1.5]
@@ -89,8 +88,7 @@ def test_two_balls_inside():
 def test_box_on_box_inside():
     """A plate on a block: below the middle of the plate the block's sides are nearest, or the inner edges."""
     shape = Union(bodies=(Box(half=np.array([1.0, 1, 0.2])), Box(half=np.array([0.4, 0.4, 1]), center=[0, 0, -1])))
-    vertices, _ = mesh_union(shape, 64)
-    distance = UnionDistance(shape, vertices, 2.2 / 64)
+    distance = UnionDistance(shape, *mesh_union(shape, 64))
     points = np.array([[0.0, 0, -0.1], [0, 0, -0.5], [0.9, 0, 0.0], [0.35, 0, -0.19]])
     expected = [-0.3, -0.4, -0.1, -np.hypot(0.05, 0.01)]
     assert distance(points) == pytest.approx(expected, abs=1e-6)

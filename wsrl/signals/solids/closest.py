@@ -96,16 +96,18 @@ def crease_points(shape: Union, starts: np.ndarray) -> tuple[np.ndarray, np.ndar
 class UnionDistance:
     """Signed distance of one union, with a search structure that is made when it is first needed."""
 
-    def __init__(self, shape: Union, vertices: np.ndarray, spacing: float):
+    def __init__(self, shape: Union, vertices: np.ndarray, faces: np.ndarray):
         """Keep the shape.
 
         Args:
             shape: The union.
-            vertices: Points ``(V, 3)`` all over its surface.
-            spacing: Largest distance of neighbours among them, about.
+            vertices: Vertices ``(V, 3)`` of a mesh of it, on its surface.
+            faces: Faces ``(F, 3)`` of that mesh.
         """
         self.shape = shape
-        self._vertices, self._spacing = vertices, spacing
+        self._mesh = vertices, faces
+        edges = vertices[faces[:, 0]] - vertices[faces[:, 1]]
+        self._spacing = 2 * float(np.median(lengths(edges))) if len(edges) else 0.0
         self._trees = None
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -146,19 +148,37 @@ class UnionDistance:
         Args:
             points: Points ``(P, 3)`` inside or outside.
         """
-        from scipy.spatial import cKDTree
-
         if len(points) == 0:
             return np.zeros(0)
-        if self._trees is None:
-            sampled = SurfacePoints.of(self.shape, self._vertices, self._spacing)
-            self._trees = sampled, cKDTree(sampled.points), cKDTree(sampled.creases) if len(sampled.creases) else None
-        sampled, tree, crease_tree = self._trees
+        sampled, mesh_tree, tree, crease_tree = self._search_trees()
         far, nearest = tree.query(points)
-        far = descend(self.shape, points, sampled.points[nearest], far)
+        feet = sampled.points[nearest]
+        # The mesh is dense everywhere and right where the surface is flat; the sample is dense where it is curved.
+        on_mesh = onto_surface(self.shape, mesh_tree.squared_distance(*self._mesh, points)[2], steps=3)
+        reached = lengths(points - on_mesh)
+        reached[np.abs(self.shape.value(on_mesh)[0]) > ON_SURFACE] = np.inf
+        other = (lengths(on_mesh - feet) > self._spacing) & np.isfinite(reached)  # two places may be the closest
+        closer = reached < far
+        first, second = np.where(closer[:, None], on_mesh, feet), np.where(closer[:, None], feet, on_mesh)
+        best = descend(self.shape, points, first, np.minimum(far, reached))
+        second_far = np.maximum(far, reached)[other]
+        best[other] = np.minimum(best[other], descend(self.shape, points[other], second[other], second_far))
+        far = best
         if crease_tree is not None:
             far = np.minimum(far, self.crease_distance(points, *crease_tree.query(points)))
         return far
+
+    def _search_trees(self):
+        from igl import AABB
+        from scipy.spatial import cKDTree
+
+        if self._trees is None:
+            sampled = SurfacePoints.of(self.shape, self._mesh[0], self._spacing)
+            mesh_tree = AABB()
+            mesh_tree.init(*self._mesh)
+            crease_tree = cKDTree(sampled.creases) if len(sampled.creases) else None
+            self._trees = sampled, mesh_tree, cKDTree(sampled.points), crease_tree
+        return self._trees
 
     def crease_distance(self, points: np.ndarray, far: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         """Distance ``(P,)`` to the creases: to the tangent at the nearest point of them, where that is on the surface.
@@ -168,7 +188,7 @@ class UnionDistance:
             far: Distance to the nearest of the points of the creases, ``(P,)``.
             nearest: Which that is, ``(P,)``.
         """
-        sampled, _, _ = self._trees
+        sampled = self._search_trees()[0]
         feet, tangents = sampled.creases[nearest], sampled.tangents[nearest]
         along = np.einsum("pd,pd->p", points - feet, tangents)
         feet = feet + np.clip(along, -self._spacing, self._spacing)[:, None] * tangents

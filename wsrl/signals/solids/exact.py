@@ -30,7 +30,7 @@ class ExactSolid(Solid):
         low, high = self._vertices.min(axis=0), self._vertices.max(axis=0)
         self.center = (low + high) / 2
         self.scale = float(lengths(self._vertices - self.center).max()) / NORMALISED_RADIUS
-        self._distance = UnionDistance(shape, self._vertices, float((high - low).max()) / RESOLUTION)
+        self._distance = UnionDistance(shape, self._vertices, self._faces)
         self.quality = {
             "watertight": 1.0,
             "num_faces": len(self._faces),

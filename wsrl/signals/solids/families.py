@@ -221,10 +221,13 @@ def lamp(generator: np.random.Generator) -> Union:
     base = frustum(foot, foot * 0.7, -0.1, generator.uniform(0.08, 0.15))
     low, high, wall = height - tall / 2, height + tall / 2, generator.uniform(0.09, 0.13)
     hollow = generator.uniform() < 0.5
-    hood = shell(shade, top, low, high, wall, closed_at="top") if hollow else frustum(shade, top, low, high)
+    if hollow:  # its inner edge is clear of the blend with the stem
+        hood = shell(shade, max(top, stem + wall + 0.2), low, high, wall, closed_at="top")
+    else:
+        hood = frustum(shade, top, low, high)
     end = high - wall / 2 - stem  # the round end of the stem stays below the top of a hollow shade
     column = Capsule(half_length=(end - stem) / 2, radius=stem, center=np.array([0, 0, (end + stem) / 2]))
-    return Union(bodies=(base, column, hood), blend=blend_width(generator))
+    return Union(bodies=(base, column, hood), blend=min(blend_width(generator), 0.13))
 
 
 def mug(generator: np.random.Generator) -> Union:
@@ -233,15 +236,17 @@ def mug(generator: np.random.Generator) -> Union:
     Args:
         generator: Source of randomness.
     """
-    bottom, height = generator.uniform(0.4, 0.65), generator.uniform(0.9, 1.4)
+    bottom, height = generator.uniform(0.4, 0.65), generator.uniform(1.1, 1.5)
     top, wall = bottom * generator.uniform(0.95, 1.25), generator.uniform(0.1, 0.15)
     cup = shell(bottom, top, -height / 2, height / 2, wall, closed_at="bottom")
-    ring, thick = height * generator.uniform(0.24, 0.33), generator.uniform(0.07, 0.1)
+    half_inside = height / 2 - wall
+    ring, thick = half_inside * generator.uniform(0.4, 0.5), generator.uniform(0.06, 0.08)
     side = (bottom + top) / 2 - wall / 2
     half_angle = generator.uniform(np.pi / 2, np.pi / 2 + 0.1)
     upright = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # the arc's plane holds the axis of the cup
     handle = Torus(major=ring, minor=thick, half_angle=half_angle, center=np.array([side, 0, 0]), rotation=upright)
-    return Union(bodies=(cup, handle), blend=min(blend_width(generator), ring / 3))
+    clear = half_inside - ring - thick - 2 * SMOOTH_ROUNDING  # the inner edge is clear of the blend with the handle
+    return Union(bodies=(cup, handle), blend=min(blend_width(generator), clear))
 
 
 def shell(bottom: float, top: float, low: float, high: float, wall: float, closed_at: str) -> Revolution:

@@ -12,7 +12,7 @@ from wsrl.signals.shape_source import Content, ShapeSource
 from wsrl.signals.solids.exact import ExactSolid
 from wsrl.signals.solids.families import FAMILIES, make_union
 
-VERSION = 2  # of the families: another one makes other shapes
+VERSION = 3  # of the families: another one makes other shapes
 TEST_EVERY = 5
 
 
