@@ -223,3 +223,8 @@ def test_the_same_mesh_gives_the_same_solid():
     points = points_around(first)
     assert (first.signed_distance(points) == second.signed_distance(points)).all()
     assert first.quality == second.quality
+
+
+def test_thin_walls_are_measured():
+    assert MeshSolid(trimesh.creation.box([1, 1, 5e-3])).quality["thin_share"] == pytest.approx(1, abs=0.05)
+    assert MeshSolid(trimesh.creation.box([1, 1, 0.1])).quality["thin_share"] == 0

@@ -14,10 +14,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from wsrl.signals.orientation import edge_balance
+from wsrl.signals.orientation import OFFSET, edge_balance
 from wsrl.signals.soup import double_areas
 
-OFFSET = 1e-4
 ACCURACY, ACCURACY_OF_SIDES = 1.5, 1.25
 """Of the far field, in radii of what is far: libigl's own default is 2; from 1.25 on, no side of a face changes."""
 SAMPLES = 4_000

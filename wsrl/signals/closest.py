@@ -10,7 +10,7 @@ Letters: P points, T triangles, V vertices, E edges.
 import igl
 import numpy as np
 
-from wsrl.signals.orientation import edge_balance
+from wsrl.signals.orientation import OFFSET, edge_balance
 from wsrl.signals.soup import join_vertices
 
 CORNER = 1e-5
@@ -42,6 +42,18 @@ class ClosestPoint:
         """
         squared, _, _ = self._tree.squared_distance(self._corners, self._faces, np.ascontiguousarray(points))
         return np.sqrt(squared)
+
+    def wall_thickness(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """How far it is from points of the surface through the solid to the other side, ``(P,)``; infinite if open.
+
+        Args:
+            points: Points ``(P, 3)`` on triangles.
+            normals: Unit normals ``(P, 3)`` that point out.
+        """
+        hit, length, _ = self._tree.intersect_ray_first(
+            self._corners, self._faces, np.ascontiguousarray(points - OFFSET * normals), -normals
+        )
+        return np.where(hit < 0, np.inf, length + OFFSET)
 
     def sides(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distance and side of points.

@@ -22,6 +22,7 @@ THICKENED_SHARE = 0.005
 AGREEMENT_POINTS = 1_000
 AGREEMENT_RAYS = 3
 SURFACE_ERROR = 1e-6
+THIN = 0.01
 TRUSTED = 0.02
 """Within this distance the side of the closest face is believed even where the shell has gaps."""
 
@@ -150,8 +151,16 @@ class MeshSolid(Solid):
             "buried_share": share_of(triangles, kinds == BURIED),
             "sheet_share": self._sheet_share,
             "thickened": float(self._sheets is not None),
+            "thin_share": self._thin_share(generator),
             "sign_agreement": self._agreement(generator),
         }
+
+    def _thin_share(self, generator: np.random.Generator) -> float:
+        """Share of the surface with a wall thinner than ``THIN``, which a coarse grid does not see."""
+        if self._closest is None:
+            return 0.0
+        points, normals = sample_triangles(self._bounding, AGREEMENT_POINTS, generator)
+        return float((self._closest.wall_thickness(points, normals) < THIN).mean())
 
     def _agreement(self, generator: np.random.Generator) -> float:
         """Share of points whose side the winding number and counting along rays tell alike."""
