@@ -96,6 +96,7 @@ class ShapeSource(Source):
             details=details,
             quantity=options.quantity,
         )
+        self._keys: dict[int, str] = {}  # of shapes read before, so that their files are not read and hashed again
 
     @abstractmethod
     def content(self, position: int) -> Content:
@@ -133,8 +134,13 @@ class ShapeSource(Source):
             SignalError: Its bytes cannot be had.
         """
         began = time.perf_counter()
+        known = self._keys.get(position)
+        kept = load_prepared(cache_path(self.options.cache, known)) if known else None
+        if kept is not None:
+            return kept
         content = self.content(position)
         path = self.cache_file(content, id)
+        self._keys[position] = path.stem
         kept = load_prepared(path)
         if kept is not None:
             return kept
