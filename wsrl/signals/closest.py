@@ -15,6 +15,8 @@ from wsrl.signals.soup import join_vertices
 
 CORNER = 1e-5
 """Barycentric coordinates below this are zero: the closest point is on an edge or at a vertex."""
+FOLDED = 1.0
+"""Length of the sum of the unit normals of two neighbours that are 120 degrees apart."""
 
 
 class ClosestPoint:
@@ -89,12 +91,14 @@ class ClosestPoint:
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
         edge, ends, net = edge_balance(faces, len(vertices))
         unsure = (np.bincount(edge.ravel(), minlength=len(net)) != 2) | (net != 0)
-        unsure[edge[self._doubtful]] = True
+        of_edge = summed(edge, np.repeat(normals, 3, axis=0), len(net))
+        # Where a surface folds back on itself, as meshes do along sharp edges, it may face the wrong way.
+        doubtful = self._doubtful | (np.linalg.norm(of_edge, axis=1) < FOLDED)[edge].any(axis=1)
+        unsure[edge[doubtful]] = True
         unsure_vertex = np.zeros(len(vertices), bool)
         unsure_vertex[ends[unsure]] = True
-        of_edge = summed(edge, np.repeat(normals, 3, axis=0), len(net))
         of_vertex = summed(faces, np.repeat(normals, 3, axis=0) * angles(triangles).reshape(-1, 1), len(vertices))
-        of_edge[unsure], of_vertex[unsure_vertex], normals[self._doubtful] = 0, 0, 0
+        of_edge[unsure], of_vertex[unsure_vertex], normals[doubtful] = 0, 0, 0
         return normals, of_edge[edge], of_vertex[faces]
 
 
