@@ -89,7 +89,7 @@ def sample(triangles: np.ndarray, chosen: np.ndarray, generator: np.random.Gener
     weights = generator.dirichlet((1, 1, 1), len(chosen))
     corners = triangles[chosen]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)  # tiny areas round to none
     return Samples(triangle=chosen, points=np.einsum("rc,rci->ri", weights, corners), normals=normals)
 
 
