@@ -1,10 +1,12 @@
 """Shapes prepared in processes of their own, so that neither a crash nor a lack of memory takes the others along."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Protocol
 
 from wsrl.errors import UserError
@@ -95,7 +97,15 @@ def begin(source: Preparable) -> None:
         source: Whose shapes it will prepare.
     """
     os.environ["IGL_NUM_THREADS"] = "1"  # libigl looks at it when it first uses threads
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which lets the shapes in work finish
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _source[:] = [source]
+
+
+def end_with_parent() -> None:
+    """End this process when its parent is gone, killed for instance; nobody would give it work or stop it."""
+    parent_process().join()
+    os._exit(1)
 
 
 def work(index: int) -> None:
