@@ -150,6 +150,9 @@ def prepare(source) -> tuple[dict[str, float], list[int]]:
     records = [source.record(index) for index in range(len(source))]
     verdicts = Counter(record.verdict for record in records)
     usable = [index for index, record in enumerate(records) if record.verdict != "rejected"]
+    if not usable:
+        reason = "; ".join(records[0].reasons) if records else "there are none"
+        raise UserError(f"no shape of {source.name} can be used: {reason}", do="look at wsrl data prepare")
     seconds = [records[index].quality["seconds"] for index in usable]
     counts = {f"signals.{verdict}": verdicts[verdict] for verdict in VERDICTS}
     return counts | {"sampling.seconds_median": float(np.median(seconds))}, usable
