@@ -11,13 +11,14 @@ Letters: P points, S nodes of a side of the grid, B blocks of a side, V vertices
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise, product
-from math import log2, sqrt
+from math import log2
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
+from wsrl.fields.blocks import corners_of, may_cross, paint, painted, slopes_of, spread
 from wsrl.fields.cubes import CORNERS, crossed_cells, marching_cubes
 
 POINTS_AT_ONCE = 1 << 16
@@ -25,10 +26,6 @@ NODES_AT_ONCE = 1 << 22
 """Nodes of the grid that are in memory together, in a slab."""
 COARSE = 32
 """Blocks of a side, about: few, and still small enough to leave blocks out where distances are clamped at 0.1."""
-SAFETY = 1.5
-"""How much steeper a field may be than it was measured."""
-STEEP = 0.95
-"""Every block counts as at least as steep as all but the steepest ones."""
 MOST = 2048
 FARTHEST = 1e15
 CHAMFER = 5e-4
@@ -108,8 +105,9 @@ class _Grid:
             inside = np.arange(1, num + 1) * self.stride <= resolution + 1
             inside[0] = False  # a block with nodes around the cube would count as steep where the surface is closed
             inside = inside[:, None, None] & inside[:, None] & inside
-            self.slopes = _spread(_slopes(_corners(self.coarse)) / (self.stride * self.cell), inside)
-            self.active = self._may_cross(_corners(self.coarse), self.slopes, self.stride)
+            size = self.stride * self.cell
+            self.slopes = spread(slopes_of(corners_of(self.coarse)) / size, inside)
+            self.active = may_cross(corners_of(self.coarse), self.slopes, size)
 
     def mesh(self) -> tuple[np.ndarray, np.ndarray]:
         """Vertices ``(V, 3)`` and faces ``(F, 3)``."""
@@ -121,18 +119,19 @@ class _Grid:
         return vertices, np.concatenate(faces)
 
     def values(self, nodes: np.ndarray) -> np.ndarray:
-        """Values relative to the level at nodes ``(P,)``; around the cube the absolute value of the nearest node in it.
+        """Values relative to the level at sorted nodes ``(P,)``; around the cube the size of the nearest one in it.
 
         What two slabs share is evaluated once: a second time it could differ in the last bit.
         """
         found = np.full(len(nodes), np.nan, dtype=np.float32)
         planes, places = np.divmod(nodes, self.side**2)
-        for plane, kept in self.shared.items():
-            found[planes == plane] = kept[places[planes == plane]]
+        between = {plane: np.flatnonzero(planes == plane) for plane in self.shared if planes[0] <= plane <= planes[-1]}
+        for plane, where in between.items():
+            found[where] = self.shared[plane][places[where]]
         missing = np.isnan(found)
         found[missing] = self._evaluated(nodes[missing])
-        for plane, kept in self.shared.items():
-            kept[places[planes == plane]] = found[planes == plane]
+        for plane, where in between.items():
+            self.shared[plane][places[where]] = found[where]
         return found
 
     def _evaluated(self, nodes: np.ndarray) -> np.ndarray:
@@ -152,13 +151,12 @@ class _Grid:
             found[start : start + len(values)] = np.where(around, np.abs(values), values)
         return found
 
-    def _may_cross(self, corners: np.ndarray, slopes: np.ndarray, stride: int) -> np.ndarray:
-        """Whether blocks with these values at their corners, ``(2, 2, 2, ...)``, may contain the surface."""
-        nearest = np.maximum(corners.min(axis=(0, 1, 2)), -corners.max(axis=(0, 1, 2)))
-        return nearest <= SAFETY * slopes * (stride * self.cell * sqrt(3) / 2)
-
     def _march(self, start: int, stop: int) -> _Slab:
         """The surface in the layers of blocks from ``start`` up to ``stop``."""
+        if not (self.dense or (self.active | self.full)[start:stop].any()):
+            nothing = np.zeros(0, dtype=np.int64)
+            first, last = (painted(self.coarse[[end]], self.stride)[0] < 0 for end in (start, stop))
+            return _Slab(nothing, np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64), first, last)
         values, known = self._all(start, stop) if self.dense else self._refined(start, stop)
         cells = crossed_cells(values < 0)
         while len(blind := self._blind(cells[0], known)):
@@ -182,28 +180,28 @@ class _Grid:
     def _refined(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Values at the nodes of some layers, and where they are the field's; elsewhere only the sign is."""
         stride, first = self.stride, start * self.stride * self.side**2
-        values = _painted(self.coarse[start : stop + 1], stride)
+        values = painted(self.coarse[start : stop + 1], stride)
         known = np.zeros(values.shape, dtype=bool)
         known[::stride, ::stride, ::stride] = True
-        flat, offsets = values.reshape(-1), CORNERS @ [self.side**2, self.side, 1]
+        flat, offsets = values.reshape(-1), (CORNERS @ [self.side**2, self.side, 1]).astype(np.int32)
         chosen = np.nonzero((self.active | self.full)[start:stop])
         slopes, full = (array[start:stop][chosen] for array in (self.slopes, self.full))
-        blocks = np.ravel_multi_index([index * stride for index in chosen], values.shape)  # their lowest nodes
+        blocks = np.ravel_multi_index([index * stride for index in chosen], values.shape).astype(np.int32)
         while stride > 1 and len(blocks):
             stride //= 2
-            blocks = (blocks[:, None] + stride * offsets).reshape(-1)  # the eight halves of each
-            slopes, full = slopes.repeat(8), full.repeat(8)
-            corners = blocks + stride * offsets[:, None]
+            blocks = (blocks[:, None] + stride * offsets).reshape(-1)  # the eight halves of each, by their lowest nodes
             wanted = np.zeros(values.size, dtype=bool)
-            wanted[corners] = True
+            for offset in stride * offsets:
+                wanted[blocks + offset] = True
             nodes = np.flatnonzero(wanted & ~known.reshape(-1))
             known.reshape(-1)[nodes] = True
-            _paint(values, nodes, self.values(nodes + first), stride)
+            paint(values, nodes, self.values(nodes + first), stride)
             if stride == 1:
                 break
-            found = flat[corners].reshape(2, 2, 2, -1)
-            slopes = np.maximum(slopes, _slopes(found) / (stride * self.cell))
-            keep = full | self._may_cross(found, slopes, stride)
+            found = np.stack([flat[blocks + offset] for offset in stride * offsets]).reshape(2, 2, 2, -1)
+            slopes = np.maximum(slopes.repeat(8), slopes_of(found) / (stride * self.cell))
+            full = full.repeat(8)
+            keep = full | may_cross(found, slopes, stride * self.cell)
             blocks, slopes, full = blocks[keep], slopes[keep], full[keep]
         return values, known
 
@@ -243,40 +241,3 @@ class _Grid:
         points = axis[index]
         points[rows, axes] = axis[low] * (1 - along) + axis[low + 1] * along
         return points
-
-
-def _corners(nodes: np.ndarray) -> np.ndarray:
-    """Values ``(2, 2, 2, S - 1, S - 1, S - 1)`` at the corners of the blocks between nodes ``(S, S, S)``."""
-    sides = [(slice(None, -1), slice(1, None))] * 3
-    return np.stack([nodes[part] for part in product(*sides)]).reshape(2, 2, 2, *(size - 1 for size in nodes.shape))
-
-
-def _slopes(corners: np.ndarray) -> np.ndarray:
-    """Largest change along the edges of blocks ``(2, 2, 2, ...)``, as the length over the three axes."""
-    changes = [np.abs(np.diff(corners, axis=axis)).max(axis=(0, 1, 2)) for axis in range(3)]
-    return np.sqrt(sum(np.square(change) for change in changes))
-
-
-def _spread(slopes: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The largest slope of a block and its neighbours, at least what is steep in the cube; of blocks ``inside``."""
-    from scipy.ndimage import maximum_filter
-
-    steep = np.quantile(slopes[inside], STEEP) if inside.any() else 0.0
-    return np.maximum(maximum_filter(np.where(inside, slopes, 0.0), 3), steep)
-
-
-def _painted(nodes: np.ndarray, stride: int) -> np.ndarray:
-    """Every node's value on the box behind it, up to the next node."""
-    for axis in range(3):
-        counts = np.full(nodes.shape[axis], stride)
-        counts[-1] = 1
-        nodes = nodes.repeat(counts, axis=axis)
-    return nodes
-
-
-def _paint(values: np.ndarray, nodes: np.ndarray, new: np.ndarray, stride: int) -> None:
-    """Write values of nodes and of the boxes of ``stride`` nodes behind them, in place."""
-    places = np.unravel_index(nodes, values.shape)
-    for offset in np.ndindex(stride, stride, stride):
-        index = tuple(np.minimum(p + o, size - 1) for p, o, size in zip(places, offset, values.shape))
-        values[index] = new
