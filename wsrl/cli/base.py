@@ -114,7 +114,7 @@ def read_examples(source, indices, max_points: int):
     signals, problems = [], []
     for index in indices:
         try:
-            signals.append(source[index])
+            signals.append(Examples.first_points(source[index], max_points))
         except SignalError as error:
             problems.append(str(error))
     if problems:

@@ -83,6 +83,16 @@ class Examples:
         coords, values = (torch.stack([part[:num] for part in parts]) for parts in _columns(signals))
         return cls(values=values, coords=coords, weights=weights, **form)
 
+    @staticmethod
+    def first_points(signal: Signal, max_points: int) -> Signal:
+        """A signal with its first points alone and nothing else that it may hold; all of them where it is on a grid."""
+        if signal.grid is not None:
+            return signal
+        names = ("id", "value_range", "quantity", "label", "split")
+        kept = {name: getattr(signal, name)[:max_points].clone() for name in ("coords", "values")}
+        weights = None if signal.weights is None else signal.weights[:max_points].clone()
+        return Signal(**{name: getattr(signal, name) for name in names}, **kept, weights=weights)
+
     def __len__(self) -> int:
         return len(self.values)
 
