@@ -141,6 +141,8 @@ TABLES = {
     "benchmark_fitting/ratios": ("benchmark_fitting/fitting", ratios),
     "benchmark_fitting/steps": ("benchmark_fitting/fitting", steps),
     "benchmark_fitting/quality": ("benchmark_fitting/fitting", quality),
+    "shapes/furniture": ("shapes/furniture", shapes),
+    "shapes/solids": ("shapes/solids", shapes),
 }
 
 
