@@ -53,8 +53,8 @@ def default_base(grid: Grid, num_signals: int) -> BaseTrainingConfig:
         return BaseTrainingConfig(
             model=BaseFieldConfig(field=default_field(grid)),
             stages=(
-                Stage(resolution=1 / 64, batch_size=48, steps=1000),
-                Stage(resolution=1 / 16, batch_size=12, steps=1000),
+                Stage(resolution=1 / 64, batch_size=48, steps=800),
+                Stage(resolution=1 / 16, batch_size=12, steps=800),
             ),
             num_signals=min(num_signals, 1000),
             num_heldout=32,

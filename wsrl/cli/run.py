@@ -19,9 +19,9 @@ from wsrl.training.base_field import BaseTrainingConfig
 
 LARGEST_SOURCE = 5_000
 FEW = {"train": 4000, "test": 1000}
-LARGEST_SHAPES = 250
-FEW_SHAPES = {"train": 200, "test": 50}
-DIFFUSION_STEPS = 2_400
+LARGEST_SHAPES = 108
+FEW_SHAPES = {"train": 90, "test": 18}
+DIFFUSION_STEPS, DIFFUSION_STEPS_OF_SHAPES = 2_400, 900
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class FlowConfig:
     classifier: dict[str, Any] = field(default_factory=dict)
     diffusion: dict[str, Any] = field(default_factory=dict)
     num_samples: int = 256
-    num_meshed: int = 50
+    num_meshed: int = 18
     look_size: int = 64
     seed: int = 0
 
@@ -57,7 +57,8 @@ def default_flow(source) -> FlowConfig:
 
     grid, num = source.grid, len(source)
     batch = min(64, max(4, num // 4))
-    epochs = -(-DIFFUSION_STEPS * batch // num)
+    steps = DIFFUSION_STEPS if grid is not None else DIFFUSION_STEPS_OF_SHAPES
+    epochs = -(-steps * batch // num)
     return FlowConfig(
         base=default_base(grid, num),
         representation=default_representation("mlora_asym"),
