@@ -8,10 +8,10 @@ from math import sqrt
 
 import numpy as np
 
-SAFETY = 1.5
+SAFETY = 1.2
 """How much steeper a field may be than it was measured."""
-STEEP = 0.95
-"""Every block counts as at least as steep as all but the steepest ones."""
+STEEP = 0.8
+"""Every block counts as at least as steep as this share of all blocks."""
 
 
 def may_cross(corners: np.ndarray, slopes: np.ndarray, size: float) -> np.ndarray:
