@@ -13,17 +13,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipelines import command
 from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linear, measure_reading
 from pipelines.contestants import JaxFields, LoopOutcome, fit_by_loop
-from pipelines.records import write_record
-from wsrl.cli import stage
 from wsrl.cli.base import train_base
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import logistic_probe
@@ -139,15 +138,14 @@ class BenchmarkConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 1 where two contestants did not do the same work."""
-    parser = make_parser()
-    made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
-    config = BenchmarkConfig(**{key: made[key] for key in BenchmarkConfig.__dataclass_fields__})
-    started = time.monotonic()
-    results, unequal = run(config)
-    elapsed = time.monotonic() - started
-    print(
-        f"record: {write_record('benchmark_fitting', config.name, results, config=asdict(config), elapsed_s=elapsed)}"
-    )
+    unequal: list[str] = []
+
+    def measured(config: BenchmarkConfig) -> dict[str, float]:
+        results, found = run(config)
+        unequal.extend(found)
+        return results
+
+    command.record_of(make_parser(), BenchmarkConfig, measured, argv)
     for line in unequal:
         print(f"NOT COMPARABLE: {line}")
     return 1 if unequal else 0
@@ -155,10 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser():
     """The parser of the command line."""
-    parser = stage.make_parser("benchmark_fitting", __doc__.splitlines()[0])
-    parser.prog = "python -m pipelines.benchmark_fitting"
-    parser.add_class_arguments(BenchmarkConfig, as_group=False)
-    return parser
+    return command.make_parser("benchmark_fitting", BenchmarkConfig, __doc__)
 
 
 def run(config: BenchmarkConfig) -> tuple[dict[str, float], list[str]]:

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.records import write_record
-from wsrl.cli import stage
+from pipelines import command
 from wsrl.errors import UserError
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fields.surface import extract_surface
@@ -90,14 +89,7 @@ class Comparison:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 1 where a mesh is not the one of the whole grid."""
-    parser = make_parser()
-    made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
-    config = MeshingConfig(**{key: made[key] for key in MeshingConfig.__dataclass_fields__})
-    started = time.monotonic()
-    results = run(config)
-    elapsed = time.monotonic() - started
-    path = write_record("benchmark_meshing", config.name, results, config=asdict(config), elapsed_s=elapsed)
-    print(f"record: {path}")
+    results = command.record_of(make_parser(), MeshingConfig, run, argv)
     unequal = [name for name, value in results.items() if name.endswith((".equal", ".closed")) and value < 1]
     for name in unequal:
         print(f"NOT EQUAL: {name} is {results[name]:.3g}")
@@ -106,10 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser():
     """The parser of the command line."""
-    parser = stage.make_parser("benchmark_meshing", __doc__.splitlines()[0])
-    parser.prog = "python -m pipelines.benchmark_meshing"
-    parser.add_class_arguments(MeshingConfig, as_group=False)
-    return parser
+    return command.make_parser("benchmark_meshing", MeshingConfig, __doc__)
 
 
 def run(config: MeshingConfig) -> dict[str, float]:

@@ -10,17 +10,15 @@ Source: arXiv 2512.01759, tables 1 and 2.
 
 import json
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipelines import command
 from pipelines.kinds import KindConfig, best_rate, sweep
-from pipelines.records import write_record
-from wsrl.cli import stage
 from wsrl.cli.base import train_base, training_indices
 from wsrl.cli.build import BuildPlan, build_store
 from wsrl.cli.eval import merge_metrics
@@ -69,25 +67,13 @@ class RepresentationsConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment; parts that an earlier run finished are kept."""
-    parser = make_parser()
-    made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
-    names = RepresentationsConfig.__dataclass_fields__
-    config = RepresentationsConfig(**{key: value for key, value in made.items() if key in names})
-    started = time.monotonic()
-    results = run(config)
-    path = write_record(
-        "representations", config.name, results, config=asdict(config), elapsed_s=time.monotonic() - started
-    )
-    print(f"record: {path}")
+    command.record_of(make_parser(), RepresentationsConfig, run, argv)
     return 0
 
 
 def make_parser():
     """The parser of the command line."""
-    parser = stage.make_parser("representations", __doc__.splitlines()[0])
-    parser.prog = "python -m pipelines.representations"
-    parser.add_class_arguments(RepresentationsConfig, as_group=False)
-    return parser
+    return command.make_parser("representations", RepresentationsConfig, __doc__)
 
 
 def run(config: RepresentationsConfig) -> dict[str, float]:

@@ -12,16 +12,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipelines import command
 from pipelines.benchmark_meshing import compare
 from pipelines.kinds import KindConfig, best_rate, sweep
-from pipelines.records import write_record
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
 from wsrl.cli import stage
@@ -94,23 +94,13 @@ class ShapesConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment."""
-    parser = make_parser()
-    made = parser.instantiate(stage.parse(parser, list(sys.argv[1:] if argv is None else argv)))
-    names = ShapesConfig.__dataclass_fields__
-    config = ShapesConfig(**{key: value for key, value in made.items() if key in names})
-    started = time.monotonic()
-    results = run(config)
-    path = write_record("shapes", config.name, results, config=asdict(config), elapsed_s=time.monotonic() - started)
-    print(f"record: {path}")
+    command.record_of(make_parser(), ShapesConfig, run, argv)
     return 0
 
 
 def make_parser():
     """The parser of the command line."""
-    parser = stage.make_parser("shapes", __doc__.splitlines()[0])
-    parser.prog = "python -m pipelines.shapes"
-    parser.add_class_arguments(ShapesConfig, as_group=False)
-    return parser
+    return command.make_parser("shapes", ShapesConfig, __doc__)
 
 
 def run(config: ShapesConfig) -> dict[str, float]:

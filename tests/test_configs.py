@@ -30,10 +30,9 @@ def build(config):
 
 
 def representations(config):
-    from pipelines.representations import RepresentationsConfig
+    from pipelines.representations import make_parser
 
-    parser = stage.make_parser("representations", "")
-    parser.add_class_arguments(RepresentationsConfig, as_group=False)
+    parser = make_parser()
     return parser.instantiate(stage.parse(parser, ["--config", config]))
 
 

@@ -80,7 +80,7 @@ def test_coarse_to_fine_is_the_whole_grid(name, resolution):
     assert_same(found, dense, atol=1e-6 if name in NETWORKS else 0.0)
     assert len(found.faces) > 0
     assert_closed(found)
-    if name in SMOOTH and name != "occupancy":  # which is so steep at a tenth of the blocks that none is left out
+    if name in SMOOTH:
         assert coarse < 0.5 * (resolution + 1) ** 3
 
 

@@ -127,5 +127,5 @@ def test_references_stay_inside(tmp_path):
             read_inside(root, root / "a", name, 100)
     with pytest.raises(SignalError, match=r"it refers to none\.bin, which is missing"):
         read_inside(root, root / "a", "none.bin", 100)
-    with pytest.raises(SignalError, match=r"of 4 bytes\. Allowed: at most 3 bytes"):
+    with pytest.raises(SignalError, match=r"has 4 bytes\. Allowed: at most 3 bytes"):
         read_inside(root, root, "shared.bin", 3)

@@ -151,12 +151,26 @@ def read_inside(root: Path, folder: Path, name: str, max_bytes: int) -> bytes:
     path = Path(os.path.realpath(folder / name))
     if not path.is_relative_to(os.path.realpath(root)):
         raise SignalError(f"it refers to {told}, which is outside of the folder {root}", allowed="files of the folder")
+    return read_bounded(path, f"it refers to {told}, which", max_bytes)
+
+
+def read_bounded(file: Path, told: str, max_bytes: int) -> bytes:
+    """Content of a regular file that is not too large.
+
+    Args:
+        file: The file.
+        told: Its name in a message, before what is wrong with it.
+        max_bytes: Largest size.
+
+    Raises:
+        SignalError: It is missing, no regular file, too large, or cannot be read.
+    """
     try:
-        if not path.is_file():
-            raise SignalError(f"it refers to {told}, which is missing")
-        size = path.stat().st_size
+        if not file.is_file():
+            raise SignalError(f"{told} is missing, a link to nothing, or no regular file")
+        size = file.stat().st_size
         if size > max_bytes:
-            raise SignalError(f"it refers to {told} of {size:,} bytes", allowed=f"at most {max_bytes:,} bytes")
-        return path.read_bytes()
+            raise SignalError(f"{told} has {size:,} bytes", allowed=f"at most {max_bytes:,} bytes")
+        return file.read_bytes()
     except OSError as error:
-        raise SignalError(f"it refers to {told}, which cannot be read ({error.strerror})") from error
+        raise SignalError(f"{told} cannot be read ({error.strerror})") from error

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import trimesh
 
 from wsrl.errors import SignalError
-from wsrl.signals.archives import read_inside
+from wsrl.signals.archives import read_bounded, read_inside
 from wsrl.signals.image import printable
 from wsrl.signals.mesh import MeshLimits, read_mesh
 from wsrl.signals.shape_source import Content
@@ -28,7 +28,7 @@ def mesh_content(root: Path, path: str, limits: MeshLimits) -> Content:
     """
     file = root / path
     file_type = file.suffix.lower().removeprefix(".")
-    data = read_file(file, limits.max_bytes)
+    data = read_bounded(file, printable(file.name), limits.max_bytes)
     needed = buffers(root, file.parent, data, limits.max_bytes) if file_type == "gltf" else {}
     everything = b"\0".join([file_type.encode(), data, *(name.encode() + b"\0" + needed[name] for name in needed)])
     name = printable(file.name)
@@ -43,28 +43,6 @@ def mesh_content(root: Path, path: str, limits: MeshLimits) -> Content:
         return read_mesh(data, file_type, resolve=resolve, name=name, limits=limits)
 
     return Content(everything, make)
-
-
-def read_file(file: Path, max_bytes: int) -> bytes:
-    """Content of the mesh file itself.
-
-    Args:
-        file: The file.
-        max_bytes: Largest size.
-
-    Raises:
-        SignalError: It cannot be read or is too large.
-    """
-    name = printable(file.name)
-    try:
-        if not file.is_file():
-            raise SignalError(f"{name} is no regular file, or a link to nothing")
-        size = file.stat().st_size
-        if size > max_bytes:
-            raise SignalError(f"{name}: {size:,} bytes", allowed=f"at most {max_bytes:,} bytes")
-        return file.read_bytes()
-    except OSError as error:
-        raise SignalError(f"{name} cannot be read ({error.strerror})") from error
 
 
 def buffers(root: Path, folder: Path, data: bytes, max_bytes: int) -> dict[str, bytes]:
