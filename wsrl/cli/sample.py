@@ -87,9 +87,7 @@ def sample(
     from wsrl.store.durable import write_bytes
     from wsrl.training.quiet import quiet_lightning
 
-    for name, value, least in (("num", num, 1), ("steps", steps, 1), ("size", size, 2), ("resolution", resolution, 2)):
-        if value is not None and value < least:
-            raise UserError(f"--{name} is {value}", allowed=f"{least} or more", do=f"choose another --{name}")
+    check_numbers({"num": (num, 1), "steps": (steps, 1), "size": (size, 2), "resolution": (resolution, 2)})
     target = choose_device(device)
     with quiet_lightning():
         pipeline = load_pipeline(model).to(target)
@@ -109,6 +107,17 @@ def sample(
     print(f"{num} fields, their {'meshes' if shapes else 'pictures'} and weights are in {out}")
     for name, count in results.items():
         print(f"{count} of them are {name.replace('_', ' ')}")
+
+
+def check_numbers(given: dict[str, tuple[int | None, int]]) -> None:
+    """Refuse numbers that are out of range.
+
+    Args:
+        given: Value (None where it is left to the data) and least value by name of the option.
+    """
+    for name, (value, least) in given.items():
+        if value is not None and value < least:
+            raise UserError(f"--{name} is {value}", allowed=f"{least} or more", do=f"choose another --{name}")
 
 
 def write_images(samples, out: Path, size: int | None) -> list:

@@ -24,7 +24,7 @@ def make_parser(command: str, description: str) -> ArgumentParser:
 def add_source_arguments(parser: ArgumentParser) -> None:
     """Add DATA and the options that every source takes."""
     parser.add_argument(
-        "data", type=str, help="a named source (see wsrl data list), a folder of pictures, or a .npy file"
+        "data", type=str, help="a named source (see wsrl data list), a folder of pictures or meshes, or a .npy file"
     )
     parser.add_argument(
         "--source", type=dict[str, Any], default={}, help="options of the source, such as {limit: 100, mode: RGB}"
