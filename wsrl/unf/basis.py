@@ -1,0 +1,207 @@
+"""The linear maps between weight tensors that commute with all permutations: their basis, one term per valid partition.
+
+A term is a partition of the axes of the output and of the input into blocks; the axes of a block are acted on by one
+permutation and share one index. Blocks of input axes alone are averaged, blocks of output axes alone are filled with
+copies, mixed blocks carry an index over. So a term is a :class:`Pattern` of the input, which pools, and a pattern of
+the output, which spreads, that keep the same blocks: all terms are found by meeting patterns of equal :attr:`key`.
+
+Letters: B networks, C channels. Features are ``(B, *axes, C)``.
+
+Source: Zhou, Finn and Harrison, Universal Neural Functionals, NeurIPS 2024, arXiv 2402.05232, section 3.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+Axes = Sequence[str]
+Within = Mapping[str, tuple[str, ...]]
+Key = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def valid_partitions(out_axes: Axes, in_axes: Axes, within: Within | None = None) -> list[tuple[int, ...]]:
+    """Every partition of output and input axes whose blocks hold axes of one permutation.
+
+    Args:
+        out_axes: Permutation of each output axis.
+        in_axes: Permutation of each input axis.
+        within: Parents of the permutations that act inside the elements of others: two axes of such a permutation may
+            share a block only where the axes of their parents do.
+
+    Returns:
+        The block of each axis, those of the output first; blocks are counted in the order in which they appear.
+    """
+    axes, within = (*out_axes, *in_axes), within or {}
+    parents = [*_parents(out_axes, within), *_parents(in_axes, within, len(out_axes))]
+    return list(_grow(axes, parents, ()))
+
+
+def num_terms(out_axes: Axes, in_axes: Axes, within: Within | None = None) -> int:
+    """Number of basis terms of the maps from an input to an output."""
+    return len(valid_partitions(out_axes, in_axes, within))
+
+
+def _parents(axes: Axes, within: Within, offset: int = 0) -> list[tuple[int, ...]]:
+    """For each axis the places of its parents: of several axes of a parent, the nearest one before it."""
+    found = []
+    for place, axis in enumerate(axes):
+        wanted = within.get(axis, ())
+        places = [[i for i, other in enumerate(axes) if other == parent] for parent in wanted]
+        found.append(tuple(offset + max((i for i in each if i < place), default=each[0]) for each in places))
+    return found
+
+
+def _grow(axes: Axes, parents: list[tuple[int, ...]], labels: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    if len(labels) == len(axes):
+        if all(_together(labels, parents, i, j) for i, j in itertools.combinations(range(len(axes)), 2)):
+            yield labels
+        return
+    place = len(labels)
+    fitting = {label for label, axis in zip(labels, axes) if axis == axes[place]}
+    for label in (*sorted(fitting), max(labels, default=-1) + 1):
+        yield from _grow(axes, parents, (*labels, label))
+
+
+def _together(labels: tuple[int, ...], parents: list[tuple[int, ...]], i: int, j: int) -> bool:
+    """Whether two axes, if they share a block, also share those of their parents."""
+    return labels[i] != labels[j] or all(labels[a] == labels[b] for a, b in zip(parents[i], parents[j]))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One side of a term: how the axes of a tensor form blocks, and which of these the other side has too.
+
+    Attributes:
+        axes: Permutation of each axis.
+        labels: Block of each axis.
+        kept: Blocks with an index on the other side, in the order in which both sides hold them.
+        parents: Places of the parents of each axis.
+    """
+
+    axes: tuple[str, ...]
+    labels: tuple[int, ...]
+    kept: tuple[int, ...]
+    parents: tuple[tuple[int, ...], ...]
+
+    @property
+    def key(self) -> Key:
+        """Permutation of every kept block, with the places of its parents among them; equal keys can be joined."""
+        places = [self.labels.index(block) for block in self.kept]
+        return tuple(
+            (self.axes[place], tuple(self.kept.index(self.labels[parent]) for parent in self.parents[place]))
+            for place in places
+        )
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether no two axes share a block."""
+        return len(set(self.labels)) == len(self.labels)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every axis is kept apart, so that nothing is pooled."""
+        return self.is_simple and len(self.kept) == len(self.labels)
+
+    @cached_property
+    def kept_axes(self) -> tuple[int, ...]:
+        """First axis of every kept block."""
+        return tuple(self.labels.index(block) for block in self.kept)
+
+    def diagonal(self, values: Tensor) -> Tensor:
+        """View of ``values (B, *axes, C)`` with one axis a block, in the order of the blocks' first axes."""
+        labels = list(self.labels)
+        place = 0
+        while place < len(labels):
+            later = [i for i in range(place + 1, len(labels)) if labels[i] == labels[place]]
+            if later:
+                values = values.diagonal(dim1=place + 1, dim2=later[0] + 1).movedim(-1, place + 1)
+                del labels[later[0]]
+            else:
+                place += 1
+        return values
+
+    def pool(self, values: Tensor) -> Tensor:
+        """Mean over the blocks that are not kept: ``(B, *axes, C)`` becomes ``(B, *kept, C)``."""
+        blocks = list(dict.fromkeys(self.labels))
+        values = self.diagonal(values)
+        lost = [place + 1 for place, block in enumerate(blocks) if block not in self.kept]
+        if lost:
+            values = values.mean(dim=lost)
+        left = [block for block in blocks if block in self.kept]
+        return values.permute(0, *(left.index(block) + 1 for block in self.kept), len(left) + 1)
+
+    def broadcastable(self, values: Tensor) -> Tensor:
+        """View of ``values (B, *kept, C)`` that broadcasts to one axis a block, in the order of their first axes."""
+        blocks = list(dict.fromkeys(self.labels))
+        order = sorted(range(len(self.kept)), key=lambda place: blocks.index(self.kept[place]))
+        values = values.permute(0, *(place + 1 for place in order), len(order) + 1)
+        for place, block in enumerate(blocks):
+            if block not in self.kept:
+                values = values.unsqueeze(place + 1)
+        return values
+
+    def add_to(self, out: Tensor, values: Tensor) -> Tensor:
+        """Add ``values (B, *kept, C)`` to ``out (B, *axes, C)``, in place, wherever the axes of each block agree."""
+        self.diagonal(out).add_(self.broadcastable(values))
+        return out
+
+
+def patterns(axes: Axes, within: Within | None = None, *, orders: bool = False) -> list[Pattern]:
+    """The patterns of one side.
+
+    Args:
+        axes: Permutation of each axis.
+        within: Parents of permutations.
+        orders: Also list the orders of the kept blocks that differ only in blocks of one permutation, such as a matrix
+            and its transpose. One side of the terms needs them, the other must not have them.
+
+    Returns:
+        Patterns from the one that keeps most blocks to the one that keeps none; the blocks of each in sorted order of
+        their permutations, then of the axes.
+    """
+    axes, found = tuple(axes), []
+    parents = tuple(_parents(axes, within or {}))
+    for labels in valid_partitions((), axes, within):
+        blocks = range(len(set(labels)))
+        for count in range(len(blocks), -1, -1):
+            for chosen in itertools.combinations(blocks, count):
+                if _is_closed(labels, parents, chosen):
+                    found += _orders(Pattern(axes, labels, chosen, parents), all_of_them=orders)
+    return sorted(found, key=lambda pattern: -len(pattern.kept))
+
+
+def _is_closed(labels: tuple[int, ...], parents: tuple[tuple[int, ...], ...], chosen: tuple[int, ...]) -> bool:
+    """Whether the parents of every chosen block are chosen."""
+    return all(
+        labels[parent] in chosen for place, block in enumerate(labels) if block in chosen for parent in parents[place]
+    )
+
+
+def _orders(pattern: Pattern, all_of_them: bool) -> list[Pattern]:
+    """The pattern with its kept blocks in every order that has the smallest key, or in the first one of these."""
+    every = [
+        Pattern(pattern.axes, pattern.labels, order, pattern.parents) for order in itertools.permutations(pattern.kept)
+    ]
+    smallest = min(candidate.key for candidate in every)
+    fitting = [candidate for candidate in every if candidate.key == smallest]
+    return fitting if all_of_them else fitting[:1]
+
+
+def terms(out_axes: Axes, in_axes: Axes, within: Within | None = None) -> list[tuple[Pattern, Pattern]]:
+    """All basis terms as pairs of the pattern that spreads over the output and the one that pools the input.
+
+    They are as many as :func:`valid_partitions`, and stand for the same maps up to the scale of the averages.
+    """
+    into = patterns(in_axes, within, orders=True)
+    return [(out, pooled) for out in patterns(out_axes, within) for pooled in into if out.key == pooled.key]
+
+
+def apply_term(term: tuple[Pattern, Pattern], values: Tensor, shape: Sequence[int]) -> Tensor:
+    """One basis term on ``values (B, *in_axes, C)``; gives ``(B, *shape, C)`` with the axes of the output."""
+    out, pooled = term
+    empty = torch.zeros(len(values), *shape, values.shape[-1], dtype=values.dtype, device=values.device)
+    return out.add_to(empty, pooled.pool(values))
