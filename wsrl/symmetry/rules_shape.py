@@ -1,0 +1,210 @@
+"""Rules of operations that only move entries: views, transposes, slices, joins."""
+
+from itertools import accumulate
+
+from wsrl.symmetry.regroup import narrow, select, view
+from wsrl.symmetry.rules_pointwise import broadcast
+from wsrl.symmetry.terms import Axis, concat, fix, new_axis, resolve, size_of, unify
+from wsrl.symmetry.trace import Call, rule
+
+
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten")
+def viewed(call: Call) -> list[Axis]:
+    """The same entries in the same order in another shape."""
+    return view(call.axes("self"), call["self"].shape, call.out_shape)
+
+
+@rule("t", "transpose", "permute", "movedim", "numpy_T")
+def transposed(call: Call) -> list[Axis]:
+    """The same axes in another order."""
+    axes = list(call.axes("self"))
+    if call.name == "permute":
+        return [axes[dim % len(axes)] for dim in call["dims"]]
+    first, second = (call["dim0"], call["dim1"]) if call.name == "transpose" else (0, -1)
+    if axes:
+        axes[first], axes[second] = axes[second], axes[first]
+    return axes
+
+
+@rule("unsqueeze")
+def unsqueezed(call: Call) -> list[Axis]:
+    """A new axis of one element."""
+    axes = list(call.axes("self"))
+    axes.insert(call["dim"] % (len(axes) + 1), ())
+    return axes
+
+
+@rule("squeeze")
+def squeezed(call: Call) -> list[Axis]:
+    """Axes of one element are gone."""
+    shape, axes = call["self"].shape, call.axes("self")
+    dims = call.dims("dim") if "dim" in call.arguments else range(len(shape))
+    return [axis for dim, axis in enumerate(axes) if dim not in dims or shape[dim] != 1]
+
+
+@rule("expand")
+def expanded(call: Call) -> list[Axis]:
+    """Single elements are spread out; along them anything may move, for each element of the axes before."""
+    axes = call.axes("self")
+    axes = [()] * (len(call.out_shape) - len(axes)) + list(axes)
+    found: list[Axis] = []
+    for axis, size in zip(axes, call.out_shape):
+        parents = [atom for before in found for atom in before if atom.free]
+        found.append(axis if axis or size == 1 else new_axis(size, parents))
+    return found
+
+
+@rule("repeat")
+def repeated(call: Call) -> list[Axis]:
+    """Copies side by side."""
+    axes, repeats = call.axes("self"), call["repeats"]
+    axes = [()] * (len(repeats) - len(axes)) + list(axes)
+    return [(*new_axis(times), *axis) for times, axis in zip(repeats, axes)]
+
+
+@rule("slice")
+def sliced(call: Call) -> list[Axis]:
+    """Consecutive elements; a step leaves an axis fixed."""
+    axes, (dim,) = call.axes("self"), call.dims("dim")
+    size = call["self"].shape[dim]
+    start, stop, step = slice(call["start"], call["end"], call["step"]).indices(size)
+    if step == 1:
+        return narrow(axes, dim, start, max(start, stop))
+    return [*axes[:dim], _held(axes[dim], call.out_shape[dim]), *axes[dim + 1 :]]
+
+
+def _held(axis: Axis, size: int) -> Axis:
+    fix(axis)
+    return new_axis(size, fixed=True)
+
+
+@rule("select")
+def selected(call: Call) -> list[Axis]:
+    """One element of an axis."""
+    (dim,) = call.dims("dim")
+    return select(call.axes("self"), dim, call["index"] % call["self"].shape[dim])
+
+
+@rule("unbind")
+def unbound(call: Call) -> list:
+    """Every element of an axis."""
+    (dim,) = call.dims("dim")
+    return [select(call.axes("self"), dim, index) for index in range(len(call.outputs))]
+
+
+@rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk")
+def split(call: Call) -> list:
+    """Consecutive parts of an axis."""
+    (dim,) = call.dims("dim")
+    stops = list(accumulate(output.shape[dim] for output in call.outputs))
+    return [narrow(call.axes("self"), dim, start, stop) for start, stop in zip([0, *stops], stops)]
+
+
+@rule("cat", "concatenate")
+def joined(call: Call) -> list[Axis]:
+    """Axes one after the other."""
+    tensors = [tensor for tensor in call["tensors"] if tensor.shape != (0,)]
+    dim = call["dim"] % tensors[0].ndim
+    operands = [call.table.get(tensor) for tensor in tensors]
+    others = broadcast([[*axes[:dim], (), *axes[dim + 1 :]] for axes in operands])
+    parts = [resolve(axes[dim]) for axes, tensor in zip(operands, tensors) if tensor.shape[dim]]
+    return [*others[:dim], concat(parts), *others[dim + 1 :]]
+
+
+@rule("stack")
+def stacked(call: Call) -> list[Axis]:
+    """A new axis whose elements are tensors that move alike."""
+    axes = broadcast([call.table.get(tensor) for tensor in call["tensors"]])
+    axes.insert(call["dim"] % (len(axes) + 1), new_axis(len(call["tensors"]), fixed=True))
+    return axes
+
+
+@rule("constant_pad_nd")
+def padded(call: Call) -> list[Axis]:
+    """A constant before and after, along which anything may move."""
+    axes, pad = list(call.axes("self")), call["pad"]
+    for k in range(len(pad) // 2):
+        before, after = pad[2 * k], pad[2 * k + 1]
+        dim = len(axes) - 1 - k
+        if min(before, after) < 0:
+            axes[dim] = _held(axes[dim], call.out_shape[dim])
+        elif before or after:
+            ends = [[new_axis(size)] if size else [] for size in (before, after)]
+            axes[dim] = concat([*ends[0], axes[dim], *ends[1]])
+    return axes
+
+
+@rule("index", "_unsafe_index")
+def indexed(call: Call) -> list[Axis]:
+    """Elements at given places; the axes that places are given for are fixed."""
+    axes, indices = call.axes("self"), list(call["indices"])
+    indices += [None] * (len(axes) - len(indices))
+    places = [dim for dim, index in enumerate(indices) if index is not None]
+    for dim in places:
+        call.table.hold(indices[dim])
+        fix(axes[dim])
+    kept = [axis for dim, axis in enumerate(axes) if dim not in places]
+    num_new = len(call.out_shape) - len(kept)
+    first = places[0] if places == list(range(places[0], places[-1] + 1)) else 0
+    new = [new_axis(size, fixed=True) for size in call.out_shape[first : first + num_new]]
+    return [*kept[:first], *new, *kept[first:]]
+
+
+@rule("index_select")
+def index_selected(call: Call) -> list[Axis]:
+    """Elements of one axis at given places."""
+    axes, (dim,) = list(call.axes("self")), call.dims("dim")
+    call.table.hold(call["index"])
+    axes[dim] = _held(axes[dim], call.out_shape[dim])
+    return axes
+
+
+@rule("gather", "scatter", "scatter_add", "index_put", "index_add", "take_along_dim", "diagonal", "as_strided", "unfold",
+      "masked_select", "take", "index_copy", "select_scatter", "slice_scatter", "scatter_reduce", "masked_scatter")
+def held(call: Call) -> list:
+    """Everything is fixed: entries go where values or steps say."""
+    for tensor in call.tensors:
+        call.table.hold(tensor)
+    return [None] * len(call.outputs)
+
+
+@rule("embedding")
+def embedded(call: Call) -> list[Axis]:
+    """Rows of a table; which row means which word, so the rows are fixed."""
+    rows, columns = call.axes("weight")
+    fix(rows)
+    call.table.hold(call["indices"])
+    return [*(new_axis(size, fixed=True) for size in call["indices"].shape), columns]
+
+
+@rule("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
+def shuffled(call: Call) -> list:
+    """Blocks of channels become positions or other channels."""
+    axes, shape = call.axes("self"), call["self"].shape
+    *batch, size, height, width = shape
+    lead = axes[: len(batch)]
+    if call.name == "channel_shuffle":
+        groups, inside = view([axes[-3]], [size], [call["groups"], size // call["groups"]])
+        return [*lead, (*inside, *groups), *axes[-2:]]
+    factor = call.get("upscale_factor", "downscale_factor")
+    fix(axes[-1])
+    fix(axes[-2])
+    positions = [new_axis(s, fixed=True) for s in call.out_shape[-2:]]
+    if call.name == "pixel_unshuffle":
+        return [*lead, (*axes[-3], *new_axis(factor**2, fixed=True)), *positions]
+    channels, blocks = view([axes[-3]], [size], [size // factor**2, factor**2])
+    fix(blocks)
+    return [*lead, channels, *positions]
+
+
+def same_length(axis: Axis, size: int) -> Axis:
+    """An axis, or a fixed one where an operation changed its length."""
+    if size_of(axis) == size:
+        return axis
+    return _held(axis, size)
+
+
+def contract_pair(first: Axis, second: Axis) -> Axis:
+    """Two axes that are summed over together, as one."""
+    unify(first, second)
+    return resolve(first)

@@ -1,0 +1,169 @@
+"""From solved terms to a spec: what still moves gets a name, and axes are written in these names."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from wsrl.symmetry.axes import Axis as SpecAxis
+from wsrl.symmetry.axes import Concat, Product
+from wsrl.symmetry.regroup import settle
+from wsrl.symmetry.terms import Atom, Axis, cut, cut_at, deep, fix, leaves, parents_of, resolve, size_of
+
+MAX_COPIES = 16
+"""Longest fixed axis for each of whose elements a permutation of its own is written down."""
+
+
+class _StartOverError(Exception):
+    """Something had to be fixed that no spec can express; all that was written so far is void."""
+
+
+def express(weights: Mapping[str, Sequence[Axis]]) -> dict[str, list[list[list[Atom]]]]:
+    """Parts of every axis of every weight as lists of free and fixed atoms.
+
+    What a spec cannot express is fixed, or moves alike for all elements of its parent.
+    """
+    while True:
+        _simplify(weights)
+        try:
+            return {name: [spell(axis, axes) for axis in settle(axes)] for name, axes in weights.items()}
+        except _StartOverError:
+            continue
+
+
+def _simplify(weights: Mapping[str, Sequence[Axis]]) -> None:
+    """Settle all axes, and replace dependence on fixed elements by copies."""
+    changed = True
+    while changed:
+        changed = False
+        for axes in weights.values():
+            settled = settle(axes)
+            for atom in [atom for axis in settled for atom in deep(axis)]:
+                for parent in parents_of(atom):
+                    if parent.fixed and parent.product is None:
+                        _copy(atom, parent, settled)
+                        changed = True
+
+
+def _copy(atom: Atom, parent: Atom, axes: Sequence[Axis]) -> None:
+    together = any(atom in axis and parent in axis for axis in axes)
+    if atom.fixed or parent.size > MAX_COPIES or not together or not cut_at((parent,), range(1, parent.size)):
+        cut(atom, parent)
+
+
+def spell(axis: Axis, axes: Sequence[Axis]) -> list[list[Atom]]:
+    """Consecutive parts of an axis, each as factors that are free or fixed."""
+    atoms = list(resolve(axis))
+    for place, atom in enumerate(atoms):
+        if atom.is_family:  # its parent is on another axis, or behind it
+            for parent in [p for p in parents_of(atom) if p.is_concat]:
+                cut(atom, parent)
+            raise _StartOverError
+        if atom.is_concat:
+            return _spell_concat(atoms, place, axes)
+    return [atoms]
+
+
+def _spell_concat(atoms: list[Atom], place: int, axes: Sequence[Axis]) -> list[list[Atom]]:
+    head, whole, tail = atoms[:place], atoms[place], atoms[place + 1 :]
+    if not all(atom.fixed for atom in head):
+        fix(head)
+        raise _StartOverError
+    if size_of(head) > MAX_COPIES:
+        fix((*head, whole))
+        raise _StartOverError
+    parts = []
+    for k, part in enumerate(whole.parts):
+        rest = []
+        for atom in tail:
+            if atom.is_family and resolve((atom.over,)) == (whole,):
+                if len(atom.members) != len(whole.parts):
+                    cut(atom, whole)
+                    raise _StartOverError
+                rest += atom.members[k]
+            else:
+                rest.append(atom)
+        parts += spell((*part, *rest), axes)
+    return parts * size_of(head)
+
+
+def written(parts: list[list[Atom]], names: Mapping[Atom, str]) -> SpecAxis:
+    """An axis of a spec, without parts and factors that could be one."""
+    found: list = []
+    for part in parts:
+        factors: list = []
+        for atom in part:
+            if atom.free:
+                factors.append(names[atom])
+            elif factors and isinstance(factors[-1], int):
+                factors[-1] *= atom.size
+            else:
+                factors.append(atom.size)
+        text = (factors[0] if len(factors) == 1 else Product(tuple(factors))) if factors else 1
+        if isinstance(text, int) and found and isinstance(found[-1], int):
+            found[-1] += text
+        else:
+            found.append(text)
+    if len(found) == 1:
+        return None if isinstance(found[0], int) else found[0]
+    return Concat(tuple(found))
+
+
+def name_atoms(spelled: Mapping[str, list[list[list[Atom]]]], order: Sequence[str]) -> dict[Atom, str]:
+    """Names of all free atoms: the module that carries them first, and a word where there are several.
+
+    Args:
+        spelled: Parts of the axes of every weight.
+        order: Weights in the order of their first use.
+    """
+    names: dict[Atom, str] = {}
+    taken: set[str] = set()
+    with_children = {p for axes in spelled.values() for axis in axes for part in axis for a in part for p in a.parents}
+    for weight in order:
+        for dim, axis in enumerate(spelled[weight]):
+            for atom in [atom for part in axis for atom in part if atom.free]:
+                if atom not in names:
+                    word = _word(atom, weight, atom in with_children, taken)
+                    names[atom] = next(c for c in _candidates(weight, dim, word) if c not in taken)
+                    taken.add(names[atom])
+    return names
+
+
+def _word(atom: Atom, weight: str, has_children: bool, taken: set[str]) -> str:
+    if has_children:
+        return atom.label if atom.label in ("heads", "groups") else ""
+    if not atom.parents:
+        return ""
+    base, leaf = module_path(weight)
+    if leaf.startswith("in_proj"):
+        return "qk" if f"{base}.qk".lstrip(".") not in taken else "v"
+    return "channels"
+
+
+def module_path(weight: str) -> tuple[str, str]:
+    """The module of a weight, and the rest of its name."""
+    base, _, leaf = weight.rpartition(".")
+    base = base.split(".parametrizations.")[0] if ".parametrizations." in base else base
+    return base, leaf
+
+
+def _candidates(weight: str, dim: int, word: str):
+    base, leaf = module_path(weight)
+    layer = re.search(r"_(l\d+(_reverse)?)$", leaf)
+    stem = [text for text in (base, layer.group(1) if layer else "") if text]
+    stem = stem or [leaf]
+    joined = ".".join(stem)
+    if word:
+        yield f"{joined}.{word}"
+    else:
+        yield joined
+        yield ".".join([*stem, leaf] if stem != [leaf] else [leaf, str(dim)])
+    tail = f"{joined}.{leaf}.{word or dim}"
+    yield tail
+    number = 1
+    while True:
+        yield f"{tail}.{number}"
+        number += 1
+
+
+def free_leaves(weights: Mapping[str, Sequence[Axis]]) -> list[Atom]:
+    """All free atoms of the weights."""
+    return list(dict.fromkeys(atom for axes in weights.values() for axis in axes for atom in leaves(axis)))

@@ -1,0 +1,206 @@
+"""Proof of a spec on a network: the permutations leave its output as it is, and broken ties do not."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from wsrl.errors import UserError
+from wsrl.symmetry.axes import Axis, Concat, Product, factors_of, names_in, parts_of
+from wsrl.symmetry.inference import as_arguments, tensors_in
+from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.trace import plain_kernels
+
+TOLERANCE = 1e-10
+"""Largest change of the output, relative to its largest entry, in float64."""
+CHANGED = 1e-7
+"""Smallest change that counts as one."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        largest_error: Largest change of the output under permutations of the spec, relative to its largest entry.
+        trials: Number of random permutations.
+        ties_seen: Permutations for which moving only one of the axes that they tie changes the output.
+        silent: Those for which it changes nothing, such as units that nothing reads.
+        alone: Those that act on one axis only, so that there is no tie to break.
+    """
+
+    largest_error: float
+    trials: int
+    ties_seen: tuple[str, ...]
+    silent: tuple[str, ...]
+    alone: tuple[str, ...]
+
+
+def verify(
+    spec: PermutationSpec,
+    module: nn.Module | Callable,
+    inputs: object,
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+    generator: torch.Generator | None = None,
+    trials: int = 3,
+    controls: int = 200,
+) -> Verification:
+    """Check ``f(pi theta) = f(theta)`` in float64, and that it fails where a tie is broken.
+
+    A copy of the network in evaluation mode is used. Its weights and buffers are drawn at random first, so that zeros
+    and ones of the initialisation hide nothing.
+
+    Args:
+        spec: The spec.
+        module: A module, or a pure function ``function(weights, *inputs)`` of weights with a batch axis.
+        inputs: One tensor, a tuple of arguments, or a dict of keyword arguments.
+        weights: Weights ``(1, *shape)`` of a function; a module has its own.
+        generator: Randomness of weights and permutations; None for a fixed seed.
+        trials: Number of random permutations.
+        controls: Largest number of permutations whose ties are broken; those first used come first.
+
+    Raises:
+        UserError: The symmetry does not hold; names the permutation and the error.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    run, start = _runner(spec, module, inputs, weights)
+    start = {name: _drawn(name, tensor, generator) for name, tensor in start.items()}
+    subject = {name: tensor for name, tensor in start.items() if name in spec.axes}
+    before = run(start)
+    errors = []
+    for _ in range(trials):
+        permutation = spec.random_permutation(generator)
+        errors.append(_difference(before, run({**start, **spec.apply(subject, permutation)})))
+        if not errors[-1] <= TOLERANCE:
+            raise _refusal(spec, permutation, errors[-1], lambda p: run({**start, **spec.apply(subject, p)}), before)
+    found: dict[str, list[str]] = {"ties_seen": [], "silent": [], "alone": []}
+    for name in spec.permutations[:controls]:
+        found[_control(spec, name, subject, lambda moved: _difference(before, run({**start, **moved})))].append(name)
+    return Verification(max(errors, default=0.0), trials, **{key: tuple(names) for key, names in found.items()})
+
+
+def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, dict[str, Tensor]]:
+    """A function from weights to the outputs as a list of tensors, and the weights to start from."""
+    args, kwargs = as_arguments(tree_map(_as_double, inputs))
+    if isinstance(module, nn.Module):
+        module = copy.deepcopy(module).double().eval()
+        own = {**dict(module.named_parameters(remove_duplicate=False))}
+        own.update(module.named_buffers(remove_duplicate=False))
+
+        def call(values):
+            for name, value in values.items():  # in place: some modules keep lists of their parameters
+                own[name].data.copy_(value)
+            return module(*args, **kwargs)
+    else:
+        if weights is None:
+            raise UserError("a function was given without weights", allowed="weights of one network", do="pass weights=")
+        own = {name: _as_double(tensor)[0] for name, tensor in weights.items()}
+
+        def call(values):
+            return module({name: value.unsqueeze(0) for name, value in values.items()}, *args, **kwargs)
+
+    unknown = [name for name in spec.axes if name not in own]
+    if unknown:
+        raise UserError(f"the network has no tensor {unknown[0]}", allowed=", ".join(own), do="mend the spec")
+
+    def run(values):
+        with torch.random.fork_rng(devices=[]), plain_kernels():
+            torch.manual_seed(0)
+            return [tensor.detach().clone() for tensor in tensors_in(call(values))]
+
+    return run, {name: tensor.detach().clone() for name, tensor in own.items()}
+
+
+def _as_double(leaf):
+    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _drawn(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Random values in place of a tensor's, of the size that keeps activations bounded; tied tensors are alike."""
+    if not tensor.is_floating_point() or tensor.ndim == 0 or not torch.isfinite(tensor).all():
+        return tensor
+    seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+    own = torch.Generator().manual_seed(seed)
+    if name.rpartition(".")[2] == "running_var":
+        return torch.rand(tensor.shape, generator=own, dtype=tensor.dtype) + 0.5
+    noise = torch.randn(tensor.shape, generator=own, dtype=tensor.dtype)
+    if tensor.ndim == 1:
+        return noise * 0.5 + tensor.mean()
+    return noise * (len(tensor) / tensor.numel()) ** 0.5
+
+
+def _difference(first: list[Tensor], second: list[Tensor]) -> float:
+    """Largest difference, relative to the largest entry; infinite where one is no number."""
+    worst = 0.0
+    for a, b in zip(first, second):
+        if a.numel():
+            scale = max(float(a.abs().max()), 1e-30) if a.is_floating_point() else 1.0
+            worst = max(worst, float((a.double() - b.double()).abs().nan_to_num(float("inf")).max()) / scale)
+    return worst
+
+
+def _refusal(spec: PermutationSpec, permutation: dict, error: float, run: Callable, before) -> UserError:
+    """What to say of a permutation that changed the output: which part of it does."""
+    single = {name: _difference(before, run({name: table})) for name, table in permutation.items()}
+    wrong = [name for name, change in single.items() if not change <= TOLERANCE]
+    worst = max(wrong, key=single.__getitem__, default=None)
+    blamed = f"the permutation {worst!r}" if worst else "permutations together"
+    carriers = [name for name, axes in spec.axes.items() if any(worst in names_in(axis) for axis in axes)]
+    error = single.get(worst, error)
+    return UserError(
+        f"{blamed} changes the output by {error:.1e} of its largest entry"
+        + (f"; so do {', '.join(repr(name) for name in wrong if name != worst)}" if len(wrong) > 1 else ""),
+        allowed=f"at most {TOLERANCE:.0e}",
+        do=f"mend its axes (it acts on {', '.join(carriers)})" if worst else "mend the spec",
+    )
+
+
+def _control(spec: PermutationSpec, name: str, subject: Mapping[str, Tensor], change: Callable) -> str:
+    """Break the ties of one permutation, one after the other, until the output changes."""
+    places = [
+        (tensor, axis, part, factor)
+        for tensor, axes in spec.axes.items()
+        for axis, text in enumerate(axes)
+        for part, whole in enumerate(parts_of(text))
+        for factor, carried in enumerate(factors_of(whole))
+        if carried == name
+    ]
+    if len(places) == 1:
+        return "alone"
+    table = torch.arange(spec.sizes[name]).roll(1).expand(spec.table_shape(name))
+    for place in places:
+        tensor = place[0]
+        broken = _only_at(spec, name, place)
+        moved = broken.apply({tensor: subject[tensor]}, {name: table})
+        if change(moved) > CHANGED:
+            return "ties_seen"
+    return "silent"
+
+
+def _only_at(spec: PermutationSpec, name: str, place: tuple) -> PermutationSpec:
+    """The spec of one tensor in which one permutation acts at one place only, and no other acts."""
+    tensor, at, part_at, factor_at = place
+    keep = set(spec.within.get(name, ()))
+
+    def factor(text, is_place: bool):
+        if not isinstance(text, str) or text in keep or (text == name and is_place):
+            return text
+        return spec.sizes[text]
+
+    def part(text, index: tuple):
+        factors = [factor(f, (*index, k) == place[1:]) for k, f in enumerate(factors_of(text))]
+        return Product(tuple(factors)) if isinstance(text, Product) else factors[0]
+
+    def axis(text: Axis, dim: int) -> Axis:
+        parts = tuple(part(p, (dim, k)) for k, p in enumerate(parts_of(text)))
+        return Concat(parts) if isinstance(text, Concat) else parts[0]
+
+    axes = {tensor: tuple(axis(text, dim) for dim, text in enumerate(spec.axes[tensor]))}
+    names = [*keep, name]
+    within = {child: spec.within[child] for child in names if child in spec.within}
+    shapes = {tensor: spec.shapes[tensor]} if tensor in spec.shapes else {}
+    return PermutationSpec(axes, {n: spec.sizes[n] for n in names}, within, shapes)
