@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 import torch
 
-from wsrl.encoders.mlp import WeightMlpClassifier
+from wsrl.encoders.models import WeightClassifier
 from wsrl.errors import UserError
 from wsrl.training.classifier import ClassifierTask
 from wsrl.training.data import WeightDataModule
@@ -54,7 +54,7 @@ def test_the_exported_model_gives_the_same_logits(trained, tmp_path):
     _, task, data = trained
     task.export(tmp_path / "model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
-    model = WeightMlpClassifier.from_pretrained(tmp_path / "model")
+    model = WeightClassifier.from_pretrained(tmp_path / "model")
     batch = next(data.batches("test"))
     assert torch.equal(model(batch.weights), task.eval()(batch.weights))
     assert set(model.predict(batch.weights)) <= {"even", "odd"}
@@ -78,6 +78,6 @@ def test_a_damaged_model_is_named(tmp_path, trained):
     path = tmp_path / "model" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="does not hold a classifier over weights"):
-        WeightMlpClassifier.from_pretrained(tmp_path / "model")
+        WeightClassifier.from_pretrained(tmp_path / "model")
     with pytest.raises(UserError, match="does not hold a classifier over weights"):
-        WeightMlpClassifier.from_pretrained(tmp_path)
+        WeightClassifier.from_pretrained(tmp_path)

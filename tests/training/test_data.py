@@ -75,7 +75,9 @@ def test_an_empty_part_is_no_loader_and_no_train_part_is_an_error(tmp_path, make
         data.train_dataloader()
 
 
-@pytest.mark.parametrize("name, value", [("batch_size", 0), ("num_workers", -1), ("val_fraction", 1.0)])
+@pytest.mark.parametrize(
+    "name, value", [("batch_size", 0), ("num_workers", -1), ("val_fraction", 1.0), ("cache_mb", -1)]
+)
 def test_wrong_numbers_are_refused(name, value):
     with pytest.raises(UserError, match=rf"data.{name} is .* Allowed: .* What to do: "):
         WeightDataModule("anywhere", **{name: value})
@@ -86,7 +88,7 @@ import sys
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from wsrl.training.data import WeightDataModule
 
-data = WeightDataModule(sys.argv[1], batch_size=256, num_workers=1)
+data = WeightDataModule(sys.argv[1], batch_size=256, num_workers=1, cache_mb=0)
 data.statistics()
 seen = sum(len(batch) for batch in data.train_dataloader())
 assert seen == data.num_fields("train")

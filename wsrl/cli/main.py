@@ -112,7 +112,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("check a store's checksums, and refit some of its fields", _verify),
     "import": Command("make a store out of state_dict files, PEFT adapters or an array", _import),
     "export": Command("write fields as state_dicts, PEFT adapters, an array or pictures", _export),
-    "train": Command("train a model over weights with Lightning: classifier, diffusion", _train),
+    "train": Command("train a model over weights with Lightning: classifier, regressor, diffusion", _train),
     "sample": Command("draw weights from a diffusion model, and the pictures they make", _sample),
     "eval": Command("score a store or a model: reconstruction, probe, generation", _eval),
 }

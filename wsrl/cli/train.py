@@ -1,4 +1,4 @@
-"""``wsrl train classifier|diffusion``: Lightning's own command line, on a weight store.
+"""``wsrl train classifier|regressor|diffusion``: Lightning's own command line, on a weight store.
 
 Fits, tests on the test split where there is one, and exports the model. ``--trainer.*``, ``--model.*``, ``--data.*``
 and ``--checkpoint.*`` are those of LightningCLI.
@@ -15,12 +15,16 @@ from typing import Any
 
 from wsrl.errors import UserError
 
-HELP = """usage: wsrl train {classifier,diffusion} [--config FILE] [--data.store DIR] [options]
+HELP = """usage: wsrl train {classifier,regressor,diffusion} [--config FILE] [--data.store DIR] [options]
 
 Train a model over the weights in a store with Lightning.
 
   classifier   the class of a field's signal, from its weights
+  regressor    a stored metric of a field (--model.target psnr), from its weights
   diffusion    a generator of weights
+
+The encoder of the first two is chosen with --model.encoder {mlp,deepsets,statnn,transformer,unf} and its options with
+--model.options '{name: value}'.
 
 wsrl train TASK --help lists all options, --print_config writes them as YAML for --config.
 """
@@ -32,13 +36,23 @@ def _classifier() -> tuple[type, dict[str, Any]]:
     return ClassifierTask, {"monitor": "val_loss", "mode": "min"}
 
 
+def _regressor() -> tuple[type, dict[str, Any]]:
+    from wsrl.training.regressor import RegressorTask
+
+    return RegressorTask, {"monitor": "val_loss", "mode": "min"}
+
+
 def _diffusion() -> tuple[type, dict[str, Any]]:
     from wsrl.training.diffusion import DiffusionTask
 
     return DiffusionTask, {"monitor": None}
 
 
-TASKS: dict[str, Callable[[], tuple[type, dict[str, Any]]]] = {"classifier": _classifier, "diffusion": _diffusion}
+TASKS: dict[str, Callable[[], tuple[type, dict[str, Any]]]] = {
+    "classifier": _classifier,
+    "regressor": _regressor,
+    "diffusion": _diffusion,
+}
 
 
 def main(argv: list[str]) -> int:
@@ -81,7 +95,7 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     if cli.trainer.is_global_zero and not cli.trainer.fast_dev_run:
         from wsrl.provenance import finish_run, write_json_atomic
 
-        if task == "classifier":  # the diffusion task saves itself, with its averaged parameters
+        if task != "diffusion":  # the diffusion task saves itself, with its averaged parameters
             cli.model.export(root / "model")
         write_json_atomic(root / "metrics.json", {**metrics, "elapsed_s": time.perf_counter() - started})
         finish_run(root, **metrics)

@@ -1,9 +1,10 @@
-"""Per-coordinate statistics of a set of fields, and the vectors that networks over weights see.
+"""Statistics of the weights of a set of fields, and the vectors that networks over weights see.
 
 Letters: B fields, W weights of a field, V trainable ones among them.
 """
 
 from collections.abc import Iterable
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class WeightStatistics(nn.Module):
 
         Source: Chan, Golub and LeVeque 1979, the pairwise update of mean and sum of squares.
         """
-        statistics, moments = cls(layout), _Moments(layout.num_trainable)
+        statistics, moments = cls(layout), Moments(layout.num_trainable)
         for weights in batches:
             flat = layout.flatten(weights).cpu()
             if moments.count == 0 and len(flat):
@@ -61,7 +62,7 @@ class WeightStatistics(nn.Module):
         statistics._take(moments)
         return statistics
 
-    def _take(self, moments: "_Moments") -> None:
+    def _take(self, moments: "Moments") -> None:
         if moments.count == 0:
             raise UserError("there are no fields to measure", allowed="at least one field", do="build the store first")
         if not bool(torch.isfinite(moments.squares).all()):
@@ -85,7 +86,7 @@ class WeightStatistics(nn.Module):
         return self.layout.unflatten(flat)
 
 
-class _Moments:
+class Moments:
     """Count, mean and sum of squared deviations of the rows seen so far."""
 
     def __init__(self, size: int):
@@ -102,3 +103,41 @@ class _Moments:
         self.squares += (rows - mean).square().sum(0) + gap.square() * (self.count * len(rows) / total)
         self.mean += gap * (len(rows) / total)
         self.count = total
+
+
+def shared_statistics(statistics: WeightStatistics) -> WeightStatistics:
+    """The same statistics, shared by all entries that a permutation of the layout may exchange.
+
+    One mean and deviation remain per tensor and per index of its fixed axes, so that normalising commutes with the
+    permutations. Where a mask breaks them every axis is fixed and nothing is shared.
+
+    Args:
+        statistics: Mean and deviation of each entry.
+
+    Returns:
+        A new object; the mixture of the entries' distributions has the mean and deviation that it gives to each.
+    """
+    layout = statistics.layout
+    groups = _exchangeable(layout)[layout.trainable()]
+    _, groups, counts = groups.unique(return_inverse=True, return_counts=True)
+    mean, std = statistics.mean.cpu().double(), statistics.std.cpu().double()
+
+    def average(values: Tensor) -> Tensor:
+        return (values.new_zeros(len(counts)).index_add_(0, groups, values) / counts)[groups]
+
+    shared = WeightStatistics(layout)
+    shared.mean.copy_(average(mean))
+    shared.std.copy_((average(std.square()) + average((mean - average(mean)).square())).sqrt())
+    shared.frozen.copy_(statistics.frozen)
+    return shared
+
+
+def _exchangeable(layout: Layout) -> Tensor:
+    """A number ``(W,)`` for each entry, equal for entries of one tensor that differ in permuted axes alone."""
+    parts, first = [], 0
+    for spec in layout:
+        sizes = [1 if axis is not None else size for size, axis in zip(spec.shape, spec.axes)]
+        numbers = torch.arange(prod(sizes)).reshape(sizes) + first
+        parts.append(numbers.expand(spec.shape).flatten())
+        first += prod(sizes)
+    return torch.cat(parts)

@@ -23,7 +23,7 @@ class WeightTokeniser(nn.Module):
     def __init__(self, layout: Layout):
         super().__init__()
         self.groups = tuple(layout.groups())
-        positions = _vector_positions(layout)
+        positions = vector_positions(layout)
         tables = [_group_table(specs, positions) for specs in layout.groups().values()]
         self.shapes = tuple(tuple(table.shape) for table in tables)
         for number, table in enumerate(tables):
@@ -44,8 +44,8 @@ class WeightTokeniser(nn.Module):
         return torch.cat([part.flatten(-2) for part in tokens], dim=-1)[..., self.inverse]
 
 
-def _vector_positions(layout: Layout) -> dict[str, Tensor]:
-    """For each tensor the place of every entry in the trainable vector; V where the entry is frozen."""
+def vector_positions(layout: Layout) -> dict[str, Tensor]:
+    """For each tensor of the layout the place of every entry in the trainable vector; V where the entry is frozen."""
     mask = layout.trainable()
     places = torch.where(mask, mask.cumsum(0) - 1, layout.num_trainable)
     return layout.unflatten(places)

@@ -1,4 +1,4 @@
-"""The weights of a store as Lightning sees them: batches read lazily by worker processes, in a shuffled order."""
+"""The weights of a store as Lightning sees them: shuffled batches, read by worker processes or kept in memory."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -11,6 +11,7 @@ from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import Batch, WeightStore
+from wsrl.training.cached import CachedPart
 from wsrl.training.parts import PARTS, PartReader, Share, part_codes
 
 _EPOCH_STRIDE = 1_000_003
@@ -25,6 +26,8 @@ class PartDataset(IterableDataset):
         batch_size: Fields in a batch.
         seed: Seed of the order, which changes with ``epoch``; None for the order of the store.
         num_workers: Worker processes of the loader, zero for none.
+        metrics: Names of the metrics that batches keep.
+        cached: The part where it is in memory; then nothing is read.
         rank: Number of this process in distributed training.
         world_size: Processes there are.
     """
@@ -37,11 +40,14 @@ class PartDataset(IterableDataset):
         *,
         seed: int | None,
         num_workers: int,
+        metrics: tuple[str, ...] = (),
+        cached: CachedPart | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
         self.store, self.chosen, self.batch_size, self.seed = store, chosen, batch_size, seed
         self.readers, self.rank, self.world_size = max(num_workers, 1), rank, world_size
+        self.metrics, self.cached = metrics, cached
         self.epoch = 0
 
     def _share(self, worker: int) -> Share:
@@ -50,9 +56,12 @@ class PartDataset(IterableDataset):
         return Share(number=number, count=count, equal=self.world_size > 1, seed=seed)
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.cached is not None:
+            yield from self.cached.batches(self.batch_size, self._share(0))
+            return
         worker = get_worker_info()
         reader = PartReader(self.store, self.chosen, self._share(worker.id if worker else 0))
-        yield from reader.batches(self.batch_size)
+        yield from reader.batches(self.batch_size, metrics=self.metrics)
 
     def __len__(self) -> int:
         """Batches of this process in one epoch, exactly."""
@@ -82,8 +91,9 @@ class EpochLoader(DataLoader):
 class WeightDataModule(L.LightningDataModule):
     """Train, validation and test batches of the fields in a store.
 
-    Memory does not grow with the weights in the store: one block of rows at a time is read where nothing is shuffled,
-    sixteen where it is, and a byte per field says which part it belongs to.
+    A train part that fits into ``cache_mb`` is read once and kept. Beyond that memory does not grow with the weights in
+    the store: one block of rows at a time is read where nothing is shuffled, sixteen where it is, and a byte per field
+    says which part it belongs to.
 
     Args:
         store: Folder of the store.
@@ -92,6 +102,7 @@ class WeightDataModule(L.LightningDataModule):
         val_fraction: Share of the train split that is held out for validation, chosen by a hash of the id.
         test_fraction: Share held out for the test, where the fields have no split.
         seed: Seed of the order of the training batches.
+        cache_mb: Largest train part that is kept in memory, in MB of 2^20 bytes; zero keeps none.
     """
 
     def __init__(
@@ -102,14 +113,17 @@ class WeightDataModule(L.LightningDataModule):
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
         seed: int = 0,
+        cache_mb: int = 1024,
     ):
         super().__init__()
         self.save_hyperparameters()
+        self._metrics: tuple[str, ...] = ()
         for name, value, fits, allowed in (
             ("batch_size", batch_size, batch_size >= 1, "1 or more"),
             ("num_workers", num_workers, num_workers >= 0, "0 or more"),
             ("val_fraction", val_fraction, 0 <= val_fraction < 1, "0 or more and less than 1"),
             ("test_fraction", test_fraction, 0 <= test_fraction < 1, "0 or more and less than 1"),
+            ("cache_mb", cache_mb, cache_mb >= 0, "0 or more"),
         ):
             if not fits:
                 raise UserError(f"data.{name} is {value}", allowed=allowed, do=f"choose another --data.{name}")
@@ -143,7 +157,29 @@ class WeightDataModule(L.LightningDataModule):
 
     def batches(self, part: str) -> Iterator[Batch]:
         """One pass over a part in the order of the store, read in this process."""
-        return PartReader(self.store, self.rows(part), Share()).batches(self.hparams.batch_size)
+        if part == "train" and self._is_cached:
+            return self._cached_train.batches(self.hparams.batch_size, Share())
+        return PartReader(self.store, self.rows(part), Share()).batches(self.hparams.batch_size, metrics=self._metrics)
+
+    def keep_metric(self, name: str) -> None:
+        """Keep a stored metric in all batches; to be called before the first of them.
+
+        Raises:
+            UserError: The store has no such metric.
+        """
+        self.store.metrics(name)
+        if self._metrics != (name,):
+            self.__dict__.pop("_cached_train", None)  # read without it
+        self._metrics = (name,)
+
+    @property
+    def _is_cached(self) -> bool:
+        size = 4 * self.layout.num_weights * self.num_fields("train")
+        return size <= self.hparams.cache_mb * 2**20
+
+    @cached_property
+    def _cached_train(self) -> CachedPart:
+        return CachedPart(PartReader(self.store, self.rows("train"), Share()), self.num_fields("train"), self._metrics)
 
     @cached_property
     def _statistics(self) -> WeightStatistics:
@@ -173,15 +209,17 @@ class WeightDataModule(L.LightningDataModule):
 
     def _loader(self, part: str, seed: int | None) -> EpochLoader:
         trainer = self.trainer
+        is_cached = part == "train" and self._is_cached
+        workers = 0 if is_cached else self.hparams.num_workers
         dataset = PartDataset(
             self.store,
             self.rows(part),
             self.hparams.batch_size,
             seed=seed,
-            num_workers=self.hparams.num_workers,
+            num_workers=workers,
+            metrics=self._metrics,
+            cached=self._cached_train if is_cached else None,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
-        return EpochLoader(
-            dataset, lambda: trainer.current_epoch if trainer else dataset.epoch, self.hparams.num_workers
-        )
+        return EpochLoader(dataset, lambda: trainer.current_epoch if trainer else dataset.epoch, workers)

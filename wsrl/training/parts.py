@@ -121,14 +121,20 @@ class PartReader:
         """The batch of some rows of a pool."""
         return self.store.batch(table)
 
-    def batches(self, size: int, drop_last: bool = False) -> Iterator[Batch]:
-        """Go through the share once, shuffled where it has a seed; without the metrics of the fits."""
+    def batches(self, size: int, drop_last: bool = False, metrics: Sequence[str] = ()) -> Iterator[Batch]:
+        """Go through the share once, shuffled where it has a seed, with the named metrics of the fits in float32."""
         seed = self.share.seed
         generator = None if seed is None else torch.Generator().manual_seed(seed * 2 + 1 + (self.share.number << 32))
         options = BatchOptions(size=size, shuffle=seed is not None, generator=generator, drop_last=drop_last)
         for batch in iterate(self, options):
-            yield replace(batch, metrics={})
+            yield replace(batch, metrics={name: _metric(batch, name) for name in metrics})
 
 
 def _rows(block: Block) -> np.ndarray:
     return np.arange(block.stop - block.start) if block.chosen is None else block.chosen
+
+
+def _metric(batch: Batch, name: str) -> torch.Tensor:
+    """One metric ``(B,)``; NaN where no field of the batch has it."""
+    found = batch.metrics.get(name)
+    return torch.full((len(batch),), torch.nan) if found is None else found.float()

@@ -1,0 +1,90 @@
+"""The interface of all networks that read weights: a dictionary of tensors in, one embedding per field out.
+
+Letters: B fields, V trainable weights of a field, E numbers of an embedding.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
+from wsrl.encoders.options import EncoderConfig
+from wsrl.encoders.saving import read_model, write_model
+from wsrl.fields.layout import Layout
+
+
+class WeightEncoder(nn.Module):
+    """A network from the weights of a field to an embedding; a kind gives ``kind``, ``config_class`` and ``embed``.
+
+    The statistics of normalisation are part of the encoder and saved with it. Frozen entries never reach the network.
+
+    Args:
+        config: Options of the kind.
+        statistics: Per-entry statistics of the training fields; they carry the layout. The encoder keeps a copy that
+            is shared over permuted axes where ``config.normalisation`` asks for it.
+    """
+
+    kind: ClassVar[str]
+    config_class: ClassVar[type[EncoderConfig]]
+    embedding_size: int
+
+    def __init__(self, config: EncoderConfig, statistics: WeightStatistics):
+        super().__init__()
+        self.config = config
+        self.statistics = shared_statistics(statistics) if config.normalisation == "tensor" else statistics
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the fields that the encoder takes."""
+        return self.statistics.layout
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, weights: dict[str, Tensor]) -> Tensor:
+        """Embeddings ``(B, E)`` of weights ``(B, *shape)``."""
+        return self.embed(self.statistics.normalise(weights))
+
+    def embed(self, vector: Tensor) -> Tensor:
+        """Embeddings ``(B, E)`` of normalised trainable weights ``(B, V)``."""
+        raise NotImplementedError
+
+    def measure(self, vectors: Tensor) -> None:
+        """Take what the network needs to know of the training fields from their vectors ``(B, V)``; most need nothing.
+
+        Called once before training, with normalised vectors of a part of the training fields.
+        """
+
+    def to_json(self) -> dict:
+        """Plain values from which :meth:`from_json` rebuilds the encoder without its numbers."""
+        return {"kind": self.kind, "options": asdict(self.config), "layout": self.layout.to_json()}
+
+    @staticmethod
+    def from_json(data: dict) -> "WeightEncoder":
+        """Rebuild an encoder from :meth:`to_json`; its parameters and statistics are to be loaded.
+
+        Raises:
+            UserError: The kind or an option is unknown.
+        """
+        from wsrl.encoders.registry import build_encoder  # knows all kinds, which import this module
+
+        return build_encoder(
+            data["kind"], data["options"], statistics=WeightStatistics(Layout.from_json(data["layout"]))
+        )
+
+    def save_pretrained(self, directory: Path | str) -> None:
+        """Write ``config.json`` (kind, options, layout) and ``model.safetensors`` (network and statistics)."""
+        write_model(directory, {"model": "WeightEncoder", **self.to_json()}, self)
+
+    @staticmethod
+    def from_pretrained(directory: Path | str) -> "WeightEncoder":
+        """Load an encoder of any kind that :meth:`save_pretrained` wrote, in evaluation mode on the CPU.
+
+        Raises:
+            UserError: The folder does not hold an encoder, or it is damaged.
+        """
+        return read_model(directory, WeightEncoder.from_json, "an encoder of weights")

@@ -1,0 +1,53 @@
+"""All kinds of encoders by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from wsrl.encoders.deepsets import DeepSetsEncoder
+from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.mlp import MlpEncoder
+from wsrl.encoders.normalisation import WeightStatistics
+from wsrl.encoders.options import EncoderConfig, make_config
+from wsrl.encoders.statnn import StatNNEncoder
+from wsrl.encoders.transformer import TransformerEncoder
+from wsrl.errors import UserError
+
+ENCODERS: dict[str, type[WeightEncoder]] = {
+    encoder.kind: encoder for encoder in (MlpEncoder, DeepSetsEncoder, StatNNEncoder, TransformerEncoder)
+}
+
+
+def encoder_config(kind: str, options: Mapping[str, Any]) -> EncoderConfig:
+    """The checked configuration of an encoder.
+
+    Args:
+        kind: A key of ``ENCODERS``.
+        options: Plain values by name; options that are left out keep their defaults.
+
+    Returns:
+        The configuration of this kind.
+
+    Raises:
+        UserError: The kind or an option is unknown, or a value does not fit.
+    """
+    if kind not in ENCODERS:
+        raise UserError(f"unknown encoder {kind!r}", allowed=", ".join(ENCODERS), do="choose one of these encoders")
+    return make_config(ENCODERS[kind].config_class, options)
+
+
+def build_encoder(kind: str, options: Mapping[str, Any], statistics: WeightStatistics) -> WeightEncoder:
+    """An encoder with new parameters, drawn from torch's random state.
+
+    Args:
+        kind: A key of ``ENCODERS``.
+        options: Plain values by name.
+        statistics: Per-entry statistics of the training fields; they carry the layout.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        UserError: The kind or an option is unknown, or a value does not fit.
+    """
+    config = encoder_config(kind, options)
+    return ENCODERS[kind](config, statistics)

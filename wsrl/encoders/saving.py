@@ -1,0 +1,59 @@
+"""Models over weights on disk: a folder with ``config.json`` and ``model.safetensors``, whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from wsrl.errors import UserError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def write_model(directory: Path | str, config: dict, module: nn.Module) -> None:
+    """Write a module and what rebuilds it; each file is put in place by renaming.
+
+    Args:
+        directory: Folder of the model; made where it is missing.
+        config: Plain values.
+        module: Its parameters and persistent buffers are kept.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(tensors, directory / f"{WEIGHTS_FILE}.tmp")
+    (directory / f"{CONFIG_FILE}.tmp").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        os.replace(directory / f"{name}.tmp", directory / name)
+
+
+def read_model(directory: Path | str, build, what: str):
+    """Rebuild what :func:`write_model` wrote, in evaluation mode on the CPU.
+
+    Args:
+        directory: Folder of the model.
+        build: Makes the module from the configuration; a wrong ``model`` entry is a ``KeyError`` or ``ValueError``.
+        what: What the folder should hold, for messages.
+
+    Returns:
+        The module.
+
+    Raises:
+        UserError: The folder does not hold such a model, or it is damaged.
+    """
+    directory = Path(directory)
+    try:
+        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        module = build(config)
+        module.load_state_dict(load_file(directory / WEIGHTS_FILE))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError, RuntimeError) as error:
+        raise UserError(
+            f"{directory} does not hold {what}: {error}",
+            allowed=f"a folder with the {CONFIG_FILE} and {WEIGHTS_FILE} of a model over weights",
+            do="give the folder `model` of a finished run of wsrl train",
+        ) from error
+    return module.eval()

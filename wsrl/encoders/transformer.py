@@ -1,0 +1,112 @@
+"""A transformer over the neurons or rank components of a field.
+
+Letters: B fields, V trainable weights, T tokens of a layer, S tokens of a field, D numbers of a token, H width of a
+token, A attention heads.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, scaled_dot_product_attention
+
+from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.normalisation import WeightStatistics
+from wsrl.encoders.options import EncoderConfig, check, check_sizes
+from wsrl.encoders.tokens import WeightTokeniser
+
+POOLINGS = ("token", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(EncoderConfig):
+    """Options of :class:`TransformerEncoder`.
+
+    Attributes:
+        normalisation: ``entry`` or ``tensor``, see :class:`EncoderConfig`.
+        dropout: Share of the units of each branch that is dropped in training.
+        width: Size of a token inside, and of the embedding.
+        depth: Number of blocks.
+        heads: Attention heads; divides the width.
+        expansion: Hidden units of a feed-forward branch, in widths.
+        positions: Give every neuron or rank component an embedding of its own, beside that of its layer.
+        pooling: ``token`` reads the embedding from an additional token, ``mean`` averages all tokens.
+    """
+
+    normalisation: str = "entry"
+    dropout: float = 0.1
+    width: int = 128
+    depth: int = 3
+    heads: int = 4
+    expansion: int = 2
+    positions: bool = True
+    pooling: str = "token"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_sizes(self, "width", "depth", "heads", "expansion")
+        check(self, "heads", self.width % self.heads == 0, f"a divisor of the width {self.width}")
+        check(self, "pooling", self.pooling in POOLINGS, " or ".join(POOLINGS))
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward branch, each after a layer norm and added to what it read."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        width, hidden = config.width, config.width * config.expansion
+        self.heads, self.rate = config.heads, config.dropout
+        self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.forward_branch = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens ``(B, S, H)`` of the same shape."""
+        tokens = tokens + dropout(self.attend(self.norm_attention(tokens)), self.rate, self.training)
+        return tokens + dropout(self.forward_branch(self.norm_forward(tokens)), self.rate, self.training)
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        """What each token reads from all of them."""
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, A, S, H/A)
+        mixed = scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(1, 2).flatten(-2))
+
+
+class TransformerEncoder(WeightEncoder):
+    """Tokens of :class:`WeightTokeniser`, projected layer by layer, through pre-norm blocks.
+
+    It is no invariant network. Without ``positions`` and with ``normalisation: tensor``, exchanging the tokens of a
+    layer changes nothing; that is a symmetry of the field only where their contents stay the same, as for the rank
+    components of an adapter. A permuted neuron of a standalone field also moves numbers inside the tokens of the next
+    layer; augmentation by permutations teaches that, the architecture does not know it.
+
+    Args:
+        config: Options.
+        statistics: Statistics of the training fields.
+    """
+
+    kind = "transformer"
+    config_class = TransformerConfig
+
+    def __init__(self, config: TransformerConfig, statistics: WeightStatistics):
+        super().__init__(config, statistics)
+        self.embedding_size = width = config.width
+        self.tokenise = WeightTokeniser(self.layout)
+        self.projections = nn.ModuleList(nn.Linear(size, width) for _, size in self.tokenise.shapes)
+        num_tokens = sum(count for count, _ in self.tokenise.shapes)
+        self.positions = nn.Parameter(0.02 * torch.randn(num_tokens, width)) if config.positions else None
+        self.pool = nn.Parameter(0.02 * torch.randn(1, 1, width)) if config.pooling == "token" else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+
+    def embed(self, vector: Tensor) -> Tensor:
+        """Embeddings ``(B, E)`` of normalised trainable weights ``(B, V)``."""
+        parts = zip(self.projections, self.tokenise(vector))
+        tokens = torch.cat([project(part) for project, part in parts], dim=1)  # (B, S, H); a bias for every layer
+        if self.positions is not None:
+            tokens = tokens + self.positions
+        if self.pool is not None:
+            tokens = torch.cat([self.pool.expand(len(tokens), -1, -1), tokens], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens[:, 0] if self.pool is not None else tokens.mean(1))
