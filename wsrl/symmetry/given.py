@@ -78,7 +78,7 @@ class _Names:
         if size_of(axis) != size:
             raise UserError(
                 f"given[{self.path!r}] says {text} of an axis of {size} elements",
-                allowed=f"names of axes of one length; so far {({k: size_of(v) for k, v in self.known.items()})}",
+                allowed=f"names of axes of one length; so far { ({k: size_of(v) for k, v in self.known.items()}) }",
                 do="mend the description",
             )
         return axis

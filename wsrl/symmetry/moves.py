@@ -51,8 +51,8 @@ def move(
         leading: Number of leading axes; exactly the N of the permutations where ``batched``.
         batched: Whether every item has a permutation of its own.
     """
-    present = [name for name in axes if name in permutation]
-    for name in parents_first(present, within):
+    present = [name for name in axes if name is not None]
+    for name in [name for name in parents_first(present, within) if name in permutation]:
         for axis, carried in enumerate(axes):
             if carried == name:
                 tensor = _move_axis(tensor, axes, axis, permutation[name], within.get(name, ()), leading, batched)

@@ -16,6 +16,7 @@ from wsrl.symmetry.terms import (
     parents_of,
     resolve,
     size_of,
+    unify,
 )
 
 EXPLODED = 64
@@ -140,6 +141,31 @@ def select(axes: Sequence[Axis], dim: int, index: int) -> list[Axis]:
         return [resolve(other) for other in others]
     found = narrow(axes, dim, index, index + 1)
     return [*found[:dim], *found[dim + 1 :]]
+
+
+def stack(operands: Sequence[Sequence[Axis]], dim: int) -> list[Axis]:
+    """Axes of tensors of one shape side by side along a new axis, each of which may move on its own."""
+    num = len(operands)
+    operands = [[resolve(axis) for axis in axes] for axes in operands]
+    if num > EXPLODED or num == 1:
+        _tie(operands)
+    over = new_axis(num, fixed=True)
+    if any(len(set(aligned)) > 1 for aligned in zip(*operands)):
+        cut_at(over, range(1, num))
+    found = []
+    for aligned in zip(*operands):
+        if len(set(aligned)) == 1:
+            found.append(aligned[0])
+        else:
+            found.append((family(aligned, over[0].parts, over[0], over),))
+    return [*found[:dim], over, *found[dim:]]
+
+
+def _tie(operands: list[list[Axis]]) -> None:
+    for axes in operands[1:]:
+        for first, other in zip(operands[0], axes):
+            unify(first, other)
+    operands[:] = [[resolve(axis) for axis in operands[0]]] * len(operands)
 
 
 def _depends(axes: Sequence[Axis], axis: Axis) -> bool:

@@ -19,15 +19,46 @@ def broadcast(operands: Sequence[Sequence[Axis]]) -> list[Axis]:
     return found
 
 
-@rule("pointwise", "masked_fill", "_prelu_kernel", "copy", "addcmul", "addcdiv", "lerp", "where", "_to_copy", "clone",
-      "detach", "alias", "lift_fresh", "contiguous", "_conj", "nan_to_num", "frac")
+@rule(
+    "pointwise",
+    "masked_fill",
+    "_prelu_kernel",
+    "copy",
+    "addcmul",
+    "addcdiv",
+    "lerp",
+    "where",
+    "_to_copy",
+    "clone",
+    "detach",
+    "alias",
+    "lift_fresh",
+    "contiguous",
+    "_conj",
+    "nan_to_num",
+    "frac",
+)
 def pointwise(call: Call) -> list[Axis]:
     """Entries are computed from entries at the same place."""
     return broadcast([call.table.get(tensor) for tensor in call.tensors])[-len(call.out_shape) or None :]
 
 
-@rule("sum", "mean", "prod", "amax", "amin", "logsumexp", "var", "std", "linalg_vector_norm", "norm", "any", "all",
-      "nansum", "count_nonzero")
+@rule(
+    "sum",
+    "mean",
+    "prod",
+    "amax",
+    "amin",
+    "logsumexp",
+    "var",
+    "std",
+    "linalg_vector_norm",
+    "norm",
+    "any",
+    "all",
+    "nansum",
+    "count_nonzero",
+)
 def reduce(call: Call) -> list[Axis]:
     """All entries along some axes become one."""
     dims = call.dims("dim") if "dim" in call.arguments else list(range(call["self"].ndim))
@@ -76,8 +107,25 @@ def mixed(axes: list[Axis], dims: Sequence[int]) -> list[Axis]:
     return axes
 
 
-@rule("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "topk", "argmax", "argmin", "argsort", "roll",
-      "flip", "triu", "tril", "fft_r2c", "fft_c2c", "fft_c2r")
+@rule(
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cummin",
+    "logcumsumexp",
+    "sort",
+    "topk",
+    "argmax",
+    "argmin",
+    "argsort",
+    "roll",
+    "flip",
+    "triu",
+    "tril",
+    "fft_r2c",
+    "fft_c2c",
+    "fft_c2r",
+)
 def ordered(call: Call) -> list:
     """The order along some axes matters, so they are fixed."""
     axes, ndim = call.axes("self"), call["self"].ndim
@@ -122,8 +170,13 @@ def layer_norm(call: Call) -> list:
     return [axes, *([None] * (len(call.outputs) - 1))]
 
 
-@rule("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "batch_norm",
-      "cudnn_batch_norm")
+@rule(
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "_native_batch_norm_legit",
+    "batch_norm",
+    "cudnn_batch_norm",
+)
 def batch_norm(call: Call) -> list:
     """Each channel is normalised over batch and positions."""
     axes = call.axes("input")

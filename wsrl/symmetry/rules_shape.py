@@ -2,9 +2,9 @@
 
 from itertools import accumulate
 
-from wsrl.symmetry.regroup import narrow, select, view
+from wsrl.symmetry.regroup import narrow, select, stack, view
 from wsrl.symmetry.rules_pointwise import broadcast
-from wsrl.symmetry.terms import Axis, concat, fix, new_axis, resolve, size_of, unify
+from wsrl.symmetry.terms import Axis, concat, fix, new_axis, resolve
 from wsrl.symmetry.trace import Call, rule
 
 
@@ -113,10 +113,8 @@ def joined(call: Call) -> list[Axis]:
 
 @rule("stack")
 def stacked(call: Call) -> list[Axis]:
-    """A new axis whose elements are tensors that move alike."""
-    axes = broadcast([call.table.get(tensor) for tensor in call["tensors"]])
-    axes.insert(call["dim"] % (len(axes) + 1), new_axis(len(call["tensors"]), fixed=True))
-    return axes
+    """A new axis whose elements are tensors, each of which may move on its own."""
+    return stack([call.table.get(tensor) for tensor in call["tensors"]], call["dim"] % (len(call.out_shape)))
 
 
 @rule("constant_pad_nd")
@@ -159,8 +157,24 @@ def index_selected(call: Call) -> list[Axis]:
     return axes
 
 
-@rule("gather", "scatter", "scatter_add", "index_put", "index_add", "take_along_dim", "diagonal", "as_strided", "unfold",
-      "masked_select", "take", "index_copy", "select_scatter", "slice_scatter", "scatter_reduce", "masked_scatter")
+@rule(
+    "gather",
+    "scatter",
+    "scatter_add",
+    "index_put",
+    "index_add",
+    "take_along_dim",
+    "diagonal",
+    "as_strided",
+    "unfold",
+    "masked_select",
+    "take",
+    "index_copy",
+    "select_scatter",
+    "slice_scatter",
+    "scatter_reduce",
+    "masked_scatter",
+)
 def held(call: Call) -> list:
     """Everything is fixed: entries go where values or steps say."""
     for tensor in call.tensors:
@@ -195,16 +209,3 @@ def shuffled(call: Call) -> list:
     channels, blocks = view([axes[-3]], [size], [size // factor**2, factor**2])
     fix(blocks)
     return [*lead, channels, *positions]
-
-
-def same_length(axis: Axis, size: int) -> Axis:
-    """An axis, or a fixed one where an operation changed its length."""
-    if size_of(axis) == size:
-        return axis
-    return _held(axis, size)
-
-
-def contract_pair(first: Axis, second: Axis) -> Axis:
-    """Two axes that are summed over together, as one."""
-    unify(first, second)
-    return resolve(first)

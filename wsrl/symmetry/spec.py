@@ -110,9 +110,7 @@ class PermutationSpec:
     def from_layout(cls, layout: Iterable) -> "PermutationSpec":
         """The spec of a layout: an iterable of tensors with ``name``, ``shape`` and ``axes`` (names or None)."""
         tensors = list(getattr(layout, "tensors", layout))
-        sizes = {
-            axis: size for tensor in tensors for axis, size in zip(tensor.axes, tensor.shape) if axis is not None
-        }
+        sizes = {axis: size for tensor in tensors for axis, size in zip(tensor.axes, tensor.shape) if axis is not None}
         return cls({t.name: t.axes for t in tensors}, sizes, {}, {t.name: t.shape for t in tensors})
 
     @property

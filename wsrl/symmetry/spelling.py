@@ -1,7 +1,7 @@
 """From solved terms to a spec: what still moves gets a name, and axes are written in these names."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from wsrl.symmetry.axes import Axis as SpecAxis
 from wsrl.symmetry.axes import Concat, Product
@@ -44,7 +44,7 @@ def _simplify(weights: Mapping[str, Sequence[Axis]]) -> None:
 
 
 def _copy(atom: Atom, parent: Atom, axes: Sequence[Axis]) -> None:
-    together = any(atom in axis and parent in axis for axis in axes)
+    together = any(parent in axis and atom in deep(axis) for axis in axes)
     if atom.fixed or parent.size > MAX_COPIES or not together or not cut_at((parent,), range(1, parent.size)):
         cut(atom, parent)
 
@@ -132,9 +132,8 @@ def _word(atom: Atom, weight: str, has_children: bool, taken: set[str]) -> str:
         return atom.label if atom.label in ("heads", "groups") else ""
     if not atom.parents:
         return ""
-    base, leaf = module_path(weight)
-    if leaf.startswith("in_proj"):
-        return "qk" if f"{base}.qk".lstrip(".") not in taken else "v"
+    if "in_proj" in weight or "qkv" in weight:
+        return "qk" if f"{stem_of(weight)}.qk" not in taken else "v"
     return "channels"
 
 
@@ -145,18 +144,19 @@ def module_path(weight: str) -> tuple[str, str]:
     return base, leaf
 
 
-def _candidates(weight: str, dim: int, word: str):
+def stem_of(weight: str) -> str:
+    """What the permutations of a weight are called after: its module, and the layer and direction of recurrent ones."""
     base, leaf = module_path(weight)
     layer = re.search(r"_(l\d+(_reverse)?)$", leaf)
-    stem = [text for text in (base, layer.group(1) if layer else "") if text]
-    stem = stem or [leaf]
-    joined = ".".join(stem)
-    if word:
-        yield f"{joined}.{word}"
-    else:
-        yield joined
-        yield ".".join([*stem, leaf] if stem != [leaf] else [leaf, str(dim)])
-    tail = f"{joined}.{leaf}.{word or dim}"
+    return ".".join(text for text in (base, layer.group(1) if layer else "") if text) or leaf
+
+
+def _candidates(weight: str, dim: int, word: str) -> Iterator[str]:
+    stem, leaf = stem_of(weight), module_path(weight)[1]
+    yield f"{stem}.{word}" if word else stem
+    if not word and stem != leaf:
+        yield f"{stem}.{leaf}"
+    tail = f"{stem}.{leaf}.{word or dim}" if stem != leaf else f"{stem}.{word or dim}"
     yield tail
     number = 1
     while True:

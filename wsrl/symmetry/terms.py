@@ -100,15 +100,31 @@ def parents_of(atom: Atom) -> Axis:
 
 
 def _explode(atom: Atom) -> None:
-    """Make a free atom whose parent is a concatenation a family."""
-    if not atom.free:
+    """Make an atom whose parent is a concatenation a family."""
+    if atom.fixed or atom.product is not None or atom.is_family:
         return
     for parent in parents_of(atom):
         if parent.is_concat:
             others = [p for p in atom.parents if p is not parent]
-            atom.over, atom.parts = parent, parent.parts
-            atom.members = tuple((Atom(atom.size, (*others, *part), atom.label),) for part in parent.parts)
+            for other in others:
+                _explode(other)
+            members = [_member(atom, parent, others, k) for k in range(len(parent.parts))]
+            atom.over, atom.parts, atom.members = parent, parent.parts, tuple(members)
             return
+
+
+def _member(atom: Atom, parent: Atom, others: Sequence[Atom], k: int) -> Axis:
+    """What an atom is within one part of a parent; its other parents may themselves have a member there."""
+    if atom.is_concat:
+        return concat([_within_part(part, parent, k) for part in atom.parts])
+    return (Atom(atom.size, (*_within_part(others, parent, k), *parent.parts[k]), atom.label),)
+
+
+def _within_part(axis: Iterable[Atom], parent: Atom, k: int) -> Axis:
+    found: list[Atom] = []
+    for atom in resolve(axis):
+        found += atom.members[k] if atom.is_family and atom.over is parent else (atom,)
+    return tuple(found)
 
 
 def deep(axis: Iterable[Atom]) -> Iterable[Atom]:

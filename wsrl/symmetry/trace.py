@@ -18,7 +18,17 @@ Rule = Callable[["Call"], "list[Axis] | list[list[Axis] | None]"]
 RULES: dict[str, Rule] = {}
 """By the name of an operation of ATen, without overload and without the underscore of those in place."""
 BLANK = frozenset({"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"})
-FACTORIES = BLANK | {"zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+FACTORIES = BLANK | {
+    "zeros",
+    "ones",
+    "full",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+}
 ALIASES = {"div_": "div"}
 
 
@@ -158,7 +168,9 @@ class Tracer(TorchDispatchMode):
     def _unknown(self, call: Call) -> UserError:
         path = self.modules[-1] if self.modules else ""
         place = f"in the module {path!r}" if path else "in the network itself, outside of its submodules"
-        example = f'given={{"{path or "path.to.module"}": Given(tensors={{"weight": ("c", None)}}, inputs=((None, "c"),), '
+        example = (
+            f'given={{"{path or "path.to.module"}": Given(tensors={{"weight": ("c", None)}}, inputs=((None, "c"),), '
+        )
         return UserError(
             f"there is no rule for the operation {call.name} ({place}) on axes that may move",
             allowed=f"operations with a rule: {', '.join(sorted(RULES))}, and pointwise ones",

@@ -97,7 +97,9 @@ def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, d
             return module(*args, **kwargs)
     else:
         if weights is None:
-            raise UserError("a function was given without weights", allowed="weights of one network", do="pass weights=")
+            raise UserError(
+                "a function was given without weights", allowed="weights of one network", do="pass weights="
+            )
         own = {name: _as_double(tensor)[0] for name, tensor in weights.items()}
 
         def call(values):
