@@ -19,11 +19,12 @@ LEVELS = [
     {"pipelines"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
-ANYWHERE = {"provenance", "errors", "durable", ""}
+ANYWHERE = {"provenance", "errors", "durable", "native", ""}
 SELF_CONTAINED = {
     "provenance": {"errors", ""},
     "errors": set(),
     "durable": {"errors"},
+    "native": set(),
     "": {"store"},
     "__main__": {"cli"},
 }

@@ -1,18 +1,12 @@
-"""The gradient kernel in C++ for CPUs: compiled on its first use, kept in the user's cache, called through ctypes."""
+"""The gradient kernel in C++: what its structures look like from Python."""
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
-SOURCES = [Path(__file__).with_name(name) for name in ("gradient.cpp", "vectors.h")]
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
-COMPILE_TIMEOUT_S = 120
+from wsrl import native
+
+SOURCE = Path(__file__).with_name("gradient.cpp")
 
 
 class Network(ctypes.Structure):
@@ -62,45 +56,9 @@ class Batch(ctypes.Structure):
 
 @functools.cache
 def load() -> tuple[ctypes.CDLL | None, str]:
-    """The compiled kernel, or None with the reason why this machine has none.
-
-    torch must have been imported: the kernel then shares its OpenMP threads.
-    """
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
-    if compiler is None:
-        return None, "there is no C++ compiler (c++, g++, clang++ or $CXX)"
-    try:
-        library = ctypes.CDLL(str(_compiled(compiler)))
-    except subprocess.CalledProcessError as error:
-        return None, f"{compiler} failed: {error.stderr.strip()[:500]}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return None, str(error)
-    library.wsrl_gradients.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-    library.wsrl_gradients.restype = ctypes.c_int
-    return library, ""
-
-
-def _compiled(compiler: str) -> Path:
-    """Path of the compiled kernel; compiled if no earlier process did so for this source, compiler and processor."""
-    version = subprocess.run((compiler, "--version"), capture_output=True, text=True, check=True, timeout=10).stdout
-    key = "\n".join((*(source.read_text() for source in SOURCES), *FLAGS, compiler, version, _processor()))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsrl"
-    path = folder / f"gradient-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = Path(temporary) / path.name
-        command = (compiler, *FLAGS, str(SOURCES[0]), "-o", str(made))
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_TIMEOUT_S)
-        made.replace(path)  # whole or not at all: several processes may compile at once
-    return path
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() + platform.machine()
-    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+    """The compiled kernel, or None with the reason why this machine has none."""
+    library, reason = native.load(SOURCE)
+    if library is not None:
+        library.wsrl_gradients.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+        library.wsrl_gradients.restype = ctypes.c_int
+    return library, reason

@@ -1,0 +1,60 @@
+"""Kernels in C++ for CPUs: compiled on their first use, kept in the user's cache, called through ctypes."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+HEADERS = [Path(__file__).with_name("vectors.h")]
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", f"-I{Path(__file__).parent}")
+COMPILE_TIMEOUT_S = 120
+
+
+def load(source: Path) -> tuple[ctypes.CDLL | None, str]:
+    """The library of one source file, or None with the reason why this machine has none.
+
+    torch must have been imported: the kernels then share its OpenMP threads.
+
+    Args:
+        source: A C++ file of this package.
+    """
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
+    if compiler is None:
+        return None, "there is no C++ compiler (c++, g++, clang++ or $CXX)"
+    try:
+        return ctypes.CDLL(str(_compiled(compiler, source))), ""
+    except subprocess.CalledProcessError as error:
+        return None, f"{compiler} failed: {error.stderr.strip()[:500]}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, str(error)
+
+
+def _compiled(compiler: str, source: Path) -> Path:
+    """Path of the compiled kernel; compiled if no earlier process did so for this source, compiler and processor."""
+    version = subprocess.run((compiler, "--version"), capture_output=True, text=True, check=True, timeout=10).stdout
+    texts = (file.read_text() for file in (source, *HEADERS))
+    key = "\n".join((*texts, *FLAGS[:-1], compiler, version, _processor()))
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsrl"
+    path = folder / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        made = Path(temporary) / path.name
+        command = (compiler, *FLAGS, str(source), "-o", str(made))
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_TIMEOUT_S)
+        made.replace(path)  # whole or not at all: several processes may compile at once
+    return path
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() + platform.machine()
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))

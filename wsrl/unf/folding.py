@@ -1,0 +1,79 @@
+"""How layers see a tensor: axes that carry permutations stay, short fixed axes become channels, long ones positions.
+
+A fixed axis, such as the coordinates that a first layer reads, may be treated by any linear map. Where it is short that
+is done: its elements are laid into the channels. Where it is long (784 inputs, the places of a kernel) it stays an axis
+of its own, over which layers share their weights and which they pool like any other; its elements differ by the bias
+of each position.
+
+Letters: B networks, C channels.
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from wsrl.symmetry.plain import PlainSpec
+
+LONGEST_FOLD = 4
+"""Elements of all fixed axes of a tensor together that are still laid into the channels."""
+
+
+@dataclass(frozen=True)
+class FoldedTensor:
+    """One tensor with named axes alone.
+
+    Attributes:
+        name: Key of the tensor.
+        axes: Permutation of each inner axis; a position axis has a name that no other tensor has.
+        shape: Length of each inner axis.
+        positions: Which inner axes are position axes.
+        factor: Entries of a network that lie in the channels of one inner entry.
+        order: Axes of the outer shape, those laid into the channels last.
+        outer: Shape of the tensor.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    positions: tuple[bool, ...]
+    factor: int
+    order: tuple[int, ...]
+    outer: tuple[int, ...]
+
+    def fold(self, values: Tensor) -> Tensor:
+        """``(B, *outer, C)`` as ``(B, *shape, factor * C)``."""
+        moved = values.permute(0, *(axis + 1 for axis in self.order), values.ndim - 1)
+        return moved.reshape(len(values), *self.shape, self.factor * values.shape[-1])
+
+    def unfold(self, values: Tensor) -> Tensor:
+        """The inverse of :meth:`fold`."""
+        channels = values.shape[-1] // self.factor
+        moved = values.reshape(len(values), *(self.outer[axis] for axis in self.order), channels)
+        return moved.permute(0, *(self.order.index(axis) + 1 for axis in range(len(self.outer))), moved.ndim - 1)
+
+
+def fold_tensors(spec: PlainSpec, longest: int = LONGEST_FOLD) -> dict[str, FoldedTensor]:
+    """Every tensor of a specification as layers see it."""
+    return {name: _fold_tensor(name, axes, tuple(spec.shapes[name]), longest) for name, axes in spec.axes.items()}
+
+
+def _fold_tensor(name: str, axes: tuple[str | None, ...], shape: tuple[int, ...], longest: int) -> FoldedTensor:
+    fixed = [place for place, axis in enumerate(axes) if axis is None]
+    factor = math.prod(shape[place] for place in fixed)
+    if factor <= longest:
+        moved = [place for place, axis in enumerate(axes) if axis is not None]
+        inner = [(axes[place], shape[place]) for place in moved]
+        order, positions = (*moved, *fixed), (False,) * len(moved)
+    else:
+        inner, order, factor = [], tuple(range(len(axes))), 1
+        for place, (axis, size) in enumerate(zip(axes, shape)):
+            if axis is not None:
+                inner.append((axis, size))
+            elif place and axes[place - 1] is None:  # neighbours, such as the two axes of a kernel, are one
+                inner[-1] = (inner[-1][0], inner[-1][1] * size)
+            else:
+                inner.append((f"{name}/position {place}", size))
+        positions = tuple("/position " in axis for axis, _ in inner)
+    names, sizes = tuple(axis for axis, _ in inner), tuple(size for _, size in inner)
+    return FoldedTensor(name, names, sizes, positions, factor, order, shape)

@@ -1,0 +1,106 @@
+"""Layers over the weights of networks that commute with their permutations.
+
+Letters: B networks, C channels in, D channels out. Features of a tensor are ``(B, *axes, C)``, channels last: a map of
+the channels is then one matrix product over all entries.
+
+Source: Zhou, Finn and Harrison, arXiv 2402.05232, section 3; the sharing of means is ours.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from wsrl.symmetry.plain import PlainSpec
+from wsrl.unf.folding import FoldedTensor, fold_tensors
+from wsrl.unf.maps import HUB, HubMap, JointMap, PairMaps, Start
+from wsrl.unf.mixing import mix
+from wsrl.unf.nonlinearity import LINEAR, Nonlinearity
+from wsrl.unf.plan import End, Meeting, meetings
+from wsrl.unf.pooling import PooledTensor
+
+Features = dict[str, PooledTensor]
+
+
+class EquivariantLinear(nn.Module):
+    """The linear maps of a whole weight dictionary that commute with its permutations, with a bias.
+
+    Between two tensors stand all terms of the basis. Entries of short fixed axes are mapped by full matrices; long ones
+    share their weights and have a bias for each position (:mod:`wsrl.unf.folding`). Only where more tensors meet in
+    means than the layer has channels, their pairs share a product of two matrices.
+
+    Args:
+        spec: Permutations of the weights.
+        in_channels: Channels of the features.
+        out_channels: Channels of the result.
+        nonlinearity: What follows the map.
+        generator: Randomness of the start; None takes torch's own.
+    """
+
+    def __init__(
+        self,
+        spec: PlainSpec,
+        in_channels: int,
+        out_channels: int,
+        *,
+        nonlinearity: Nonlinearity = LINEAR,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.spec, self.in_channels, self.out_channels = spec, in_channels, out_channels
+        self.nonlinearity, self.numbers = nonlinearity, nonlinearity.numbers * out_channels
+        self.tensors = fold_tensors(spec)
+        self.meetings = meetings(self.tensors, dict(spec.within))
+        self.maps = nn.ModuleList(self._map(meeting, generator) for meeting in self.meetings)
+        self.bias = nn.ParameterList(
+            torch.zeros(*(n if fixed else 1 for n, fixed in zip(t.shape, t.positions)), t.factor * self.numbers)
+            for t in self.tensors.values()
+        )
+
+    def _map(self, meeting: Meeting, generator: torch.Generator | None) -> nn.Module:
+        start = Start(self.nonlinearity.gain, self.in_channels, self._counts(), generator)
+        if meeting.is_large:
+            return PairMaps(meeting, start, self.in_channels, self.numbers)
+        widths = (sum(end.factor for end in meeting.sources), sum(end.factor for end in meeting.targets))
+        total_in, total_out, hub = widths[0] * self.in_channels, widths[1] * self.numbers, HUB * self.numbers
+        kind = HubMap if total_in * total_out > 2 * hub * (total_in + total_out) else JointMap
+        return kind(meeting, start, self.in_channels, self.numbers)
+
+    def _counts(self) -> dict[str, int]:
+        """Number of terms that end in each tensor."""
+        counts: dict[str, int] = {}
+        for meeting in self.meetings:
+            for target in meeting.targets:
+                counts[target.tensor] = counts.get(target.tensor, 0) + len(meeting.sources)
+        return counts
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Map features ``(B, *shape, C)`` to ``(B, *shape, D)``."""
+        inner = {name: PooledTensor(tensor.fold(features[name])) for name, tensor in self.tensors.items()}
+        return {name: self.tensors[name].unfold(found.values) for name, found in self.inner(inner).items()}
+
+    def inner(self, features: Features) -> Features:
+        """The same on folded features: what networks call from layer to layer, so that means are handed on."""
+        parts: dict[str, list[tuple[End, Tensor]]] = {name: [] for name in self.tensors}
+        products: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.tensors}
+        for maps in self.maps:
+            maps(features, parts, products)
+        return {
+            name: self._join(tensor, parts[name], products[name], bias)
+            for (name, tensor), bias in zip(self.tensors.items(), self.bias)
+        }
+
+    def _join(
+        self, tensor: FoldedTensor, parts: list[tuple[End, Tensor]], products: list, bias: Tensor
+    ) -> PooledTensor:
+        """Everything that goes to one tensor: products of features as large as it, means, and the bias."""
+        addends: dict[frozenset[int], Tensor] = {}
+        diagonals = []
+        for end, values in parts:
+            if end.pattern.is_simple:
+                kept = frozenset(end.pattern.kept_axes)
+                spread = end.pattern.broadcastable(values)
+                addends[kept] = addends[kept] + spread if kept in addends else spread
+            else:
+                diagonals.append((end.pattern, values))
+        fixed = frozenset(place for place, position in enumerate(tensor.positions) if position)
+        addends[fixed] = addends[fixed] + bias if fixed in addends else bias.unsqueeze(0)
+        return mix(tensor.shape, products, addends, diagonals, self.nonlinearity)

@@ -1,0 +1,146 @@
+"""The matrices of an equivariant layer: from all means with one key to all places with it.
+
+Letters: B networks, C channels in, D channels out, K kept axes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wsrl.unf.plan import End, Meeting
+from wsrl.unf.pooling import PooledTensor
+
+MEAN_SHARE = 0.5
+"""Variance that all means together bring to an entry at the start, over what the entry itself brings."""
+
+HUB = 8
+"""Where many tensors meet in means alone, these pass through so many times the channels of the layer: the cost is then
+linear in the number of tensors."""
+
+Parts = dict[str, list[tuple[End, Tensor]]]
+Products = dict[str, list[tuple[PooledTensor | Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a layer's matrices: an entry's own variance is kept at any size, and the means add a share.
+
+    Attributes:
+        gain: Variance that the nonlinearity after the layer takes away.
+        channels: Channels of the features.
+        counts: Terms that end in each tensor.
+        generator: Randomness; None takes torch's own.
+    """
+
+    gain: float
+    channels: int
+    counts: Mapping[str, int]
+    generator: torch.Generator | None
+
+    def matrix(self, source: End, target: End, num_whole: int, out_channels: int) -> Tensor:
+        """The matrix of one term.
+
+        Args:
+            source: The end that is pooled.
+            target: The end that is filled.
+            num_whole: Sources that bring whole features to this target.
+            out_channels: Channels of the result.
+        """
+        fan_in, fan_out = source.factor * self.channels, target.factor * out_channels
+        if source.pattern.is_whole and target.pattern.is_whole:
+            variance = self.gain / (fan_in * num_whole)
+        else:
+            variance = self.gain * MEAN_SHARE / (fan_in * self.counts[target.tensor])
+        return self.normal(fan_in, fan_out, variance)
+
+    def normal(self, fan_in: int, fan_out: int, variance: float) -> Tensor:
+        """A matrix of independent normal numbers."""
+        return torch.randn(fan_in, fan_out, generator=self.generator) * math.sqrt(variance)
+
+
+def _num_whole(meeting: Meeting) -> int:
+    return max(1, sum(end.pattern.is_whole for end in meeting.sources))
+
+
+def _side_by_side(meeting: Meeting, features: Mapping[str, PooledTensor]) -> Tensor:
+    """All means of a key in one array ``(B, *K, channels of all)``."""
+    return torch.cat([features[end.tensor].pool(end.pattern) for end in meeting.sources], dim=-1)
+
+
+class JointMap(nn.Module):
+    """One matrix from the means of all tensors, side by side, to all places: for keys that keep one axis or none."""
+
+    def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
+        super().__init__()
+        self.meeting = meeting
+        self.sizes = [end.factor * out_channels for end in meeting.targets]
+        rows = [
+            torch.cat([start.matrix(source, end, _num_whole(meeting), out_channels) for end in meeting.targets], dim=1)
+            for source in meeting.sources
+        ]
+        self.weight = nn.Parameter(torch.cat(rows))
+
+    def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
+        """Add what every tensor gets to ``parts``."""
+        found = _side_by_side(self.meeting, features) @ self.weight
+        for end, values in zip(self.meeting.targets, found.split(self.sizes, dim=-1)):
+            parts[end.tensor].append((end, values))
+
+
+class HubMap(nn.Module):
+    """As the joint map, but pairs of tensors share two matrices; from each tensor to itself there is one of its own."""
+
+    def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
+        super().__init__()
+        self.meeting = meeting
+        self.sizes = [end.factor * out_channels for end in meeting.targets]
+        total = sum(end.factor for end in meeting.sources) * in_channels
+        hub = HUB * out_channels
+        self.gather = nn.Parameter(start.normal(total, hub, 1 / total))
+        spread = [
+            start.normal(hub, size, start.gain * MEAN_SHARE / (hub * start.counts[end.tensor] / len(meeting.sources)))
+            for end, size in zip(meeting.targets, self.sizes)
+        ]
+        self.spread = nn.Parameter(torch.cat(spread, dim=1))
+        self.own = nn.ParameterList()
+        self._own = []
+        for source in meeting.sources:
+            for end in meeting.targets:
+                if source.tensor == end.tensor and source.pattern == end.pattern:
+                    self._own.append((source, end))
+                    self.own.append(nn.Parameter(start.matrix(source, end, 1, out_channels)))
+
+    def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
+        """Add what every tensor gets to ``parts``."""
+        found = (_side_by_side(self.meeting, features) @ self.gather) @ self.spread
+        for end, values in zip(self.meeting.targets, found.split(self.sizes, dim=-1)):
+            parts[end.tensor].append((end, values))
+        for (source, end), weight in zip(self._own, self.own):
+            parts[end.tensor].append((end, features[source.tensor].pool(source.pattern) @ weight))
+
+
+class PairMaps(nn.Module):
+    """A matrix for each pair of tensors: for keys that keep two axes or more, which few tensors have in common."""
+
+    def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
+        super().__init__()
+        self.meeting = meeting
+        self._pairs = [(source, end) for end in meeting.targets for source in meeting.sources]
+        num_whole = _num_whole(meeting)
+        self.weight = nn.ParameterList(
+            nn.Parameter(start.matrix(source, end, num_whole, out_channels)) for source, end in self._pairs
+        )
+
+    def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
+        """Add means to ``parts``, and the factors of whole features to ``products``, where they are multiplied last."""
+        for (source, end), weight in zip(self._pairs, self.weight):
+            if not end.pattern.is_whole:
+                parts[end.tensor].append((end, features[source.tensor].pool(source.pattern) @ weight))
+            elif source.pattern.is_whole and source.tensor == end.tensor and source.pattern.kept == end.pattern.kept:
+                products[end.tensor].append(features[end.tensor].factors(weight))
+            else:
+                pooled = end.pattern.broadcastable(features[source.tensor].pool(source.pattern))
+                products[end.tensor].append((pooled, weight))

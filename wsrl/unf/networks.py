@@ -1,0 +1,197 @@
+"""Universal neural functionals: networks over the weights of any network.
+
+Letters: B networks, C channels, F features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wsrl.errors import UserError
+from wsrl.symmetry.plain import PlainSpec
+from wsrl.symmetry.spec import PermutationSpec
+from wsrl.unf.basis import patterns
+from wsrl.unf.folding import FoldedTensor
+from wsrl.unf.layers import EquivariantLinear, Features
+from wsrl.unf.nonlinearity import GATED, LINEAR, RELU
+from wsrl.unf.pooling import PooledTensor
+
+ACTIVATIONS = {"gated": GATED, "relu": RELU}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfConfig:
+    """Size of a universal neural functional.
+
+    Attributes:
+        channels: Channels of every hidden layer.
+        depth: Equivariant layers.
+        activation: ``gated``: half of the channels, rectified, multiply the other half; or ``relu``.
+        norm: Divide the features of each tensor by their root mean square before every layer but the first.
+        hidden: Width of the perceptron after invariant pooling.
+        dropout: Share of the pooled features and of the perceptron's hidden units that is dropped in training.
+        seed: Seed of the start.
+    """
+
+    channels: int = 32
+    depth: int = 3
+    activation: str = "gated"
+    norm: bool = True
+    hidden: int = 256
+    dropout: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("channels", "depth", "hidden"):
+            if getattr(self, name) < 1:
+                raise UserError(f"unf.{name} is {getattr(self, name)}", allowed="1 or more", do=f"set unf.{name}")
+        if self.activation not in ACTIVATIONS:
+            raise UserError(
+                f"unf.activation is {self.activation!r}", allowed=", ".join(ACTIVATIONS), do="set unf.activation"
+            )
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"unf.dropout is {self.dropout}", allowed="0 up to, not including, 1", do="lower it")
+
+
+class TensorNorm(nn.Module):
+    """Divides the features of every tensor by their root mean square over its entries, with a factor per channel.
+
+    Args:
+        tensors: Tensors as layers see them.
+        channels: Channels of the features.
+        eps: Added to the mean square.
+    """
+
+    def __init__(self, tensors: dict[str, FoldedTensor], channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.ParameterList(torch.ones(tensor.factor * channels) for tensor in tensors.values())
+
+    def forward(self, features: Features) -> Features:
+        """Normalise folded features."""
+        return {name: self._one(tensor, scale) for (name, tensor), scale in zip(features.items(), self.scale)}
+
+    def _one(self, tensor: PooledTensor, scale: Tensor) -> PooledTensor:
+        return tensor.scaled(scale * (tensor.square().mean(-1, keepdim=True) + self.eps).rsqrt())
+
+
+class EquivariantStack(nn.Module):
+    """Equivariant layers with nonlinearities between them, on folded features.
+
+    Args:
+        spec: Permutations of the weights.
+        config: Size.
+        in_channels: Channels of the features that come in.
+        out_channels: Channels of a last layer without a nonlinearity; None leaves it out.
+    """
+
+    def __init__(self, spec: PlainSpec, config: UnfConfig, in_channels: int, out_channels: int | None = None):
+        super().__init__()
+        generator = torch.Generator().manual_seed(config.seed)
+        widths = [in_channels, *[config.channels] * config.depth]
+        last = [ACTIVATIONS[config.activation]] * config.depth
+        if out_channels is not None:
+            widths, last = [*widths[:-1], out_channels], [*last[:-1], LINEAR]
+        self.layers = nn.ModuleList(
+            EquivariantLinear(spec, before, after, nonlinearity=nonlinearity, generator=generator)
+            for before, after, nonlinearity in zip(widths, widths[1:], last)
+        )
+        self.tensors = self.layers[0].tensors
+        self.norms = nn.ModuleList(
+            TensorNorm(self.tensors, config.channels) if config.norm else nn.Identity() for _ in self.layers[1:]
+        )
+
+    def forward(self, features: dict[str, Tensor]) -> Features:
+        """Folded features of every tensor after the last layer, from features ``(B, *shape, C)``."""
+        inner = {name: PooledTensor(tensor.fold(features[name])) for name, tensor in self.tensors.items()}
+        inner = self.layers[0].inner(inner)
+        for norm, layer in zip(self.norms, self.layers[1:]):
+            inner = layer.inner(norm(inner))
+        return inner
+
+
+class InvariantPool(nn.Module):
+    """All linear maps of weights that no permutation changes: the mean over the entries of every diagonal.
+
+    Elements of short fixed axes are kept apart; positions of long ones are kept too where they are few.
+
+    Args:
+        tensors: Tensors as layers see them.
+        channels: Channels of the features.
+        within: Parents of permutations.
+    """
+
+    FEW_POSITIONS = 16
+
+    def __init__(self, tensors: dict[str, FoldedTensor], channels: int, within: dict[str, tuple[str, ...]]):
+        super().__init__()
+        self.terms = []
+        self.num_features = 0
+        for name, tensor in tensors.items():
+            places = frozenset(place for place, position in enumerate(tensor.positions) if position)
+            count = 1
+            for place in places:
+                count *= tensor.shape[place]
+            if count > self.FEW_POSITIONS:
+                places, count = frozenset(), 1
+            for pattern in patterns(tensor.axes, within):
+                if frozenset(pattern.kept_axes) == places and len(pattern.kept) == len(places):
+                    self.terms.append((name, pattern))
+                    self.num_features += count * tensor.factor * channels
+
+    def forward(self, features: Features) -> Tensor:
+        """Invariants ``(B, F)`` of folded features."""
+        return torch.cat([features[name].pool(pattern).flatten(1) for name, pattern in self.terms], dim=1)
+
+
+class EquivariantNetwork(nn.Module):
+    """Weights in, weights out: permuting the neurons of what goes in permutes what comes out.
+
+    Args:
+        spec: Permutations of the weights.
+        config: Size.
+        in_channels: Numbers of every weight that go in.
+        out_channels: Numbers of every weight that come out.
+    """
+
+    def __init__(self, spec: PermutationSpec, config: UnfConfig, in_channels: int = 1, out_channels: int = 1):
+        super().__init__()
+        self.spec, self.config = spec, config
+        self.stack = EquivariantStack(spec.plain, config, in_channels, out_channels)
+
+    def forward(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Features ``(B, *shape, out_channels)`` of weights ``(B, *shape, in_channels)``."""
+        inner = self.stack(self.spec.split(weights, leading=1))
+        parts = {name: tensor.unfold(inner[name].values) for name, tensor in self.stack.tensors.items()}
+        return self.spec.join(parts, leading=1)
+
+
+class InvariantNetwork(nn.Module):
+    """Weights in, features out that no permutation of neurons changes.
+
+    Args:
+        spec: Permutations of the weights.
+        config: Size.
+        in_channels: Numbers of every weight that go in.
+        out_features: Length of the vector that comes out.
+    """
+
+    def __init__(self, spec: PermutationSpec, config: UnfConfig, in_channels: int = 1, out_features: int = 256):
+        super().__init__()
+        self.spec, self.config = spec, config
+        plain = spec.plain
+        self.stack = EquivariantStack(plain, config, in_channels)
+        self.pool = InvariantPool(self.stack.tensors, config.channels, dict(plain.within))
+        self.head = nn.Sequential(
+            nn.LayerNorm(self.pool.num_features),
+            nn.Dropout(config.dropout),
+            nn.Linear(self.pool.num_features, config.hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, out_features),
+        )
+
+    def forward(self, weights: dict[str, Tensor]) -> Tensor:
+        """Features ``(B, F)`` of weights ``(B, *shape, in_channels)``."""
+        return self.head(self.pool(self.stack(self.spec.split(weights, leading=1))))
