@@ -63,7 +63,7 @@ class DeepSetsEncoder(WeightEncoder):
         for number, table in enumerate(tables):
             self.register_buffer(f"table_{number}", table, persistent=False)
         self.projections = nn.ModuleList(nn.Linear(table.shape[1], width) for table in tables)
-        self.shared = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.shared = nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.after = perceptron(width * (len(tables) + 1), (config.embedding_size,) * 2, config.dropout)
 
     def embed(self, vector: Tensor) -> Tensor:

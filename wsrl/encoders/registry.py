@@ -10,10 +10,11 @@ from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.options import EncoderConfig, make_config
 from wsrl.encoders.statnn import StatNNEncoder
 from wsrl.encoders.transformer import TransformerEncoder
+from wsrl.encoders.unf import UnfEncoder
 from wsrl.errors import UserError
 
 ENCODERS: dict[str, type[WeightEncoder]] = {
-    encoder.kind: encoder for encoder in (MlpEncoder, DeepSetsEncoder, StatNNEncoder, TransformerEncoder)
+    encoder.kind: encoder for encoder in (MlpEncoder, DeepSetsEncoder, StatNNEncoder, TransformerEncoder, UnfEncoder)
 }
 
 

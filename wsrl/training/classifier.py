@@ -10,7 +10,7 @@ from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightClassifier
 from wsrl.errors import UserError
 from wsrl.training.data import WeightDataModule
-from wsrl.training.weight_task import WeightTask, chosen
+from wsrl.training.weight_task import WeightTask
 
 
 class ClassifierTask(WeightTask):
@@ -68,7 +68,7 @@ class ClassifierTask(WeightTask):
         if not bool(labelled.any()):
             return
         labels = batch.labels[labelled]
-        logits = self.model(chosen(batch.weights, labelled))
+        logits = self.model(batch.weights)[labelled]
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         scores = {f"{part}_loss": cross_entropy(logits, labels), f"{part}_accuracy": accuracy}
         self.log_dict(scores, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)

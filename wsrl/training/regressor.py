@@ -13,7 +13,7 @@ from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightRegressor
 from wsrl.errors import UserError
 from wsrl.training.data import WeightDataModule
-from wsrl.training.weight_task import WeightTask, chosen
+from wsrl.training.weight_task import WeightTask
 
 
 class RegressorTask(WeightTask):
@@ -88,23 +88,22 @@ class RegressorTask(WeightTask):
         return (batch.metrics[self.hparams.target] - self.model.target_mean) / self.model.target_std
 
     def _collect(self, batch) -> None:
-        target = self._standardised(batch)
-        known = target.isfinite()
-        vector = self.model.statistics.normalise(chosen(batch.weights, known))
-        self._seen.append((self.model.standardised(vector), target[known]))
+        vector = self.model.statistics.normalise(batch.weights)
+        self._seen.append((self.model.standardised(vector), self._standardised(batch)))
 
     def _score(self, part: str) -> None:
         predicted, target = (self._gathered(values) for values in zip(*self._seen))
         self._seen.clear()
-        if not len(target):
+        known = target.isfinite()
+        if not bool(known.any()):
             return
-        scores = regression_scores(predicted, target)
+        scores = regression_scores(predicted[known], target[known])
         scores["mae"] *= float(self.model.target_std)
         self.log_dict({f"{part}_{name}": value for name, value in scores.items()}, prog_bar=True)
 
     def _gathered(self, values: tuple[Tensor, ...]) -> Tensor:
         """The numbers ``(N,)`` of all batches and processes; every process has equally many."""
-        return self.all_gather(torch.cat(values)).flatten().float()
+        return self.all_gather(torch.cat(values)).flatten()
 
 
 def regression_scores(predicted: Tensor, target: Tensor) -> dict[str, float]:
@@ -119,7 +118,7 @@ def regression_scores(predicted: Tensor, target: Tensor) -> dict[str, float]:
         side is constant, as ``r2`` is for a constant target).
     """
     loss = float(mse_loss(predicted, target))
-    variance = float(target.var(correction=0)) if len(target) else 0.0
+    variance = float(target.var(correction=0))
     tau = float(kendalltau(predicted.cpu().numpy(), target.cpu().numpy()).statistic) if variance else 0.0
     return {
         "loss": loss,

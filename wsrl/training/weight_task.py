@@ -141,11 +141,6 @@ class WeightTask(L.LightningModule):
         return factor
 
 
-def chosen(weights: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """The fields of a batch that a mask ``(B,)`` chooses."""
-    return weights if bool(rows.all()) else {name: tensor[rows] for name, tensor in weights.items()}
-
-
 def _first_vectors(data: WeightDataModule, encoder: WeightEncoder, num: int) -> Tensor:
     """Normalised weights of at most ``num`` training fields, in the order of the store."""
     found = []

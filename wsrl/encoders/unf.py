@@ -1,0 +1,97 @@
+"""A universal neural functional over the weights of a store.
+
+Letters: B fields, W weights of a field, V trainable ones among them, C channels, E numbers of an embedding.
+
+Source: Zhou, Finn and Harrison 2024, arXiv 2402.05232.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.normalisation import WeightStatistics
+from wsrl.encoders.options import EncoderConfig, check, check_sizes
+from wsrl.symmetry.spec import PermutationSpec
+from wsrl.unf.networks import InvariantNetwork, UnfConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfEncoderConfig(EncoderConfig):
+    """Options of :class:`UnfEncoder`.
+
+    Attributes:
+        normalisation: ``entry`` or ``tensor``, see :class:`EncoderConfig`; invariant with ``tensor``.
+        dropout: Share of the pooled features and of the perceptron's hidden units that is dropped in training.
+        channels: Channels of every equivariant layer.
+        depth: Equivariant layers.
+        slope: Slope of the rectifiers below zero.
+        norm: Divide the features of each tensor by their root mean square between layers.
+        hidden_size: Width of the perceptron after invariant pooling.
+        embedding_size: Length of the embedding.
+        entry_channels: Channels that a learned factor and offset of every entry make of its weight, for fields of one
+            shared start, whose neurons can be told apart; that gives up invariance. Zero takes the weights alone.
+    """
+
+    channels: int = 32
+    depth: int = 3
+    slope: float = 0.0
+    norm: bool = True
+    hidden_size: int = 256
+    embedding_size: int = 256
+    entry_channels: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_sizes(self, "channels", "depth", "hidden_size", "embedding_size")
+        check(self, "slope", 0 <= self.slope <= 1, "0 to 1")
+        check(self, "entry_channels", self.entry_channels >= 0, "0 or more")
+
+
+class UnfEncoder(WeightEncoder):
+    """Equivariant layers over all tensors and invariant pooling; invariant to the layout's permutations.
+
+    Args:
+        config: Options.
+        statistics: Statistics of the training fields.
+    """
+
+    kind = "unf"
+    config_class = UnfEncoderConfig
+
+    def __init__(self, config: UnfEncoderConfig, statistics: WeightStatistics):
+        super().__init__(config, statistics)
+        self.embedding_size = config.embedding_size
+        num_inputs = max(config.entry_channels, 1)
+        self.factors = self.offsets = None
+        if config.entry_channels:
+            self.factors = nn.Parameter(torch.randn(self.layout.num_trainable, num_inputs))
+            self.offsets = nn.Parameter(torch.randn(self.layout.num_trainable, num_inputs))
+        sizes = UnfConfig(
+            channels=config.channels,
+            depth=config.depth,
+            slope=config.slope,
+            norm=config.norm,
+            hidden=config.hidden_size,
+            dropout=config.dropout,
+            seed=int(torch.randint(2**31, ())),
+        )
+        spec = PermutationSpec.from_layout(self.layout)
+        self.network = InvariantNetwork(spec, sizes, num_inputs, config.embedding_size)
+
+    def embed(self, vector: Tensor) -> Tensor:
+        """Embeddings ``(B, E)`` of normalised trainable weights ``(B, V)``."""
+        values = vector[..., None]
+        if self.factors is not None:
+            values = values * self.factors + self.offsets
+        return self.network(self._tensors(values))
+
+    def _tensors(self, values: Tensor) -> dict[str, Tensor]:
+        """Features ``(B, *shape, C)`` of trainable entries ``(B, V, C)``; zero where an entry is frozen."""
+        layout, index = self.layout, self.statistics.trainable_index
+        if len(index) < layout.num_weights:
+            full = values.new_zeros(len(values), layout.num_weights, values.shape[-1])
+            values = full.index_copy(1, index, values)
+        parts = values.split([spec.size for spec in layout], dim=1)
+        return {spec.name: part.unflatten(1, spec.shape) for spec, part in zip(layout, parts)}
