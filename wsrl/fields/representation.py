@@ -248,14 +248,18 @@ class StandaloneRepresentation(Representation):
         shapes = self.field_config.layer_shapes(self.in_features, self.out_features)
         specs, self._frozen_values = [], {}
         for i, (fan_out, fan_in) in enumerate(shapes):
-            neurons = None if i == len(shapes) - 1 or self.config.is_masked else f"neurons.{i}"
-            inputs = None if i == 0 or self.config.is_masked else f"neurons.{i - 1}"
+            neurons = None if i == len(shapes) - 1 or self.config.is_masked else self._neurons(i)
+            inputs = None if i == 0 or self.config.is_masked else self._neurons(i - 1)
             name = f"layers.{i}.weight"
             frozen = self._freeze(name, i, fan_out, fan_in)
             group = {"group": f"layers.{i}", "token_axis": 0}
             specs.append(TensorSpec(name=name, shape=(fan_out, fan_in), axes=(neurons, inputs), frozen=frozen, **group))
             specs.append(TensorSpec(name=f"layers.{i}.bias", shape=(fan_out,), axes=(neurons,), **group))
         self.layout = Layout(tuple(specs))
+
+    def _neurons(self, index: int) -> str:
+        """What permutes the neurons of a hidden layer; a residual layer moves with the one that it is added to."""
+        return f"neurons.{0 if self.field_config.residual else index}"
 
     def _freeze(self, name: str, index: int, fan_out: int, fan_in: int) -> str | None:
         if not self.config.is_masked or index == 0:  # the first layer sees coordinates: too few to lose any

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Union
 
 from wsrl.errors import UserError
 
-Factor = Union[str, int]
+Factor = str | int
 """The name of a permutation, or the size of something that stays fixed."""
 
 
@@ -45,7 +44,7 @@ class Concat:
         return "[" + " | ".join(map(str, self.parts)) + "]"
 
 
-Axis = Union[None, str, int, Product, Concat]
+Axis = None | str | int | Product | Concat
 
 
 def parts_of(axis: Axis) -> tuple[Factor | Product | None, ...]:

@@ -71,7 +71,7 @@ def split_tensor(tensor: Tensor, pieces: Sequence[Piece], leading: int) -> dict[
         for axis, (start, stop) in enumerate(piece.ranges):
             part = part.narrow(leading + axis, start, stop - start)
         trailing = tensor.shape[leading + len(piece.ranges) :]
-        found[piece.name] = part.reshape(*tensor.shape[:leading], *piece.shape, *trailing)
+        found[piece.name] = part.reshape((*tensor.shape[:leading], *piece.shape, *trailing))
     return found
 
 
@@ -84,7 +84,7 @@ def join_tensor(parts: Mapping[str, Tensor], pieces: Sequence[Piece], leading: i
         trailing = part.shape[leading + len(piece.shape) :]
         lengths = [stop - start for start, stop in piece.ranges]
         assert prod(lengths) == prod(piece.shape), piece
-        blocks.append((piece.ranges, part.reshape(*part.shape[:leading], *lengths, *trailing)))
+        blocks.append((piece.ranges, part.reshape((*part.shape[:leading], *lengths, *trailing))))
     for axis in reversed(range(num_axes)):  # the last axis varies fastest in the order of the pieces
         merged: dict[tuple, list[Tensor]] = {}
         for ranges, block in blocks:

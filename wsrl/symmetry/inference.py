@@ -44,8 +44,8 @@ def infer_module(
         given: Parts that are described by hand: for the path of a submodule how its tensors, inputs and outputs move.
             It then runs without being traced.
         fixed: Names of tensors, or beginnings of names up to a dot, that stay fixed.
-        buffers: Whether buffers move as they need to. If not they are constants of the architecture and stay fixed, with
-            all that is tied to them, but for running statistics, which move with their channels.
+        buffers: Whether buffers move as they need to. If not they are constants of the architecture and stay fixed,
+            with all that is tied to them, but for running statistics, which move with their channels.
 
     Returns:
         The spec, with tied tensors under each of their names.

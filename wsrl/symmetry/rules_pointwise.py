@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from wsrl.symmetry.regroup import cut_children
-from wsrl.symmetry.terms import Axis, fix, resolve, unify
+from wsrl.symmetry.regroup import cut_children, narrow
+from wsrl.symmetry.terms import Axis, fix, new_axis, resolve, size_of, unify
 from wsrl.symmetry.trace import Call, regrouped, rule
 
 
@@ -140,21 +140,13 @@ def ordered(call: Call) -> list:
     one = []
     for output in call.outputs:
         kept = axes if output.ndim == ndim else [axis for dim, axis in enumerate(axes) if dim not in dims]
-        same = list(kept) if all(size == _length(axis) for size, axis in zip(output.shape, kept)) else None
+        same = list(kept) if all(size == size_of(axis) for size, axis in zip(output.shape, kept)) else None
         one.append(same if same is not None else _fixed_where_changed(kept, output.shape))
     return one
 
 
-def _length(axis: Axis) -> int:
-    from wsrl.symmetry.terms import size_of
-
-    return size_of(axis)
-
-
 def _fixed_where_changed(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
-    from wsrl.symmetry.terms import new_axis
-
-    return [axis if _length(axis) == size else new_axis(size, fixed=True) for axis, size in zip(axes, shape)]
+    return [axis if size_of(axis) == size else new_axis(size, fixed=True) for axis, size in zip(axes, shape)]
 
 
 @rule("native_layer_norm", "_fused_rms_norm")
@@ -212,8 +204,6 @@ def weight_norm(call: Call) -> list:
 @rule("glu")
 def glu(call: Call) -> list[Axis]:
     """One half of an axis gates the other."""
-    from wsrl.symmetry.regroup import narrow
-
     axes, (dim,) = call.axes("self"), call.dims("dim")
     half = call.out_shape[dim]
     first = narrow(axes, dim, 0, half)

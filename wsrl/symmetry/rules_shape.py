@@ -195,7 +195,7 @@ def embedded(call: Call) -> list[Axis]:
 def shuffled(call: Call) -> list:
     """Blocks of channels become positions or other channels."""
     axes, shape = call.axes("self"), call["self"].shape
-    *batch, size, height, width = shape
+    *batch, size, _, _ = shape
     lead = axes[: len(batch)]
     if call.name == "channel_shuffle":
         groups, inside = view([axes[-3]], [size], [call["groups"], size // call["groups"]])

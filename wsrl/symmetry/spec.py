@@ -209,7 +209,8 @@ class PermutationSpec:
         Args:
             weights: Tensors ``shape`` or ``(B, *shape)``; any of the spec's.
             permutation: Index tensors; with a leading axis B every item has its own. Those left out stay as they are.
-            leading: Number of axes before ``shape`` where tensors have further trailing ones; None where they have none.
+            leading: Number of axes before ``shape`` where tensors have further trailing ones; None where they have
+                none.
         """
         batched = self._is_batched(permutation)
         spec = self if len(self.shapes) == len(self.axes) else self._shaped_like(weights, leading, batched)
@@ -247,7 +248,7 @@ class PermutationSpec:
                 raise UserError(
                     f"{name} is no tensor of the spec", allowed=", ".join(self.axes), do="leave it out of the weights"
                 )
-            shape = self.shapes[name] if name in self.shapes else None
+            shape = self.shapes.get(name)
             if leading < 0 or (shape is not None and tuple(tensor.shape[leading : leading + len(shape)]) != shape):
                 raise UserError(
                     f"{name} has shape {tuple(tensor.shape)}",

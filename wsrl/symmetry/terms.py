@@ -1,7 +1,7 @@
 """Unknown permutations as terms, and the equations between them: type inference for the axes of tensors.
 
-An axis is a row-major product of atoms, outermost first; an axis of one element is the empty product. An atom stands for
-elements that one permutation moves. It is free at first, and may later turn out to be
+An axis is a row-major product of atoms, outermost first; an axis of one element is the empty product. An atom stands
+for elements that one permutation moves. It is free at first, and may later turn out to be
 
 - ``fixed``: nothing may move it;
 - a product of other atoms, or another atom: what two views of one axis have in common;
@@ -14,6 +14,7 @@ Every operation here makes the group of allowed permutations smaller or leaves i
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import prod
 
 Axis = tuple["Atom", ...]
@@ -332,7 +333,7 @@ def cut_at(axis: Axis, points: Sequence[int]) -> bool:
     atom, points = atoms[0], [point // inner for point in points]
     if not atom.is_concat:
         edges = [0, *points, atom.size]
-        widths = [stop - start for start, stop in zip(edges, edges[1:])]
+        widths = [stop - start for start, stop in pairwise(edges)]
         atom.parts = tuple(new_axis(width, parents_of(atom), fixed=atom.fixed) for width in widths)
         atom.fixed = False
         return True

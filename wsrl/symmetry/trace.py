@@ -18,6 +18,8 @@ Rule = Callable[["Call"], "list[Axis] | list[list[Axis] | None]"]
 RULES: dict[str, Rule] = {}
 """By the name of an operation of ATen, without overload and without the underscore of those in place."""
 BLANK = frozenset({"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"})
+RESHAPES = frozenset({"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"})
+"""Operations that in place change the axes of a tensor, not its entries."""
 FACTORIES = BLANK | {
     "zeros",
     "ones",
@@ -29,7 +31,6 @@ FACTORIES = BLANK | {
     "new_ones",
     "new_full",
 }
-ALIASES = {"div_": "div"}
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -148,7 +149,7 @@ class Tracer(TorchDispatchMode):
                 continue
             axes = [new_axis(size, fixed=True) for size in output.shape] if axes is None else axes
             assert [*map(size_of, axes)] == [*output.shape], (call.name, [*map(size_of, axes)], output.shape)
-            if any(output is tensor for tensor in written):
+            if any(output is tensor for tensor in written) and call.name not in RESHAPES:
                 self.table.tie(output, axes)
             else:
                 self.table.record(output, axes)

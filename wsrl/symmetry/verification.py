@@ -58,7 +58,7 @@ def verify(
         spec: The spec.
         module: A module, or a pure function ``function(weights, *inputs)`` of weights with a batch axis.
         inputs: One tensor, a tuple of arguments, or a dict of keyword arguments.
-        weights: Weights ``(1, *shape)`` of a function; a module has its own.
+        weights: Weights ``shape`` or ``(1, *shape)`` of a function; a module has its own.
         generator: Randomness of weights and permutations; None for a fixed seed.
         trials: Number of random permutations.
         controls: Largest number of permutations whose ties are broken; those first used come first.
@@ -100,7 +100,7 @@ def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, d
             raise UserError(
                 "a function was given without weights", allowed="weights of one network", do="pass weights="
             )
-        own = {name: _as_double(tensor)[0] for name, tensor in weights.items()}
+        own = {name: _single(spec, name, _as_double(tensor)) for name, tensor in weights.items()}
 
         def call(values):
             return module({name: value.unsqueeze(0) for name, value in values.items()}, *args, **kwargs)
@@ -115,6 +115,11 @@ def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, d
             return [tensor.detach().clone() for tensor in tensors_in(call(values))]
 
     return run, {name: tensor.detach().clone() for name, tensor in own.items()}
+
+
+def _single(spec: PermutationSpec, name: str, tensor: Tensor) -> Tensor:
+    """Weights of one network without the batch axis."""
+    return tensor[0] if name in spec.axes and tensor.ndim > len(spec.axes[name]) else tensor
 
 
 def _as_double(leaf):
@@ -185,7 +190,7 @@ def _control(spec: PermutationSpec, name: str, subject: Mapping[str, Tensor], ch
 
 def _only_at(spec: PermutationSpec, name: str, place: tuple) -> PermutationSpec:
     """The spec of one tensor in which one permutation acts at one place only, and no other acts."""
-    tensor, at, part_at, factor_at = place
+    tensor = place[0]
     keep = set(spec.within.get(name, ()))
 
     def factor(text, is_place: bool):
