@@ -27,8 +27,10 @@ class UnfConfig:
     Attributes:
         channels: Channels of every hidden layer.
         depth: Equivariant layers.
-        activation: ``gated``: half of the channels, rectified, multiply the other half; or ``relu``.
+        activation: ``gated``: every channel is multiplied by the sigmoid of another; or ``relu``.
         norm: Divide the features of each tensor by their root mean square before every layer but the first.
+        num_frequencies: Octaves of sines and cosines of every number that goes in, beside the number itself.
+        lowest_frequency: Of the first octave, in radians per unit.
         hidden: Width of the perceptron after invariant pooling.
         dropout: Share of the pooled features and of the perceptron's hidden units that is dropped in training.
         seed: Seed of the start.
@@ -38,14 +40,17 @@ class UnfConfig:
     depth: int = 3
     activation: str = "gated"
     norm: bool = True
+    num_frequencies: int = 0
+    lowest_frequency: float = 0.5
     hidden: int = 256
     dropout: float = 0.0
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("channels", "depth", "hidden"):
-            if getattr(self, name) < 1:
-                raise UserError(f"unf.{name} is {getattr(self, name)}", allowed="1 or more", do=f"set unf.{name}")
+        for name, least in (("channels", 1), ("depth", 1), ("hidden", 1), ("num_frequencies", 0)):
+            if getattr(self, name) < least:
+                wrong = f"unf.{name} is {getattr(self, name)}"
+                raise UserError(wrong, allowed=f"{least} or more", do=f"set unf.{name}")
         if self.activation not in ACTIVATIONS:
             raise UserError(
                 f"unf.activation is {self.activation!r}", allowed=", ".join(ACTIVATIONS), do="set unf.activation"
@@ -89,7 +94,8 @@ class EquivariantStack(nn.Module):
     def __init__(self, spec: PlainSpec, config: UnfConfig, in_channels: int, out_channels: int | None = None):
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
-        widths = [in_channels, *[config.channels] * config.depth]
+        self.frequencies = [config.lowest_frequency * 2**octave for octave in range(config.num_frequencies)]
+        widths = [in_channels * (1 + 2 * config.num_frequencies), *[config.channels] * config.depth]
         last = [ACTIVATIONS[config.activation]] * config.depth
         if out_channels is not None:
             widths, last = [*widths[:-1], out_channels], [*last[:-1], LINEAR]
@@ -104,11 +110,15 @@ class EquivariantStack(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> Features:
         """Folded features of every tensor after the last layer, from features ``(B, *shape, C)``."""
-        inner = {name: PooledTensor(tensor.fold(features[name])) for name, tensor in self.tensors.items()}
+        inner = {name: PooledTensor(tensor.fold(self._encode(features[name]))) for name, tensor in self.tensors.items()}
         inner = self.layers[0].inner(inner)
         for norm, layer in zip(self.norms, self.layers[1:]):
             inner = layer.inner(norm(inner))
         return inner
+
+    def _encode(self, values: Tensor) -> Tensor:
+        phases = [values * frequency for frequency in self.frequencies]
+        return torch.cat([values, *(wave(phase) for phase in phases for wave in (torch.sin, torch.cos))], dim=-1)
 
 
 class InvariantPool(nn.Module):

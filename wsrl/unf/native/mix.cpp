@@ -2,7 +2,7 @@
 // rectifier, and the means that the next layer asks for; and its gradient.
 //
 // Letters: B networks, P, Q, F axes of a tensor, C channels in, D channels out, E numbers before the nonlinearity: D, or
-// 2 D where the second half gates the first. R = Q F rows of one p, T rows of a tile.
+// 2 D where a sigmoid of the second half gates the first. R = Q F rows of one p, T rows of a tile.
 // All arrays are row-major. Sums over p are kept for each chunk of the p, so that threads share nothing.
 
 #include <algorithm>
@@ -75,6 +75,7 @@ inline void before(const Mix& m, const Place& at, float* pre) {
 }
 
 inline vec rectified(vec value, float slope) { return value > 0.0f ? value : value * slope; }
+inline vec opened(vec gate) { return 2.0f / (1.0f + exponential(-gate)); }  // 0 to 2, 1 at zero
 
 // The nonlinearity, and the sums of what it gives.
 inline void after(const Mix& m, const Place& at, const float* pre, const Sums& sums) {
@@ -84,7 +85,7 @@ inline void after(const Mix& m, const Place& at, const float* pre, const Sums& s
     vec total{}, square{};
     for (long r = 0; r < at.count; ++r) {
       vec value = load(pre + r * m.e + i);
-      value = m.gated ? value * rectified(load(pre + r * m.e + d + i), m.slope) : rectified(value, m.slope);
+      value = m.gated ? value * opened(load(pre + r * m.e + d + i)) : rectified(value, m.slope);
       store(out + r * d + i, value);
       float* qf = sums.qf + (at.row + r) * d + i;
       store(qf, load(qf) + value);
@@ -162,9 +163,9 @@ inline void gradient_before(const Mix& m, const MixGradient& g, const Place& at,
     for (long i = 0; i < d; i += kLanes) {
       const vec value = load(out + i), sum = given.at(r, q, f, i, d, value);
       if (m.gated) {
-        const vec factor = load(pre + i), gate = load(pre + d + i), through = sum * factor;
-        store(pre + i, sum * rectified(gate, m.slope));
-        store(pre + d + i, gate > 0.0f ? through : through * m.slope);
+        const vec gate = opened(load(pre + d + i));
+        store(pre + d + i, sum * load(pre + i) * gate * (1.0f - 0.5f * gate));
+        store(pre + i, sum * gate);
       } else {
         store(pre + i, value > 0.0f ? sum : sum * m.slope);
       }

@@ -1,0 +1,102 @@
+"""Networks over weights: equivariant or invariant to 1e-5 in float32, and to nothing that is no symmetry."""
+
+import pytest
+import torch
+from unf_specs import CASES, features, move, one_axis_alone, permutation, plain_spec, spec_of
+
+from wsrl.errors import UserError
+from wsrl.symmetry.plain import PlainSpec
+from wsrl.symmetry.spec import PermutationSpec
+from wsrl.unf.networks import EquivariantNetwork, EquivariantStack, InvariantNetwork, InvariantPool, UnfConfig
+
+TOLERANCE = 1e-5
+CONFIGS = [
+    UnfConfig(channels=16, depth=3),
+    UnfConfig(channels=16, depth=2, activation="relu", norm=False, num_frequencies=2),
+]
+
+
+def relative(found, expected):
+    return float(((found - expected).abs().max() / expected.abs().max().clamp_min(1.0)).detach())
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["gated", "relu"])
+@pytest.mark.parametrize("case", CASES)
+def test_weights_to_weights_is_equivariant(case, config):
+    spec = plain_spec(case)
+    network = EquivariantNetwork(spec_of(case), config, 2, 3)
+    values, chosen = features(spec, 2, dtype=torch.float32), permutation(spec)
+    before, after = move(spec, network(values), chosen), network(move(spec, values, chosen))
+    assert {n: v.shape for n, v in after.items()} == {n: (2, *s, 3) for n, s in spec.shapes.items()}
+    assert max(relative(after[n], before[n]) for n in before) < TOLERANCE
+    assert all(v.std() > 1e-4 for v in after.values() if v.numel() > 8)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["gated", "relu"])
+@pytest.mark.parametrize("case", CASES)
+def test_weights_to_features_is_invariant_and_notices_what_is_no_symmetry(case, config):
+    spec = plain_spec(case)
+    network = InvariantNetwork(spec_of(case), config, 2, 5).eval()
+    values, chosen = features(spec, 2, dtype=torch.float32), permutation(spec, seed=3)
+    before, after = network(values), network(move(spec, values, chosen))
+    assert before.shape == (2, 5)
+    assert relative(after, before) < TOLERANCE
+    for name, axes in spec.axes.items():
+        for place, axis in enumerate(axes):
+            tied = sum(other == axis for all_axes in spec.axes.values() for other in all_axes)
+            if axis is not None and tied > 1:
+                broken = network(one_axis_alone(values, name, place))
+                assert relative(broken, before) > 10 * TOLERANCE, (name, place)
+
+
+def test_pooling_takes_every_invariant_term():
+    network = InvariantNetwork(spec_of("recurrent"), UnfConfig(channels=4, depth=1))
+    pool = network.pool
+    # (a, a): all entries and the diagonal; (a, fixed 2): two; (a,): one; each times four channels.
+    assert pool.num_features == (2 + 2 + 1) * 4
+    assert isinstance(pool, InvariantPool)
+
+
+def test_the_network_of_an_inferred_specification_sees_the_function_alone():
+    module = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 6), torch.nn.ReLU())
+    module.append(torch.nn.Linear(6, 2))
+    spec = PermutationSpec.from_module(module, torch.randn(2, 3))
+    weights = {n: p.detach()[None] for n, p in module.named_parameters()}
+    network = InvariantNetwork(spec, UnfConfig(channels=16, depth=2), 1, 4).eval()
+    chosen = spec.random_permutation(torch.Generator().manual_seed(0))
+    before = network({n: w[..., None] for n, w in weights.items()})
+    after = network({n: w[..., None] for n, w in spec.apply(weights, chosen).items()})
+    assert relative(after, before) < TOLERANCE
+
+
+@pytest.mark.parametrize("width", [8, 64, 512])
+def test_the_start_keeps_variance_at_any_width_and_depth(width):
+    axes, _ = CASES["mlp"]
+    sizes = {"a": width, "b": width}
+    shapes = {n: tuple(sizes.get(axis, 2) for axis in a) for n, a in axes.items()}
+    stack = EquivariantStack(PlainSpec(axes, shapes), UnfConfig(channels=32, depth=6), 1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        out = stack({n: torch.randn(4, *s, 1, generator=generator) for n, s in shapes.items()})
+    for name, tensor in out.items():
+        assert 0.2 < tensor.square().mean() < 20, name
+
+
+def test_gradients_reach_every_parameter():
+    spec = plain_spec("mlp")
+    network = EquivariantNetwork(spec_of("mlp"), UnfConfig(channels=16, depth=2), 1, 1)
+    sum(v.square().sum() for v in network(features(spec, 1, dtype=torch.float32)).values()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_the_same_seed_gives_the_same_network():
+    first, second = (InvariantNetwork(spec_of("mlp"), UnfConfig(seed=3)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.stack.parameters(), second.stack.parameters()))
+    third = InvariantNetwork(spec_of("mlp"), UnfConfig(seed=4))
+    assert not torch.equal(next(first.stack.parameters()), next(third.stack.parameters()))
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 0}, {"depth": 0}, {"activation": "tanh"}, {"dropout": 1.0}])
+def test_wrong_sizes_are_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        UnfConfig(**wrong)
