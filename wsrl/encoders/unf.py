@@ -14,7 +14,7 @@ from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.options import EncoderConfig, check, check_sizes
 from wsrl.symmetry.spec import PermutationSpec
-from wsrl.unf.networks import InvariantNetwork, UnfConfig
+from wsrl.unf.networks import ACTIVATIONS, InvariantNetwork, UnfConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,11 @@ class UnfEncoderConfig(EncoderConfig):
         dropout: Share of the pooled features and of the perceptron's hidden units that is dropped in training.
         channels: Channels of every equivariant layer.
         depth: Equivariant layers.
-        slope: Slope of the rectifiers below zero.
+        activation: ``gated`` or ``relu``, see :class:`wsrl.unf.networks.UnfConfig`.
         norm: Divide the features of each tensor by their root mean square between layers.
+        num_frequencies: Octaves of sines and cosines of every weight that go in beside it; they tell apart the many
+            frequencies and phases of independently started sine networks.
+        lowest_frequency: Of the first octave, in radians per deviation of the tensor's weights.
         hidden_size: Width of the perceptron after invariant pooling.
         embedding_size: Length of the embedding.
         entry_channels: Channels that a learned factor and offset of every entry make of its weight, for fields of one
@@ -36,8 +39,10 @@ class UnfEncoderConfig(EncoderConfig):
 
     channels: int = 32
     depth: int = 3
-    slope: float = 0.0
+    activation: str = "gated"
     norm: bool = True
+    num_frequencies: int = 0
+    lowest_frequency: float = 0.5
     hidden_size: int = 256
     embedding_size: int = 256
     entry_channels: int = 0
@@ -45,7 +50,8 @@ class UnfEncoderConfig(EncoderConfig):
     def __post_init__(self):
         super().__post_init__()
         check_sizes(self, "channels", "depth", "hidden_size", "embedding_size")
-        check(self, "slope", 0 <= self.slope <= 1, "0 to 1")
+        check(self, "activation", self.activation in ACTIVATIONS, ", ".join(ACTIVATIONS))
+        check(self, "num_frequencies", self.num_frequencies >= 0, "0 or more")
         check(self, "entry_channels", self.entry_channels >= 0, "0 or more")
 
 
@@ -71,7 +77,9 @@ class UnfEncoder(WeightEncoder):
         sizes = UnfConfig(
             channels=config.channels,
             depth=config.depth,
-            slope=config.slope,
+            activation=config.activation,
+            num_frequencies=config.num_frequencies,
+            lowest_frequency=config.lowest_frequency,
             norm=config.norm,
             hidden=config.hidden_size,
             dropout=config.dropout,
