@@ -12,6 +12,7 @@ from pathlib import Path
 HEADERS = [Path(__file__).with_name("vectors.h")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", f"-I{Path(__file__).parent}")
 COMPILE_TIMEOUT_S = 120
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 def load(source: Path) -> tuple[ctypes.CDLL | None, str]:
@@ -58,3 +59,15 @@ def _processor() -> str:
     except OSError:
         return platform.processor() + platform.machine()
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep the memory that it frees, where the C library can.
+
+    Arrays of some megabytes are otherwise given back to the system and fetched anew at every step, which takes longer
+    than what is computed in them.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # glibc
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

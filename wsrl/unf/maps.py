@@ -76,12 +76,17 @@ class JointMap(nn.Module):
     def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
         super().__init__()
         self.meeting = meeting
+        self.widths = [end.factor * in_channels for end in meeting.sources]
         self.sizes = [end.factor * out_channels for end in meeting.targets]
         rows = [
             torch.cat([start.matrix(source, end, _num_whole(meeting), out_channels) for end in meeting.targets], dim=1)
             for source in meeting.sources
         ]
         self.weight = nn.Parameter(torch.cat(rows))
+
+    def matrix(self) -> Tensor:
+        """The matrix of all terms, sources by targets."""
+        return self.weight
 
     def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
         """Add what every tensor gets to ``parts``."""
@@ -96,9 +101,9 @@ class HubMap(nn.Module):
     def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
         super().__init__()
         self.meeting = meeting
+        self.widths = [end.factor * in_channels for end in meeting.sources]
         self.sizes = [end.factor * out_channels for end in meeting.targets]
-        total = sum(end.factor for end in meeting.sources) * in_channels
-        hub = HUB * out_channels
+        total, hub = sum(self.widths), HUB * out_channels
         self.gather = nn.Parameter(start.normal(total, hub, 1 / total))
         spread = [
             start.normal(hub, size, start.gain * MEAN_SHARE / (hub * start.counts[end.tensor] / len(meeting.sources)))
@@ -107,18 +112,27 @@ class HubMap(nn.Module):
         self.spread = nn.Parameter(torch.cat(spread, dim=1))
         self.own = nn.ParameterList()
         self._own = []
-        for source in meeting.sources:
-            for end in meeting.targets:
+        for source_place, source in enumerate(meeting.sources):
+            for place, end in enumerate(meeting.targets):
                 if source.tensor == end.tensor and source.pattern == end.pattern:
-                    self._own.append((source, end))
+                    self._own.append((source_place, place))
                     self.own.append(nn.Parameter(start.matrix(source, end, 1, out_channels)))
+
+    def matrix(self) -> Tensor:
+        """The matrix of all terms, sources by targets."""
+        whole = (self.gather @ self.spread).detach().clone()
+        blocks = [row.split(self.sizes, dim=1) for row in whole.split(self.widths, dim=0)]
+        for (source, place), own in zip(self._own, self.own):
+            blocks[source][place].add_(own.detach())
+        return whole
 
     def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
         """Add what every tensor gets to ``parts``."""
         found = (_side_by_side(self.meeting, features) @ self.gather) @ self.spread
         for end, values in zip(self.meeting.targets, found.split(self.sizes, dim=-1)):
             parts[end.tensor].append((end, values))
-        for (source, end), weight in zip(self._own, self.own):
+        for (source_place, place), weight in zip(self._own, self.own):
+            source, end = self.meeting.sources[source_place], self.meeting.targets[place]
             parts[end.tensor].append((end, features[source.tensor].pool(source.pattern) @ weight))
 
 
