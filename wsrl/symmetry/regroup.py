@@ -28,7 +28,7 @@ def settle(axes: Sequence[Axis]) -> list[Axis]:
     while True:
         axes = [resolve(axis) for axis in axes]
         top = [atom for axis in axes for atom in axis]
-        lost = [pair for axis in axes for pair in _lost(axis, top)]
+        lost = [pair for axis in axes for pair in _lost(axis, top, top)]
         if not lost:
             return axes
         for atom, parent in lost:
@@ -36,14 +36,27 @@ def settle(axes: Sequence[Axis]) -> list[Axis]:
                 cut(atom, parent)
 
 
-def _lost(axis: Axis, beside: Sequence[Atom]) -> list[tuple[Atom, Atom]]:
+def _lost(axis: Axis, beside: Sequence[Atom], top: Sequence[Atom]) -> list[tuple[Atom, Atom]]:
+    """Atoms of an axis, or of a part of it, with each parent that does not stand beside them exactly once."""
     found = []
     for atom in axis:
-        found += [(atom, parent) for parent in parents_of(atom) if beside.count(parent) != 1]
+        elsewhere = [inner for other in top if other.is_concat and other is not atom for inner in _inside(other)]
+        bad = [p for p in parents_of(atom) if beside.count(p) != 1 or p in elsewhere]
+        found += [(atom, parent) for parent in bad]
         if atom.is_concat:
             for part in atom.parts:
                 inner = resolve(part)
-                found += _lost(inner, [*beside, *inner])
+                others = [other for other in top if other is not atom]
+                found += _lost(inner, [*beside, *inner], others)
+    return found
+
+
+def _inside(whole: Atom) -> list[Atom]:
+    """All atoms in the parts of a concatenation."""
+    found = []
+    for part in whole.parts:
+        for atom in resolve(part):
+            found += [atom, *(_inside(atom) if atom.is_concat else ())]
     return found
 
 

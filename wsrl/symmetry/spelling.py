@@ -6,10 +6,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from wsrl.symmetry.axes import Axis as SpecAxis
 from wsrl.symmetry.axes import Concat, Product
 from wsrl.symmetry.regroup import settle
-from wsrl.symmetry.terms import Atom, Axis, cut, cut_at, deep, fix, leaves, parents_of, resolve, size_of
+from wsrl.symmetry.terms import (
+    Atom,
+    Axis,
+    collapse,
+    cut,
+    cut_at,
+    deep,
+    fix,
+    leaves,
+    new_axis,
+    parents_of,
+    resolve,
+    size_of,
+)
 
 MAX_COPIES = 16
 """Longest fixed axis for each of whose elements a permutation of its own is written down."""
+
+
+MAX_ROUNDS = 10_000
+"""Each round fixes or ties something, so a network that needs more than this is a mistake of ours."""
 
 
 class _StartOverError(Exception):
@@ -21,12 +38,13 @@ def express(weights: Mapping[str, Sequence[Axis]]) -> dict[str, list[list[list[A
 
     What a spec cannot express is fixed, or moves alike for all elements of its parent.
     """
-    while True:
+    for _ in range(MAX_ROUNDS):
         _simplify(weights)
         try:
             return {name: [spell(axis, axes) for axis in settle(axes)] for name, axes in weights.items()}
         except _StartOverError:
             continue
+    raise AssertionError("the spelling of axes does not end")
 
 
 def _simplify(weights: Mapping[str, Sequence[Axis]]) -> None:
@@ -52,10 +70,11 @@ def _copy(atom: Atom, parent: Atom, axes: Sequence[Axis]) -> None:
 def spell(axis: Axis, axes: Sequence[Axis]) -> list[list[Atom]]:
     """Consecutive parts of an axis, each as factors that are free or fixed."""
     atoms = list(resolve(axis))
+    if not leaves(atoms):
+        return [list(new_axis(size_of(atoms), fixed=True))]
     for place, atom in enumerate(atoms):
         if atom.is_family:  # its parent is on another axis, or behind it
-            for parent in [p for p in parents_of(atom) if p.is_concat]:
-                cut(atom, parent)
+            collapse(atom)
             raise _StartOverError
         if atom.is_concat:
             return _spell_concat(atoms, place, axes)
@@ -76,7 +95,7 @@ def _spell_concat(atoms: list[Atom], place: int, axes: Sequence[Axis]) -> list[l
         for atom in tail:
             if atom.is_family and resolve((atom.over,)) == (whole,):
                 if len(atom.members) != len(whole.parts):
-                    cut(atom, whole)
+                    collapse(atom)
                     raise _StartOverError
                 rest += atom.members[k]
             else:

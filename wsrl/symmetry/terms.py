@@ -153,7 +153,7 @@ def fix(axis: Iterable[Atom]) -> None:
 def cut(atom: Atom, parent: Atom) -> None:
     """End the dependence of a resolved atom on a resolved parent: one permutation for all elements of the parent."""
     if atom.is_family and atom.over is not None and parent in resolve((atom.over,)):
-        _collapse(atom)
+        collapse(atom)
         return
     atom.parents = tuple(p for p in parents_of(atom) if p is not parent)
     for part in (atom.members if atom.is_family else atom.parts) or ():
@@ -162,7 +162,7 @@ def cut(atom: Atom, parent: Atom) -> None:
                 cut(inner, parent)
 
 
-def _collapse(family: Atom) -> None:
+def collapse(family: Atom) -> None:
     """Make all members of a family one, which moves alike for every part of the parent."""
     parts, members, over = family.parts, family.members, family.over
     others = [p for p in parents_of(family) if p not in resolve((over,))]
@@ -260,7 +260,7 @@ def _unify_atoms(a: Atom, b: Atom) -> None:
     elif a.is_family and b.is_family:
         _unify_families(a, b)
     elif a.is_family or b.is_family:
-        _collapse(a if a.is_family else b)
+        collapse(a if a.is_family else b)
         unify((a,), (b,))
     else:
         _unify_concats(a, b)
@@ -269,8 +269,8 @@ def _unify_atoms(a: Atom, b: Atom) -> None:
 def _unify_families(a: Atom, b: Atom) -> None:
     same = resolve((a.over,)) == resolve((b.over,)) and [*map(size_of, a.parts)] == [*map(size_of, b.parts)]
     if not same:
-        _collapse(a)
-        _collapse(b)
+        collapse(a)
+        collapse(b)
         unify((a,), (b,))
         return
     for first, second in zip(a.members, b.members):
