@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
+from wsrl import WeightStore
 from wsrl.cli.main import main
+from wsrl.encoders.models import WeightClassifier, WeightRegressor
 
 
 @pytest.fixture
@@ -63,6 +65,77 @@ def test_last_continues_a_run_and_starts_one_that_has_no_checkpoint(arguments, t
     assert last["epoch"] == 2
 
 
+SMALL = {
+    "mlp": "{hidden: [8]}",
+    "deepsets": "{width: 8, embedding_size: 8}",
+    "statnn": "{hidden: [8]}",
+    "transformer": "{width: 8, depth: 1, heads: 2}",
+    "unf": "{channels: 4, depth: 2, hidden_size: 8, embedding_size: 8}",
+}
+
+
+@pytest.fixture
+def plain(tmp_path, make_store):
+    """Arguments without the task: one epoch on a small store."""
+    return [
+        "--data.store", str(make_store(tmp_path / "store", num=60)), "--data.num_workers", "0",
+        "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu",
+        "--trainer.default_root_dir", str(tmp_path / "run"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_encoder_trains_and_is_exported(plain, tmp_path, kind):
+    chosen = ["--model.encoder", kind, "--model.options", SMALL[kind]]
+    assert main(["train", "classifier", *plain, *chosen]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    model = WeightClassifier.from_pretrained(tmp_path / "run" / "model")
+    assert model.encoder.kind == kind and model.label_names == ("even", "odd")
+    batch = next(WeightStore.open(tmp_path / "store").batches(100, split="test"))
+    accuracy = (model(batch.weights).argmax(1) == batch.labels).double().mean()
+    assert metrics["classifier.test_accuracy"] == pytest.approx(float(accuracy))
+
+
+def test_a_regressor_learns_a_stored_metric_and_names_those_there_are(plain, tmp_path, capsys):
+    assert main(["train", "regressor", *plain, "--model.target", "psnr", "--model.hidden", "[8]"]) == 0
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    names = {f"regressor.{part}_{name}" for part in ("val", "test") for name in ("loss", "mae", "r2", "kendall")}
+    assert names <= found.keys() and "regressor.test_kendall" in capsys.readouterr().out
+    assert WeightRegressor.from_pretrained(tmp_path / "run" / "model").target == "psnr"
+    assert main(["train", "regressor", *plain, "--model.target", "loss"]) == 2
+    message = capsys.readouterr().err
+    assert "no metric 'loss'" in message and "Allowed: psnr, ssim" in message
+
+
+def test_options_come_from_yaml_and_by_nested_keys(plain, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "model:\n  encoder: deepsets\n  options: {width: 8}\n  augment: {permute: true, scale: 0.1}\n"
+    )
+    nested = ["--model.options.embedding_size", "6", "--model.augment.noise", "0.2"]
+    assert main(["train", "classifier", *plain, "--config", str(tmp_path / "c.yaml"), *nested]) == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["config"]["model"]
+    assert record["options"] == {"width": 8, "embedding_size": 6}
+    assert record["augment"] == {"permute": True, "scale": 0.1, "noise": 0.2, "dropout": 0.0}
+    assert WeightClassifier.from_pretrained(tmp_path / "run" / "model").encoder.embedding_size == 6
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_resuming_draws_the_same_augmentation(plain, tmp_path):
+    plain += ["--model.hidden", "[8]", "--model.dropout", "0", "--trainer.max_epochs", "3"]
+    plain += ["--model.augment", "{permute: true, scale: 0.2, noise: 0.3, dropout: 0.1}"]
+    plain += ["--checkpoint.save_top_k", "-1"]
+    root = "--trainer.default_root_dir"
+    assert main(["train", "classifier", *plain, root, str(tmp_path / "whole")]) == 0
+    (middle,) = (tmp_path / "whole" / "checkpoints").glob("epoch=0-*.ckpt")
+    again = ["--ckpt_path", str(middle), root, str(tmp_path / "again")]
+    assert main(["train", "classifier", *plain, *again]) == 0
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "again")
+    ]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 def test_print_config_needs_no_store(capsys):
     assert main(["train", "classifier", "--data.store", "anywhere", "--print_config"]) == 0
     text = capsys.readouterr().out
@@ -77,6 +150,10 @@ def test_print_config_needs_no_store(capsys):
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--trainer.accelerator", "gpu"], "gpu"),
         (["--ckpt_path", "/nowhere.ckpt"], "there is no checkpoint /nowhere.ckpt"),
+        (["--model.encoder", "mpl"], "unknown encoder 'mpl'"),
+        (["--model.options", "{widht: 4}"], "unknown encoder option 'widht'"),
+        (["--model.augment.noise", "-1"], "augment.noise is -1.0"),
+        (["--model.augment.nose", "1"], "nose"),
         (["--data.batch_size", "0"], "data.batch_size is 0"),
         (["--data.store", "/nowhere"], "/nowhere"),
     ],
