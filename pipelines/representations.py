@@ -19,18 +19,16 @@ import torch
 
 from pipelines import command
 from pipelines.kinds import KindConfig, best_rate, sweep
+from pipelines.pixels import pixel_store
 from wsrl.cli.base import train_base, training_indices
 from wsrl.cli.build import BuildPlan, build_store
 from wsrl.cli.eval import merge_metrics
 from wsrl.cli.train import train
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.probe import logistic_probe, one_nn
-from wsrl.fields import Layout, TensorSpec
-from wsrl.fitting.engine import FitConfig, field_seed
+from wsrl.fitting.engine import FitConfig
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
-from wsrl.store.record import FitResult
-from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.base_field import BaseTrainingConfig
 
 
@@ -97,41 +95,6 @@ def run(config: RepresentationsConfig) -> dict[str, float]:
         pixel_store(source, out / "pixels")
         results |= score("pixels", out, config)
     return results
-
-
-def pixel_store(source, directory: Path) -> None:
-    """The pictures themselves in a store of one tensor, so that the same readers run on pixels as on weights."""
-    points, channels = source[0].values.shape
-    spec = TensorSpec(name="pixels", shape=(points, channels), axes=(None, None), group="pixels", token_axis=0)
-    create_or_resume(
-        directory,
-        layout=Layout((spec,)),
-        representation={"kind": "pixels"},
-        base_sha256=None,
-        source=source.description,
-        fit={},
-        num_signals=len(source),
-        num_shards=1,
-        label_names=source.label_names,
-    )
-    with ShardWriter(directory, 0) as writer:
-        todo = [index for index in writer.indices if index not in writer.done]
-        for start in range(0, len(todo), 1024):
-            rows = []
-            for index in todo[start : start + 1024]:
-                signal = source[index]
-                own = {
-                    "index": index,
-                    "id": signal.id,
-                    "label": signal.label,
-                    "split": signal.split,
-                    "seed": field_seed(0, signal.id),
-                    "signal_sha256": signal.sha256(),
-                }
-                rows.append(FitResult(**own, weights={"pixels": signal.values}))
-            writer.write_segment(rows)
-        writer.finish()
-    finalize(directory)
 
 
 def score(name: str, out: Path, config: RepresentationsConfig) -> dict[str, float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.options import EncoderConfig, check, check_sizes
+from wsrl.symmetry.sine import canonical_sines, sine_layers
 from wsrl.symmetry.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, InvariantNetwork, UnfConfig
 
@@ -31,6 +32,8 @@ class UnfEncoderConfig(EncoderConfig):
         num_frequencies: Octaves of sines and cosines of every weight that go in beside it; they tell apart the many
             frequencies and phases of independently started sine networks.
         lowest_frequency: Of the first octave, in radians per deviation of the tensor's weights.
+        sine_omegas: Factor inside the sine of each hidden layer of a plain sine network: its weights are then read in
+            a form that is free of the signs and phases of neurons (:mod:`wsrl.symmetry.sine`). Empty for none.
         hidden_size: Width of the perceptron after invariant pooling.
         embedding_size: Length of the embedding.
         entry_channels: Channels that a learned factor and offset of every entry make of its weight, for fields of one
@@ -43,6 +46,7 @@ class UnfEncoderConfig(EncoderConfig):
     norm: bool = True
     num_frequencies: int = 0
     lowest_frequency: float = 0.5
+    sine_omegas: tuple[float, ...] = ()
     hidden_size: int = 256
     embedding_size: int = 256
     entry_channels: int = 0
@@ -69,6 +73,7 @@ class UnfEncoder(WeightEncoder):
     def __init__(self, config: UnfEncoderConfig, statistics: WeightStatistics):
         super().__init__(config, statistics)
         self.embedding_size = config.embedding_size
+        self._sines = sine_layers(self.layout, config.sine_omegas) if config.sine_omegas else ()
         num_inputs = max(config.entry_channels, 1)
         self.factors = self.offsets = None
         if config.entry_channels:
@@ -90,6 +95,9 @@ class UnfEncoder(WeightEncoder):
 
     def embed(self, vector: Tensor) -> Tensor:
         """Embeddings ``(B, E)`` of normalised trainable weights ``(B, V)``."""
+        if self._sines:
+            weights = canonical_sines(self.statistics.denormalise(vector), self._sines)
+            vector = self.statistics.normalise(weights)
         values = vector[..., None]
         if self.factors is not None:
             values = values * self.factors + self.offsets
