@@ -106,7 +106,8 @@ def trained(row: str, seed: int, options: dict[str, Any], store: Path, out: Path
     if done.exists():
         return json.loads(done.read_text())
     fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={seed}"]
-    metrics = train("classifier", [*fixed, *(f"--{key}={json.dumps(value)}" for key, value in options.items())])
+    plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+    metrics = train("classifier", [*fixed, *(f"--{key}={value}" for key, value in plain.items())])
     merge_metrics(done, metrics)
     return metrics
 

@@ -57,6 +57,13 @@ def meshing(config):
     return parser.instantiate(stage.parse(parser, ["--config", config]))
 
 
+def weight_classification(config):
+    from pipelines.weight_classification import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
 def run(config):
     from wsrl.cli.main import main
 
@@ -82,6 +89,7 @@ STAGES = {
     "diffusion": train("diffusion"),
     "representations": representations,
     "shapes": shapes,
+    "weight_classification": weight_classification,
 }
 
 

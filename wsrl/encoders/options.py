@@ -83,9 +83,9 @@ def make_config(config_class: type[Config], options: Mapping[str, Any]) -> Confi
 def _typed(name: str, value: Any, default: Any) -> Any:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(default, tuple):
-        if isinstance(value, list | tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        kinds, wanted = (int, "a list of whole numbers") if default else (int | float, "a list of numbers")
+        if isinstance(value, list | tuple) and all(isinstance(v, kinds) and not isinstance(v, bool) for v in value):
             return tuple(value)
-        wanted = "a list of whole numbers"
     elif isinstance(default, float):
         if is_whole or isinstance(value, float):
             return float(value)
