@@ -53,7 +53,7 @@ def infer_module(
     Raises:
         UserError: An operation without a rule, with the submodule it stands in and what to do.
     """
-    module = copy.deepcopy(module).eval()
+    module = evaluation_copy(module)
     args, kwargs = as_arguments(example_inputs)
     tensors = dict(module.named_parameters(remove_duplicate=False))
     for name, buffer in module.named_buffers(remove_duplicate=False):
@@ -107,6 +107,22 @@ def infer_function(
             return function(dict(weights), *args, **kwargs)
 
     return _solve(run, weights, [*args, *kwargs.values()], held, leading, masks or {})
+
+
+def evaluation_copy(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode.
+
+    Raises:
+        UserError: The module cannot be copied.
+    """
+    try:
+        return copy.deepcopy(module).eval()
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"the module cannot be copied ({error})",
+            allowed="modules that copy.deepcopy copies",
+            do="use torch.nn.utils.parametrizations in place of weight_norm and spectral_norm; drop stored activations",
+        ) from error
 
 
 def as_arguments(inputs: object) -> tuple[tuple, dict]:

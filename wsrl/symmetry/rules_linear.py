@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wsrl.symmetry.regroup import cut_children, cut_foreign
+from wsrl.symmetry.regroup import cut_children, cut_foreign, view
 from wsrl.symmetry.rules_pointwise import broadcast
 from wsrl.symmetry.terms import Axis, fix, new_axis, resolve, size_of, unify
 from wsrl.symmetry.trace import Call, regrouped, rule
@@ -175,6 +175,18 @@ def unfolded(call: Call) -> list[Axis]:
     cut_children(axes[:-2], axes[-2:])
     places = call["kernel_size"][0] * call["kernel_size"][1]
     return [*axes[:-3], (*axes[-3], *new_axis(places, fixed=True)), new_axis(call.out_shape[-1], fixed=True)]
+
+
+@rule("col2im")
+def folded(call: Call) -> list[Axis]:
+    """Patches put back: what :func:`unfolded` undoes."""
+    axes = call.axes("self")
+    places = call["kernel_size"][0] * call["kernel_size"][1]
+    channels, inside = view([axes[-2]], [size_of(axes[-2])], [size_of(axes[-2]) // places, places])
+    for axis in (axes[-1], inside):
+        fix(axis)
+    cut_children([*axes[:-2], channels], [axes[-1], inside])
+    return [*axes[:-2], channels, *(new_axis(size, fixed=True) for size in call.out_shape[-2:])]
 
 
 @rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math")

@@ -37,9 +37,12 @@ def unsqueezed(call: Call) -> list[Axis]:
 @rule("squeeze")
 def squeezed(call: Call) -> list[Axis]:
     """Axes of one element are gone."""
-    shape, axes = call["self"].shape, call.axes("self")
-    dims = call.dims("dim") if "dim" in call.arguments else range(len(shape))
-    return [axis for dim, axis in enumerate(axes) if dim not in dims or shape[dim] != 1]
+    axes, given = call.axes("self"), call.get("dim")
+    given = [given] if isinstance(given, int) else given
+    dims = (
+        range(len(axes)) if given is None else [dim % len(axes) for dim in given]
+    )  # in place the tensor has lost them
+    return [axis for dim, axis in enumerate(axes) if dim not in dims or axis]
 
 
 @rule("expand")
@@ -165,7 +168,6 @@ def index_selected(call: Call) -> list[Axis]:
     "index_add",
     "take_along_dim",
     "diagonal",
-    "as_strided",
     "unfold",
     "masked_select",
     "take",
@@ -182,6 +184,17 @@ def held(call: Call) -> list:
     return [None] * len(call.outputs)
 
 
+@rule("as_strided")
+def strided(call: Call) -> list:
+    """Any view of memory; only the same one leaves anything free."""
+    axes = call.axes("self")
+    shape, strides, offset = call.table.geometry(call["self"])
+    used = [(a, b) for size, a, b in zip(shape, strides, call["stride"]) if size > 1]
+    if shape == tuple(call["size"]) and all(a == b for a, b in used) and call["storage_offset"] in (None, offset):
+        return axes
+    return held(call)
+
+
 @rule("embedding")
 def embedded(call: Call) -> list[Axis]:
     """Rows of a table; which row means which word, so the rows are fixed."""
@@ -189,6 +202,17 @@ def embedded(call: Call) -> list[Axis]:
     fix(rows)
     call.table.hold(call["indices"])
     return [*(new_axis(size, fixed=True) for size in call["indices"].shape), columns]
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedded_bag(call: Call) -> list:
+    """Sums, means or maxima of rows of a table."""
+    rows, columns = call.axes("weight")
+    for tensor in (call["indices"], call["offsets"], call.get("per_sample_weights")):
+        if tensor is not None:
+            call.table.hold(tensor)
+    fix(rows)
+    return [[new_axis(call.out_shape[0], fixed=True), columns], *([None] * (len(call.outputs) - 1))]
 
 
 @rule("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")

@@ -151,7 +151,7 @@ def _word(atom: Atom, weight: str, has_children: bool, taken: set[str]) -> str:
         return atom.label if atom.label in ("heads", "groups") else ""
     if not atom.parents:
         return ""
-    if "in_proj" in weight or "qkv" in weight:
+    if any(text in weight for text in ("in_proj", "qkv", "c_attn")):
         return "qk" if f"{stem_of(weight)}.qk" not in taken else "v"
     return "channels"
 

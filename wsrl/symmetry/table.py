@@ -36,6 +36,7 @@ class Table:
         self._names: dict[int, list[str]] = {}
         self._axes: dict[int, list[Axis]] = {}
         self._alive: dict[int, Tensor] = {}
+        self._geometry: dict[int, tuple] = {}
         self._memory: dict[int, list[Tensor]] = {}
         self._numbers: dict[int, int] = {}
         self._blank: set[int] = set()
@@ -71,6 +72,7 @@ class Table:
         """Enter what was found about a tensor."""
         self._axes[id(tensor)] = settle(axes)
         self._alive[id(tensor)] = tensor
+        self._geometry[id(tensor)] = (tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
         if tensor.numel():
             self._memory.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
 
@@ -109,6 +111,10 @@ class Table:
             return tensor
         return None
 
+    def geometry(self, tensor: Tensor) -> tuple:
+        """Shape, strides and offset that a tensor had when it was entered."""
+        return self._geometry.get(id(tensor), (tuple(tensor.shape), tensor.stride(), tensor.storage_offset()))
+
     def fix_on_use(self, tensor: Tensor, axis: Axis) -> None:
         """Let an axis be fixed if a tensor, such as the places of maxima along it, is ever used."""
         self._on_use[id(tensor)] = axis
@@ -118,7 +124,8 @@ class Table:
         self._alive[id(tensor)] = tensor
         self._numbers.setdefault(tensor.untyped_storage()._cdata, index)
         if index in self.written:
-            self.record(tensor, self._constant_axes(tensor))
+            is_even = id(tensor) in self._blank or (tensor.numel() and bool((tensor == tensor.reshape(-1)[0]).all()))
+            self.record(tensor, [new_axis(size) for size in tensor.shape] if is_even else self._constant_axes(tensor))
 
     def blank(self, tensor: Tensor) -> None:
         """Note that the values of a tensor mean nothing yet."""
@@ -139,11 +146,12 @@ class Table:
             return [new_axis(size) for size in tensor.shape]
         if tensor.numel() == 0:
             return [new_axis(size, fixed=True) for size in tensor.shape]
-        values = tensor.detach()
-        return [
-            new_axis(size, fixed=size > 1 and not torch.equal(values, values.narrow(dim, 0, 1).expand_as(values)))
-            for dim, size in enumerate(tensor.shape)
-        ]
+        values, axes = tensor.detach(), []
+        for dim, size in enumerate(tensor.shape):
+            varies = size > 1 and not torch.equal(values, values.narrow(dim, 0, 1).expand_as(values))
+            parents = [atom for axis in axes for atom in axis if atom.free]
+            axes.append(new_axis(size, () if varies else parents, fixed=varies))
+        return axes
 
     def moves(self, tensors: list[Tensor]) -> bool:
         """Whether some axis of some tensor may move with the weights."""

@@ -18,7 +18,7 @@ Rule = Callable[["Call"], "list[Axis] | list[list[Axis] | None]"]
 RULES: dict[str, Rule] = {}
 """By the name of an operation of ATen, without overload and without the underscore of those in place."""
 BLANK = frozenset({"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"})
-RESHAPES = frozenset({"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"})
+RESHAPES = frozenset({"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims", "as_strided"})
 """Operations that in place change the axes of a tensor, not its entries."""
 FACTORIES = BLANK | {
     "zeros",
@@ -160,7 +160,7 @@ class Tracer(TorchDispatchMode):
             found = RULES["pointwise"]
         if found is not None:
             axes = found(call)
-            several = len(call.outputs) != 1 or (axes and isinstance(axes[0], list))
+            several = len(call.outputs) != 1 or (axes and (axes[0] is None or isinstance(axes[0], list)))
             return axes if several else [axes]
         if self.table.moves(call.tensors):
             raise self._unknown(call)

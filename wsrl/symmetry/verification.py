@@ -1,6 +1,5 @@
 """Proof of a spec on a network: the permutations leave its output as it is, and broken ties do not."""
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from torch.utils._pytree import tree_map
 
 from wsrl.errors import UserError
 from wsrl.symmetry.axes import Axis, Concat, Product, factors_of, names_in, parts_of
-from wsrl.symmetry.inference import as_arguments, tensors_in
+from wsrl.symmetry.inference import as_arguments, evaluation_copy, tensors_in
 from wsrl.symmetry.spec import PermutationSpec
 from wsrl.symmetry.trace import plain_kernels
 
@@ -87,7 +86,7 @@ def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, d
     """A function from weights to the outputs as a list of tensors, and the weights to start from."""
     args, kwargs = as_arguments(tree_map(_as_double, inputs))
     if isinstance(module, nn.Module):
-        module = copy.deepcopy(module).double().eval()
+        module = evaluation_copy(module).double()
         own = {**dict(module.named_parameters(remove_duplicate=False))}
         own.update(module.named_buffers(remove_duplicate=False))
 
