@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves
 from wsrl.errors import UserError
 from wsrl.symmetry.axes import Axis as SpecAxis
 from wsrl.symmetry.axes import factors_of, parts_of
-from wsrl.symmetry.terms import Axis, concat, fix, new_axis, resolve, size_of, unify
+from wsrl.symmetry.solving import unify
+from wsrl.symmetry.terms import Axis, concat, fix, new_axis, resolve, size_of
 from wsrl.symmetry.trace import Tracer
 
 

@@ -2,22 +2,8 @@
 
 from collections.abc import Sequence
 
-from wsrl.symmetry.terms import (
-    Atom,
-    Axis,
-    concat,
-    cut,
-    cut_at,
-    deep,
-    divide,
-    family,
-    fix,
-    new_axis,
-    parents_of,
-    resolve,
-    size_of,
-    unify,
-)
+from wsrl.symmetry.solving import cut, cut_at, divide, unify
+from wsrl.symmetry.terms import Atom, Axis, concat, deep, family, fix, new_axis, parents_of, resolve, size_of
 
 EXPLODED = 64
 """Longest axis whose elements are told apart when one of them is selected."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from wsrl.symmetry.regroup import cut_children, narrow
-from wsrl.symmetry.terms import Axis, fix, new_axis, resolve, size_of, unify
+from wsrl.symmetry.solving import unify
+from wsrl.symmetry.terms import Axis, fix, new_axis, resolve, size_of
 from wsrl.symmetry.trace import Call, regrouped, rule
 
 

@@ -6,20 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from wsrl.symmetry.axes import Axis as SpecAxis
 from wsrl.symmetry.axes import Concat, Product
 from wsrl.symmetry.regroup import settle
-from wsrl.symmetry.terms import (
-    Atom,
-    Axis,
-    collapse,
-    cut,
-    cut_at,
-    deep,
-    fix,
-    leaves,
-    new_axis,
-    parents_of,
-    resolve,
-    size_of,
-)
+from wsrl.symmetry.solving import collapse, cut, cut_at
+from wsrl.symmetry.terms import Atom, Axis, deep, fix, leaves, new_axis, parents_of, resolve, size_of
 
 MAX_COPIES = 16
 """Longest fixed axis for each of whose elements a permutation of its own is written down."""

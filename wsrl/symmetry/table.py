@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from wsrl.symmetry.regroup import settle
-from wsrl.symmetry.terms import Axis, fix, leaves, new_axis, unify
+from wsrl.symmetry.solving import unify
+from wsrl.symmetry.terms import Axis, fix, leaves, new_axis
 
 
 class WrittenConstantError(Exception):
