@@ -66,6 +66,14 @@ def test_parts_refine_each_other():
     assert [size_of(part) for part in flat_parts(first)] == [3, 2, 2, 2] and flat_parts(first) == flat_parts(second)
 
 
+def test_a_cut_that_is_not_possible_fixes_the_whole_axis():
+    heads, inside = view([new_axis(10)], [10], [2, 5])
+    axis = concat([(*heads, *inside), new_axis(4)])
+    assert len(leaves(axis)) == 3
+    first = narrow([axis], 0, 0, 7)[0]  # seven of ten elements are no number of whole heads
+    assert not leaves(axis) and not leaves(first) and size_of(first) == 7
+
+
 def test_narrowing_takes_what_depends_along():
     axes = settle(view([new_axis(20)], [20], [4, 5]))
     left, right = narrow(axes, 0, 0, 1), narrow(axes, 0, 1, 4)

@@ -186,6 +186,8 @@ def cut_at(axis: Axis, points: Sequence[int]) -> bool:
         inside = [point - start for point in points if start < point < stop]
         done &= cut_at(part, inside)
         start = stop
+    if not done:
+        fix(atoms)
     return done
 
 

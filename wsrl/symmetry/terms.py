@@ -190,6 +190,8 @@ def concat(axes: Sequence[Axis]) -> Axis:
     parts = [resolve(axis) for axis in axes]
     if len(parts) == 1:
         return parts[0]
+    still = [len(part) > 1 and all(atom.fixed for atom in part) for part in parts]
+    parts = [new_axis(size_of(part), fixed=True) if is_still else part for part, is_still in zip(parts, still)]
     size = sum(map(size_of, parts))
     if all(not part or all(atom.fixed for atom in part) for part in parts):
         return new_axis(size, fixed=True)
