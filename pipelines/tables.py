@@ -134,7 +134,57 @@ def shapes(record: dict) -> str:
     return "\n".join(lines)
 
 
-# Name in the README: record and function.
+ZOOS = {
+    "random_siren": "SIREN 2x32, each from a random start",
+    "shared_siren": "SIREN 2x32, one shared start",
+    "mlora": "mlora adapters of a base field",
+    "mlora_asym": "mlora_asym adapters of a base field",
+}
+
+
+def classification(*records: dict) -> str:
+    """Test accuracy of every encoder, one row for each zoo."""
+    rows = list(dict.fromkeys(key.removesuffix(".accuracy") for r in records for key in r if key.endswith(".accuracy")))
+    lines = [
+        f"| zoo (protocol) | train / test fields | PSNR (dB) | {' | '.join(rows)} |",
+        "|---|---|---" + "|---" * len(rows) + "|",
+    ]
+    for record, protocol in zip(records, ZOOS.values()):
+        cells = [_with_spread(record, row) for row in rows]
+        lines.append(
+            f"| {protocol} | {record['run.num_train']:,} / {record['run.num_test']:,} "
+            f"| {record['fields.test_psnr_mean']:.1f} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
+
+
+def _with_spread(record: dict, row: str) -> str:
+    if f"{row}.accuracy" not in record:
+        return ""
+    text = f"{100 * record[f'{row}.accuracy']:.1f}"
+    if f"{row}.accuracy_std" in record:
+        text += f" ± {100 * record[f'{row}.accuracy_std']:.1f} ({record[f'{row}.accuracy_seeds']})"
+    return text
+
+
+def unf_speed(record: dict) -> str:
+    """Time and memory of universal neural functionals, one row for each network that is read."""
+    lines = [
+        "| network read | weights | forward (ms) | forward + backward (ms) | plain / ours, forward | both | JAX (ms) "
+        "| peak memory / activations |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in [key.removesuffix(".ratio_plain_step") for key in record if key.endswith(".ratio_plain_step")]:
+        get = {key.removeprefix(f"{name}."): value for key, value in record.items() if key.startswith(f"{name}.")}
+        jax = f"{get['jax_forward_ms']:g} / {get['jax_step_ms']:g}" if "jax_step_ms" in get else ""
+        lines.append(
+            f"| {name} | {get['weights']:,.0f} | {get['forward_ms']:.1f} | {get['step_ms']:.1f} "
+            f"| {get['ratio_plain_forward']:.1f} | {get['ratio_plain_step']:.1f} | {jax} | {get['memory_ratio']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+# Name in the README: record, or several, and function.
 TABLES = {
     "representations/fashion_mnist": ("representations/fashion_mnist", representations),
     "representations/fashion_mnist_forms": ("representations/fashion_mnist_forms", forms),
@@ -143,6 +193,8 @@ TABLES = {
     "benchmark_fitting/quality": ("benchmark_fitting/fitting", quality),
     "shapes/furniture": ("shapes/furniture", shapes),
     "shapes/solids": ("shapes/solids", shapes),
+    "weight_classification": (tuple(f"weight_classification/{zoo}" for zoo in ZOOS), classification),
+    "benchmark_unf": ("benchmark_unf/mlp", unf_speed),
 }
 
 
@@ -153,7 +205,8 @@ def with_tables(text: str) -> str:
         text: Text with ``<!-- table NAME -->`` and ``<!-- end -->`` around each table.
     """
     for name, (record, table) in TABLES.items():
-        made = table(json.loads((RECORDS / f"{record}.json").read_text()))
+        names = (record,) if isinstance(record, str) else record
+        made = table(*(json.loads((RECORDS / f"{name}.json").read_text()) for name in names))
         pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
         assert pattern.search(text), f"the README has no place for the table {name}"
         text = pattern.sub(lambda match, made=made: f"{match[1]}{made}\n{match[2]}", text)

@@ -57,16 +57,44 @@ def test_pooling_takes_every_invariant_term():
     assert isinstance(pool, InvariantPool)
 
 
-def test_the_network_of_an_inferred_specification_sees_the_function_alone():
-    module = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 6), torch.nn.ReLU())
-    module.append(torch.nn.Linear(6, 2))
-    spec = PermutationSpec.from_module(module, torch.randn(2, 3))
-    weights = {n: p.detach()[None] for n, p in module.named_parameters()}
-    network = InvariantNetwork(spec, UnfConfig(channels=16, depth=2), 1, 4).eval()
-    chosen = spec.random_permutation(torch.Generator().manual_seed(0))
-    before = network({n: w[..., None] for n, w in weights.items()})
-    after = network({n: w[..., None] for n, w in spec.apply(weights, chosen).items()})
-    assert relative(after, before) < TOLERANCE
+def perceptron():
+    layers = [torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2)]
+    return torch.nn.Sequential(*layers), torch.randn(2, 3)
+
+
+def convolutional():
+    layers = [torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Conv2d(4, 6, 3, groups=2)]
+    layers += [torch.nn.GroupNorm(2, 6), torch.nn.Flatten(), torch.nn.Linear(6 * 4, 3)]
+    return torch.nn.Sequential(*layers), torch.randn(2, 1, 6, 6)
+
+
+def attentive():
+    block = torch.nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    return torch.nn.Sequential(torch.nn.Linear(3, 8), block, torch.nn.Linear(8, 2)), torch.randn(2, 4, 3)
+
+
+def recurrent():
+    return torch.nn.GRU(3, 5), torch.randn(4, 2, 3)
+
+
+@pytest.mark.parametrize("make", [perceptron, convolutional, attentive, recurrent])
+def test_networks_read_any_module_whose_permutations_are_inferred(make):
+    module, inputs = make()
+    spec = PermutationSpec.from_module(module.eval(), inputs)
+    generator = torch.Generator().manual_seed(0)
+    tensors = {n: t for n, t in module.state_dict().items() if n in spec.axes}
+    weights = {n: torch.randn(2, *t.shape, generator=generator) for n, t in tensors.items()}
+    chosen = spec.random_permutation(generator)
+    before, moved = ({n: w[..., None] for n, w in group.items()} for group in (weights, spec.apply(weights, chosen)))
+    config = UnfConfig(channels=16, depth=2)
+    invariant = InvariantNetwork(spec, config, 1, 4).eval()
+    assert relative(invariant(moved), invariant(before)) < TOLERANCE
+    equivariant = EquivariantNetwork(spec, config)
+    expected = spec.apply({n: v[..., 0].detach() for n, v in equivariant(before).items()}, chosen)
+    found = {n: v[..., 0].detach() for n, v in equivariant(moved).items()}
+    assert max(relative(found[n], expected[n]) for n in expected) < TOLERANCE
+    shuffled = {n: v.flatten(1).roll(1, 1).reshape(v.shape) for n, v in before.items()}
+    assert relative(invariant(shuffled), invariant(before)) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("width", [8, 64, 512])
