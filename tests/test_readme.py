@@ -40,7 +40,7 @@ def test_snippet_runs(number, demo, tmp_path, monkeypatch):
 
 
 def test_there_are_snippets():
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
 
 
 def test_tables_are_those_of_the_records():
