@@ -197,8 +197,8 @@ def concat(axes: Sequence[Axis]) -> Axis:
         return new_axis(size, fixed=True)
     shared = None
     for part in parts:
-        outside = {p for atom in part for p in parents_of(atom)} - set(part)
-        shared = outside if shared is None else shared & outside
+        outside = [p for atom in part for p in parents_of(atom) if p not in part]
+        shared = list(dict.fromkeys(outside)) if shared is None else [p for p in shared if p in outside]
     atom = Atom(size, tuple(shared))
     atom.parts = tuple(parts)
     return (atom,)
