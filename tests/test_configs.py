@@ -1,7 +1,7 @@
 """Every file under ``configs/`` is accepted by the parser of its command: no unknown key, no wrong type.
 
 The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``diffusion*``, or the pipeline
-``representations*``, ``shapes*``, ``fitting*`` or ``meshing*``.
+``representations*``, ``shapes*``, ``fitting*``, ``meshing*``, ``weight_classification*`` or ``weight_editing*``.
 """
 
 from pathlib import Path
@@ -38,6 +38,13 @@ def representations(config):
 
 def shapes(config):
     from pipelines.shapes import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
+def weight_editing(config):
+    from pipelines.weight_editing import make_parser
 
     parser = make_parser()
     return parser.instantiate(stage.parse(parser, ["--config", config]))
@@ -89,6 +96,7 @@ STAGES = {
     "diffusion": train("diffusion"),
     "representations": representations,
     "shapes": shapes,
+    "weight_editing": weight_editing,
     "weight_classification": weight_classification,
 }
 
