@@ -21,7 +21,7 @@ from pipelines import command
 from pipelines.plain_unf import PlainEquivariantLinear
 from wsrl import native
 from wsrl.symmetry.spec import PermutationSpec
-from wsrl.unf.layers import EquivariantLinear
+from wsrl.unf.layers import EquivariantLinear, folded
 from wsrl.unf.nonlinearity import RELU
 from wsrl.unf.pooling import PooledTensor
 
@@ -132,22 +132,26 @@ class Contestants:
             for before, after in itertools.pairwise(widths)
         ]
         self.plain = [PlainEquivariantLinear(layer) for layer in self.ours] if plain else []
-        tensors = self.ours[0].tensors
         self.features = {
-            name: tensors[name].fold(torch.randn(config.batch_size, *shape, 1, generator=generator))
-            for name, shape in spec.shapes.items()
+            name: torch.randn(config.batch_size, *shape, 1, generator=generator) for name, shape in spec.shapes.items()
         }
+        self.folded = folded(self.ours[0].tensors, self.features)
+        if plain:
+            members = [member for tensor in self.ours[0].tensors.values() for member in tensor.members]
+            self.members = {member.name: member.fold(self.features[member.name]) for member in members}
 
     def run_ours(self) -> dict[str, Tensor]:
         """Features after our layers."""
-        inner = {name: PooledTensor(values) for name, values in self.features.items()}
+        inner = {
+            name: PooledTensor(tensor.values) for name, tensor in self.folded.items()
+        }  # without the last run's means
         for layer in self.ours:
             inner = layer.inner(inner)
         return {name: tensor.values for name, tensor in inner.items()}
 
     def run_plain(self) -> dict[str, Tensor]:
         """Features after the plain layers."""
-        inner = self.features
+        inner = self.members
         for layer in self.plain:
             inner = layer(inner)
         return inner
@@ -156,6 +160,11 @@ class Contestants:
         """Largest difference of the two, relative to the largest feature of each tensor."""
         with torch.no_grad():
             ours, plain = self.run_ours(), self.run_plain()
+        bundles = self.ours[0].tensors
+        plain = {
+            name: torch.cat([plain[member.name] for member in bundle.members], dim=-1)
+            for name, bundle in bundles.items()
+        }
         gaps = [float((ours[name] - plain[name]).abs().max() / plain[name].abs().max()) for name in ours]
         assert max(gaps) < 1e-3, f"the plain implementation disagrees by {max(gaps):.1e}"
         return max(gaps)

@@ -6,14 +6,18 @@ our layer, so that both give the same numbers.
 Letters: B networks, C channels.
 """
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
+from wsrl.unf.folding import Bundle
 from wsrl.unf.layers import EquivariantLinear
 from wsrl.unf.maps import PairMaps
+from wsrl.unf.plan import End, Meeting
 
 
 class PlainEquivariantLinear(nn.Module):
-    """The map of a layer, one basis term after another.
+    """The map of a layer, one basis term of one pair of tensors after another.
 
     Args:
         layer: The layer whose map it is; a map through a hub is multiplied out.
@@ -21,29 +25,38 @@ class PlainEquivariantLinear(nn.Module):
 
     def __init__(self, layer: EquivariantLinear):
         super().__init__()
-        self.tensors, self.nonlinearity = layer.tensors, layer.nonlinearity
-        self.terms, weights = [], []
+        self.nonlinearity = layer.nonlinearity
+        self.shapes, self.terms, weights, biases = {}, [], [], []
+        for bundle, bias in zip(layer.tensors.values(), layer.bias):
+            self.shapes |= {member.name: member.shape for member in bundle.members}
+            biases += [nn.Parameter(part.detach().clone()) for _, part in _members(bundle, bias, layer.numbers)]
         for meeting, maps in zip(layer.meetings, layer.maps):
-            for target, source, weight in term_weights(meeting, maps):
-                self.terms.append((target, source))
-                weights.append(nn.Parameter(weight.detach().clone()))
-        self.weights = nn.ParameterList(weights)
-        self.bias = nn.ParameterList(nn.Parameter(bias.detach().clone()) for bias in layer.bias)
+            for target, source, weight in _term_weights(meeting, maps):
+                for into, columns in _members(layer.tensors[target.tensor], weight, layer.numbers):
+                    for out_of, part in _members(layer.tensors[source.tensor], columns.mT, layer.in_channels):
+                        self.terms.append((into, target.pattern, out_of, source.pattern))
+                        weights.append(nn.Parameter(part.mT.detach().clone()))
+        self.weights, self.bias = nn.ParameterList(weights), nn.ParameterList(biases)
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map folded features ``(B, *axes, C)``."""
         num = len(next(iter(features.values())))
         out = {
-            name: bias.expand(num, *tensor.shape, bias.shape[-1]).clone()
-            for (name, tensor), bias in zip(self.tensors.items(), self.bias)
+            name: bias.expand(num, *shape, bias.shape[-1]).clone()
+            for (name, shape), bias in zip(self.shapes.items(), self.bias)
         }
-        for (target, source), weight in zip(self.terms, self.weights):
-            values = source.pattern.pool(features[source.tensor]) @ weight
-            target.pattern.add_to(out[target.tensor], values)
+        for (into, spread, out_of, pooled), weight in zip(self.terms, self.weights):
+            spread.add_to(out[into], pooled.pool(features[out_of]) @ weight)
         return {name: self.nonlinearity(values) for name, values in out.items()}
 
 
-def term_weights(meeting, maps):
+def _members(bundle: Bundle, values: Tensor, channels: int) -> list[tuple[str, Tensor]]:
+    """The parts of the last axis that belong to each tensor of a bundle."""
+    parts = values.split([member.factor * channels for member in bundle.members], dim=-1)
+    return [(member.name, part) for member, part in zip(bundle.members, parts)]
+
+
+def _term_weights(meeting: Meeting, maps: nn.Module) -> Iterator[tuple[End, End, Tensor]]:
     """Target, source and matrix of every term of a meeting."""
     if isinstance(maps, PairMaps):
         pairs = [(source, target) for target in meeting.targets for source in meeting.sources]

@@ -62,7 +62,7 @@ def sine_layers(layout: Iterable, omegas: Sequence[float]) -> tuple[SineLayer, .
 
 
 def canonical_sines(weights: dict[str, Tensor], layers: Sequence[SineLayer]) -> dict[str, Tensor]:
-    """The same fields with the phase of every neuron in [-pi/2, pi/2) and its first incoming weight at least zero.
+    """The same fields, with every neuron's phase in [-pi/2, pi/2) and the sum of its incoming weights at least zero.
 
     Args:
         weights: Tensors ``(N, *shape)``.
@@ -70,11 +70,12 @@ def canonical_sines(weights: dict[str, Tensor], layers: Sequence[SineLayer]) -> 
 
     Returns:
         Weights of the same functions, to rounding; the same for fields that differ by signs and phases alone, where no
-        phase lies on the border.
+        phase or sum lies on the border. Permuted fields stay permuted.
     """
     weights = dict(weights)
     for layer in layers:
-        sign = torch.where(weights[layer.weight][..., 0] < 0, -1.0, 1.0).to(weights[layer.weight])
+        # The sum, not one entry: in deeper layers the entries move with the neurons before.
+        sign = torch.where(weights[layer.weight].sum(-1) < 0, -1.0, 1.0).to(weights[layer.weight])
         phase = weights[layer.bias] * sign * layer.omega
         turns = torch.floor(phase / math.pi + 0.5)
         weights[layer.weight] = weights[layer.weight] * sign.unsqueeze(-1)

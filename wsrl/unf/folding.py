@@ -3,20 +3,24 @@
 A fixed axis, such as the coordinates that a first layer reads, may be treated by any linear map. Where it is short that
 is done: its elements are laid into the channels. Where it is long (784 inputs, the places of a kernel) it stays an axis
 of its own, over which layers share their weights and which they pool like any other; its elements differ by the bias
-of each position.
+of each position. Tensors with the same axes are laid side by side: a layer then has fewer and larger products.
 
 Letters: B networks, C channels.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from wsrl.symmetry.plain import PlainSpec
 
 LONGEST_FOLD = 4
 """Elements of all fixed axes of a tensor together that are still laid into the channels."""
+WIDEST_BUNDLE = 8
+"""Entries of a network that are laid side by side at most, so that a layer stays linear in the number of tensors."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,57 @@ class FoldedTensor:
         return moved.permute(0, *(self.order.index(axis) + 1 for axis in range(len(self.outer))), moved.ndim - 1)
 
 
-def fold_tensors(spec: PlainSpec, longest: int = LONGEST_FOLD) -> dict[str, FoldedTensor]:
-    """Every tensor of a specification as layers see it."""
-    return {name: _fold_tensor(name, axes, tuple(spec.shapes[name]), longest) for name, axes in spec.axes.items()}
+@dataclass(frozen=True)
+class Bundle:
+    """Tensors with the same inner axes, side by side in the channels: one tensor for the layers.
+
+    Attributes:
+        members: The tensors; one alone where it has position axes.
+    """
+
+    members: tuple[FoldedTensor, ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Permutation of each inner axis."""
+        return self.members[0].axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each inner axis."""
+        return self.members[0].shape
+
+    @property
+    def positions(self) -> tuple[bool, ...]:
+        """Which inner axes are position axes."""
+        return self.members[0].positions
+
+    @property
+    def factor(self) -> int:
+        """Entries of a network that lie in the channels of one inner entry."""
+        return sum(member.factor for member in self.members)
+
+    def fold(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Features ``(B, *outer, C)`` of the members as one array ``(B, *shape, factor * C)``."""
+        parts = [member.fold(features[member.name]) for member in self.members]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def unfold(self, values: Tensor) -> dict[str, Tensor]:
+        """The inverse of :meth:`fold`."""
+        parts = values.split([m.factor * (values.shape[-1] // self.factor) for m in self.members], dim=-1)
+        return {member.name: member.unfold(part) for member, part in zip(self.members, parts)}
+
+
+def bundle_tensors(spec: PlainSpec, longest: int = LONGEST_FOLD) -> dict[str, Bundle]:
+    """Every tensor of a specification as layers see it, by the name of the first member of its bundle."""
+    groups: dict[object, list[FoldedTensor]] = {}
+    for name, axes in spec.axes.items():
+        tensor = _fold_tensor(name, axes, tuple(spec.shapes[name]), longest)
+        key: object = tensor.axes
+        while sum(member.factor for member in groups.get(key, [])) + tensor.factor > WIDEST_BUNDLE and key in groups:
+            key = (key, "more")
+        groups.setdefault(key, []).append(tensor)
+    return {members[0].name: Bundle(tuple(members)) for members in groups.values()}
 
 
 def _fold_tensor(name: str, axes: tuple[str | None, ...], shape: tuple[int, ...], longest: int) -> FoldedTensor:

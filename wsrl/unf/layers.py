@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.symmetry.plain import PlainSpec
-from wsrl.unf.folding import FoldedTensor, fold_tensors
+from wsrl.unf.folding import Bundle, bundle_tensors
 from wsrl.unf.maps import HUB, HubMap, JointMap, PairMaps, Start
 from wsrl.unf.mixing import mix
 from wsrl.unf.nonlinearity import LINEAR, Nonlinearity
@@ -18,6 +18,16 @@ from wsrl.unf.plan import End, Meeting, meetings
 from wsrl.unf.pooling import PooledTensor
 
 Features = dict[str, PooledTensor]
+
+
+def folded(tensors: dict[str, Bundle], features: dict[str, Tensor]) -> Features:
+    """Features ``(B, *shape, C)`` as layers see them."""
+    return {name: PooledTensor(tensor.fold(features)) for name, tensor in tensors.items()}
+
+
+def unfolded(tensors: dict[str, Bundle], features: Features) -> dict[str, Tensor]:
+    """The inverse of :func:`folded`."""
+    return {name: part for key, tensor in tensors.items() for name, part in tensor.unfold(features[key].values).items()}
 
 
 class EquivariantLinear(nn.Module):
@@ -47,7 +57,7 @@ class EquivariantLinear(nn.Module):
         super().__init__()
         self.spec, self.in_channels, self.out_channels = spec, in_channels, out_channels
         self.nonlinearity, self.numbers = nonlinearity, nonlinearity.numbers * out_channels
-        self.tensors = fold_tensors(spec)
+        self.tensors = bundle_tensors(spec)
         self.meetings = meetings(self.tensors, dict(spec.within))
         self.maps = nn.ModuleList(self._map(meeting, generator) for meeting in self.meetings)
         self.bias = nn.ParameterList(
@@ -74,8 +84,7 @@ class EquivariantLinear(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map features ``(B, *shape, C)`` to ``(B, *shape, D)``."""
-        inner = {name: PooledTensor(tensor.fold(features[name])) for name, tensor in self.tensors.items()}
-        return {name: self.tensors[name].unfold(found.values) for name, found in self.inner(inner).items()}
+        return unfolded(self.tensors, self.inner(folded(self.tensors, features)))
 
     def inner(self, features: Features) -> Features:
         """The same on folded features: what networks call from layer to layer, so that means are handed on."""
@@ -88,9 +97,7 @@ class EquivariantLinear(nn.Module):
             for (name, tensor), bias in zip(self.tensors.items(), self.bias)
         }
 
-    def _join(
-        self, tensor: FoldedTensor, parts: list[tuple[End, Tensor]], products: list, bias: Tensor
-    ) -> PooledTensor:
+    def _join(self, tensor: Bundle, parts: list[tuple[End, Tensor]], products: list, bias: Tensor) -> PooledTensor:
         """Everything that goes to one tensor: products of features as large as it, means, and the bias."""
         addends: dict[frozenset[int], Tensor] = {}
         diagonals = []

@@ -12,8 +12,8 @@ from wsrl.errors import UserError
 from wsrl.symmetry.plain import PlainSpec
 from wsrl.symmetry.spec import PermutationSpec
 from wsrl.unf.basis import patterns
-from wsrl.unf.folding import FoldedTensor
-from wsrl.unf.layers import EquivariantLinear, Features
+from wsrl.unf.folding import Bundle
+from wsrl.unf.layers import EquivariantLinear, Features, folded, unfolded
 from wsrl.unf.nonlinearity import GATED, LINEAR, RELU
 from wsrl.unf.pooling import PooledTensor
 
@@ -68,17 +68,26 @@ class TensorNorm(nn.Module):
         eps: Added to the mean square.
     """
 
-    def __init__(self, tensors: dict[str, FoldedTensor], channels: int, eps: float = 1e-5):
+    def __init__(self, tensors: dict[str, Bundle], channels: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
         self.scale = nn.ParameterList(torch.ones(tensor.factor * channels) for tensor in tensors.values())
+        for number, tensor in enumerate(tensors.values()):
+            self.register_buffer(f"averages_{number}", _averages(tensor, channels), persistent=False)
 
     def forward(self, features: Features) -> Features:
         """Normalise folded features."""
-        return {name: self._one(tensor, scale) for (name, tensor), scale in zip(features.items(), self.scale)}
+        return {name: self._one(number, tensor) for number, (name, tensor) in enumerate(features.items())}
 
-    def _one(self, tensor: PooledTensor, scale: Tensor) -> PooledTensor:
-        return tensor.scaled(scale * (tensor.square().mean(-1, keepdim=True) + self.eps).rsqrt())
+    def _one(self, number: int, tensor: PooledTensor) -> PooledTensor:
+        squares = tensor.square() @ getattr(self, f"averages_{number}")
+        return tensor.scaled(self.scale[number] * (squares + self.eps).rsqrt())
+
+
+def _averages(bundle: Bundle, channels: int) -> Tensor:
+    """The matrix that puts the mean of its tensor in place of every channel."""
+    sizes = [member.factor * channels for member in bundle.members]
+    return torch.block_diag(*(torch.full((size, size), 1 / size) for size in sizes))
 
 
 class EquivariantStack(nn.Module):
@@ -110,7 +119,7 @@ class EquivariantStack(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> Features:
         """Folded features of every tensor after the last layer, from features ``(B, *shape, C)``."""
-        inner = {name: PooledTensor(tensor.fold(self._encode(features[name]))) for name, tensor in self.tensors.items()}
+        inner = folded(self.tensors, {name: self._encode(values) for name, values in features.items()})
         inner = self.layers[0].inner(inner)
         for norm, layer in zip(self.norms, self.layers[1:]):
             inner = layer.inner(norm(inner))
@@ -134,7 +143,7 @@ class InvariantPool(nn.Module):
 
     FEW_POSITIONS = 16
 
-    def __init__(self, tensors: dict[str, FoldedTensor], channels: int, within: dict[str, tuple[str, ...]]):
+    def __init__(self, tensors: dict[str, Bundle], channels: int, within: dict[str, tuple[str, ...]]):
         super().__init__()
         self.terms = []
         self.num_features = 0
@@ -173,8 +182,7 @@ class EquivariantNetwork(nn.Module):
     def forward(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features ``(B, *shape, out_channels)`` of weights ``(B, *shape, in_channels)``."""
         inner = self.stack(self.spec.split(weights, leading=1))
-        parts = {name: tensor.unfold(inner[name].values) for name, tensor in self.stack.tensors.items()}
-        return self.spec.join(parts, leading=1)
+        return self.spec.join(unfolded(self.stack.tensors, inner), leading=1)
 
 
 class InvariantNetwork(nn.Module):

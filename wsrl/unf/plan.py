@@ -8,7 +8,7 @@ are.
 from dataclasses import dataclass
 
 from wsrl.unf.basis import Key, Pattern, patterns
-from wsrl.unf.folding import FoldedTensor
+from wsrl.unf.folding import Bundle
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class End:
     """One end of some terms: a tensor and the pattern by which it is pooled or filled.
 
     Attributes:
-        tensor: Name of the tensor.
+        tensor: Name of the tensor, or of the bundle.
         pattern: How its axes are pooled or filled.
         factor: Channels that the tensor's inner entries hold, per channel of the layer.
     """
@@ -46,7 +46,7 @@ class Meeting:
         return len(self.key) > 1
 
 
-def meetings(tensors: dict[str, FoldedTensor], within: dict[str, tuple[str, ...]]) -> list[Meeting]:
+def meetings(tensors: dict[str, Bundle], within: dict[str, tuple[str, ...]]) -> list[Meeting]:
     """All terms between all tensors, by key, from those that keep nothing to those that keep most."""
     sources: dict[Key, list[End]] = {}
     targets: dict[Key, list[End]] = {}
