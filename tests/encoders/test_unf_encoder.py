@@ -1,4 +1,4 @@
-"""The UNF encoder in the canonical form of sine networks: nothing that leaves a field as it is changes its embedding."""
+"""The UNF encoder in the canonical form of sine networks: what leaves a field as it is leaves its embedding as it is."""
 
 import math
 
