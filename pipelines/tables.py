@@ -184,6 +184,23 @@ def unf_speed(record: dict) -> str:
     return "\n".join(lines)
 
 
+def editing(record: dict) -> str:
+    """What edited fields show beside the dilated pictures, one row for each editor."""
+    lines = [
+        "| editor | parameters | test MSE | PSNR (dB) | unchanged / edited | equivariance error |",
+        "|---|---|---|---|---|---|",
+        f"| none: unchanged | | {record['unchanged.mse']:.4f} | {record['unchanged.psnr']:.2f} | 1 | |",
+    ]
+    for name in [key.removesuffix(".gain") for key in record if key.endswith(".gain")]:
+        keys = ("parameters", "mse", "psnr", "gain", "equivariance_error")
+        get = {key: record[f"{name}.{key}"] for key in keys}
+        lines.append(
+            f"| {name} | {get['parameters']:,.0f} | {get['mse']:.4f} | {get['psnr']:.2f} | {get['gain']:.2f} "
+            f"| {get['equivariance_error']:.0e} |"
+        )
+    return "\n".join(lines)
+
+
 # Name in the README: record, or several, and function.
 TABLES = {
     "representations/fashion_mnist": ("representations/fashion_mnist", representations),
@@ -195,6 +212,7 @@ TABLES = {
     "shapes/solids": ("shapes/solids", shapes),
     "weight_classification": (tuple(f"weight_classification/{zoo}" for zoo in ZOOS), classification),
     "benchmark_unf": ("benchmark_unf/mlp", unf_speed),
+    "weight_editing": ("weight_editing/fashion_mnist", editing),
 }
 
 
