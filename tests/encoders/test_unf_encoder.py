@@ -1,4 +1,4 @@
-"""The UNF encoder in the canonical form of sine networks: what leaves a field as it is leaves its embedding as it is."""
+"""The UNF encoder in the canonical form of sine networks: what leaves a field as it is leaves its embedding so."""
 
 import math
 
