@@ -69,5 +69,5 @@ def keep_freed_memory() -> None:
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):  # glibc
-        library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the largest that is taken
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
