@@ -1,4 +1,4 @@
-"""``wsrl train classifier|regressor|diffusion``: Lightning's own command line, on a weight store.
+"""``wsrl train classifier|regressor|autoencoder|diffusion``: Lightning's own command line, on a weight store.
 
 Fits, tests on the test split where there is one, and exports the model. ``--trainer.*``, ``--model.*``, ``--data.*``
 and ``--checkpoint.*`` are those of LightningCLI.
@@ -15,12 +15,13 @@ from typing import Any
 
 from wsrl.errors import UserError
 
-HELP = """usage: wsrl train {classifier,regressor,diffusion} [--config FILE] [--data.store DIR] [options]
+HELP = """usage: wsrl train {classifier,regressor,autoencoder,diffusion} [--config FILE] [--data.store DIR] [options]
 
 Train a model over the weights in a store with Lightning.
 
   classifier   the class of a field's signal, from its weights
   regressor    a stored metric of a field (--model.target psnr), from its weights
+  autoencoder  from weights to a short latent and back, on the error of the weights and of the rendered signal
   diffusion    a generator of weights
 
 The encoder of the first two is chosen with --model.encoder {mlp,deepsets,statnn,transformer,unf} and its options with
@@ -42,6 +43,12 @@ def _regressor() -> tuple[type, dict[str, Any]]:
     return RegressorTask, {"monitor": "val_loss", "mode": "min"}
 
 
+def _autoencoder() -> tuple[type, dict[str, Any]]:
+    from wsrl.training.autoencoder import AutoencoderTask
+
+    return AutoencoderTask, {"monitor": None}
+
+
 def _diffusion() -> tuple[type, dict[str, Any]]:
     from wsrl.training.diffusion import DiffusionTask
 
@@ -51,8 +58,11 @@ def _diffusion() -> tuple[type, dict[str, Any]]:
 TASKS: dict[str, Callable[[], tuple[type, dict[str, Any]]]] = {
     "classifier": _classifier,
     "regressor": _regressor,
+    "autoencoder": _autoencoder,
     "diffusion": _diffusion,
 }
+SAVE_THEMSELVES = ("autoencoder", "diffusion")
+"""Tasks that write their model at the end of training, with averaged parameters."""
 
 
 def main(argv: list[str]) -> int:
@@ -95,7 +105,7 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     if cli.trainer.is_global_zero and not cli.trainer.fast_dev_run:
         from wsrl.provenance import finish_run, write_json_atomic
 
-        if task != "diffusion":  # the diffusion task saves itself, with its averaged parameters
+        if task not in SAVE_THEMSELVES:
             cli.model.export(root / "model")
         write_json_atomic(root / "metrics.json", {**metrics, "elapsed_s": time.perf_counter() - started})
         finish_run(root, **metrics)

@@ -1,0 +1,336 @@
+"""Training of a weight autoencoder, as a Lightning task.
+
+Letters: B fields of a batch, V trainable weights, K latent tokens, D numbers of a latent token, P points, C channels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.encoders.autoencoder import WeightAutoencoder
+from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
+from wsrl.encoders.options import NORMALISATIONS
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.signals.fidelity import in_quantity, psnr
+from wsrl.signals.signal import grid_coords
+from wsrl.store import WeightStore
+from wsrl.training.diffusion import save_whole, warmup_cosine
+from wsrl.training.ema import exponential_average
+
+VALIDATION_SEED = 7
+"""Seed of the points that validation and test use, so that their scores can be compared."""
+
+MEASURED_FIELDS = 256
+"""Training fields whose rendered values say how large an error of the signal is."""
+
+TEST_POINTS = 2048
+"""Points at which fields without a grid are compared."""
+
+ARCHITECTURE = (
+    "encoder", "decoder", "latent_tokens", "latent_channels", "width", "depth", "decoder_depth", "heads", "expansion",
+    "linear", "kl", "encoder_options",
+)  # fmt: skip
+
+
+class AutoencoderTask(L.LightningModule):
+    """Trains a weight autoencoder on the error of the weights and on that of the signal they stand for.
+
+    The signal of the stored and of the reconstructed weights is rendered through the frozen base field at random
+    points. Both errors are shares of a variance: of each weight over the training fields, of all rendered values. After
+    the last step the latents of the training fields are measured with the averaged network, which is saved as a
+    :class:`WeightAutoencoder` in ``<export_dir>/model``.
+
+    Args:
+        encoder: ``transformer`` or ``unf``.
+        decoder: ``joint``: queries and latent tokens in the same blocks; ``cross``: queries look at the latent once.
+        latent_tokens: Latent tokens.
+        latent_channels: Numbers of each latent token.
+        width: Size of a token inside both transformers.
+        depth: Blocks of the encoder.
+        decoder_depth: Blocks of the decoder.
+        heads: Attention heads; divides the width.
+        expansion: Hidden units of a block's feed-forward part, in widths.
+        linear: Add a linear map of the whole latent to what the decoder writes.
+        kl: The encoder gives a Gaussian of learned width; otherwise the width is ``latent_noise``.
+        encoder_options: Further options of the UNF, by name.
+        normalisation: ``entry``: mean and deviation of each weight; ``tensor``: one over permuted axes.
+        weight_loss: Weight of the error of the normalised weights.
+        signal_loss: Weight of the error of the rendered signal.
+        kl_weight: Weight of the divergence from the normal distribution; without ``kl`` it is the latents' size alone.
+        latent_noise: Deviation of the noise on latents in training, without ``kl``.
+        weight_noise: Deviation of the noise on what the encoder reads in training, in deviations of each weight.
+        num_points: Random points at which a field is rendered in one step.
+        learning_rate: Peak step size of AdamW.
+        weight_decay: Decoupled weight decay.
+        warmup_steps: Steps over which the step size rises; it then falls to zero along a cosine.
+        ema_decay: Decay of the moving average of the parameters.
+        seed: Seed of initial parameters, points and noise.
+        export_dir: Where ``model/`` is written; None takes the trainer's root directory.
+
+    Raises:
+        UserError: An option does not fit.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "transformer",
+        decoder: str = "joint",
+        latent_tokens: int = 8,
+        latent_channels: int = 12,
+        width: int = 128,
+        depth: int = 2,
+        decoder_depth: int = 2,
+        heads: int = 4,
+        expansion: int = 2,
+        linear: bool = True,
+        kl: bool = False,
+        encoder_options: dict[str, Any] | None = None,
+        normalisation: str = "entry",
+        weight_loss: float = 0.1,
+        signal_loss: float = 1.0,
+        kl_weight: float = 1e-4,
+        latent_noise: float = 0.1,
+        weight_noise: float = 0.3,
+        num_points: int = 96,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 100,
+        ema_decay: float = 0.995,
+        seed: int = 0,
+        export_dir: str | None = None,
+    ):
+        super().__init__()
+        check_options(locals())
+        self.save_hyperparameters()
+        self.model = self.average = None
+        self.register_buffer("signal_variance", torch.ones(()))
+        self._signal: Signal | None = None
+
+    def setup(self, stage: str) -> None:
+        """Build network and statistics from the data module, once, and take up the base field of the store."""
+        data = self.trainer.datamodule
+        self._signal = Signal(data.store)
+        if self.model is None:
+            statistics = data.statistics()
+            self.build(shared_statistics(statistics) if self.hparams.normalisation == "tensor" else statistics)
+            self.signal_variance.copy_(self._signal.variance(data.batches("train"), self.hparams.seed))
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the layout, from which the network is rebuilt, as plain types."""
+        checkpoint["layout"] = self.model.layout.to_json()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Rebuild the network where there is no data module, as in ``load_from_checkpoint``."""
+        if self.model is None:
+            self.build(WeightStatistics(Layout.from_json(checkpoint["layout"])))
+
+    def build(self, statistics: WeightStatistics) -> None:
+        """Build the network for the fields that ``statistics`` describe."""
+        options = {name: self.hparams[name] for name in ARCHITECTURE}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.hparams.seed)
+            self.model = WeightAutoencoder(layout=statistics.layout.to_json(), **options)
+        self.model.statistics.load_state_dict(statistics.state_dict())
+        self.average = exponential_average(self.model, self.hparams.ema_decay)
+        self._averaged_at = 0
+
+    def training_step(self, batch, batch_index: int) -> Tensor:
+        """All losses; points and noise depend on seed, step and process alone, so a resumed run sees the same."""
+        options, model = self.hparams, self.model
+        generator = self._generator(options.seed, self.global_step, batch_index, self.global_rank)
+        clean = model.statistics.normalise(batch.weights)
+        mean, log_variance = model.posterior(clean + options.weight_noise * normal_like(clean, generator))
+        spread = options.latent_noise if log_variance is None else (0.5 * log_variance).exp()
+        vector = model.write(mean + spread * normal_like(mean, generator))
+        parts = {"weight": mse_loss(vector, clean), "signal": self._signal_error(batch.weights, vector, generator)}
+        parts["kl"] = divergence(mean, log_variance)
+        loss = sum(options[f"{name}_loss" if name != "kl" else "kl_weight"] * part for name, part in parts.items())
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(clean))
+        self.log_dict({f"train_{name}": part for name, part in parts.items()}, batch_size=len(clean))
+        return loss
+
+    def _signal_error(self, weights: dict[str, Tensor], vector: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean squared error of the rendered values at random points, as a share of the variance of stored values."""
+        if not self.hparams.signal_loss:
+            return vector.new_zeros(())
+        coords = self._signal.points(self.hparams.num_points, generator)
+        with torch.no_grad():
+            wanted = self._signal.values(weights, coords)
+        found = self._signal.values(self.model.statistics.denormalise(vector), coords)
+        return mse_loss(found, wanted) / self.signal_variance
+
+    def validation_step(self, batch, batch_index: int) -> None:
+        """Errors of the averaged network without noise, and the same weighted sum of them as in training."""
+        errors = self.errors(batch.weights)
+        loss = self.hparams.weight_loss * errors["weight_error"] + self.hparams.signal_loss * errors["signal_error"]
+        found = {"val_loss": loss, **{f"val_{name}": value for name, value in errors.items()}}
+        self.log_dict(found, batch_size=len(batch), sync_dist=True)
+
+    def test_step(self, batch, batch_index: int) -> None:
+        """Errors of the averaged network."""
+        found = {f"test_{name}": value for name, value in self.errors(batch.weights).items()}
+        self.log_dict(found, batch_size=len(batch), sync_dist=True)
+
+    @torch.no_grad()
+    def errors(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """How far stored fields are from their reconstructions by the averaged network.
+
+        Args:
+            weights: Stored fields ``(B, *shape)``.
+
+        Returns:
+            ``weight_error`` and ``signal_error``, shares of the variances of the training fields, and ``psnr``, the
+            mean over fields in dB, between stored and reconstructed fields on the grid of the data.
+        """
+        model = self.average.module
+        clean = model.statistics.normalise(weights)
+        vector = model.write(model.posterior(clean)[0])
+        coords = self._signal.fixed_points().to(clean.device)
+        wanted, found = (self._signal.values(w, coords) for w in (weights, model.statistics.denormalise(vector)))
+        return {
+            "weight_error": mse_loss(vector, clean),
+            "signal_error": mse_loss(found, wanted) / self.signal_variance,
+            "psnr": psnr(found, wanted, self._signal.value_range).mean(),
+        }
+
+    def on_train_batch_end(self, *_) -> None:
+        """Follow the parameters with their average after each optimiser step."""
+        if self.global_step != self._averaged_at:
+            self.average.update_parameters(self.model)
+            self._averaged_at = self.global_step
+
+    def configure_optimizers(self):
+        """AdamW with linear warm-up and cosine decay over the run."""
+        options = self.hparams
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=self.device.type != "mps",
+        )
+        factor = warmup_cosine(options.warmup_steps, self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_end(self) -> None:
+        """Measure the latents of the training fields with the averaged network."""
+        batches = self.trainer.datamodule.batches("train")
+        model = self.average.module
+        found = model.measure_latents({k: v.to(self.device) for k, v in batch.weights.items()} for batch in batches)
+        self.model.latent_mean.copy_(model.latent_mean)
+        self.model.latent_std.copy_(model.latent_std)
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in found.items()})
+        for logger in self.trainer.loggers:
+            logger.log_metrics(found, step=self.global_step)
+
+    def on_fit_end(self) -> None:
+        """Save the averaged network, whole or not at all."""
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+            return
+        root = Path(self.hparams.export_dir or self.trainer.default_root_dir)
+        save_whole(self.average.module, root / "model")
+
+    def _generator(self, *numbers: int) -> torch.Generator:
+        """Randomness that depends on the numbers alone."""
+        seed = 0
+        for number in numbers:
+            seed = (seed * 1_000_003 + number) % (1 << 62)
+        return torch.Generator(device=self.device).manual_seed(seed)
+
+
+class Signal:
+    """The fields of a store as signals: where they are compared, and on what scale.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: WeightStore):
+        self.decoder = FieldDecoder.from_store(store)
+        self.representation = self.decoder.representation
+        self.quantity, self.value_range = value_form(store)
+
+    def values(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
+        """Values ``(B, P, C)`` of weights ``(B, *shape)`` in the quantity of the signals; differentiable."""
+        values = self.representation.to(coords.device).evaluate(weights, coords)
+        return in_quantity(values, self.quantity, self.value_range)
+
+    def points(self, num: int, generator: torch.Generator) -> Tensor:
+        """Points ``(P, D)``, uniform in [-1, 1]^D."""
+        shape = (num, self.representation.in_features)
+        return 2.0 * torch.rand(shape, generator=generator, device=generator.device) - 1.0
+
+    def fixed_points(self) -> Tensor:
+        """The grid of the data, or the same random points each time."""
+        if self.decoder.config.grid is not None:
+            return grid_coords(tuple(self.decoder.config.grid))
+        return self.points(TEST_POINTS, torch.Generator().manual_seed(VALIDATION_SEED))
+
+    @torch.no_grad()
+    def variance(self, batches, seed: int) -> Tensor:
+        """Variance of the values of the first ``MEASURED_FIELDS`` stored fields."""
+        found, num = [], 0
+        coords = self.points(256, torch.Generator().manual_seed(seed))
+        for batch in batches:
+            found.append(self.values(batch.weights, coords))
+            if (num := num + len(batch)) >= MEASURED_FIELDS:
+                break
+        return torch.cat(found)[:MEASURED_FIELDS].var().clamp_min(1e-12)
+
+
+def value_form(store: WeightStore) -> tuple[str, tuple[float, float]]:
+    """The quantity of a store's signals and their smallest and largest value."""
+    source = store.manifest["source"]
+    quantity = source.get("quantity", "intensity")
+    if quantity != "sdf":
+        return quantity, (0.0, 1.0)
+    clamp = float(source["options"]["clamp"])
+    return quantity, (-clamp, clamp)
+
+
+def divergence(mean: Tensor, log_variance: Tensor | None) -> Tensor:
+    """Kullback-Leibler divergence from the standard normal distribution, in nats per latent number.
+
+    Without a variance it is the part of it that depends on the mean.
+
+    Source: Kingma and Welling 2014, appendix B.
+    """
+    if log_variance is None:
+        return 0.5 * mean.square().mean()
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
+
+
+def normal_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape of a tensor."""
+    return torch.randn(tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype)
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuse options that do not fit, before a store is read.
+
+    Raises:
+        UserError: Names the option, what is allowed and what to do.
+    """
+    get = options.__getitem__
+    checks = [(name, get(name) >= 1, "1 or more") for name in ("latent_tokens", "latent_channels", "num_points")]
+    checks += [(name, get(name) >= 0, "0 or more") for name in ("weight_loss", "signal_loss", "kl_weight")]
+    checks += [(name, get(name) >= 0, "0 or more") for name in ("latent_noise", "weight_noise")]
+    checks += [("ema_decay", 0 <= get("ema_decay") < 1, "0 up to, not including, 1")]
+    checks += [("normalisation", get("normalisation") in NORMALISATIONS, " or ".join(NORMALISATIONS))]
+    for name, fits, allowed in checks:
+        if not fits:
+            raise UserError(f"model.{name} is {get(name)}", allowed=allowed, do=f"choose another --model.{name}")
+    if get("width") % get("heads"):
+        raise UserError(
+            f"width {get('width')} is not divisible by heads {get('heads')}", do="choose a multiple of heads"
+        )
+    if not get("weight_loss") and not get("signal_loss"):
+        raise UserError(
+            "weight_loss and signal_loss are both 0", allowed="at least one above 0", do="set --model.signal_loss 1"
+        )
