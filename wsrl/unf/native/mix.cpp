@@ -104,6 +104,62 @@ inline void after(const Mix& m, const Place& at, const float* pre, const Sums& s
   }
 }
 
+// R rows and 16 columns of a matrix, from the addends to the sums in registers; where there is a rectifier and no gate.
+template <int R>
+inline void rectified_block(const Mix& m, const float* values, const float* weight, const float* pf, const float* qf,
+                            float* out, const Sums& sums) {
+  for (long n = 0; n < m.d; n += kColumns) {
+    vec sum[R][2];
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < 2; ++j) {
+        const long at = n + j * kLanes;
+        sum[i][j] = (qf ? load(qf + i * m.d + at) : vec{}) + (pf ? load(pf + at) : vec{});
+      }
+    for (long k = 0; k < m.c; ++k) {
+      const vec left = load(weight + k * m.d + n), right = load(weight + k * m.d + n + kLanes);
+#pragma GCC unroll 6
+      for (int i = 0; i < R; ++i) {
+        const vec factor = all(values[i * m.c + k]);
+        sum[i][0] += factor * left;
+        sum[i][1] += factor * right;
+      }
+    }
+    for (int j = 0; j < 2; ++j) {
+      const long at = n + j * kLanes;
+      vec total = load(sums.pf + at), square = load(sums.square + at);
+#pragma GCC unroll 6
+      for (int i = 0; i < R; ++i) {
+        const vec value = rectified(sum[i][j], m.slope);
+        store(out + i * m.d + at, value);
+        store(sums.qf + i * m.d + at, load(sums.qf + i * m.d + at) + value);
+        total += value;
+        square += value * value;
+      }
+      store(sums.pf + at, total);
+      store(sums.square + at, square);
+    }
+  }
+}
+
+// All rows of one p of a matrix.
+inline void rectified_rows(const Mix& m, long network, long p, Sums sums) {
+  const long d = m.d, start = (network * m.p + p) * m.q;
+  const float *values = m.values + start * m.c, *weight = m.weight + network * m.weight_step;
+  const float* pf = m.by_pf ? m.by_pf + (network * m.p + p) * d : nullptr;
+  const float* qf = m.by_qf ? m.by_qf + network * m.q * d : nullptr;
+  float* out = m.out + start * d;
+  const auto take = [&](auto block, long rows) {
+    block(m, values, weight, pf, qf, out, sums);
+    values += rows * m.c, out += rows * d, sums.qf += rows * d;
+    if (qf) qf += rows * d;
+  };
+  long left = m.q;
+  for (; left >= kRows; left -= kRows) take(rectified_block<kRows>, kRows);
+  for (; left >= 2; left -= 2) take(rectified_block<2>, 2);
+  if (left) take(rectified_block<1>, 1);
+}
+
 void forward(const Mix& m, long network, long chunk) {
   const long rows = m.q * m.f, d = m.d, per = (m.p + m.chunks - 1) / m.chunks;
   std::vector<float> pre(kTile * m.e);
@@ -116,7 +172,9 @@ void forward(const Mix& m, long network, long chunk) {
     float* pq = m.mean_pq ? m.mean_pq + (network * m.p + p) * m.q * d : nullptr;
     std::memset(pf, 0, sizeof(float) * m.f * d);
     if (pq) std::memset(pq, 0, sizeof(float) * m.q * d);
-    for (long row = 0; row < rows; row += kTile) {
+    const bool is_rectified = m.f == 1 && !m.gated;
+    if (is_rectified) rectified_rows(m, network, p, {pf, qf, pq, square});
+    for (long row = 0; row < rows && !is_rectified; row += kTile) {
       const Place at{network, chunk, p, row, std::min(kTile, rows - row)};
       before(m, at, pre.data());
       after(m, at, pre.data(), {pf, qf, pq, square});
@@ -188,6 +246,31 @@ inline void add_up(const Mix& m, const Place& at, const float* grad, float* pf, 
   }
 }
 
+// Both of these for rows of a matrix where there is a rectifier and no gate.
+inline void rectified_gradient(const Mix& m, const MixGradient& g, const Place& at, float* grad, float* pf, float* qf) {
+  const Given given(m, g, at);
+  const long d = m.d, count = at.count;
+  const float slope = m.slope, by_p = given.by_p;
+  const float* result = m.out + ((at.network * m.p + at.p) * m.q + at.row) * d;
+  for (long i = 0; i < d; i += kLanes) {
+    const vec same = given.pf ? given.by_q * load(given.pf + i) : vec{};
+    const vec factor = given.square ? given.by_all * load(given.square + i) : vec{};
+    vec total{};
+    for (long r = 0; r < count; ++r) {
+      const long place = r * d + i;
+      const vec value = load(result + place);
+      vec sum = same + factor * value;
+      if (given.out) sum += load(given.out + place);
+      if (given.qf) sum += by_p * load(given.qf + place);
+      sum = value > 0.0f ? sum : sum * slope;
+      store(grad + place, sum);
+      total += sum;
+      if (qf) store(qf + at.row * d + place, load(qf + at.row * d + place) + sum);
+    }
+    if (pf) store(pf + i, load(pf + i) + total);
+  }
+}
+
 void backward(const Mix& m, const MixGradient& g, long network, long chunk, const float* transposed, long padded) {
   const long rows = m.q * m.f, c = m.c, e = m.e, per = (m.p + m.chunks - 1) / m.chunks;
   std::vector<float> grad(kTile * e), wide(g.values ? kTile * padded : 0);
@@ -203,9 +286,13 @@ void backward(const Mix& m, const MixGradient& g, long network, long chunk, cons
     for (long row = 0; row < rows; row += kTile) {
       const Place at{network, chunk, p, row, std::min(kTile, rows - row)};
       const float* values = m.values + ((network * m.p + p) * rows + row) * c;
-      if (m.gated) before(m, at, grad.data());
-      gradient_before(m, g, at, grad.data());
-      add_up(m, at, grad.data(), pf, qf, pq);
+      if (m.f == 1 && !m.gated) {
+        rectified_gradient(m, g, at, grad.data(), pf, qf);
+      } else {
+        if (m.gated) before(m, at, grad.data());
+        gradient_before(m, g, at, grad.data());
+        add_up(m, at, grad.data(), pf, qf, pq);
+      }
       product(c, e, at.count, values, 1, c, grad.data(), e, weight, e, weight, e);
       if (!g.values) continue;
       float* to = g.values + ((network * m.p + p) * rows + row) * c;
