@@ -47,6 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     action = add("reconstruction", reconstruction, "STORE", "how well the fields reproduce their signals")
     action.add_argument("--recompute", type=int, default=0, metavar="K", help="evaluate K fields anew and compare")
+    action.add_argument(
+        "--autoencoder", metavar="DIR", help="score the fields of the test split also after this autoencoder"
+    )
     add_shape_arguments(action)
     action = add("probe", probe, "STORE", "what a plain classifier reads out of weights, and out of pixels or shapes")
     action.add_argument("--limit", type=int, default=10_000, help="most fields of the train and of the test part")
@@ -77,6 +80,8 @@ def reconstruction(options: argparse.Namespace) -> tuple[str, dict]:
         if options.recompute > 0 and len(store):
             rows = some_rows(store, options.recompute, options.seed)
             metrics |= recomputed(store, open_store_source(store, options.data), rows)
+        if options.autoencoder and len(store) and not holds_shapes(store):
+            metrics |= picture_scores_through(store, options)
         if holds_shapes(store) and len(store):
             metrics |= surface_scores(store, options)
         elif options.shapes:
@@ -93,6 +98,29 @@ def some_rows(store, number: int, seed: int):
     return np.sort(np.random.default_rng(seed).permutation(len(store))[:number])
 
 
+def heldout_rows(store):
+    """Rows of the test split, or all where there is none."""
+    import numpy as np
+
+    rows = np.flatnonzero(store.splits() == "test")
+    return rows if len(rows) else np.arange(len(store))
+
+
+def open_through(store, path: str) -> Callable:
+    """The autoencoder in a folder as a function from weights to weights."""
+    from wsrl.encoders.autoencoder import open_autoencoder
+
+    return open_autoencoder(path, store.layout)
+
+
+def picture_scores_through(store, options: argparse.Namespace) -> dict:
+    """PSNR of the test fields after an autoencoder, beside that of the same fields as they are stored."""
+    from wsrl.evaluation.reconstruction import reconstructed
+
+    through = open_through(store, options.autoencoder)
+    return reconstructed(store, open_store_source(store, options.data), through, heldout_rows(store))
+
+
 def surface_scores(store, options: argparse.Namespace) -> dict:
     """Scores of the surfaces of some fields; says how they are normalised and what they are taken on."""
     from wsrl.cli.stage import progress
@@ -107,13 +135,28 @@ def surface_scores(store, options: argparse.Namespace) -> dict:
         return {}
     source = source or open_store_source(store, options.data)
     rows = some_rows(store, positive(asked, "--shapes"), options.seed)
+    through = open_through(store, options.autoencoder) if options.autoencoder else None
+    if through is not None:  # training fields say nothing of an autoencoder
+        rows = heldout_rows(store)
+        rows = rows[some_rows(rows, asked, options.seed)]
     resolution = positive(options.resolution, "--resolution")
     num_points = min(positive(options.points, "--points"), source.options.num_surface)
-    with progress("shapes scored", len(rows)) as shown:
-        how = {"resolution": resolution, "num_points": num_points, "seed": options.seed}
-        scores = score_fields(store, source, rows, **how, tell=shown.advance)
+    passes = {"": None} | ({} if through is None else {"autoencoder_": through})
+    found = {"resolution": resolution, "num_points": num_points}
+    with progress("shapes scored", len(rows) * len(passes)) as shown:
+        how = {"resolution": resolution, "num_points": num_points, "seed": options.seed, "tell": shown.advance}
+        for prefix, network in passes.items():
+            scores = score_fields(store, source, rows, **how, through=network)
+            summary = summarise_scores(scores, store.splits()[rows])
+            found |= {prefixed(prefix, name): value for name, value in summary.items()}
     print(about_scores(resolution, num_points))
-    return {"resolution": resolution, "num_points": num_points} | summarise_scores(scores, store.splits()[rows])
+    return found
+
+
+def prefixed(prefix: str, name: str) -> str:
+    """A dotted key with a prefix on its last part."""
+    *path, last = name.split(".")
+    return ".".join([*path, prefix + last])
 
 
 def about_scores(resolution: int, num_points: int) -> str:

@@ -3,12 +3,13 @@
 Letters: B fields, P points, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from wsrl.evaluation.features import signals_of_rows
+from wsrl.evaluation.features import BATCH, signals_of_rows
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -58,6 +59,59 @@ def recomputed(store: WeightStore, source: Source, rows: Sequence[int]) -> dict[
         "recomputed.psnr_mean": float(np.mean(values)),
         "recomputed.psnr_difference_max": float(np.abs(np.array(values) - stored[np.asarray(rows)]).max()),
     }
+
+
+Weights = dict[str, Tensor]
+
+
+def reconstructed(
+    store: WeightStore, source: Source, through: Callable[[Weights], Weights], rows: Sequence[int]
+) -> dict[str, float]:
+    """PSNR of fields that went through an autoencoder, at the points of their signals, beside the stored fields'.
+
+    Args:
+        store: The store.
+        source: The source that it was built from.
+        through: The autoencoder: weights ``(B, *shape)`` to weights of the same shapes.
+        rows: Rows to reconstruct.
+
+    Returns:
+        In dB, each with deviation and tail: ``autoencoder_psnr_mean`` of the reconstructed fields against the real
+        signals, ``autoencoder_fitted_psnr_mean`` of the same fields as they are stored, and
+        ``autoencoder_agreement_psnr_mean`` of the reconstructed fields against the stored ones; and their number.
+    """
+    found: dict[str, list[float]] = {"psnr": [], "fitted_psnr": [], "agreement_psnr": []}
+    signals = signals_of_rows(store, source, rows)
+    for part, weights in batches_of_rows(store, rows):
+        again = through(weights)
+        for i, _ in enumerate(part):
+            signal = next(signals)
+            with torch.no_grad():
+                pair = torch.cat(
+                    [
+                        store.representation.evaluate({k: v[i : i + 1] for k, v in field.items()}, signal.coords)
+                        for field in (again, weights)
+                    ]
+                )  # (2, P, C)
+            again_values, stored_values = in_quantity(pair, signal.quantity, signal.value_range)[:, None]
+            for name, values, target in (
+                ("psnr", again_values, signal.values[None]),
+                ("fitted_psnr", stored_values, signal.values[None]),
+                ("agreement_psnr", again_values, stored_values),
+            ):
+                found[name].append(psnr(values, target, signal.value_range).item())
+    result: dict[str, float] = {"autoencoder_num": len(found["psnr"])}
+    for name, values in found.items():
+        result |= summarise(f"autoencoder_{name}", np.array(values))
+    return result
+
+
+def batches_of_rows(store: WeightStore, rows: Sequence[int]) -> Iterator[tuple[Sequence[int], Weights]]:
+    """Some rows of a store, at most ``BATCH`` at a time, and their weights ``(B, *shape)``."""
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        fields = [store[int(row)] for row in part]
+        yield part, {name: torch.stack([field[name] for field in fields]) for name in fields[0]}
 
 
 def summarise(name: str, values: np.ndarray) -> dict[str, float]:

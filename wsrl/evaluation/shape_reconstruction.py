@@ -6,12 +6,14 @@ Letters: K scored shapes, H held-out points.
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from wsrl.evaluation.features import signals_of_rows
 from wsrl.evaluation.shapes import EMPTY_SCORES, THRESHOLD, score_shape
 from wsrl.fitting.engine import field_seed
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
+from wsrl.store.field import Field
 
 SUMMARISED = ("iou", *EMPTY_SCORES, "f_score_ceiling")
 
@@ -25,6 +27,7 @@ def score_fields(
     num_points: int,
     seed: int,
     tell: Callable[[int], None] = lambda number: None,
+    through: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Mesh some fields and score them against the shapes that they were fitted to.
 
@@ -36,6 +39,7 @@ def score_fields(
         num_points: Points on either surface, at most as many as the signals have.
         seed: Seed of the points; those of a shape depend on it and on the shape's id alone.
         tell: Called with the number of shapes that are scored since the last call.
+        through: An autoencoder that the weights ``(1, *shape)`` go through first; None scores the stored fields.
 
     Returns:
         Each score of :func:`wsrl.evaluation.shapes.score_shape` as an array ``(K,)`` in the order of ``rows``. The IoU
@@ -44,6 +48,9 @@ def score_fields(
     scores: list[dict[str, float]] = []
     for row, signal in zip(rows, signals_of_rows(store, source, rows)):
         field = store.field(int(row))
+        if through is not None:
+            again = through({name: tensor[None] for name, tensor in field.weights.items()})
+            field = Field(field.representation, {name: tensor[0] for name, tensor in again.items()}, field.grid)
         inside = field(signal.heldout_coords)[:, 0].numpy() < 0  # (H,)
         mesh = field.mesh(resolution)
         scores.append(score_shape(mesh, inside, signal, num_points, field_seed(seed, signal.id)))
