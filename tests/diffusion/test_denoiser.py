@@ -5,6 +5,7 @@ import torch
 from diffusion_fields import adapter_representation, standalone_representation
 
 from wsrl.diffusion.denoiser import WeightTransformer
+from wsrl.errors import UserError
 
 
 def denoiser(layout, **options):
@@ -76,3 +77,41 @@ def test_the_configuration_is_plain_json_and_rebuilds_the_network(tmp_path):
     again = WeightTransformer.from_pretrained(tmp_path)
     vector = torch.randn(2, layout.num_trainable)
     torch.testing.assert_close(again(vector, torch.tensor(3)), model(vector, torch.tensor(3)), atol=1e-6, rtol=1e-5)
+
+
+def test_a_class_changes_the_prediction_and_no_class_is_one_of_its_own():
+    layout = adapter_representation().layout
+    model = denoiser(layout, classes=["cat", "dog"])
+    vector, timestep = torch.randn(3, layout.num_trainable), torch.tensor(400)
+    none = model(vector, timestep)
+    mixed = model(vector, timestep, torch.tensor([0, 1, -1]))
+    assert (mixed[:2] - none[:2]).abs().amax(dim=1).min() > 1e-3
+    torch.testing.assert_close(mixed[2], none[2])
+
+
+def test_latents_are_one_group_of_tokens():
+    model = WeightTransformer(latent=[6, 4], width=16, depth=1, local_depth=1, heads=2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    vector = torch.randn(2, 24)
+    assert model.num_numbers == 24 and model.num_tokens == 6
+    assert model(vector, torch.tensor(3)).shape == vector.shape
+
+
+def test_a_token_per_layer():
+    layout = standalone_representation().layout
+    model = denoiser(layout, cut="layer")
+    assert model.num_tokens == len(layout.groups())
+    vector = torch.randn(2, layout.num_trainable)
+    assert model(vector, torch.tensor(3)).shape == vector.shape
+    with pytest.raises(UserError, match="cut 'word' is unknown"):
+        WeightTransformer(layout=layout.to_json(), cut="word")
+
+
+def test_operations_are_counted():
+    """By hand: the linear layers of a network without blocks, two operations for each multiplication."""
+    layout = adapter_representation().layout
+    model = WeightTransformer(layout=layout.to_json(), width=16, depth=0, local_depth=0, heads=2)
+    tokens = sum(count * size for count, size in model.tokeniser.shapes)
+    condition = 128 * 16 + 16 * 16 + 16 * 32
+    assert model.count_flops() == 2 * (2 * 16 * tokens + condition)

@@ -84,7 +84,7 @@ def test_it_trains_and_leaves_a_pipeline_that_samples(store, tmp_path):
     assert 0.2 < float(trainer.callback_metrics["train_loss"]) < 3
     assert 0.2 < float(trainer.callback_metrics["val_loss"]) < 3
     pipeline = WeightDiffusionPipeline.from_pretrained(tmp_path / "run" / "model")
-    output = pipeline(3, torch.Generator().manual_seed(0), num_inference_steps=4)
+    output = pipeline(3, generator=torch.Generator().manual_seed(0), num_inference_steps=4)
     assert [image.size for image in output.images] == [(6, 4)] * 3
     averaged = dict(task.average.module.named_parameters())
     for name, parameter in pipeline.transformer.named_parameters():
@@ -120,7 +120,7 @@ def test_a_checkpoint_loads_without_the_store(store, tmp_path):
     for name, tensor in task.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor.cpu()), name
     pipeline = again.pipeline(FieldDecoder.from_store(trainer.datamodule.store))
-    assert len(pipeline(2, torch.Generator().manual_seed(0), num_inference_steps=2).images) == 2
+    assert len(pipeline(2, generator=torch.Generator().manual_seed(0), num_inference_steps=2).images) == 2
 
 
 def test_a_model_is_replaced_whole_and_a_disk_that_refuses_is_reported(store, tmp_path):

@@ -36,7 +36,7 @@ def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int)
     from wsrl.report.sheets import beside, error_picture, grid_sheet
     from wsrl.signals.image import values_to_image
 
-    samples = pipeline(NUM_SHOWN, generator)
+    samples = pipeline(NUM_SHOWN, generator=generator)
     signals = list(signals_of_rows(store, source, rows))
     fields = [store.field(row) for row in rows]
     real = [values_to_image(signal.values, source.grid) for signal in signals]
@@ -60,7 +60,7 @@ def _draw_shapes(source, store, rows, pipeline, generator, out: Path, size: int)
     from wsrl.report.render import shape_sheet
     from wsrl.report.sheets import beside
 
-    samples = pipeline(NUM_SHOWN, generator)
+    samples = pipeline(NUM_SHOWN, generator=generator)
     sampled = [field.mesh(MESH_RESOLUTION) for field in samples.fields]
     places = {signal_id: index for index, signal_id in enumerate(source.ids)}
     originals = [source.mesh(places[store.id_of(row)]) for row in rows]

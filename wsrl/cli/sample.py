@@ -95,7 +95,7 @@ def sample(
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     stage.claim_folder(out, ("run.json",), "sample")
     write_run(out, command, config, inputs={"model": model}, seed=seed)
-    samples = pipeline(num, torch.Generator().manual_seed(seed), num_inference_steps=steps)
+    samples = pipeline(num, generator=torch.Generator().manual_seed(seed), num_inference_steps=steps)
     for old in [*out.glob("[0-9]*.png"), *out.glob("[0-9]*.glb")]:  # an earlier run may have drawn more
         old.unlink()
     write_bytes(out / "weights.safetensors", save({k: v.contiguous() for k, v in samples.weights.items()}))

@@ -1,6 +1,6 @@
-"""The denoising transformer over weights: attention inside each layer, then over all layers.
+"""The denoising transformer: attention inside each layer of a field, then over all layers; or over latent tokens.
 
-Letters: B fields, V trainable weights, T tokens (of a layer, or of all), D numbers in a token, C width.
+Letters: B fields, V numbers of a vector, T tokens (of a layer, or of all), D numbers in a token, C width.
 
 Source: arXiv 2512.01759, section on generation (tokens, rank and layer positions); Peebles and Xie 2023, arXiv
 2212.09748 (adaptive layer norm that starts at the identity).
@@ -12,8 +12,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.flop_counter import FlopCounterMode
 
-from wsrl.encoders.tokens import WeightTokeniser
+from wsrl.encoders.tokens import CUTS, LatentTokeniser, WeightTokeniser
+from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 
 FREQUENCIES = 128
@@ -73,25 +75,34 @@ class AdaptiveBlock(nn.Module):
 
 
 class WeightTransformer(ModelMixin, ConfigMixin):
-    """Predicts the noise (or the velocity) in noisy normalised weights.
+    """Predicts the velocity (or the noise, or the clean vector) of noisy standardised weights or latents.
 
     Each layer of the field has its own projections; its tokens get a position for the rank component (or neuron),
     attend to each other inside the layer in ``local_depth`` blocks, get a position for the layer, and attend to all
-    tokens in ``depth`` blocks.
+    tokens in ``depth`` blocks. Latents are one group of tokens and pass through all blocks alike.
 
     Args:
-        layout: Layout of the fields, as plain lists and dicts (``Layout.to_json``).
+        layout: Layout of the fields, as plain lists and dicts (``Layout.to_json``); None where there are latents.
+        latent: Number and size of latent tokens; None where there are weights.
+        cut: ``component`` for a token per rank component or neuron, ``layer`` for one per layer.
+        classes: Names of the classes that can be asked for; none for an unconditional network.
         width: Size of a token inside the network.
         depth: Blocks over the tokens of all layers.
         local_depth: Blocks inside each layer.
         heads: Attention heads; divides the width.
         expansion: Hidden units of a block's feed-forward part, in widths.
+
+    Raises:
+        UserError: The cut is unknown.
     """
 
     @register_to_config
     def __init__(
         self,
-        layout: list,
+        layout: list | None = None,
+        latent: list | None = None,
+        cut: str = "component",
+        classes: list = (),
         width: int = 128,
         depth: int = 4,
         local_depth: int = 2,
@@ -99,13 +110,20 @@ class WeightTransformer(ModelMixin, ConfigMixin):
         expansion: int = 4,
     ):
         super().__init__()
-        self.tokeniser = WeightTokeniser(Layout.from_json(layout))
+        assert (layout is None) != (latent is None), "give a layout or the shape of latents"
+        if cut not in CUTS:
+            raise UserError(f"cut {cut!r} is unknown", allowed=", ".join(CUTS), do="choose one of them")
+        if latent is not None:
+            self.tokeniser = LatentTokeniser(*latent)
+        else:
+            self.tokeniser = WeightTokeniser(Layout.from_json(layout), cut)
         shapes = self.tokeniser.shapes
         self.counts = [count for count, _ in shapes]
         self.project_in = nn.ModuleList(nn.Linear(size, width) for _, size in shapes)
         self.rank_position = nn.ParameterList(nn.Parameter(0.02 * torch.randn(count, width)) for count in self.counts)
         self.layer_position = nn.Parameter(0.02 * torch.randn(len(shapes), width))
         self.time = TimestepEmbedding(width)
+        self.class_embedding = nn.Embedding(len(classes) + 1, width) if classes else None  # the last one: no class
         self.local_blocks = nn.ModuleList(AdaptiveBlock(width, heads, expansion) for _ in range(local_depth))
         self.blocks = nn.ModuleList(AdaptiveBlock(width, heads, expansion) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False)
@@ -120,22 +138,52 @@ class WeightTransformer(ModelMixin, ConfigMixin):
         self.register_buffer("same_layer", same_layer, persistent=False)  # (T, T)
 
     @property
-    def num_weights(self) -> int:
+    def num_numbers(self) -> int:
         """Length V of the vectors."""
+        if self.config.latent is not None:
+            return self.config.latent[0] * self.config.latent[1]
         return len(self.tokeniser.inverse)
 
-    def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        """Prediction ``(B, V)`` for noisy vectors ``(B, V)`` at timesteps ``(B,)`` or one for all."""
+    @property
+    def num_tokens(self) -> int:
+        """Tokens T of a field."""
+        return sum(self.counts)
+
+    @torch.no_grad()
+    def count_flops(self) -> int:
+        """Floating-point operations of the matrix products of one forward pass for one field."""
+        vector, timestep = self.layer_position.new_zeros(1, self.num_numbers), self.layer_position.new_zeros(1)
+        with FlopCounterMode(display=False) as counter:
+            self(vector, timestep)
+        return counter.get_total_flops()
+
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """Prediction ``(B, V)`` for noisy vectors.
+
+        Args:
+            sample: Noisy vectors ``(B, V)``.
+            timestep: Timesteps ``(B,)``, or one for all.
+            class_labels: Class numbers ``(B,)``, -1 for none; None for no class at all.
+        """
         condition = self.time(timestep.reshape(-1).expand(len(sample)))
+        if self.class_embedding is not None:
+            condition = condition + self._embed_classes(class_labels, len(sample))
         tokens = self._embed(sample)
         for block in self.local_blocks:
-            tokens = block(tokens, condition, self.same_layer)
+            tokens = block(tokens, condition, self.same_layer if len(self.counts) > 1 else None)
         tokens = tokens + self.layer_position[self.layer_of_token]
         for block in self.blocks:
             tokens = block(tokens, condition)
         shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
         parts = (self.norm_out(tokens) * (1 + scale) + shift).split(self.counts, dim=1)
         return self.tokeniser.join([layer(part) for layer, part in zip(self.project_out, parts)])
+
+    def _embed_classes(self, labels: Tensor | None, num: int) -> Tensor:
+        """Condition ``(B, C)`` of class numbers; the last row of the table stands for no class."""
+        none = self.class_embedding.num_embeddings - 1
+        if labels is None:
+            return self.class_embedding.weight[none].expand(num, -1)
+        return self.class_embedding(torch.where(labels < 0, none, labels))
 
     def _embed(self, sample: Tensor) -> Tensor:
         """Tokens ``(B, T, C)`` of all layers, with their rank positions."""

@@ -1,22 +1,22 @@
 """The noise process and the loss of a diffusion model over weights, apart from network and trainer.
 
-Letters: B fields, V trainable weights.
+Letters: B fields, V numbers of a vector.
 
 | paper (DDPM, arXiv 2006.11239) | here |
 |---|---|
 | x_0, x_t | clean, noisy |
 | epsilon | noise |
 | v = sqrt(a_t) epsilon - sqrt(1 - a_t) x_0 (arXiv 2202.00512) | target with ``v_prediction`` |
+| SNR(t) = a_t / (1 - a_t), gamma (min-SNR, arXiv 2303.09556) | ratio, ``min_snr_gamma`` |
 """
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDPMScheduler
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from wsrl.errors import UserError
 
-PREDICTION_TYPES = ("v_prediction", "epsilon")
+PREDICTION_TYPES = ("v_prediction", "epsilon", "sample")
 BETA_SCHEDULES = ("squaredcos_cap_v2", "linear", "scaled_linear")
 
 
@@ -36,7 +36,7 @@ def training_scheduler(
     if prediction_type == "epsilon" and beta_schedule == "squaredcos_cap_v2":
         raise UserError(
             "prediction_type 'epsilon' cannot be sampled in few steps with beta_schedule 'squaredcos_cap_v2'",
-            allowed="epsilon with linear or scaled_linear, v_prediction with any",
+            allowed="epsilon with linear or scaled_linear, v_prediction and sample with any",
             do="set beta_schedule to linear",
         )
     return DDPMScheduler(
@@ -49,38 +49,37 @@ def training_scheduler(
     )
 
 
-def sampling_scheduler(training: DDPMScheduler) -> DDIMScheduler:
-    """The deterministic sampler of a noise process; its steps start at the last timestep, which is pure noise."""
-    return DDIMScheduler.from_config(
-        training.config, clip_sample=False, thresholding=False, timestep_spacing="trailing", set_alpha_to_one=True
-    )
-
-
 class DenoisingLoss:
-    """Mean squared error of the predicted noise (or velocity) at random timesteps.
+    """Mean squared error of the predicted velocity (or noise, or clean vector) at random timesteps.
 
     Timesteps are stratified over the batch: each is uniform, and together they cover the range evenly, which lowers
     the variance of the gradient and not its mean.
 
     Args:
         scheduler: The noise process, which also says what is predicted.
+        min_snr_gamma: Weigh each timestep by the smaller of its signal-to-noise ratio and this number, as seen by the
+            clean vector; None leaves the weight of a timestep at one.
     """
 
-    def __init__(self, scheduler: DDPMScheduler):
+    def __init__(self, scheduler: DDPMScheduler, min_snr_gamma: float | None = None):
         self.scheduler = scheduler
+        self.min_snr_gamma = min_snr_gamma
 
-    def __call__(self, model: nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Loss of normalised weights.
+    def __call__(
+        self, model: nn.Module, batch: Tensor, generator: torch.Generator, class_labels: Tensor | None = None
+    ) -> Tensor:
+        """Loss of standardised vectors.
 
         Args:
-            model: Callable on noisy vectors ``(B, V)`` and timesteps ``(B,)``.
-            batch: Clean normalised vectors ``(B, V)``.
+            model: Callable on noisy vectors ``(B, V)`` and timesteps ``(B,)``, and on class numbers where given.
+            batch: Clean vectors ``(B, V)``.
             generator: Source of timesteps and noise, on the device of the batch.
+            class_labels: Class numbers ``(B,)``, -1 for none; None for a model without classes.
 
         Returns:
-            One number; 1 is what predicting zero scores on noise.
+            One number; without weights, 1 is what predicting zero scores on noise.
 
-        Source: Ho et al. 2020, equation 14.
+        Source: Ho et al. 2020, equation 14; Hang et al. 2023, section 3.4.
         """
         steps = self.scheduler.config.num_train_timesteps
         offsets = torch.rand(len(batch), generator=generator, device=batch.device)
@@ -88,8 +87,21 @@ class DenoisingLoss:
         timesteps = (places * steps).long().clamp_max(steps - 1)
         noise = torch.randn(batch.shape, generator=generator, device=batch.device, dtype=batch.dtype)
         noisy = self.scheduler.add_noise(batch, noise, timesteps)
-        if self.scheduler.config.prediction_type == "epsilon":
-            target = noise
-        else:
-            target = self.scheduler.get_velocity(batch, noise, timesteps)
-        return mse_loss(model(noisy, timesteps), target)
+        given = () if class_labels is None else (class_labels,)
+        error = (model(noisy, timesteps, *given) - self._target(batch, noise, timesteps)).square().mean(dim=1)
+        return (self._weights(timesteps) * error).mean()
+
+    def _target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        kind = self.scheduler.config.prediction_type
+        if kind == "v_prediction":
+            return self.scheduler.get_velocity(clean, noise, timesteps)
+        return noise if kind == "epsilon" else clean
+
+    def _weights(self, timesteps: Tensor) -> Tensor:
+        """Weight ``(B,)`` of each timestep's error; all predictions then have the same loss of the clean vector."""
+        if self.min_snr_gamma is None:
+            return torch.ones((), device=timesteps.device)
+        kept = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        ratio = kept / (1 - kept)
+        of_clean = {"v_prediction": ratio + 1, "epsilon": ratio, "sample": 1.0}[self.scheduler.config.prediction_type]
+        return ratio.clamp_max(self.min_snr_gamma) / of_clean

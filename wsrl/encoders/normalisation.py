@@ -118,14 +118,23 @@ def shared_statistics(statistics: WeightStatistics) -> WeightStatistics:
         A new object; the mixture of the entries' distributions has the mean and deviation that it gives to each.
     """
     layout = statistics.layout
-    groups = _exchangeable(layout)[layout.trainable()]
+    return _averaged(statistics, _exchangeable(layout)[layout.trainable()])
+
+
+def pooled_statistics(statistics: WeightStatistics) -> WeightStatistics:
+    """The same statistics with one mean and one deviation for all entries together."""
+    return _averaged(statistics, torch.zeros(len(statistics.mean), dtype=torch.long))
+
+
+def _averaged(statistics: WeightStatistics, groups: Tensor) -> WeightStatistics:
+    """Statistics of the mixtures of the entries with equal numbers in ``groups (V,)``."""
     _, groups, counts = groups.unique(return_inverse=True, return_counts=True)
     mean, std = statistics.mean.cpu().double(), statistics.std.cpu().double()
 
     def average(values: Tensor) -> Tensor:
         return (values.new_zeros(len(counts)).index_add_(0, groups, values) / counts)[groups]
 
-    shared = WeightStatistics(layout)
+    shared = WeightStatistics(statistics.layout)
     shared.mean.copy_(average(mean))
     shared.std.copy_((average(std.square()) + average((mean - average(mean)).square())).sqrt())
     shared.frozen.copy_(statistics.frozen)

@@ -1,4 +1,4 @@
-"""Cutting a field's trainable weights into tokens: one per rank component or output neuron of each layer.
+"""Cutting vectors into tokens: a field's trainable weights by rank component, neuron or layer, latents as they are.
 
 Letters: B fields, V trainable weights, T tokens of a layer, D numbers in a token.
 """
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.fields.layout import Layout, TensorSpec
+
+CUTS = ("component", "layer")
 
 
 class WeightTokeniser(nn.Module):
@@ -18,13 +20,17 @@ class WeightTokeniser(nn.Module):
 
     Args:
         layout: Layout of the fields.
+        cut: ``component`` as above, or ``layer`` for one token per layer (arXiv 2303.17015, HyperDiffusion).
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout, cut: str = "component"):
         super().__init__()
+        assert cut in CUTS, f"cut {cut!r}"
         self.groups = tuple(layout.groups())
         positions = vector_positions(layout)
         tables = [_group_table(specs, positions) for specs in layout.groups().values()]
+        if cut == "layer":
+            tables = [table.reshape(1, -1) for table in tables]
         self.shapes = tuple(tuple(table.shape) for table in tables)
         for number, table in enumerate(tables):
             self.register_buffer(f"table_{number}", table, persistent=False)
@@ -42,6 +48,27 @@ class WeightTokeniser(nn.Module):
     def join(self, tokens: list[Tensor]) -> Tensor:
         """The vectors ``(B, V)`` of tokens; inverse of calling the tokeniser."""
         return torch.cat([part.flatten(-2) for part in tokens], dim=-1)[..., self.inverse]
+
+
+class LatentTokeniser(nn.Module):
+    """Latents ``(B, T * D)`` as T tokens of D numbers, in one group.
+
+    Args:
+        count: Tokens T.
+        size: Numbers D of a token.
+    """
+
+    def __init__(self, count: int, size: int):
+        super().__init__()
+        self.groups, self.shapes = ("latent",), ((count, size),)
+
+    def forward(self, vector: Tensor) -> list[Tensor]:
+        """Tokens ``(B, T, D)``, in a list of one."""
+        return [vector.unflatten(-1, self.shapes[0])]
+
+    def join(self, tokens: list[Tensor]) -> Tensor:
+        """The vectors of tokens; inverse of calling the tokeniser."""
+        return tokens[0].flatten(-2)
 
 
 def vector_positions(layout: Layout) -> dict[str, Tensor]:

@@ -1,25 +1,27 @@
 """Training of a diffusion model over weights, as a Lightning task.
 
-Letters: B fields of a batch, V trainable weights.
+Letters: B fields of a batch, V numbers of a vector.
 """
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
-from wsrl.diffusion.loss import DenoisingLoss, sampling_scheduler, training_scheduler
-from wsrl.diffusion.pipeline import SavedStatistics, WeightDiffusionPipeline
-from wsrl.encoders.normalisation import WeightStatistics
+from wsrl.diffusion.loss import DenoisingLoss, training_scheduler
+from wsrl.diffusion.pipeline import WeightDiffusionPipeline
+from wsrl.diffusion.samplers import sampler as make_sampler
+from wsrl.diffusion.space import WeightSpace, open_autoencoder
+from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.errors import UserError
-from wsrl.fields.layout import Layout
 from wsrl.store.durable import disk_errors
 from wsrl.training.ema import exponential_average
 
@@ -28,12 +30,17 @@ VALIDATION_SEED = 7
 
 
 class DiffusionTask(L.LightningModule):
-    """Trains a denoising transformer on the weights of a store.
+    """Trains a denoising transformer on the weights of a store, or on their latents.
 
-    The network and the statistics are built from the data module when the run starts; after the last step the averaged
+    The network and the space are built from the data module when the run starts; after the last step the averaged
     network is saved as a :class:`WeightDiffusionPipeline` in ``<export_dir>/model``.
 
     Args:
+        autoencoder: Folder of a weight autoencoder, in whose latents diffusion then happens; None for weights.
+        scale: Without autoencoder: ``entry`` standardises each weight by itself, ``pooled`` all weights together.
+        cut: Tokens of weights: ``component`` (a rank pair, a neuron) or ``layer``.
+        conditional: Learn the classes of the store, to be asked for when sampling.
+        class_dropout: Share of the training fields whose class is hidden; guidance needs some.
         width: Size of a token inside the transformer.
         depth: Blocks over the tokens of all layers.
         local_depth: Blocks inside each layer of the field.
@@ -45,13 +52,22 @@ class DiffusionTask(L.LightningModule):
         ema_decay: Decay of the moving average of the parameters.
         num_train_timesteps: Length of the noise process.
         beta_schedule: ``squaredcos_cap_v2``, ``linear`` or ``scaled_linear``.
-        prediction_type: ``v_prediction``, or ``epsilon`` (the noise; needs a linear schedule).
+        prediction_type: ``v_prediction``, ``sample`` (the clean vector), or ``epsilon`` (the noise; needs a linear
+            schedule).
+        min_snr_gamma: Largest weight of a timestep in the loss of the clean vector (arXiv 2303.09556); None for the
+            plain loss.
+        sampler: ``ddim``, ``ddpm`` or ``dpm++``, that of the saved pipeline.
         seed: Seed of initial parameters, timesteps and noise.
         export_dir: Where ``model/`` is written; None takes the trainer's root directory.
     """
 
     def __init__(
         self,
+        autoencoder: str | None = None,
+        scale: str = "entry",
+        cut: str = "component",
+        conditional: bool = False,
+        class_dropout: float = 0.1,
         width: int = 128,
         depth: int = 3,
         local_depth: int = 1,
@@ -64,6 +80,8 @@ class DiffusionTask(L.LightningModule):
         num_train_timesteps: int = 1000,
         beta_schedule: str = "squaredcos_cap_v2",
         prediction_type: str = "v_prediction",
+        min_snr_gamma: float | None = None,
+        sampler: str = "ddim",
         seed: int = 0,
         export_dir: str | None = None,
     ):
@@ -72,36 +90,56 @@ class DiffusionTask(L.LightningModule):
             raise UserError(f"width {width} is not divisible by heads {heads}", do="choose a multiple of heads")
         if not 0 <= ema_decay < 1:
             raise UserError(f"ema_decay is {ema_decay}", allowed="0 up to, not including, 1", do="set model.ema_decay")
+        if not 0 <= class_dropout < 1:
+            raise UserError(f"class_dropout is {class_dropout}", allowed="0 up to, not including, 1", do="lower it")
         self.save_hyperparameters()
-        self.loss = DenoisingLoss(
-            training_scheduler(
-                num_train_timesteps=num_train_timesteps, beta_schedule=beta_schedule, prediction_type=prediction_type
-            )
+        process = training_scheduler(
+            num_train_timesteps=num_train_timesteps, beta_schedule=beta_schedule, prediction_type=prediction_type
         )
-        self.model = self.average = self.statistics = None
+        self.sampler = make_sampler(sampler, process)
+        self.loss = DenoisingLoss(process, min_snr_gamma)
+        self.model = self.average = self.space = None
 
     def setup(self, stage: str) -> None:
-        """Build network and statistics from the data module, once."""
-        if self.model is None:
-            self.build(self.trainer.datamodule.statistics())
+        """Build network and space from the data module, once."""
+        if self.model is not None:
+            return
+        data, options = self.trainer.datamodule, self.hparams
+        if options.conditional and len(data.label_names) < 2:
+            raise UserError(
+                f"the store {data.hparams.store} names {len(data.label_names)} classes: there is nothing to ask for",
+                allowed="a store whose source has at least two classes",
+                do="leave out model.conditional",
+            )
+        if options.autoencoder is None:
+            space = WeightSpace.of(data.statistics(), options.scale)
+        else:
+            space = open_autoencoder(options.autoencoder, data.layout)
+        self.build(space, data.label_names if options.conditional else ())
+        size = f"{self.model.num_parameters():,} parameters, {self.model.num_tokens} tokens"
+        rank_zero_info(f"denoiser: {size}, {self.model.count_flops() / 1e6:.1f} MFLOP for one field and step")
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the layout, from which the network is rebuilt, as plain types."""
-        checkpoint["layout"] = self.statistics.layout.to_json()
+        """Keep what rebuilds the networks, as plain types."""
+        checkpoint["space"] = {"kind": type(self.space).__name__, "config": plain_config(self.space)}
+        checkpoint["classes"] = list(self.model.config.classes)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Rebuild the network where there is no data module, as in ``load_from_checkpoint``."""
+        """Rebuild the networks where there is no data module, as in ``load_from_checkpoint``."""
         if self.model is None:
-            self.build(WeightStatistics(Layout.from_json(checkpoint["layout"])))
+            kind = {space.__name__: space for space in (WeightSpace, WeightAutoencoder)}[checkpoint["space"]["kind"]]
+            self.build(kind(**checkpoint["space"]["config"]), checkpoint["classes"])
 
-    def build(self, statistics: WeightStatistics) -> None:
-        """Build the network for the fields that ``statistics`` describe."""
+    def build(self, space: WeightSpace | WeightAutoencoder, classes: Sequence[str]) -> None:
+        """Build the network for vectors of ``space``."""
         options = self.hparams
-        self.statistics = statistics
+        self.space = space.requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.model = WeightTransformer(
-                layout=statistics.layout.to_json(),
+                **space.token_options,
+                cut=options.cut,
+                classes=list(classes),
                 width=options.width,
                 depth=options.depth,
                 local_depth=options.local_depth,
@@ -111,18 +149,34 @@ class DiffusionTask(L.LightningModule):
         self.average = exponential_average(self.model, options.ema_decay)
         self._averaged_at = 0
 
+    def on_train_start(self) -> None:
+        """The space is as it was trained: nothing is dropped in it."""
+        self.space.eval()
+
     def training_step(self, batch, batch_index: int) -> Tensor:
         """Denoising loss; the noise depends on seed, step and process alone, so a resumed run sees the same."""
         generator = self._generator(self.hparams.seed, self.global_step, batch_index, self.global_rank)
-        loss = self.loss(self.model, self.statistics.normalise(batch.weights), generator)
+        vectors = self.space.encode(batch.weights)
+        loss = self.loss(self.model, vectors, generator, self._labels(batch, generator))
         self.log("train_loss", loss, prog_bar=True, batch_size=_batch_size(batch))
         return loss
 
     def validation_step(self, batch, batch_index: int) -> None:
         """Denoising loss of the averaged network under noise that never changes."""
         generator = self._generator(VALIDATION_SEED, batch_index, self.global_rank)
-        loss = self.loss(self.average.module, self.statistics.normalise(batch.weights), generator)
+        vectors = self.space.encode(batch.weights)
+        loss = self.loss(self.average.module, vectors, generator, self._labels(batch))
         self.log("val_loss", loss, prog_bar=True, batch_size=_batch_size(batch), sync_dist=True)
+
+    def _labels(self, batch, generator: torch.Generator | None = None) -> Tensor | None:
+        """Class numbers ``(B,)``, some hidden where a generator is given; None without classes."""
+        if not self.model.config.classes:
+            return None
+        labels = batch.labels.to(self.device)
+        if generator is None:
+            return labels
+        hidden = torch.rand(len(labels), generator=generator, device=self.device) < self.hparams.class_dropout
+        return labels.masked_fill(hidden, -1)
 
     def on_train_batch_end(self, *_) -> None:
         """Follow the parameters with their average after each optimiser step."""
@@ -147,8 +201,8 @@ class DiffusionTask(L.LightningModule):
         """The averaged network as a pipeline; a copy of the configuration, sharing the parameters."""
         return WeightDiffusionPipeline(
             transformer=self.average.module,
-            scheduler=sampling_scheduler(self.loss.scheduler),
-            statistics=SavedStatistics.of(self.statistics),
+            scheduler=self.sampler,
+            space=self.space,
             decoder=decoder,
         )
 
@@ -202,6 +256,11 @@ def save_whole(pipeline: WeightDiffusionPipeline, directory: Path) -> None:
             directory.rename(old)
         partial.rename(directory)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def plain_config(component) -> dict:
+    """What a component of diffusers was built from, without what diffusers adds."""
+    return {name: value for name, value in component.config.items() if not name.startswith("_")}
 
 
 def _batch_size(batch) -> int:

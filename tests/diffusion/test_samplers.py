@@ -1,0 +1,33 @@
+"""Samplers by name: their order of accuracy, and names that there are not."""
+
+import pytest
+import torch
+
+from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.samplers import sampler
+from wsrl.errors import UserError
+
+
+def end_of(name, steps):
+    """Where a sampler ends for the mixture of two points, whose best denoiser is known."""
+    process = training_scheduler()
+    sampling = sampler(name, process)
+    sampling.set_timesteps(steps)
+    vector = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+    for timestep in sampling.timesteps:
+        kept = process.alphas_cumprod[timestep].double()
+        clean = torch.tanh(kept.sqrt() * vector / (1 - kept + 0.01 * kept)) + 0.0 * vector
+        noise = (vector - kept.sqrt() * clean) / (1 - kept).sqrt()
+        vector = sampling.step(kept.sqrt() * noise - (1 - kept).sqrt() * clean, timestep, vector).prev_sample
+    return vector
+
+
+def test_the_second_order_sampler_needs_fewer_steps():
+    best = end_of("ddim", 1000)
+    error = {name: float((end_of(name, 15) - best).abs().mean()) for name in ("ddim", "dpm++")}
+    assert error["dpm++"] < 0.7 * error["ddim"]
+
+
+def test_an_unknown_sampler_is_refused():
+    with pytest.raises(UserError, match="sampler 'euler' is unknown"):
+        sampler("euler", training_scheduler())

@@ -1,0 +1,98 @@
+"""Where diffusion happens: vectors of standardised numbers, and the way from weights to them and back.
+
+A space has ``num_numbers``, ``encode``, ``decode`` and ``token_options``; :class:`WeightSpace` is that of the weights
+themselves, :class:`wsrl.encoders.autoencoder.WeightAutoencoder` one of latents.
+
+Letters: B fields, V numbers of a vector.
+"""
+
+from pathlib import Path
+
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor
+
+from wsrl.encoders.autoencoder import WeightAutoencoder
+from wsrl.encoders.normalisation import WeightStatistics, pooled_statistics
+from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+
+SCALES = ("entry", "pooled")
+
+
+class WeightSpace(ModelMixin, ConfigMixin):
+    """The trainable weights of a field, standardised with statistics of the training fields.
+
+    Args:
+        layout: Layout of the fields, as plain lists and dicts (``Layout.to_json``).
+    """
+
+    @register_to_config
+    def __init__(self, layout: list):
+        super().__init__()
+        self.statistics = WeightStatistics(Layout.from_json(layout))
+
+    @classmethod
+    def of(cls, statistics: WeightStatistics, scale: str = "entry") -> "WeightSpace":
+        """A space with its own copy of some statistics.
+
+        Args:
+            statistics: Statistics of the training fields.
+            scale: ``entry`` standardises each weight by itself; ``pooled`` takes one mean and one deviation for all.
+
+        Raises:
+            UserError: The scale is unknown.
+        """
+        if scale not in SCALES:
+            raise UserError(f"scale {scale!r} is unknown", allowed=", ".join(SCALES), do="choose one of them")
+        chosen = statistics if scale == "entry" else pooled_statistics(statistics)
+        space = cls(layout=statistics.layout.to_json())
+        space.statistics.load_state_dict(chosen.state_dict())
+        return space
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the fields."""
+        return self.statistics.layout
+
+    @property
+    def num_numbers(self) -> int:
+        """Length V of the vectors."""
+        return len(self.statistics.mean)
+
+    @property
+    def token_options(self) -> dict:
+        """What tells a denoiser how vectors are cut into tokens."""
+        return {"layout": self.layout.to_json()}
+
+    def encode(self, weights: dict[str, Tensor]) -> Tensor:
+        """Vectors ``(B, V)`` of weights ``(B, *shape)``."""
+        return self.statistics.normalise(weights)
+
+    def decode(self, vector: Tensor) -> dict[str, Tensor]:
+        """Weights ``(B, *shape)`` of vectors ``(B, V)``; frozen entries are those of the training fields."""
+        return self.statistics.denormalise(vector)
+
+
+def open_autoencoder(path: Path | str, layout: Layout) -> WeightAutoencoder:
+    """The weight autoencoder in a folder, or in the folder ``model`` of a training run.
+
+    Args:
+        path: The folder.
+        layout: Layout of the fields that it has to take.
+
+    Raises:
+        UserError: There is none, it cannot be loaded, or it is one of other fields.
+    """
+    folder = Path(path) if (Path(path) / "config.json").is_file() else Path(path) / "model"
+    allowed, again = "a folder written by wsrl train autoencoder", "train one on the same store"
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{path} holds no weight autoencoder", allowed=allowed, do=again)
+    try:
+        autoencoder = WeightAutoencoder.from_pretrained(folder)
+    except (OSError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the autoencoder {folder} cannot be loaded: {reason}", allowed=allowed, do=again) from error
+    if autoencoder.layout != layout:
+        raise UserError(f"the autoencoder {path} is one of other fields", allowed="the layout of the store", do=again)
+    return autoencoder
