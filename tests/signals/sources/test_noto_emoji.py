@@ -34,6 +34,19 @@ def test_group_filter():
         open_source("noto-emoji", group="Robots")
 
 
+@needs_data
+def test_subgroups_are_chosen_and_can_be_the_classes():
+    chosen = {"subgroups": ["person", "person-role"], "label": "subgroup"}
+    people = open_source("noto-emoji", group="People & Body", **chosen)
+    assert people.label_names == ("person", "person-role") and "noto-emoji/1f468-200d-1f9b0" in people.ids
+    with pytest.raises(UserError, match="no subgroup 'robot'"):
+        open_source("noto-emoji", subgroups=["robot"])
+    with pytest.raises(UserError, match="label is 'name'"):
+        open_source("noto-emoji", label="name")
+    with pytest.raises(UserError, match="choose subgroups of that group"):
+        open_source("noto-emoji", group="Flags", subgroups=["person"])
+
+
 def both(source):
     return source.ids, source.labels()
 
@@ -70,10 +83,11 @@ def test_only_fully_qualified_lines_count(tmp_path):
         "263A FE0F ; fully-qualified # ☺️ E0.6 smiling face\n"
         "263A ; unqualified # ☺ E0.6 smiling face\n"
         "# group: Hands\n"
+        "# subgroup: hand-open\n"
         "1F44B ; fully-qualified # wave\n",
         encoding="utf-8",
     )
-    assert read_sequences(listing) == [("\u263a\ufe0f", "Faces"), ("\U0001f44b", "Hands")]
+    assert read_sequences(listing) == [("\u263a\ufe0f", "Faces", ""), ("\U0001f44b", "Hands", "hand-open")]
 
 
 def test_wrong_and_missing_files(tmp_path):

@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
@@ -20,22 +21,34 @@ from wsrl.signals.pictures import PictureOptions, PictureSource
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 EMOJI_TEST = Path("/usr/share/unicode/emoji/emoji-test.txt")
 BITMAP_SIZE = 109  # the only size the font's bitmaps have
+LABELS = ("group", "subgroup")
 LINE = re.compile(r"(?P<points>[0-9A-F ]+?)\s*;\s*fully-qualified\b")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotoEmojiOptions(PictureOptions):
-    """Options of ``noto-emoji``: the common ones (32x32 RGB without them), a group, and where its files are.
+    """Options of ``noto-emoji``: the common ones (32x32 RGB without them), which emoji, and where its files are.
 
     Attributes:
         group: Keep only this group, such as ``People & Body``. None keeps all nine.
+        subgroups: Keep only these subgroups, such as ``person-role``. None keeps all.
+        label: What the classes are: ``group`` or ``subgroup``.
         font: The font file.
         emoji_test: Unicode's list of sequences and groups.
     """
 
     group: str | None = None
+    subgroups: tuple[str, ...] | None = None
+    label: str = "group"
     font: str | os.PathLike = FONT
     emoji_test: str | os.PathLike = EMOJI_TEST
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.label not in LABELS:
+            raise UserError(f"label is {self.label!r}", allowed=", ".join(LABELS))
+        if self.subgroups is not None:
+            object.__setattr__(self, "subgroups", tuple(self.subgroups))
 
     @classmethod
     def path_options(cls) -> tuple[str, ...]:
@@ -44,7 +57,7 @@ class NotoEmojiOptions(PictureOptions):
 
 
 class NotoEmoji(PictureSource):
-    """Emoji in the order of emoji-test.txt, ids such as ``noto-emoji/1f468-200d-1f9b0``; labels are the groups."""
+    """Emoji in the order of emoji-test.txt, ids such as ``noto-emoji/1f468-200d-1f9b0``; labels are (sub)groups."""
 
     def __init__(self, options: NotoEmojiOptions):
         """Read the list; glyphs are drawn when they are asked for.
@@ -55,17 +68,25 @@ class NotoEmoji(PictureSource):
         font = existing(options.font, "fonts-noto-color-emoji")
         listing = existing(options.emoji_test, "unicode-data")
         sequences = read_sequences(listing)
-        groups = sorted({group for _, group in sequences})
-        if options.group is not None and options.group not in groups:
-            raise UserError(f"noto-emoji has no group {options.group!r}", allowed=", ".join(groups))
-        kept = [(text, group) for text, group in sequences if options.group in (None, group)]
+        _check_known("group", () if options.group is None else (options.group,), {one.group for one in sequences})
+        _check_known("subgroup", options.subgroups or (), {one.subgroup for one in sequences})
+        kept = [
+            one
+            for one in sequences
+            if options.group in (None, one.group) and (options.subgroups is None or one.subgroup in options.subgroups)
+        ]
+        if not kept:
+            raise UserError(
+                f"no emoji of the group {options.group!r} is in the subgroups {', '.join(options.subgroups)}",
+                do="choose subgroups of that group, or leave the group out",
+            )
         self._font_path = font
         self._font: ImageFont.FreeTypeFont | None = load_font(font)
-        self._texts = [text for text, _ in kept]
+        self._texts = [one.text for one in kept]
         super().__init__(
             name="noto-emoji",
             ids=[f"noto-emoji/{'-'.join(f'{ord(point):x}' for point in text)}" for text in self._texts],
-            labels=[group for _, group in kept],
+            labels=[getattr(one, options.label) for one in kept],
             splits=[None] * len(kept),
             signal_shape=(options.size or (32, 32), 1 if options.mode == "L" else 3),
             options=options,
@@ -120,13 +141,27 @@ def draw_glyph(font: ImageFont.FreeTypeFont, text: str) -> Image.Image:
     return picture
 
 
-def read_sequences(path: Path) -> list[tuple[str, str]]:
-    """The fully-qualified sequences and their groups, in the order of the file.
+class Sequence(NamedTuple):
+    """One emoji: its code points, and where it stands in Unicode's order."""
+
+    text: str
+    group: str
+    subgroup: str
+
+
+def _check_known(what: str, asked: tuple[str, ...], known: set[str]) -> None:
+    for name in asked:
+        if name not in known:
+            raise UserError(f"noto-emoji has no {what} {name!r}", allowed=", ".join(sorted(known)))
+
+
+def read_sequences(path: Path) -> list[Sequence]:
+    """The fully-qualified sequences, in the order of the file.
 
     Args:
         path: emoji-test.txt.
     """
-    group = ""
+    group = subgroup = ""
     sequences = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -135,8 +170,11 @@ def read_sequences(path: Path) -> list[tuple[str, str]]:
     for line in lines:
         if line.startswith("# group:"):
             group = line.removeprefix("# group:").strip()
+        elif line.startswith("# subgroup:"):
+            subgroup = line.removeprefix("# subgroup:").strip()
         elif match := LINE.match(line):
-            sequences.append(("".join(chr(int(point, 16)) for point in match["points"].split()), group))
+            text = "".join(chr(int(point, 16)) for point in match["points"].split())
+            sequences.append(Sequence(text, group, subgroup))
     if not sequences:
         raise UserError(f"{path} lists no fully-qualified emoji", allowed="Unicode's emoji-test.txt")
     return sequences
