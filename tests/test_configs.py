@@ -1,7 +1,8 @@
 """Every file under ``configs/`` is accepted by the parser of its command: no unknown key, no wrong type.
 
-The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``diffusion*``, or the pipeline
-``representations*``, ``shapes*``, ``fitting*``, ``meshing*``, ``weight_classification*`` or ``weight_editing*``.
+The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``autoencoder*``, ``diffusion*``,
+or the pipeline ``representations*``, ``shapes*``, ``fitting*``, ``meshing*``, ``weight_classification*`` or
+``weight_editing*``.
 """
 
 from pathlib import Path
@@ -93,6 +94,7 @@ STAGES = {
     "meshing": meshing,
     "run": run,
     "classifier": train("classifier"),
+    "autoencoder": train("autoencoder"),
     "diffusion": train("diffusion"),
     "representations": representations,
     "shapes": shapes,
