@@ -165,24 +165,25 @@ def test_means_are_computed_once(monkeypatch):
 @pytest.mark.parametrize("own_weights", [False, True])
 def test_the_kernel_agrees_with_torch(shape, nonlinearity, own_weights):
     num, p, q, f, c, d = shape
+    last = (f,) if f > 1 else ()
     e, generator = d * nonlinearity.numbers, torch.Generator().manual_seed(0)
 
     def draw(*size):
         return torch.randn(*size, generator=generator).requires_grad_()
 
     given = {
-        "values": draw(num, p, q, f, c),
+        "values": draw(num, p, q, *last, c),
         "weight": draw(*((num,) if own_weights else ()), c, e),
-        "by_pf": draw(num, p, f, e),
-        "by_qf": draw(num, q, f, e),
+        "by_pf": draw(num, p, *last, e),
+        "by_qf": draw(num, q, *last, e),
         "by_pq": draw(num, p, q, e) if f > 1 else None,
     }
     found = fused_mix(**given, nonlinearity=nonlinearity)
     exact = {name: None if t is None else t.double() for name, t in given.items()}
-    weight = exact["weight"][:, None, None] if own_weights else exact["weight"]
+    weight = exact["weight"].reshape(-1, *(1,) * len((p, *last)), c, e) if own_weights else exact["weight"]
     out = exact["values"] @ weight + exact["by_pf"][:, :, None] + exact["by_qf"][:, None]
     out = nonlinearity(out if f == 1 else out + exact["by_pq"][:, :, :, None])
-    expected = (out, out.mean(2), out.mean(1), out.mean(3) if f > 1 else None, out.square().mean((1, 2, 3)))
+    expected = (out, out.mean(2), out.mean(1), out.mean(3) if f > 1 else None, out.square().flatten(1, -2).mean(1))
     leaves = [t for t in given.values() if t is not None]
     factors = [None if t is None else torch.randn(t.shape, generator=generator) for t in expected]
     loss = sum((a * b).sum() for a, b in zip(found, factors) if b is not None)
@@ -199,6 +200,6 @@ def test_means_of_scaled_features():
     tensor = PooledTensor(values).scaled(scale)
     expected = values * scale[:, None, None]
     assert torch.equal(tensor.values, expected)
-    assert torch.allclose(tensor.mean(frozenset({1})), expected.mean(1, keepdim=True))
+    assert torch.allclose(tensor.mean(frozenset({1})), expected.mean(1))
     first, second = tensor.factors(torch.eye(5))
     assert torch.allclose(first.flatten(1, 2) @ second, expected.flatten(1, 2))

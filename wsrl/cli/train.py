@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from wsrl import native
 from wsrl.errors import UserError
 
 HELP = """usage: wsrl train {classifier,regressor,autoencoder,diffusion} [--config FILE] [--data.store DIR] [options]
@@ -94,6 +95,7 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     from wsrl.training.quiet import quiet_lightning
 
     started = time.perf_counter()
+    native.keep_freed_memory()
     with quiet_lightning():
         cli = _build_cli(task, argv)
         root = Path(cli.trainer.default_root_dir)

@@ -96,12 +96,12 @@ class Pattern:
             for place in places
         )
 
-    @property
+    @cached_property
     def is_simple(self) -> bool:
         """Whether no two axes share a block."""
         return len(set(self.labels)) == len(self.labels)
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether every axis is kept apart, so that nothing is pooled."""
         return self.is_simple and len(self.kept) == len(self.labels)
@@ -110,6 +110,34 @@ class Pattern:
     def kept_axes(self) -> tuple[int, ...]:
         """First axis of every kept block."""
         return tuple(self.labels.index(block) for block in self.kept)
+
+    @cached_property
+    def kept_set(self) -> frozenset[int]:
+        """The same axes, as a set."""
+        return frozenset(self.kept_axes)
+
+    @cached_property
+    def _order(self) -> tuple[int, ...] | None:
+        """The kept blocks in the order of their first axes; None where they have it."""
+        order = sorted(range(len(self.kept)), key=lambda place: self.kept_axes[place])
+        return None if order == list(range(len(order))) else tuple(order)
+
+    @cached_property
+    def _filled(self) -> tuple[int, ...]:
+        """Places among the blocks, in the order of their first axes, of those that are not kept."""
+        return tuple(place for place, block in enumerate(dict.fromkeys(self.labels)) if block not in self.kept)
+
+    def in_order(self, values: Tensor) -> Tensor:
+        """``values (B, *kept, C)`` with the kept blocks in the order of their first axes."""
+        if self._order is None:
+            return values
+        return values.permute(0, *(place + 1 for place in self._order), values.ndim - 1)
+
+    def from_order(self, values: Tensor) -> Tensor:
+        """The inverse of :meth:`in_order`."""
+        if self._order is None:
+            return values
+        return values.permute(0, *(self._order.index(place) + 1 for place in range(len(self.kept))), values.ndim - 1)
 
     def diagonal(self, values: Tensor) -> Tensor:
         """View of ``values (B, *axes, C)`` with one axis a block, in the order of the blocks' first axes."""
@@ -136,12 +164,9 @@ class Pattern:
 
     def broadcastable(self, values: Tensor) -> Tensor:
         """View of ``values (B, *kept, C)`` that broadcasts to one axis a block, in the order of their first axes."""
-        blocks = list(dict.fromkeys(self.labels))
-        order = sorted(range(len(self.kept)), key=lambda place: blocks.index(self.kept[place]))
-        values = values.permute(0, *(place + 1 for place in order), len(order) + 1)
-        for place, block in enumerate(blocks):
-            if block not in self.kept:
-                values = values.unsqueeze(place + 1)
+        values = self.in_order(values)
+        for place in self._filled:
+            values = values.unsqueeze(place + 1)
         return values
 
     def add_to(self, out: Tensor, values: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 What :func:`wsrl.unf.mixing.mix` does in eight passes over the entries of a tensor takes one for the result and one for
 the gradient here, and the means that the next layer needs fall off on the way.
 
-Letters: B networks, P, Q, F axes of a tensor (F of one element for matrices), C channels in, D channels out,
+Letters: B networks, P, Q, F axes of a tensor (matrices have no F, in all shapes below), C channels in, D channels out,
 E numbers before the nonlinearity (D, or 2 D where the second half gates the first).
 """
 
@@ -25,7 +25,7 @@ class Mixed(NamedTuple):
         out: Features ``(B, P, Q, F, D)``.
         by_pf: Mean over Q, ``(B, P, F, D)``.
         by_qf: Mean over P, ``(B, Q, F, D)``.
-        by_pq: Mean over F, ``(B, P, Q, D)``; None where F is one element.
+        by_pq: Mean over F, ``(B, P, Q, D)``; None for matrices.
         square: Mean square of each channel, ``(B, D)``.
     """
 
@@ -37,19 +37,19 @@ class Mixed(NamedTuple):
 
 
 def can_fuse(values: Tensor, weight: Tensor, gated: bool) -> bool:
-    """Whether the kernel takes features ``(B, P, Q, F, C)`` and a matrix ``(..., C, E)``."""
+    """Whether the kernel takes features ``(B, P, Q, F, C)`` or ``(B, P, Q, C)`` and a matrix ``(..., C, E)``."""
     floats = values.dtype == weight.dtype == torch.float32 and values.device.type == weight.device.type == "cpu"
-    return (
-        floats and weight.shape[-1] % (32 if gated else 16) == 0 and values.numel() > 0 and native.load()[0] is not None
-    )
+    fits = values.numel() > 0 and values.shape[3:-1] != (1,) and weight.shape[-1] % (32 if gated else 16) == 0
+    return floats and fits and native.load()[0] is not None
 
 
 def fused_mix(
     values: Tensor,
     weight: Tensor,
-    by_pf: Tensor | None,
-    by_qf: Tensor | None,
-    by_pq: Tensor | None,
+    by_pf: Tensor | None = None,
+    by_qf: Tensor | None = None,
+    by_pq: Tensor | None = None,
+    *,
     nonlinearity: Nonlinearity,
 ) -> Mixed:
     """The nonlinearity of ``values @ weight + by_pf + by_qf + by_pq``, with means.
@@ -74,18 +74,19 @@ def _addresses(kind: type, tensors: dict[str, Tensor | None], **settings):
 class _FusedMix(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, weight, by_pf, by_qf, by_pq, nonlinearity):
-        (num, p, q, f, c), e, threads = values.shape, weight.shape[-1], torch.get_num_threads()
+        (num, p, q, *last, c), e, threads = values.shape, weight.shape[-1], torch.get_num_threads()
         d = e // 2 if nonlinearity.gated else e
         chunks = 1 if num >= threads else min(p, -(-threads // num))  # of P: what threads share where networks are few
         given = {"values": values, "weight": weight, "by_pf": by_pf, "by_qf": by_qf, "by_pq": by_pq}
         given = {name: None if tensor is None else tensor.contiguous() for name, tensor in given.items()}
         results = {
-            "out": values.new_empty(num, p, q, f, d),
-            "mean_pf": values.new_empty(num, p, f, d),
-            "mean_qf": values.new_empty(num, chunks, q, f, d),
-            "mean_pq": values.new_empty(num, p, q, d) if f > 1 else None,
+            "out": values.new_empty(num, p, q, *last, d),
+            "mean_pf": values.new_empty(num, p, *last, d),
+            "mean_qf": values.new_empty(num, chunks, q, *last, d),
+            "mean_pq": values.new_empty(num, p, q, d) if last else None,
             "square": values.new_empty(num, chunks, d),
         }
+        f = last[0] if last else 1
         sizes = {"num_networks": num, "p": p, "q": q, "f": f, "c": c, "d": d, "e": e, "chunks": chunks}
         sizes |= {"slope": nonlinearity.slope, "gated": nonlinearity.gated, "weight_step": c * e * (len(weight) > 1)}
         mix = _addresses(native.Mix, given | results, **sizes)
@@ -109,7 +110,7 @@ class _FusedMix(torch.autograd.Function):
         }
         results["weight"] = out.new_empty(num, chunks, sizes["c"], e)
         if results["by_qf"] is not None:
-            results["by_qf"] = out.new_empty(num, chunks, sizes["q"], sizes["f"], e)
+            results["by_qf"] = out.new_empty(num, chunks, *given[3].shape[1:])
         mix = _addresses(native.Mix, {**dict(zip(names, given)), "out": out}, **sizes)
         of_results = dict(zip(("out", "mean_pf", "mean_qf", "mean_pq", "square"), map(_contiguous, grads)))
         gradient = native.MixGradient(

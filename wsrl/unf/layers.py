@@ -60,6 +60,8 @@ class EquivariantLinear(nn.Module):
         self.tensors = bundle_tensors(spec)
         self.meetings = meetings(self.tensors, dict(spec.within))
         self.maps = nn.ModuleList(self._map(meeting, generator) for meeting in self.meetings)
+        one_each = len(self.meetings[0].targets) == len(self.tensors)  # diagonals are targets too
+        self._joint_bias = one_each and not any(any(tensor.positions) for tensor in self.tensors.values())
         self.bias = nn.ParameterList(
             torch.zeros(*(n if fixed else 1 for n, fixed in zip(t.shape, t.positions)), t.factor * self.numbers)
             for t in self.tensors.values()
@@ -90,24 +92,31 @@ class EquivariantLinear(nn.Module):
         """The same on folded features: what networks call from layer to layer, so that means are handed on."""
         parts: dict[str, list[tuple[End, Tensor]]] = {name: [] for name in self.tensors}
         products: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.tensors}
-        for maps in self.maps:
+        biases: list[Tensor | None] = list(self.bias)
+        joint = None
+        if self._joint_bias:  # the map of the means that keep nothing adds all biases at once
+            joint, biases = torch.cat([bias.flatten() for bias in biases]), [None] * len(biases)
+        first, *others = self.maps
+        first(features, parts, products, joint)
+        for maps in others:
             maps(features, parts, products)
         return {
             name: self._join(tensor, parts[name], products[name], bias)
-            for (name, tensor), bias in zip(self.tensors.items(), self.bias)
+            for (name, tensor), bias in zip(self.tensors.items(), biases)
         }
 
-    def _join(self, tensor: Bundle, parts: list[tuple[End, Tensor]], products: list, bias: Tensor) -> PooledTensor:
+    def _join(self, tensor: Bundle, parts: list[tuple[End, Tensor]], products: list, bias: Tensor | None):
         """Everything that goes to one tensor: products of features as large as it, means, and the bias."""
         addends: dict[frozenset[int], Tensor] = {}
         diagonals = []
         for end, values in parts:
             if end.pattern.is_simple:
-                kept = frozenset(end.pattern.kept_axes)
-                spread = end.pattern.broadcastable(values)
-                addends[kept] = addends[kept] + spread if kept in addends else spread
+                kept, ordered = end.pattern.kept_set, end.pattern.in_order(values)
+                addends[kept] = addends[kept] + ordered if kept in addends else ordered
             else:
                 diagonals.append((end.pattern, values))
-        fixed = frozenset(place for place, position in enumerate(tensor.positions) if position)
-        addends[fixed] = addends[fixed] + bias if fixed in addends else bias.unsqueeze(0)
+        if bias is not None:
+            fixed = frozenset(place for place, position in enumerate(tensor.positions) if position)
+            bias = bias.reshape(1, *(tensor.shape[place] for place in sorted(fixed)), -1)
+            addends[fixed] = addends[fixed] + bias if fixed in addends else bias
         return mix(tensor.shape, products, addends, diagonals, self.nonlinearity)

@@ -70,6 +70,10 @@ def _side_by_side(meeting: Meeting, features: Mapping[str, PooledTensor]) -> Ten
     return torch.cat([features[end.tensor].pool(end.pattern) for end in meeting.sources], dim=-1)
 
 
+def _product(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return values @ weight if bias is None else torch.addmm(bias, values, weight)
+
+
 class JointMap(nn.Module):
     """One matrix from the means of all tensors, side by side, to all places: for keys that keep one axis or none."""
 
@@ -88,10 +92,12 @@ class JointMap(nn.Module):
         """The matrix of all terms, sources by targets."""
         return self.weight
 
-    def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
-        """Add what every tensor gets to ``parts``."""
-        found = _side_by_side(self.meeting, features) @ self.weight
-        for end, values in zip(self.meeting.targets, found.split(self.sizes, dim=-1)):
+    def forward(
+        self, features: Mapping[str, PooledTensor], parts: Parts, products: Products, bias: Tensor | None = None
+    ) -> None:
+        """Add what every tensor gets to ``parts``; a bias stands for all targets, side by side."""
+        found = _product(_side_by_side(self.meeting, features), self.weight, bias)
+        for end, values in zip(self.meeting.targets, found.split_with_sizes(self.sizes, dim=-1)):
             parts[end.tensor].append((end, values))
 
 
@@ -126,10 +132,12 @@ class HubMap(nn.Module):
             blocks[source][place].add_(own.detach())
         return whole
 
-    def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
-        """Add what every tensor gets to ``parts``."""
-        found = (_side_by_side(self.meeting, features) @ self.gather) @ self.spread
-        for end, values in zip(self.meeting.targets, found.split(self.sizes, dim=-1)):
+    def forward(
+        self, features: Mapping[str, PooledTensor], parts: Parts, products: Products, bias: Tensor | None = None
+    ) -> None:
+        """Add what every tensor gets to ``parts``; a bias stands for all targets, side by side."""
+        found = _product(_side_by_side(self.meeting, features) @ self.gather, self.spread, bias)
+        for end, values in zip(self.meeting.targets, found.split_with_sizes(self.sizes, dim=-1)):
             parts[end.tensor].append((end, values))
         for (source_place, place), weight in zip(self._own, self.own):
             source, end = self.meeting.sources[source_place], self.meeting.targets[place]

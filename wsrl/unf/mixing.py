@@ -3,8 +3,7 @@
 Letters: B networks, C channels in, D channels out, E numbers before the nonlinearity.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -16,33 +15,11 @@ from wsrl.unf.pooling import PooledTensor
 Addends = dict[frozenset[int], Tensor]
 
 
-class Form(NamedTuple):
-    """How the kernel holds what varies along some axes.
-
-    Attributes:
-        name: Its argument and result.
-        kept: The axes.
-        pack: From an array with ones for the other axes to the kernel's.
-        unpack: Back.
-    """
-
-    name: str
-    kept: frozenset[int]
-    pack: Callable[[Tensor], Tensor]
-    unpack: Callable[[Tensor], Tensor]
-
-
-def _without(name: str, kept: set[int], lost: int) -> Form:
-    return Form(name, frozenset(kept), lambda array: array.squeeze(lost), lambda array: array.unsqueeze(lost))
-
-
 FORMS = {
-    2: (
-        Form("by_pf", frozenset({0}), lambda array: array, lambda array: array),
-        Form("by_qf", frozenset({1}), lambda array: array.transpose(1, 2), lambda array: array.transpose(1, 2)),
-    ),
-    3: (_without("by_pf", {0, 2}, 2), _without("by_qf", {1, 2}, 1), _without("by_pq", {0, 1}, 3)),
+    2: {"by_pf": frozenset({0}), "by_qf": frozenset({1})},
+    3: {"by_pf": frozenset({0, 2}), "by_qf": frozenset({1, 2}), "by_pq": frozenset({0, 1})},
 }
+"""The kernel's arguments and results, and along which of two or three axes they vary."""
 
 
 def mix(
@@ -57,7 +34,7 @@ def mix(
     Args:
         shape: Length of the axes of the tensor.
         products: Features ``(B, *shape, C)`` and matrices ``(C, E)`` by which they are multiplied.
-        addends: By the axes along which they differ, arrays ``(B or 1, *axes, E)`` with ones elsewhere.
+        addends: By the axes along which they differ, arrays ``(B or 1, *axes, E)``.
         diagonals: Values for the entries on some diagonal.
         nonlinearity: What comes last.
 
@@ -69,13 +46,17 @@ def mix(
         values, weight = products[0]
         if can_fuse(values, weight, nonlinearity.gated):
             return _mix_fused(shape, values, weight, addends, nonlinearity)
+    if not products and not diagonals and list(addends) == [frozenset(range(len(shape)))]:
+        (values,) = addends.values()
+        return PooledTensor(nonlinearity(values, fresh=False))
     return PooledTensor(nonlinearity(_add_up(shape, products, addends, diagonals)))
 
 
 def _add_up(shape, products, addends, diagonals) -> Tensor:
     """Everything but the rectifier, by torch."""
     parts = [_product(values, weight) for values, weight in products]
-    parts += sorted(addends.values(), key=Tensor.numel, reverse=True)
+    for axes in sorted(addends, key=lambda axes: addends[axes].numel(), reverse=True):
+        parts.append(_spread(addends[axes], axes, range(len(shape))))
     size = (max(len(part) for part in parts), *shape, parts[0].shape[-1])
     if parts[0].shape != size:
         parts[0] = parts[0].expand(size).clone()
@@ -97,16 +78,24 @@ def _product(values: Tensor, weight: Tensor) -> Tensor:
 def _mix_fused(
     shape: tuple[int, ...], values: Tensor, weight: Tensor, addends: Addends, last: Nonlinearity
 ) -> PooledTensor:
-    """By the kernel, which knows three axes P, Q and F; a matrix has an F of one element."""
-    given: dict[str, Tensor | None] = {"by_pf": None, "by_qf": None, "by_pq": None}
+    """By the kernel."""
+    forms, given = FORMS[len(shape)], {}
     for axes, addend in addends.items():
-        form = next(form for form in FORMS[len(shape)] if form.kept >= axes)
-        size = (len(values), *(n if axis in form.kept else 1 for axis, n in enumerate(shape)), addend.shape[-1])
-        packed = form.pack(addend.expand(size))
-        given[form.name] = packed if given[form.name] is None else given[form.name] + packed
-    mixed = fused_mix(values.unsqueeze(3) if len(shape) == 2 else values, weight, **given, nonlinearity=last)
-    means = {form.kept: form.unpack(getattr(mixed, form.name)) for form in FORMS[len(shape)]}
-    return PooledTensor(mixed.out.squeeze(3) if len(shape) == 2 else mixed.out, means, mixed.square)
+        name, kept = next((name, kept) for name, kept in forms.items() if kept >= axes)
+        addend = _spread(addend, axes, sorted(kept))
+        given[name] = given[name] + addend if name in given else addend
+    for name, addend in given.items():
+        given[name] = addend.expand(len(values), *(shape[axis] for axis in sorted(forms[name])), addend.shape[-1])
+    mixed = fused_mix(values, weight, nonlinearity=last, **given)
+    return PooledTensor(mixed.out, {kept: getattr(mixed, name) for name, kept in forms.items()}, mixed.square)
+
+
+def _spread(addend: Tensor, axes: frozenset[int], wider: Iterable[int]) -> Tensor:
+    """An array that varies along some axes, with ones for the others of more, which are sorted."""
+    for place, axis in enumerate(wider):
+        if axis not in axes:
+            addend = addend.unsqueeze(place + 1)
+    return addend
 
 
 def absorb(addends: Addends, num_axes: int) -> dict[frozenset[int], Tensor]:
@@ -116,5 +105,5 @@ def absorb(addends: Addends, num_axes: int) -> dict[frozenset[int], Tensor]:
         wider = [other for other in left if other > axes and (len(other) < num_axes or num_axes < 2)]
         if wider:
             nearest = min(wider, key=lambda other: left[other].numel())
-            left[nearest] = left[nearest] + left.pop(axes)
+            left[nearest] = left[nearest] + _spread(left.pop(axes), axes, sorted(nearest))
     return left

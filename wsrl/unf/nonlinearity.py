@@ -36,14 +36,14 @@ class Nonlinearity:
         """Variance of a weight, times the fan-in, that makes unit variance out of unit variance."""
         return 0.85 if self.gated else 2 / (1 + self.slope**2)  # the mean square of the gate is 1.17 at unit variance
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """``(..., D)`` of fresh values ``(..., E)``, which may be overwritten."""
+    def __call__(self, values: Tensor, *, fresh: bool = True) -> Tensor:
+        """``(..., D)`` of values ``(..., E)``, which are overwritten where they are fresh."""
         if self.gated:
             linear, gate = values.chunk(2, dim=-1)
             return linear * (2 * torch.sigmoid(gate))
         if self.slope == 1:
             return values
-        return F.relu_(values) if self.slope == 0 else F.leaky_relu_(values, self.slope)
+        return F.relu(values, fresh) if self.slope == 0 else F.leaky_relu(values, self.slope, fresh)
 
 
 LINEAR = Nonlinearity(slope=1.0)

@@ -13,7 +13,7 @@ class PooledTensor:
 
     Args:
         values: The features, before their scale.
-        means: Means that are known already, by the axes that are left; each ``(B, *axes, C)`` with ones elsewhere.
+        means: Means that are known already, by the axes that are left; each has these alone, in their order.
         square: Mean square of each channel ``(B, C)``, where it is known.
         scale: Factors ``(B, C)`` on the features; kept apart, so that a matrix after them can take them up.
     """
@@ -26,26 +26,27 @@ class PooledTensor:
         scale: Tensor | None = None,
     ):
         self.num_axes = values.ndim - 2
-        self._means = {frozenset(range(self.num_axes)): values, **(means or {})}
+        self._whole = frozenset(range(self.num_axes))
+        self._means = {self._whole: values, **(means or {})}
         self._square, self._scale = square, scale
         self._diagonals: dict[Pattern, Tensor] = {}
 
     @property
     def values(self) -> Tensor:
         """The features ``(B, *axes, C)``."""
-        return self._scaled(self._means[frozenset(range(self.num_axes))])
+        return self._scaled(self._means[self._whole])
 
     def square(self) -> Tensor:
         """Mean square of each channel, ``(B, C)``, before the scale."""
         if self._square is None:
-            values = self._means[frozenset(range(self.num_axes))]
+            values = self._means[self._whole]
             self._square = values.square().flatten(1, -2).mean(1) if self.num_axes else values.square()
         return self._square
 
     def scaled(self, scale: Tensor) -> "PooledTensor":
         """The same features times ``(B, C)``."""
         return PooledTensor(
-            self._means[frozenset(range(self.num_axes))],
+            self._means[self._whole],
             self._means,
             self._square,
             scale if self._scale is None else self._scale * scale,
@@ -53,7 +54,7 @@ class PooledTensor:
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``(B, *axes, C)`` and a matrix ``(C, D)`` or ``(B, C, D)`` whose product is ``values @ weight``."""
-        values = self._means[frozenset(range(self.num_axes))]
+        values = self._means[self._whole]
         return values, weight if self._scale is None else self._scale.unsqueeze(-1) * weight
 
     def _scaled(self, values: Tensor) -> Tensor:
@@ -62,11 +63,11 @@ class PooledTensor:
         return values * self._scale.reshape(len(self._scale), *(1,) * (values.ndim - 2), -1)
 
     def mean(self, kept: frozenset[int]) -> Tensor:
-        """Mean over all axes but some, with axes of one element in place of the others."""
+        """Mean over all axes but some, which stay in their order."""
         if kept not in self._means:
             wider = min((axes for axes in self._means if axes > kept), key=lambda axes: self._means[axes].numel())
-            lost = [axis + 1 for axis in sorted(wider - kept)]
-            self._means[kept] = self._means[wider].mean(dim=lost, keepdim=True)
+            lost = [place + 1 for place, axis in enumerate(sorted(wider)) if axis not in kept]
+            self._means[kept] = self._means[wider].mean(dim=lost)
         return self._scaled(self._means[kept])
 
     def pool(self, pattern: Pattern) -> Tensor:
@@ -75,11 +76,4 @@ class PooledTensor:
             if pattern not in self._diagonals:
                 self._diagonals[pattern] = pattern.pool(self.values)
             return self._diagonals[pattern]
-        kept = pattern.kept_axes
-        mean = self.mean(frozenset(kept))
-        lost = [axis + 1 for axis in range(self.num_axes) if axis not in kept]
-        mean = mean.squeeze(lost) if lost else mean
-        order = sorted(kept)
-        if list(kept) == order:
-            return mean
-        return mean.permute(0, *(order.index(axis) + 1 for axis in kept), mean.ndim - 1)
+        return pattern.from_order(self.mean(pattern.kept_set))
