@@ -1,8 +1,8 @@
 """Every file under ``configs/`` is accepted by the parser of its command: no unknown key, no wrong type.
 
 The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``autoencoder*``, ``diffusion*``,
-or the pipeline ``representations*``, ``shapes*``, ``fitting*``, ``meshing*``, ``weight_classification*`` or
-``weight_editing*``.
+or the pipeline ``representations*``, ``shapes*``, ``fitting*``, ``meshing*``, ``sampling*``, ``generation*``,
+``weight_classification*`` or ``weight_editing*``.
 """
 
 from pathlib import Path
@@ -72,6 +72,20 @@ def weight_classification(config):
     return parser.instantiate(stage.parse(parser, ["--config", config]))
 
 
+def generation(config):
+    from pipelines.generation import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
+def sampling(config):
+    from pipelines.benchmark_diffusion import make_parser
+
+    parser = make_parser()
+    return parser.instantiate(stage.parse(parser, ["--config", config]))
+
+
 def run(config):
     from wsrl.cli.main import main
 
@@ -92,6 +106,8 @@ STAGES = {
     "build": build,
     "fitting": fitting,
     "meshing": meshing,
+    "generation": generation,
+    "sampling": sampling,
     "run": run,
     "classifier": train("classifier"),
     "autoencoder": train("autoencoder"),

@@ -1,0 +1,315 @@
+"""Generation of fields from their weights, and from latents of them: scores, memorisation, and baselines that copy.
+
+One base field, one store per kind of representation with the same signals, a diffusion model per row, and for the
+main kind the rows that every model has to beat: fitted held-out fields, training fields with noise, means of two, and
+a Gaussian with the covariance of the training fields. What an earlier run finished is kept.
+
+    python -m pipelines.generation --config configs/fashion_mnist/generation.yaml
+
+Source: arXiv 2512.01759, section on generation; arXiv 2303.17015 (HyperDiffusion); arXiv 2506.07998 (memorisation).
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines import command
+from wsrl.cli import eval_generation as generation
+from wsrl.cli.base import train_base
+from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.eval import load_pipeline, merge_metrics
+from wsrl.cli.eval import make_parser as make_eval_parser
+from wsrl.cli.run import train_arguments
+from wsrl.cli.stage import save_picture
+from wsrl.cli.train import train
+from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.diffusion.space import open_autoencoder
+from wsrl.evaluation.features import holds_shapes
+from wsrl.fields import RepresentationConfig
+from wsrl.fitting.engine import FitConfig
+from wsrl.report.render import shape_sheet
+from wsrl.report.sheets import beside, grid_sheet
+from wsrl.signals import open_source
+from wsrl.store import WeightStore
+from wsrl.training.base_field import BaseTrainingConfig
+
+CELL = 56
+MESH_RESOLUTION = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedKind:
+    """A representation and how its fields are fitted.
+
+    Attributes:
+        representation: What the weights are.
+        fit: How fields are fitted.
+    """
+
+    representation: RepresentationConfig
+    fit: FitConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowConfig:
+    """A diffusion model and how it is sampled.
+
+    Attributes:
+        kind: The representation whose store it is trained on.
+        latent: Diffusion happens in the latents of the kind's autoencoder and not in the weights.
+        model: Options of ``wsrl train diffusion`` by dotted name, beside those of all rows.
+        classes: Ask for each class equally often.
+        guidance: How much of the class is asked for.
+        steps: Denoising steps.
+    """
+
+    kind: str
+    latent: bool = False
+    model: dict[str, Any] = field(default_factory=dict)
+    classes: bool = False
+    guidance: float = 1.0
+    steps: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """The whole experiment.
+
+    Attributes:
+        name: Name of the record.
+        data: Named source or folder.
+        source: Options of the source.
+        base: Training of the base field.
+        base_source: Options of the source of the base field; None for those of the source.
+        base_dir: Folder of the base field.
+        kinds: Representations by name.
+        main: The kind whose held-out fields and baselines are scored.
+        autoencoder: Options of ``wsrl train autoencoder`` by dotted name.
+        diffusion: Options of ``wsrl train diffusion`` of all rows by dotted name.
+        rows: Models by name.
+        timed: The row whose sampling is the record's ``sampling.seconds_per_1000``.
+        scores: Options of ``wsrl eval generation`` by name.
+        num_shown: Fields in each sheet.
+        shown: Rows of the picture.
+        picture: PNG file of the picture for the README; None for none.
+        out: Folder for base, stores, models and sheets.
+        seed: Seed of training and sampling.
+    """
+
+    name: str
+    data: str
+    source: dict[str, Any] = field(default_factory=dict)
+    base: BaseTrainingConfig = BaseTrainingConfig()
+    base_source: dict[str, Any] | None = None
+    base_dir: str = "runs/generation/base"
+    kinds: dict[str, GeneratedKind] = field(default_factory=dict)
+    main: str = "mlora_asym"
+    autoencoder: dict[str, Any] = field(default_factory=dict)
+    diffusion: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, RowConfig] = field(default_factory=dict)
+    timed: str = "mlora_asym.latent"
+    scores: dict[str, Any] = field(default_factory=dict)
+    num_shown: int = 64
+    shown: tuple[str, ...] = ()
+    picture: str | None = None
+    out: str = "runs/generation"
+    seed: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment and write its record."""
+    command.record_of(make_parser(), GenerationConfig, run, argv)
+    return 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    return command.make_parser("generation", GenerationConfig, __doc__)
+
+
+def run(config: GenerationConfig) -> dict[str, float]:
+    """Every part of the experiment; returns the numbers of the record."""
+    out = Path(config.out)
+    for kind in config.kinds:
+        build(kind, config)
+    results: dict[str, float] = {}
+    for kind in config.kinds:
+        scorer = Scorer(kind, config)
+        results |= {f"{kind}.{name}": value for name, value in scorer.fits().items()}
+        if kind == config.main:
+            results |= scorer.baselines()
+        for row, options in config.rows.items():
+            if options.kind == kind:
+                results |= {f"{row}.{name}": value for name, value in scorer.scores(row, options).items()}
+                print(f"{row}: {json.dumps({k: v for k, v in results.items() if k.startswith(row)})}", file=sys.stderr)
+        results |= scorer.facts()
+    results["sampling.seconds_per_1000"] = results[f"{config.timed}.seconds_per_1000"]
+    draw(config, out)
+    return results
+
+
+def build(kind: str, config: GenerationConfig) -> None:
+    """The base field, where the kind needs it, and the store of the kind."""
+    source, out = open_source(config.data, **config.source), Path(config.out)
+    chosen = config.kinds[kind]
+    base = None
+    if chosen.representation.is_adapter:
+        base = Path(config.base_dir)
+        options = config.source if config.base_source is None else config.base_source
+        train_base(open_source(config.data, **options), config.base, base)
+    plan = BuildPlan(representation=chosen.representation, fit=chosen.fit, base=base)
+    build_store(source, plan, out / kind, command=f"python -m pipelines.generation (kind {kind})")
+
+
+def trained(task: str, options: dict[str, Any], store: Path, root: Path, seed: int) -> Path:
+    """The folder of a model of these options: trained now, or by an earlier run."""
+    if not ((root / "model").is_dir() and (root / "metrics.json").is_file()):
+        fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={seed}"]
+        train(task, [*fixed, "--ckpt_path=last", *train_arguments(options)])
+    return root
+
+
+def fingerprint(*parts: Any) -> str:
+    """Eight letters that change with the options."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+class Scorer:
+    """Models of one kind, judged against the same training and held-out fields.
+
+    Args:
+        kind: Name of the kind.
+        config: The experiment.
+    """
+
+    def __init__(self, kind: str, config: GenerationConfig):
+        self.kind, self.config, self.out = kind, config, Path(config.out)
+        self.store_path = self.out / kind
+        self.store = WeightStore.open(self.store_path)
+        self.decoder = FieldDecoder.from_store(self.store)
+        self.options = self._options()
+        self.parts = generation.Parts(self.store, self.options)
+        make = generation.shape_references if holds_shapes(self.store) else generation.picture_references
+        self.references = make(self.store, self.parts, self.decoder, self.options)
+
+    def _options(self):
+        given = [f"--{name.replace('_', '-')}={value}" for name, value in self.config.scores.items()]
+        fixed = ["generation", "unused", "--store", str(self.store_path), "--baselines", f"--seed={self.config.seed}"]
+        return make_eval_parser().parse_args([*fixed, *given])
+
+    def fits(self) -> dict[str, float]:
+        """How well the fields of the kind reproduce their signals."""
+        psnr, splits = self.store.metrics("psnr"), self.store.splits()
+        heldout = splits == "test" if "test" in splits else slice(None)
+        return {"numbers": self.store.layout.num_trainable, "fields_psnr_mean": float(np.nanmean(psnr[heldout]))}
+
+    def facts(self) -> dict[str, float]:
+        """What the scores were taken with."""
+        found = {"run.num_train": len(self.parts.rows[0]), "run.num_test": len(self.parts.rows[1])}
+        if "features_accuracy" in self.parts.metrics:
+            found["features.accuracy"] = self.parts.metrics["features_accuracy"]
+        return found | {"run.num_references": self.parts.metrics["num_references"]}
+
+    def baselines(self) -> dict[str, float]:
+        """Scores of held-out fields, of those through the autoencoder, and of what copies on purpose."""
+        if not hasattr(self, "_baselines"):
+            self._baselines = self._kept("baselines", (self.config.scores, self.config.seed), self._score_baselines)
+        return self._baselines
+
+    def _score_baselines(self) -> dict[str, float]:
+        rows = generation.other_rows(self.store, self.parts, self.decoder, self.references, self.options)
+        if any(row.latent for row in self.config.rows.values() if row.kind == self.kind):
+            heldout = {name: tensor[: self.options.num] for name, tensor in self.parts.heldout.items()}
+            space = open_autoencoder(self.autoencoder(), self.store.layout)
+            with torch.no_grad():
+                rows["reconstructed_test"] = self.references.judge(space(heldout), self.decoder).metrics
+        return {f"{row}.{name}": value for row, found in rows.items() for name, value in found.items()}
+
+    def autoencoder(self) -> Path:
+        """The folder of the kind's autoencoder."""
+        root = self.out / "models" / f"{self.kind}.autoencoder-{fingerprint(self.config.autoencoder)}"
+        return trained("autoencoder", self.config.autoencoder, self.store_path, root, self.config.seed)
+
+    def model(self, row: RowConfig, name: str) -> Path:
+        """The folder of a row's diffusion model."""
+        options = self.config.diffusion | row.model
+        if row.latent:
+            options["model.autoencoder"] = str(self.autoencoder())
+        root = self.out / "models" / f"{name}-{fingerprint(options)}"
+        return trained("diffusion", options, self.store_path, root, self.config.seed)
+
+    def scores(self, name: str, row: RowConfig) -> dict[str, float]:
+        """Scores of one model, how long sampling took, and what it is worth beside the baselines."""
+        folder = self.model(row, name)
+        found = self._kept(
+            f"{name}-{folder.name}", (vars(row), self.config.scores), lambda: self._judge(folder, row, name)
+        )
+        if self.kind == self.config.main:
+            baselines = self.baselines()
+            rows = {"samples": found}
+            for key, value in baselines.items():
+                baseline, _, score = key.rpartition(".")
+                rows.setdefault(baseline, {})[score] = value
+            found = found | generation.verdict(rows)
+        return found
+
+    def _judge(self, folder: Path, row: RowConfig, name: str) -> dict[str, float]:
+        pipeline = load_pipeline(str(folder))
+        num, generator = self.options.num, torch.Generator().manual_seed(self.config.seed)
+        labels = [i % len(pipeline.classes) for i in range(num)] if row.classes else None
+        started = time.perf_counter()
+        samples = pipeline(num, labels, row.guidance, generator, num_inference_steps=row.steps)
+        seconds = time.perf_counter() - started
+        judged = self.references.judge(samples.weights, self.decoder)
+        found = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
+        if labels is not None:
+            found["agreement"] = self.references.features.agreement(judged.signals, torch.tensor(labels))
+        self._draw(samples, judged, name)
+        return found
+
+    def _draw(self, samples, judged, name: str) -> None:
+        """The sheets of a model: samples, and the closest pairs."""
+        first = {key: tensor[: self.config.num_shown] for key, tensor in samples.weights.items()}
+        save_picture(field_sheet(first, self.decoder), self.out / f"{name}.png")
+        generation.draw_closest(judged, samples.weights, self.parts, self.decoder, self.out / f"{name}.closest.png")
+
+    def _kept(self, name: str, options: Any, make) -> dict[str, float]:
+        """What an earlier run found with the same options, or what is found now."""
+        path = self.out / "scores" / f"{name}-{fingerprint(options)}.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        found = make()
+        merge_metrics(path, found)
+        return found
+
+
+def field_sheet(weights: dict[str, torch.Tensor], decoder: FieldDecoder) -> Image.Image:
+    """Pictures or meshes of fields ``(N, *shape)``, eight in a row."""
+    pictures = decoder.images(weights)
+    if pictures:
+        return grid_sheet(pictures, 8, CELL)
+    return shape_sheet(list(decoder.meshes(weights, MESH_RESOLUTION)), columns=8, size=2 * CELL)
+
+
+def draw(config: GenerationConfig, out: Path) -> None:
+    """The README's picture: sheets of some rows side by side, held-out fields among them."""
+    if config.picture is None:
+        return
+    sheets = []
+    for row in config.shown:
+        with Image.open(out / f"{row}.png") as sheet:
+            sheets.append((row, sheet.convert("RGB")))
+    save_picture(beside(sheets), Path(config.picture))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
