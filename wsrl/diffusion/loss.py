@@ -11,7 +11,7 @@ Letters: B fields, V numbers of a vector.
 """
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
@@ -105,3 +105,29 @@ class DenoisingLoss:
         ratio = kept / (1 - kept)
         of_clean = {"v_prediction": ratio + 1, "epsilon": ratio, "sample": 1.0}[self.scheduler.config.prediction_type]
         return ratio.clamp_max(self.min_snr_gamma) / of_clean
+
+
+def clean_and_noise(
+    process: SchedulerMixin, prediction: Tensor, noisy: Tensor, timestep: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a prediction says of the clean vectors and of the noise in noisy ones; differentiable.
+
+    Args:
+        process: Any scheduler of diffusers; its noise process and its kind of prediction are taken.
+        prediction: What a network predicts ``(B, V)``.
+        noisy: The noisy vectors ``(B, V)``.
+        timestep: Their timestep, one for all.
+
+    Returns:
+        Clean vectors and noise, ``(B, V)`` each.
+
+    Source: Salimans and Ho, arXiv 2202.00512, appendix D.
+    """
+    kept = process.alphas_cumprod.to(noisy)[timestep]
+    signal, spread = kept.sqrt(), (1 - kept).sqrt()
+    kind = process.config.prediction_type
+    if kind == "v_prediction":
+        return signal * noisy - spread * prediction, spread * noisy + signal * prediction
+    if kind == "epsilon":
+        return (noisy - spread * prediction) / signal, prediction
+    return prediction, (noisy - signal * prediction) / spread

@@ -179,16 +179,16 @@ class WeightDiffusionPipeline(DiffusionPipeline):
 
     def samples(self, vectors: Tensor, size: Sequence[int] | None = None, batch_size: int = 256) -> WeightSamples:
         """Fields of vectors ``(N, V)`` as weights, pictures and callables."""
-        parts, images = [], []
-        for vector in vectors.split(batch_size):
-            weights = self.space.decode(vector)
-            images += self.decoder.images(weights, size)
-            parts.append({name: tensor.cpu() for name, tensor in weights.items()})
-        weights = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        fields = [
-            self.decoder.field({name: tensor[i] for name, tensor in weights.items()}) for i in range(len(vectors))
-        ]
-        return WeightSamples(weights=weights, images=images, fields=fields)
+        parts = [self.space.decode(vector) for vector in vectors.split(batch_size)]
+        return self.samples_of({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, size)
+
+    def samples_of(self, weights: dict[str, Tensor], size: Sequence[int] | None = None) -> WeightSamples:
+        """Fields ``(N, *shape)`` as weights, pictures and callables."""
+        images = self.decoder.images(weights, size)
+        here = {name: tensor.cpu() for name, tensor in weights.items()}
+        num = len(next(iter(here.values())))
+        fields = [self.decoder.field({name: tensor[i] for name, tensor in here.items()}) for i in range(num)]
+        return WeightSamples(weights=here, images=images, fields=fields)
 
     def class_numbers(self, labels: Labels, num: int) -> Tensor | None:
         """Class numbers ``(N,)`` of what a user asks for; None for no class.

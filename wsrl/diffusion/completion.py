@@ -1,0 +1,122 @@
+"""Fields that agree with the known part of a signal and are the model's own elsewhere.
+
+Letters: N fields, P known points, D coordinates, C channels, V numbers of a vector.
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsrl.diffusion.loss import clean_and_noise
+from wsrl.diffusion.pipeline import Prediction, WeightDiffusionPipeline
+from wsrl.errors import UserError
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class KnownPart:
+    """What is known of a signal.
+
+    Attributes:
+        coords: Points ``(P, D)`` in [-1, 1].
+        values: What the field has to be there ``(P, C)``; zero on the surface of a shape.
+    """
+
+    coords: Tensor
+    values: Tensor
+
+    def loss(self, pipeline: WeightDiffusionPipeline, vectors: Tensor) -> Tensor:
+        """The fit loss ``(N,)`` of vectors ``(N, V)``, differentiable: the mean squared error at the known points."""
+        representation = pipeline.decoder.representation.to(vectors.device)
+        found = representation.evaluate(pipeline.space.decode(vectors), self.coords.to(vectors))  # (N, P, C)
+        return (found - self.values.to(vectors)).square().mean(dim=(1, 2))
+
+
+def complete(
+    pipeline: WeightDiffusionPipeline,
+    known: KnownPart,
+    num: int,
+    *,
+    predict: Prediction,
+    strength: float = 1.0,
+    refinements: int = 50,
+    steps: int = 50,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Samples that agree with the known part of a signal.
+
+    At each step the clean vector is estimated from the prediction and decoded, and the gradient of its fit loss with
+    respect to the noisy vector moves the step. After the last step the vectors themselves are moved down the fit loss.
+
+    Args:
+        pipeline: The model.
+        known: The known part.
+        num: Number N of fields.
+        predict: What the network predicts (:meth:`WeightDiffusionPipeline.predictor`).
+        strength: How far the known part pulls at each step; 0 leaves plain samples, also without refinements.
+        refinements: Gradient steps on the sampled vectors.
+        steps: Denoising steps.
+        generator: Source of the noise; the noise is that of plain samples.
+
+    Returns:
+        Vectors ``(N, V)``.
+
+    Raises:
+        UserError: A number is negative.
+
+    Source: Diffusion posterior sampling, Chung et al., arXiv 2209.14687, algorithm 1. Deviation: the length of a step
+    is Polyak's for a loss that can reach zero, and at most the length of the sampler's own step, instead of a constant
+    over the square root of the loss, so that one strength suits all models.
+    """
+    for name, number in (("strength", strength), ("refinements", refinements)):
+        if number < 0:
+            raise UserError(f"{name} is {number}", allowed="0 or more", do=f"choose another {name}")
+    vector = pipeline.noise(num, generator)
+    pipeline.scheduler.set_timesteps(steps, device=vector.device)
+    stochastic = "generator" in inspect.signature(pipeline.scheduler.step).parameters
+    options = {"generator": generator} if stochastic else {}
+    for timestep in pipeline.scheduler.timesteps:
+        prediction, loss, slope = _pull(pipeline, known, predict, vector, timestep)
+        after = pipeline.scheduler.step(prediction, timestep, vector, **options).prev_sample
+        longest = (after - vector).norm(dim=1)
+        vector = after - strength * _polyak(loss, slope, longest)
+    return _refined(pipeline, known, vector, refinements if strength else 0)
+
+
+def _pull(
+    pipeline: WeightDiffusionPipeline, known: KnownPart, predict: Prediction, noisy: Tensor, timestep: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Prediction ``(N, V)``, fit loss ``(N,)`` of the clean estimate, and its slope ``(N, V)`` by the noisy vector."""
+    with torch.enable_grad():
+        noisy = noisy.detach().requires_grad_()
+        prediction = predict(noisy, timestep)
+        clean, _ = clean_and_noise(pipeline.scheduler, prediction, noisy, timestep)
+        loss = known.loss(pipeline, clean)
+        (slope,) = torch.autograd.grad(loss.sum(), noisy)
+    return prediction.detach(), loss.detach(), slope
+
+
+def _refined(pipeline: WeightDiffusionPipeline, known: KnownPart, vector: Tensor, refinements: int) -> Tensor:
+    """Vectors ``(N, V)`` after gradient steps towards the known part; of all steps, the best of each."""
+    best, least = vector, torch.full_like(vector[:, 0], torch.inf)
+    for left in range(refinements, -1, -1):
+        with torch.enable_grad():
+            vector = vector.detach().requires_grad_()
+            loss = known.loss(pipeline, vector)
+            (slope,) = torch.autograd.grad(loss.sum(), vector)
+        loss, vector = loss.detach(), vector.detach()
+        better = loss < least
+        best, least = torch.where(better[:, None], vector, best), torch.where(better, loss, least)
+        if left:
+            vector = vector - _polyak(loss, slope, vector.norm(dim=1))
+    return best
+
+
+def _polyak(loss: Tensor, slope: Tensor, longest: Tensor) -> Tensor:
+    """Steps ``(N, V)`` along slopes that would take a linear loss to zero, of a limited length ``(N,)``."""
+    norm = slope.norm(dim=1).clamp_min(TINY)
+    length = torch.minimum(loss / norm, longest)
+    return (length / norm)[:, None] * slope
