@@ -1,9 +1,11 @@
 """``wsrl eval``: tables and metrics of a real small store, and its messages."""
 
 import json
+import shutil
 
 import pytest
 import trimesh
+from PIL import Image
 
 from wsrl.cli.main import main
 
@@ -65,17 +67,67 @@ def test_folders_that_hold_something_else_are_refused(digits_store, tmp_path, ca
     assert "not a weight store" in capsys.readouterr().err
 
 
-def test_generation_scores_samples_of_a_trained_model(digits_store, tmp_path):
-    train = [
-        "train", "diffusion", "--data.store", digits_store, "--data.num_workers", "0", "--model.width", "8",
-        "--model.depth", "1", "--model.local_depth", "1", "--model.heads", "2", "--trainer.max_epochs", "1",
-        "--trainer.accelerator", "cpu", "--trainer.default_root_dir", tmp_path / "run",
+def train_diffusion(store, out):
+    words = [
+        "train", "diffusion", "--data.store", store, "--data.num_workers", "0", "--model.width", "8",
+        "--model.depth", "1", "--model.heads", "2", "--trainer.max_epochs", "1",
+        "--trainer.accelerator", "cpu", "--trainer.default_root_dir", out,
     ]  # fmt: skip
-    assert main([str(word) for word in train]) == 0
-    metrics = run(tmp_path, "generation", tmp_path / "run", "--store", digits_store, "--num", 12, "--steps", 3)
-    assert metrics["generation.num_samples"] == 12 and metrics["generation.num_classes"] == 10
-    assert 0 < metrics["generation.top_probability"] <= 1
-    assert metrics["generation.nearest_train_ratio"] > 0
+    assert main([str(word) for word in words]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(digits_store, tmp_path_factory):
+    """A diffusion model that was trained for a moment."""
+    return train_diffusion(digits_store, tmp_path_factory.mktemp("model") / "run")
+
+
+SAMPLED = ("--num", 12, "--steps", 3)
+
+
+def test_generation_scores_samples_held_out_fields_and_baselines(digits_store, model, tmp_path, capsys):
+    asked = ["generation", model, "--store", digits_store, *SAMPLED, "--features", tmp_path / "features"]
+    metrics = run(tmp_path, *asked, "--features-from", "store", "--baselines")
+    printed = capsys.readouterr().out
+    for row in ("", "fitted_test.", "noise_0.", "noise_0.4.", "mean_of_two.", "gaussian."):
+        for name in ("fd", "mmd_gaussian", "mmd_polynomial", "precision", "recall", "nearest_ratio", "share_nearer"):
+            assert f"generation.{row}{name}" in metrics
+    assert metrics["generation.num"] == metrics["generation.noise_0.num"] == 12
+    assert metrics["generation.fitted_test.nearest_ratio"] == 1 and metrics["generation.noise_0.nearest_ratio"] == 0
+    assert metrics["generation.num_classes"] == 10 and 0 < metrics["generation.top_probability"] <= 1
+    assert metrics["generation.nearest_train_ratio"] == metrics["generation.nearest_ratio"] > 0
+    assert "80 training and 20 held-out fields" in printed and "features: classifier of 80 pictures" in printed
+    assert "377 real pictures that are no training fields" in printed and "SHA-256" in printed
+    assert "at equal distance from training by weights" in printed and "mean_of_two " in printed
+    with Image.open(tmp_path / "closest.png") as sheet:
+        assert sheet.width > 8 * 56 and len(sheet.convert("L").getcolors()) > 2
+    (kept,) = (tmp_path / "features").iterdir()
+    asked[-1] = kept
+    assert run(tmp_path, *asked)["generation.fd"] == metrics["generation.fd"]
+
+
+def test_generation_without_the_data_has_memorisation_only(digits_store, model, tmp_path, capsys):
+    store = tmp_path / "store"
+    shutil.copytree(digits_store, store)
+    manifest = json.loads((store / "manifest.json").read_text())
+    manifest["source"]["name"] = "a folder of mine"
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    metrics = run(tmp_path, "generation", model, "--store", store, *SAMPLED)
+    assert "give --data" in capsys.readouterr().err
+    assert metrics["generation.nearest_ratio"] > 0 and "generation.fd" not in metrics
+
+
+def test_generation_scores_shapes(shapes, tmp_path, capsys):
+    model = train_diffusion(shapes / "store", tmp_path / "run")
+    asked = ["generation", model, "--store", shapes / "store", "--data", shapes / "data", *SAMPLED]
+    metrics = run(tmp_path, *asked, "--resolution", 16)
+    printed = capsys.readouterr().out
+    for name in ("mmd_cd", "cov", "one_nna", "nearest_ratio", "share_nearer_signal", "num_invalid"):
+        assert f"generation.{name}" in metrics and f"generation.fitted_test.{name}" in metrics
+    assert metrics["generation.fitted_test.mmd_cd"] < 0.1 and metrics["generation.num_references"] == 4
+    assert "600 points on each surface" in printed and "farthest point to radius 1" in printed
+    assert (tmp_path / "closest.png").is_file()
 
 
 def test_surfaces_of_shapes_are_scored(shapes, tmp_path, capsys):
@@ -119,11 +171,9 @@ def test_surfaces_of_a_folder_need_the_folder(shapes, tmp_path, capsys):
     assert "no named source" in capsys.readouterr().err
 
 
-def test_surfaces_of_pictures_and_pictures_of_shapes_are_refused(digits_store, shapes, tmp_path, capsys):
+def test_surfaces_of_pictures_are_refused(digits_store, capsys):
     assert main(["eval", "reconstruction", str(digits_store), "--shapes", "3"]) == 2
     assert "holds pictures" in capsys.readouterr().err
-    assert main(["eval", "generation", str(tmp_path), "--store", str(shapes / "store")]) == 2
-    assert "holds shapes" in capsys.readouterr().err
 
 
 def test_wrong_usage_has_status_2(capsys):

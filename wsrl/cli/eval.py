@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from wsrl.cli import eval_generation
 from wsrl.errors import UserError
 
 METRICS_FILE = "metrics.json"
@@ -53,11 +54,10 @@ def make_parser() -> argparse.ArgumentParser:
     add_shape_arguments(action)
     action = add("probe", probe, "STORE", "what a plain classifier reads out of weights, and out of pixels or shapes")
     action.add_argument("--limit", type=int, default=10_000, help="most fields of the train and of the test part")
-    action = add("generation", generation, "MODEL", "whether sampled fields look like the data, and are new")
-    action.add_argument("--store", required=True, help="the store that the model was trained on")
-    action.add_argument("--num", type=int, default=256, help="fields to sample")
-    action.add_argument("--steps", type=int, default=50, help="denoising steps")
-    action.add_argument("--limit", type=int, default=10_000, help="most fields of the train and of the test part")
+    action = add(
+        "generation", eval_generation.generation, "MODEL", "whether sampled fields look like the data, and are new"
+    )
+    eval_generation.add_arguments(action)
     return parser
 
 
@@ -197,44 +197,6 @@ def probe(options: argparse.Namespace) -> tuple[str, dict]:
         metrics[f"{name}_accuracy"] = logistic_probe(train, labels_train, test, labels_test, options.seed)
         metrics[f"{name}_one_nn"] = one_nn(train, labels_train, test, labels_test)
     return "probe", metrics
-
-
-def generation(options: argparse.Namespace) -> tuple[str, dict]:
-    """Classes and confidence of sampled pictures, and the distance of sampled weights to the training fields."""
-    import torch
-
-    from wsrl.evaluation.features import holds_shapes, labelled_rows, pixel_features, weight_features
-    from wsrl.evaluation.generation import evaluate_generation, nearest_training_distance
-    from wsrl.signals.signal import grid_coords
-    from wsrl.store import WeightStore
-    from wsrl.training.quiet import quiet_lightning
-
-    with quiet_lightning(), WeightStore.open(options.store) as store:
-        if holds_shapes(store):
-            raise UserError(
-                f"{options.store} holds shapes: there are no scores of generated shapes yet",
-                allowed="a store of pictures",
-                do="look at samples with wsrl sample, which writes meshes and a picture of them",
-            )
-        pipeline = load_pipeline(options.path)
-        source = open_store_source(store, options.data)
-        parts = labelled_rows(store, options.seed, positive(options.limit, "--limit"))
-        generator = torch.Generator().manual_seed(options.seed)
-        weights = pipeline(options.num, generator, num_inference_steps=options.steps).weights
-        values = pipeline.decoder.decode(weights, grid_coords(source.grid))  # (N, P, C)
-        pixels = [pixel_features(store, source, rows).numpy() for rows in (parts.train, parts.test)]
-        train, heldout = (weight_features(store, rows) for rows in (parts.train, parts.test))
-    metrics = evaluate_generation(
-        values.flatten(1).clamp(0.0, 1.0).numpy(),
-        pixels[0],
-        parts.labels[parts.train],
-        pixels[1],
-        parts.labels[parts.test],
-        num_classes=len(store.label_names),
-        seed=options.seed,
-    )
-    sampled = store.layout.flatten(weights)[:, store.layout.trainable()]
-    return "generation", metrics | nearest_training_distance(sampled, train, heldout)
 
 
 def load_pipeline(path: str):

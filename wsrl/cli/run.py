@@ -263,6 +263,7 @@ def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, 
         asked += [["probe", store]]
     if has_classes(source) and source.quantity == "intensity":  # sampled shapes are only looked at
         asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
+        asked[-1] += ["--features-from", "store"]  # all training pictures of a source may take minutes
     for arguments in asked:
         options = parser.parse_args([*arguments, *common])
         prefix, found = options.run(options)

@@ -1,107 +1,363 @@
-"""Scores of generated fields: do their pictures look like the classes, and are their weights new?
+"""Scores of any set of fields, be they samples, held-out fields or baselines, by the same lines.
 
-Letters: N items, F features of a picture, W weights of a field in one vector.
+Pictures: Fréchet distance, two kernel distances, precision and recall on features. Shapes: MMD, COV and 1-NNA on points
+of their surfaces. Both: how near they are to training fields, in weights and as signals. A field whose weights or whose
+signal are not finite counts with the worst there is: a grey picture, the largest distance of shapes, a copy of a
+training field.
+
+Letters: N fields, R references, W weights of a field in one vector, C channels, H height, W width of pictures.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
-HIDDEN = 128
-CHUNK = 1024
+from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.errors import UserError
+from wsrl.evaluation.memorisation import Nearest, VectorMemory, memorisation_scores
+from wsrl.evaluation.picture_features import PictureFeatures
+from wsrl.evaluation.picture_sets import frechet_distance, mmd_gaussian, mmd_polynomial, precision_recall
+from wsrl.evaluation.shape_sets import (
+    NUM_POINTS,
+    nearest_shapes,
+    pairwise_chamfer,
+    shape_set_scores,
+    surface_points,
+    valid_shapes,
+)
+from wsrl.fields.layout import Layout
+from wsrl.signals.signal import grid_coords
+from wsrl.store import WeightStore
+
+GREY = 0.5
+READ_AT_ONCE = 256
+LEAST = 4
+"""Fields that a set must have: precision and recall look at the third neighbour."""
 
 
-def evaluate_generation(
-    sample_images: np.ndarray,
-    real_images: np.ndarray,
-    real_labels: np.ndarray,
-    heldout_images: np.ndarray,
-    heldout_labels: np.ndarray,
+def render_pictures(weights: dict[str, Tensor], decoder: FieldDecoder) -> Tensor:
+    """Pictures ``(N, C, H, W)`` of fields ``(N, *shape)`` on the grid of the data, cut to [0, 1]; NaN stays NaN."""
+    grid = tuple(decoder.config.grid)
+    values = decoder.decode(weights, grid_coords(grid)).cpu()  # (N, P, C)
+    low, high = decoder.bounds.cpu()
+    return ((values - low) / (high - low)).clamp(0, 1).mT.unflatten(2, grid)  # (N, C, H, W)
+
+
+def render_points(
+    weights: dict[str, Tensor],
+    decoder: FieldDecoder,
     *,
-    num_classes: int,
-    seed: int,
-) -> dict[str, float]:
-    """Judge pictures of sampled fields by a pixel classifier that was trained on real ones.
+    resolution: int,
+    num_points: int = NUM_POINTS,
+    seed: int = 0,
+    tell: Callable[[int], None] = lambda number: None,
+) -> np.ndarray:
+    """Normalised surface points ``(N, P, 3)`` of fields of shapes; NaN for a field without a surface."""
+    num = len(next(iter(weights.values())))
+    fields = (decoder.field({name: tensor[i] for name, tensor in weights.items()}) for i in range(num))
+    return surface_points(fields, resolution, num_points, seed, tell)[0]
 
-    The classifier is a perceptron with one hidden layer on the raw pixels. It never sees the held-out pictures, whose
-    mean top probability is what the samples' one is to be compared with.
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of a set of fields.
+
+    Attributes:
+        metrics: The scores.
+        in_weights: Nearest training field of each by weights.
+        in_signals: Nearest training field of each by its picture or surface.
+        signals: Pictures ``(N, C, H, W)`` or surface points ``(N, P, 3)``.
+    """
+
+    metrics: dict[str, float]
+    in_weights: Nearest
+    in_signals: Nearest
+    signals: Tensor | np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureReferences:
+    """What sets of fields of pictures are judged against; make one with :meth:`build` and use it for all sets.
+
+    Attributes:
+        layout: Layout of the fields.
+        features: What turns pictures into features; None leaves the scores that need them out.
+        reference_features: Features ``(R, F)`` of the real pictures.
+        weights: Training fields by weights, coordinates over their deviation.
+        signals: Training fields by pictures.
+    """
+
+    layout: Layout
+    features: PictureFeatures | None
+    reference_features: Tensor | None
+    weights: VectorMemory
+    signals: VectorMemory
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        layout: Layout,
+        decoder: FieldDecoder,
+        train: dict[str, Tensor],
+        heldout: dict[str, Tensor],
+        features: PictureFeatures | None,
+        pictures: Tensor | None,
+    ) -> "PictureReferences":
+        """Render and measure what all sets are compared with.
+
+        Args:
+            layout: Layout of the fields.
+            decoder: What renders them.
+            train: Training fields ``(M, *shape)``.
+            heldout: Fields that the model has not seen ``(H, *shape)``.
+            features: What turns pictures into features.
+            pictures: Real pictures ``(R, C, H, W)``; needed where there are features.
+
+        Raises:
+            UserError: There are too few fields or pictures.
+        """
+        check_numbers(len(next(iter(train.values()))), len(next(iter(heldout.values()))), "fields")
+        if features is not None:
+            check_numbers(len(pictures), len(pictures), "real pictures")
+        rendered = [render_pictures(part, decoder).flatten(1) for part in (train, heldout)]
+        return cls(
+            layout=layout,
+            features=features,
+            reference_features=None if features is None else features(pictures),
+            weights=weight_memory(layout, train, heldout),
+            signals=VectorMemory.build(*rendered, by_deviation=False),
+        )
+
+    def judge(self, weights: dict[str, Tensor], decoder: FieldDecoder) -> Judged:
+        """Score fields ``(N, *shape)``.
+
+        Args:
+            weights: The fields.
+            decoder: What renders them.
+        """
+        flat, pictures = self.layout.flatten(weights).cpu(), render_pictures(weights, decoder)
+        valid = flat.isfinite().all(dim=1) & pictures.isfinite().all(dim=(1, 2, 3))
+        metrics = {"num": len(flat), "num_invalid": int((~valid).sum())}
+        if self.features is not None:
+            shown = torch.where(valid[:, None, None, None], pictures, GREY)
+            metrics |= picture_set_scores(self.features(shown), self.reference_features)
+        missing = torch.where(valid[:, None], 0.0, torch.nan)
+        return judged(
+            metrics,
+            (self.weights.nearest(flat + missing), self.weights.heldout),
+            (self.signals.nearest(pictures.flatten(1) + missing), self.signals.heldout),
+            pictures,
+        )
+
+
+def picture_set_scores(samples: Tensor, references: Tensor) -> dict[str, float]:
+    """``fd``, ``mmd_gaussian``, ``mmd_polynomial``, ``precision`` and ``recall`` of features ``(N, F)``, ``(R, F)``."""
+    precision, recall = precision_recall(samples, references)
+    return {
+        "fd": frechet_distance(samples, references),
+        "mmd_gaussian": mmd_gaussian(samples, references),
+        "mmd_polynomial": mmd_polynomial(samples, references),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeReferences:
+    """What sets of fields of shapes are judged against; make one with :meth:`build` and use it for all sets.
+
+    Attributes:
+        layout: Layout of the fields.
+        points: Normalised surface points ``(R, P, 3)`` of the real shapes.
+        weights: Training fields by weights, coordinates over their deviation.
+        train_points: Normalised surface points ``(M, P, 3)`` of the training fields that have a surface.
+        train_rows: Places of those among the training fields, ``(M,)``.
+        heldout: Nearest training field of each held-out field by surface.
+        resolution: Cells of a side of the grid that meshes are found on.
+        seed: Seed of the points on surfaces.
+        tell: Called with the number of shapes that were meshed since the last call.
+    """
+
+    layout: Layout
+    points: np.ndarray
+    weights: VectorMemory
+    train_points: np.ndarray
+    train_rows: np.ndarray
+    heldout: Nearest
+    resolution: int
+    seed: int = 0
+    tell: Callable[[int], None] = field(default=lambda number: None, repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        layout: Layout,
+        decoder: FieldDecoder,
+        train: dict[str, Tensor],
+        heldout: dict[str, Tensor],
+        points: np.ndarray,
+        resolution: int,
+        seed: int = 0,
+        tell: Callable[[int], None] = lambda number: None,
+    ) -> "ShapeReferences":
+        """Mesh and measure what all sets are compared with.
+
+        Args:
+            layout: Layout of the fields.
+            decoder: What renders them.
+            train: Training fields ``(M, *shape)``.
+            heldout: Fields that the model has not seen ``(H, *shape)``.
+            points: Normalised surface points ``(R, P, 3)`` of real shapes, finite.
+            resolution: Cells of a side of the grid that meshes are found on.
+            seed: Seed of the points on surfaces.
+            tell: Called with the number of shapes that were meshed since the last call.
+
+        Raises:
+            UserError: There are too few fields or shapes, or no training field has a surface.
+        """
+        check_numbers(len(next(iter(train.values()))), len(next(iter(heldout.values()))), "fields")
+        check_numbers(len(points), len(points), "real shapes")
+        how = {"resolution": resolution, "num_points": points.shape[1], "tell": tell}
+        rendered = [render_points(part, decoder, seed=seed + i, **how) for i, part in enumerate((train, heldout))]
+        rows = np.flatnonzero(valid_shapes(rendered[0]))
+        check_numbers(len(rows), LEAST, "training fields with a surface")
+        return cls(
+            layout=layout,
+            points=points,
+            weights=weight_memory(layout, train, heldout),
+            train_points=rendered[0][rows],
+            train_rows=rows,
+            heldout=_nearest_shapes(rendered[1], rendered[0][rows], rows),
+            resolution=resolution,
+            seed=seed,
+            tell=tell,
+        )
+
+    @cached_property
+    def within(self) -> np.ndarray:
+        """Chamfer distances ``(R, R)`` of the real shapes."""
+        return pairwise_chamfer(self.points, self.points)
+
+    def judge(self, weights: dict[str, Tensor], decoder: FieldDecoder) -> Judged:
+        """Score fields ``(N, *shape)``; sets of shapes are compared as far as both go, since 1-NNA asks for equal ones.
+
+        Args:
+            weights: The fields.
+            decoder: What renders them.
+        """
+        how = {"resolution": self.resolution, "num_points": self.points.shape[1], "tell": self.tell}
+        flat, points = self.layout.flatten(weights).cpu(), render_points(weights, decoder, seed=self.seed + 2, **how)
+        finite, surfaces = flat.isfinite().all(dim=1), torch.from_numpy(valid_shapes(points))
+        metrics = {"num": len(flat), "num_invalid": int((~(finite & surfaces)).sum())}
+        num = min(len(points), len(self.points))
+        metrics |= shape_set_scores(points[:num], self.points[:num], self.within[:num, :num])
+        return judged(
+            metrics,
+            (self.weights.nearest(flat), self.weights.heldout),
+            (_nearest_shapes(points, self.train_points, self.train_rows), self.heldout),
+            points,
+        )
+
+
+def score_fields(
+    weights: dict[str, Tensor], decoder: FieldDecoder, references: PictureReferences | ShapeReferences
+) -> dict[str, float]:
+    """All scores of a set of fields.
 
     Args:
-        sample_images: Pictures of sampled fields ``(N, F)``.
-        real_images: Real pictures to train on ``(N, F)``.
-        real_labels: Their class indices.
-        heldout_images: Real pictures that are not trained on ``(N, F)``.
-        heldout_labels: Their class indices.
-        num_classes: Number of classes there are.
-        seed: Seed of the classifier.
+        weights: Fields ``(N, *shape)``: samples, held-out fields, baselines.
+        decoder: What renders them.
+        references: What they are compared with.
 
     Returns:
-        ``num_samples``; ``num_classes_seen`` among the samples' most probable classes, beside ``num_classes``;
-        ``top_probability`` of the samples and ``top_probability_real`` of the held-out pictures;
-        ``classifier_accuracy`` on the held-out pictures; ``class_entropy`` of the samples' classes over that of equal
-        shares.
+        ``num``, ``num_invalid``; for pictures ``fd``, ``mmd_gaussian``, ``mmd_polynomial``, ``precision``, ``recall``;
+        for shapes ``mmd_cd``, ``cov``, ``one_nna``; for both ``nearest_ratio`` and ``share_nearer`` by weights, and the
+        same with ``_signal`` by pictures or surfaces.
     """
-    classifier = MLPClassifier(hidden_layer_sizes=(HIDDEN,), alpha=1e-2, max_iter=1000, random_state=seed).fit(
-        real_images, real_labels
-    )
-    top_sample = classifier.predict_proba(sample_images)
-    counts = np.bincount(classifier.classes_[top_sample.argmax(axis=1)], minlength=num_classes)
+    return references.judge(weights, decoder).metrics
+
+
+def judged(
+    metrics: dict[str, float],
+    in_weights: tuple[Nearest, Nearest],
+    in_signals: tuple[Nearest, Nearest],
+    signals: Tensor | np.ndarray,
+) -> Judged:
+    """Add the scores of memorisation; each pair is that of the samples and that of the held-out fields."""
+    by_signal = memorisation_scores(*in_signals)
+    metrics = metrics | memorisation_scores(*in_weights) | {f"{name}_signal": by_signal[name] for name in by_signal}
+    return Judged(metrics, in_weights[0], in_signals[0], signals)
+
+
+def weight_memory(layout: Layout, train: dict[str, Tensor], heldout: dict[str, Tensor]) -> VectorMemory:
+    """The training fields by weights; frozen weights do not vary and are left out."""
+    return VectorMemory.build(layout.flatten(train), layout.flatten(heldout), by_deviation=True)
+
+
+def stored_weights(store: WeightStore, rows: np.ndarray) -> dict[str, Tensor]:
+    """Weights ``(N, *shape)`` of some fields of a store, in the order of ``rows``; it is read block by block."""
+    places = np.full(len(store), -1)
+    places[rows] = np.arange(len(rows))
+    weights = {spec.name: torch.empty(len(rows), *spec.shape) for spec in store.layout}
+    start = 0
+    for batch in store.batches(READ_AT_ONCE):
+        here = torch.from_numpy(places[start : start + len(batch)])
+        start += len(batch)
+        for name, tensor in weights.items():
+            tensor[here[here >= 0]] = batch.weights[name][here >= 0]
+    return weights
+
+
+def class_scores(features: PictureFeatures, samples: Tensor, real: Tensor) -> dict[str, float]:
+    """Which classes a classifier sees in pictures ``(N, C, H, W)``, and how sure it is of them.
+
+    Args:
+        features: A classifier.
+        samples: Pictures of samples.
+        real: Real pictures that it has not been trained on.
+
+    Returns:
+        ``num_classes``, ``num_classes_seen`` among the samples' most probable ones, ``class_entropy`` of those over
+        that of equal shares, ``top_probability`` of the samples beside ``top_probability_real``.
+    """
+    probabilities = features.probabilities(samples)
+    counts = torch.bincount(probabilities.argmax(dim=1), minlength=len(features.label_names))
     shares = counts[counts > 0] / counts.sum()
     return {
-        "num_samples": len(sample_images),
-        "num_classes": num_classes,
+        "num_classes": len(counts),
         "num_classes_seen": int((counts > 0).sum()),
-        "class_entropy": float(-(shares * np.log(shares)).sum() / np.log(max(num_classes, 2))),
-        "top_probability": float(top_sample.max(axis=1).mean()),
-        "top_probability_real": float(classifier.predict_proba(heldout_images).max(axis=1).mean()),
-        "classifier_accuracy": float(classifier.score(heldout_images, heldout_labels)),
+        "class_entropy": float(-(shares * shares.log()).sum() / np.log(max(len(counts), 2))),
+        "top_probability": float(probabilities.amax(dim=1).mean()),
+        "top_probability_real": float(features.probabilities(real).amax(dim=1).mean()),
     }
 
 
-def nearest_training_distance(samples: Tensor, train: Tensor, heldout: Tensor) -> dict[str, float]:
-    """How far samples lie from the training fields, beside how far held-out fields lie from them.
-
-    Coordinates are divided by their deviation over the training fields; constant ones (frozen entries) are left out.
-    A ratio far below one says that the samples are copies of training fields. Distances are taken in blocks, so memory
-    does not grow with the product of the counts.
+def check_numbers(first: int, second: int, what: str) -> None:
+    """Refuse sets that are too small to be compared.
 
     Args:
-        samples: Weights of sampled fields ``(N, W)``.
-        train: Weights of training fields ``(N, W)``.
-        heldout: Weights of fields that the model has not seen ``(N, W)``.
+        first: Members of one set, such as the training fields.
+        second: Members of the other.
+        what: What they are, for the message.
 
-    Returns:
-        ``nearest_train`` and ``nearest_train_min``, mean and smallest distance from a sample to its nearest training
-        field; ``nearest_train_heldout``, the same mean for held-out fields; ``nearest_train_ratio``, the first over
-        the last. Units: root mean square over coordinates, in training deviations.
+    Raises:
+        UserError: Either has fewer than ``LEAST``.
     """
-    deviation = train.double().std(dim=0)
-    used = deviation > 1e-12
-    scaled = [(part[:, used].double() / deviation[used]).contiguous() for part in (samples, train, heldout)]
-    unit = max(int(used.sum()), 1) ** 0.5
-    near, near_heldout = (nearest_distances(part, scaled[1]) / unit for part in (scaled[0], scaled[2]))
-    return {
-        "nearest_train": float(near.mean()),
-        "nearest_train_min": float(near.min()),
-        "nearest_train_heldout": float(near_heldout.mean()),
-        "nearest_train_ratio": float(near.mean() / near_heldout.mean()),
-    }
+    if min(first, second) < LEAST:
+        numbers = f"{first}" if first == second else f"{first} and {second}"
+        raise UserError(
+            f"{numbers} {what} are too few to compare samples with",
+            allowed=f"at least {LEAST} training and {LEAST} held-out ones",
+            do="build a store of more signals, of a train and a test split where the source has them",
+        )
 
 
-def nearest_distances(points: Tensor, references: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Euclidean distance of each point to its nearest reference, in blocks of ``chunk`` by ``chunk``.
-
-    Args:
-        points: Points ``(N, W)``.
-        references: References ``(M, W)``.
-        chunk: Rows of a block.
-
-    Returns:
-        Distances ``(N,)``.
-    """
-    blocks = []
-    for block in points.split(chunk):
-        nearest = torch.stack([torch.cdist(block, part).amin(dim=1) for part in references.split(chunk)])
-        blocks.append(nearest.amin(dim=0))
-    return torch.cat(blocks)
+def _nearest_shapes(points: np.ndarray, references: np.ndarray, rows: np.ndarray) -> Nearest:
+    distances, places = nearest_shapes(points, references)
+    return Nearest(torch.from_numpy(distances), torch.from_numpy(np.where(places >= 0, rows[places], -1)))
