@@ -27,6 +27,7 @@ TINY = {
     "latent_tokens": 2, "latent_channels": 3, "width": 16, "depth": 1, "decoder_depth": 1, "heads": 2,
     "num_points": 16, "warmup_steps": 2, "learning_rate": 3e-3,
 }  # fmt: skip
+EXACT = {"weight_loss": 1.0, "weight_noise": 0.0, "latent_noise": 0.01, "learning_rate": 1e-2}
 TRAINER = {
     "accelerator": "cpu",
     "logger": False,
@@ -89,9 +90,10 @@ def fit(store, root, *, epochs, checkpoint=None, callbacks=(), **options):
 
 
 def test_it_reconstructs_fields_it_has_not_seen_and_leaves_the_averaged_network(store, tmp_path):
-    task, trainer = fit(store, tmp_path / "run", epochs=60, weight_loss=1.0, weight_noise=0.0, learning_rate=1e-2)
+    task, trainer = fit(store, tmp_path / "run", epochs=60, **EXACT)
+    assert {"latent_std_mean", "latent_std_min", "latent_std_max"} <= trainer.callback_metrics.keys()
     (found,) = trainer.test(task, trainer.datamodule, verbose=False)
-    assert found["test_weight_error"] < 0.6 and found["test_signal_error"] < 0.3  # the mean field scores about 1
+    assert found["test_weight_error"] < 0.3 and found["test_signal_error"] < 0.3  # the mean field scores about 1
     saved = open_autoencoder(tmp_path / "run")
     for name, tensor in task.average.module.state_dict().items():
         assert torch.equal(saved.state_dict()[name], tensor), name
@@ -99,7 +101,6 @@ def test_it_reconstructs_fields_it_has_not_seen_and_leaves_the_averaged_network(
     vectors = torch.cat([saved.encode(batch.weights) for batch in trainer.datamodule.batches("train")])
     torch.testing.assert_close(vectors.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
     torch.testing.assert_close(vectors.std(0, correction=0), torch.ones(6), atol=1e-3, rtol=0)
-    assert {"latent_std_mean", "latent_std_min", "latent_std_max"} <= trainer.callback_metrics.keys() | found.keys()
     assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"model"}
 
 

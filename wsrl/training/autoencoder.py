@@ -42,8 +42,8 @@ class AutoencoderTask(L.LightningModule):
     """Trains a weight autoencoder on the error of the weights and on that of the signal they stand for.
 
     The signal of the stored and of the reconstructed weights is rendered through the frozen base field at random
-    points. Both errors are shares of a variance: of each weight over the training fields, of all rendered values. After
-    the last step the latents of the training fields are measured with the averaged network, which is saved as a
+    points. Both errors are shares of a variance over the training fields: of each weight, and of the values at a point.
+    After the last step the latents of the training fields are measured with the averaged network, which is saved as a
     :class:`WeightAutoencoder` in ``<export_dir>/model``.
 
     Args:
@@ -156,7 +156,7 @@ class AutoencoderTask(L.LightningModule):
         return loss
 
     def _signal_error(self, weights: dict[str, Tensor], vector: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the rendered values at random points, as a share of the variance of stored values."""
+        """Mean squared error of the rendered values at random points, as a share of their variance."""
         if not self.hparams.signal_loss:
             return vector.new_zeros(())
         coords = self._signal.points(self.hparams.num_points, generator)
@@ -274,14 +274,14 @@ class Signal:
 
     @torch.no_grad()
     def variance(self, batches, seed: int) -> Tensor:
-        """Variance of the values of the first ``MEASURED_FIELDS`` stored fields."""
+        """Variance between the first ``MEASURED_FIELDS`` stored fields of their values at a point, mean over points."""
         found, num = [], 0
         coords = self.points(256, torch.Generator().manual_seed(seed))
         for batch in batches:
             found.append(self.values(batch.weights, coords))
             if (num := num + len(batch)) >= MEASURED_FIELDS:
                 break
-        return torch.cat(found)[:MEASURED_FIELDS].var().clamp_min(1e-12)
+        return torch.cat(found)[:MEASURED_FIELDS].var(dim=0, correction=0).mean().clamp_min(1e-12)
 
 
 def value_form(store: WeightStore) -> tuple[str, tuple[float, float]]:
