@@ -226,6 +226,8 @@ class Scorer:
         return self._baselines
 
     def _score_baselines(self) -> dict[str, float]:
+        shown = {name: tensor[: self.config.num_shown] for name, tensor in self.parts.heldout.items()}
+        save_picture(field_sheet(shown, self.decoder), self.out / "fitted_test.png")
         rows = generation.other_rows(self.store, self.parts, self.decoder, self.references, self.options)
         if any(row.latent for row in self.config.rows.values() if row.kind == self.kind):
             heldout = {name: tensor[: self.options.num] for name, tensor in self.parts.heldout.items()}
@@ -271,6 +273,7 @@ class Scorer:
         seconds = time.perf_counter() - started
         judged = self.references.judge(samples.weights, self.decoder)
         found = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
+        found |= {"num_parameters": pipeline.transformer.num_parameters(), "steps": row.steps}
         if labels is not None:
             found["agreement"] = self.references.features.agreement(judged.signals, torch.tensor(labels))
         self._draw(samples, judged, name)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -117,7 +116,7 @@ class DiffusionTask(L.LightningModule):
             space = open_autoencoder(options.autoencoder, data.layout)
         self.build(space, data.label_names if options.conditional else ())
         size = f"{self.model.num_parameters():,} parameters, {self.model.num_tokens} tokens"
-        rank_zero_info(f"denoiser: {size}, {self.model.count_flops() / 1e6:.1f} MFLOP for one field and step")
+        self.print(f"denoiser: {size}, {self.model.count_flops() / 1e6:.1f} MFLOP for one field and step")
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep what rebuilds the networks, as plain types."""
