@@ -1,7 +1,6 @@
 """``wsrl eval``: tables and metrics of a real small store, and its messages."""
 
 import json
-import shutil
 
 import pytest
 import trimesh
@@ -94,7 +93,8 @@ def test_generation_scores_samples_held_out_fields_and_baselines(digits_store, m
         for name in ("fd", "mmd_gaussian", "mmd_polynomial", "precision", "recall", "nearest_ratio", "share_nearer"):
             assert f"generation.{row}{name}" in metrics
     assert metrics["generation.num"] == metrics["generation.noise_0.num"] == 12
-    assert metrics["generation.fitted_test.nearest_ratio"] == 1 and metrics["generation.noise_0.nearest_ratio"] == 0
+    assert metrics["generation.fitted_test.nearest_ratio"] == pytest.approx(1, abs=0.2)  # 12 of 20 held-out fields
+    assert metrics["generation.noise_0.nearest_ratio"] == 0
     assert metrics["generation.num_classes"] == 10 and 0 < metrics["generation.top_probability"] <= 1
     assert metrics["generation.nearest_train_ratio"] == metrics["generation.nearest_ratio"] > 0
     assert "80 training and 20 held-out fields" in printed and "features: classifier of 80 pictures" in printed
@@ -107,15 +107,19 @@ def test_generation_scores_samples_held_out_fields_and_baselines(digits_store, m
     assert run(tmp_path, *asked)["generation.fd"] == metrics["generation.fd"]
 
 
-def test_generation_without_the_data_has_memorisation_only(digits_store, model, tmp_path, capsys):
-    store = tmp_path / "store"
-    shutil.copytree(digits_store, store)
-    manifest = json.loads((store / "manifest.json").read_text())
-    manifest["source"]["name"] = "a folder of mine"
-    (store / "manifest.json").write_text(json.dumps(manifest))
-    metrics = run(tmp_path, "generation", model, "--store", store, *SAMPLED)
-    assert "give --data" in capsys.readouterr().err
-    assert metrics["generation.nearest_ratio"] > 0 and "generation.fd" not in metrics
+def test_pictures_without_classes_have_scores_of_memorisation(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    for i in range(40):
+        Image.effect_noise((8, 8), 10 + i).save(tmp_path / "data" / f"{i:02d}.png")
+    small = ["--representation.field", "{width: 8, depth: 1, encoding: identity, activation: sine, omega: 5.0}"]
+    given = [str(tmp_path / "data"), "--representation", "mlp", "--fit.steps", "3", "--device", "cpu", *small]
+    assert main(["build", *given, "--out", str(tmp_path / "store")]) == 0
+    model = train_diffusion(tmp_path / "store", tmp_path / "run")
+    asked = ["generation", model, "--store", tmp_path / "store", *SAMPLED]
+    for more, told in (([], "give --data"), (["--data", tmp_path / "data"], "give --features timm:NAME")):
+        metrics = run(tmp_path, *asked, *more)
+        assert told in capsys.readouterr().err
+        assert metrics["generation.nearest_ratio"] > 0 and "generation.fd" not in metrics
 
 
 def test_generation_scores_shapes(shapes, tmp_path, capsys):

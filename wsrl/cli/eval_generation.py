@@ -9,7 +9,7 @@ from wsrl.errors import SignalError
 NOISE_LEVELS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
 CLOSEST = 32
 CELL = 56
-SHAPES_COMPARED = 200
+PICTURES_COMPARED, SHAPES_COMPARED = 10_000, 200
 COLUMNS = (
     "num", "num_invalid", "fd", "mmd_gaussian", "mmd_polynomial", "precision", "recall", "mmd_cd", "cov", "one_nna",
     "nearest_ratio", "share_nearer", "nearest_ratio_signal", "share_nearer_signal",
@@ -23,7 +23,12 @@ def add_arguments(action: argparse.ArgumentParser) -> None:
     add("--num", type=int, default=256, help="fields to sample, and of each baseline")
     add("--steps", type=int, default=50, help="denoising steps")
     add("--limit", type=int, default=60_000, help="most training and most held-out fields to compare with")
-    add("--references", type=int, metavar="K", help=f"most real pictures, 10000, or shapes, {SHAPES_COMPARED}")
+    add(
+        "--references",
+        type=int,
+        metavar="K",
+        help=f"most real pictures ({PICTURES_COMPARED:,}) or shapes ({SHAPES_COMPARED})",
+    )
     add("--features", metavar="DIR", help="folder of classifiers or one of them, or timm:NAME; the cache if not given")
     add(
         "--features-from",
@@ -44,8 +49,9 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
     from wsrl.store import WeightStore
     from wsrl.training.quiet import quiet_lightning
 
-    for name in ("num", "steps", "limit", "resolution"):
-        positive(getattr(options, name), f"--{name}")
+    for name in ("num", "steps", "limit", "resolution", "references"):
+        if (number := getattr(options, name)) is not None:
+            positive(number, f"--{name}")
     with quiet_lightning(), WeightStore.open(options.store) as store:
         pipeline = load_pipeline(options.path)
         parts = Parts(store, options)
@@ -136,7 +142,7 @@ def picture_features(source, parts: Parts, options: argparse.Namespace):
     what = "real pictures that are no training fields"
     if len(references) < 4:
         references, what = list(range(len(source))), "real training pictures: there are no others"
-    references = some(references, options.references or 10_000, options.seed)
+    references = [references[i] for i in drawn(len(references), options.references or PICTURES_COMPARED, options.seed)]
     if options.features and options.features.startswith(TIMM):
         features = timm_features(options.features)
     elif len({label for label in labels if label is not None}) < 2:
@@ -162,11 +168,11 @@ def unseen(source, train_ids: set[str]) -> list[int]:
     return [i for i, name in enumerate(source.ids) if name not in train_ids]
 
 
-def some(indices: list[int], most: int, seed: int) -> list[int]:
-    """So many of the indices drawn at random, or all, in order."""
+def drawn(num: int, most: int, seed: int):
+    """So many different numbers below ``num``, or all, in random order: any prefix is a fair sample of the classes."""
     import numpy as np
 
-    return sorted(np.random.default_rng(seed).permutation(indices)[:most].tolist())
+    return np.random.default_rng(seed).permutation(num)[:most]
 
 
 def trained_features(source, train: list[int], test: list[int], parts: Parts, options: argparse.Namespace):
@@ -222,7 +228,7 @@ def shape_references(store, parts: Parts, decoder, options: argparse.Namespace):
     from wsrl.evaluation.generation import ShapeReferences
     from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
 
-    rows = some(parts.rows[1].tolist(), options.references or SHAPES_COMPARED, options.seed)
+    rows = parts.rows[1][drawn(len(parts.rows[1]), options.references or SHAPES_COMPARED, options.seed)]
     signals = list(signals_of_rows(store, open_store_source(store, options.data), rows))
     generator, size = np.random.default_rng(options.seed), min([NUM_POINTS, *(len(one.surface) for one in signals)])
     surfaces = (np.asarray(signal.surface) for signal in signals)
@@ -248,7 +254,8 @@ def other_rows(store, parts: Parts, decoder, references, options: argparse.Names
 
     layout = store.layout
     train, trainable = layout.flatten(parts.train), layout.trainable()
-    heldout = {name: tensor[: options.num] for name, tensor in parts.heldout.items()}
+    chosen = torch.from_numpy(drawn(len(parts.rows[1]), options.num, options.seed))
+    heldout = {name: tensor[chosen] for name, tensor in parts.heldout.items()}
     rows = {"fitted_test": references.judge(heldout, decoder).metrics}
     if not options.baselines:
         return rows

@@ -36,7 +36,7 @@ class ClassifierOptions:
         seed: Seed of the start, the order and the shifts.
     """
 
-    width: int = 32
+    width: int = 24
     largest_side: int = 64
     num_epochs: int = 8
     num_steps: int = 600
