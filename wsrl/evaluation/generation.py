@@ -36,7 +36,7 @@ from wsrl.store import WeightStore
 GREY = 0.5
 READ_AT_ONCE = 256
 LEAST = 4
-"""Fields that a set must have: precision and recall look at the third neighbour."""
+"""Fewer fields have no scores on features: precision and recall look at the third neighbour."""
 
 
 def render_pictures(weights: dict[str, Tensor], decoder: FieldDecoder) -> Tensor:
@@ -143,7 +143,7 @@ class PictureReferences:
         flat, pictures = self.layout.flatten(weights).cpu(), render_pictures(weights, decoder)
         valid = flat.isfinite().all(dim=1) & pictures.isfinite().all(dim=(1, 2, 3))
         metrics = {"num": len(flat), "num_invalid": int((~valid).sum())}
-        if self.features is not None:
+        if self.features is not None and len(flat) >= LEAST:
             shown = torch.where(valid[:, None, None, None], pictures, GREY)
             metrics |= picture_set_scores(self.features(shown), self.reference_features)
         missing = torch.where(valid[:, None], 0.0, torch.nan)
@@ -226,7 +226,7 @@ class ShapeReferences:
         how = {"resolution": resolution, "num_points": points.shape[1], "tell": tell}
         rendered = [render_points(part, decoder, seed=seed + i, **how) for i, part in enumerate((train, heldout))]
         rows = np.flatnonzero(valid_shapes(rendered[0]))
-        check_numbers(len(rows), LEAST, "training fields with a surface")
+        check_numbers(len(rows), len(rows), "training fields with a surface")
         return cls(
             layout=layout,
             points=points,
@@ -347,13 +347,13 @@ def check_numbers(first: int, second: int, what: str) -> None:
         what: What they are, for the message.
 
     Raises:
-        UserError: Either has fewer than ``LEAST``.
+        UserError: The first has fewer than two, or the second none.
     """
-    if min(first, second) < LEAST:
+    if min(first, second) < 1 or first < 2:
         numbers = f"{first}" if first == second else f"{first} and {second}"
         raise UserError(
             f"{numbers} {what} are too few to compare samples with",
-            allowed=f"at least {LEAST} training and {LEAST} held-out ones",
+            allowed="two or more of training, one or more held out",
             do="build a store of more signals, of a train and a test split where the source has them",
         )
 
