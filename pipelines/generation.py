@@ -32,7 +32,7 @@ from wsrl.cli.run import train_arguments
 from wsrl.cli.stage import save_picture
 from wsrl.cli.train import train
 from wsrl.diffusion.decoder import FieldDecoder
-from wsrl.diffusion.space import open_autoencoder
+from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.evaluation.features import holds_shapes
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig

@@ -22,6 +22,7 @@ from wsrl.errors import UserError
 OTHERS = 1000
 """Most stored fields that a way is compared with."""
 TITLE_LETTERS = 14
+IN = {"weights": "in weights", "latents": "in latents", "ode": "along the ODE of the diffusion"}
 
 
 def interpolate(options: SampleOptions, ids, store: str | None, along: str, autoencoder: str | None) -> None:
@@ -247,7 +248,8 @@ def latent_space(pipeline, autoencoder: str | None):
     Raises:
         UserError: There are no latents.
     """
-    from wsrl.diffusion.space import WeightSpace, open_autoencoder
+    from wsrl.diffusion.space import WeightSpace
+    from wsrl.encoders.autoencoder import open_autoencoder
 
     if autoencoder is not None:
         return open_autoencoder(autoencoder, pipeline.space.layout).to(pipeline.device).eval()
@@ -343,7 +345,7 @@ def save_strip(cells, ends, names, along: str, options: SampleOptions) -> None:
     titles = [name if len(name) <= TITLE_LETTERS else ".." + name[2 - TITLE_LETTERS :] for name in names]
     parts = ([ends[0]], cells, [ends[1]])
     sheets = [grid_sheet(part, columns=max(1, len(part)), size=size) for part in parts]
-    stage.save_picture(beside(list(zip((titles[0], f"along {along}", titles[1]), sheets))), options.out / "strip.png")
+    stage.save_picture(beside(list(zip((titles[0], IN[along], titles[1]), sheets))), options.out / "strip.png")
 
 
 def write_metrics(out: Path, scores: dict) -> None:

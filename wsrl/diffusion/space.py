@@ -6,13 +6,10 @@ themselves, :class:`wsrl.encoders.autoencoder.WeightAutoencoder` one of latents.
 Letters: B fields, V numbers of a vector.
 """
 
-from pathlib import Path
-
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.encoders.normalisation import WeightStatistics, pooled_statistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
@@ -72,27 +69,3 @@ class WeightSpace(ModelMixin, ConfigMixin):
     def decode(self, vector: Tensor) -> dict[str, Tensor]:
         """Weights ``(B, *shape)`` of vectors ``(B, V)``; frozen entries are those of the training fields."""
         return self.statistics.denormalise(vector)
-
-
-def open_autoencoder(path: Path | str, layout: Layout) -> WeightAutoencoder:
-    """The weight autoencoder in a folder, or in the folder ``model`` of a training run.
-
-    Args:
-        path: The folder.
-        layout: Layout of the fields that it has to take.
-
-    Raises:
-        UserError: There is none, it cannot be loaded, or it is one of other fields.
-    """
-    folder = Path(path) if (Path(path) / "config.json").is_file() else Path(path) / "model"
-    allowed, again = "a folder written by wsrl train autoencoder", "train one on the same store"
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{path} holds no weight autoencoder", allowed=allowed, do=again)
-    try:
-        autoencoder = WeightAutoencoder.from_pretrained(folder)
-    except (OSError, TypeError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the autoencoder {folder} cannot be loaded: {reason}", allowed=allowed, do=again) from error
-    if autoencoder.layout != layout:
-        raise UserError(f"the autoencoder {path} is one of other fields", allowed="the layout of the store", do=again)
-    return autoencoder

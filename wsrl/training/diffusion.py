@@ -18,8 +18,8 @@ from wsrl.diffusion.denoiser import WeightTransformer
 from wsrl.diffusion.loss import DenoisingLoss, training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import sampler as make_sampler
-from wsrl.diffusion.space import WeightSpace, open_autoencoder
-from wsrl.encoders.autoencoder import WeightAutoencoder
+from wsrl.diffusion.space import WeightSpace
+from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
 from wsrl.errors import UserError
 from wsrl.store.durable import disk_errors
 from wsrl.training.ema import exponential_average
@@ -132,7 +132,7 @@ class DiffusionTask(L.LightningModule):
     def build(self, space: WeightSpace | WeightAutoencoder, classes: Sequence[str]) -> None:
         """Build the network for vectors of ``space``."""
         options = self.hparams
-        self.space = space.requires_grad_(False)
+        self.space = space.train().requires_grad_(False)  # Lightning warns of parts in evaluation mode
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.model = WeightTransformer(
