@@ -68,8 +68,8 @@ def complete(
         UserError: A number is negative.
 
     Source: Diffusion posterior sampling, Chung et al., arXiv 2209.14687, algorithm 1. Deviation: the length of a step
-    is Polyak's for a loss that can reach zero, and at most the length of the sampler's own step, instead of a constant
-    over the square root of the loss, so that one strength suits all models.
+    is Polyak's for a loss that can reach zero, and at most the angle that the step turns times the length of the noise,
+    instead of a constant over the square root of the loss, so that one strength suits all models.
     """
     for name, number in (("strength", strength), ("refinements", refinements)):
         if number < 0:
@@ -78,12 +78,19 @@ def complete(
     pipeline.scheduler.set_timesteps(steps, device=vector.device)
     stochastic = "generator" in inspect.signature(pipeline.scheduler.step).parameters
     options = {"generator": generator} if stochastic else {}
-    for timestep in pipeline.scheduler.timesteps:
+    longest = _step_lengths(pipeline.scheduler, pipeline.scheduler.timesteps).to(vector) * vector.shape[1] ** 0.5
+    for timestep, most in zip(pipeline.scheduler.timesteps, longest):
         prediction, loss, slope = _pull(pipeline, known, predict, vector, timestep)
         after = pipeline.scheduler.step(prediction, timestep, vector, **options).prev_sample
-        longest = (after - vector).norm(dim=1)
-        vector = after - strength * _polyak(loss, slope, longest)
+        vector = after - strength * _polyak(loss, slope, most)
     return _refined(pipeline, known, vector, refinements if strength else 0)
+
+
+def _step_lengths(process, timesteps: Tensor) -> Tensor:
+    """How far each step of sampling turns vectors of length one from noise to clean, in radians; together a quarter."""
+    kept = process.alphas_cumprod[timesteps.cpu().long()].double()
+    angles = torch.cat([kept.sqrt().arccos(), kept.new_zeros(1)])
+    return -angles.diff()
 
 
 def _pull(
