@@ -92,6 +92,14 @@ def test_the_transformer_without_positions_is_invariant_where_tokens_keep_their_
     contract.check_the_same_permutation_is_seen("transformer", factor_layout(), **options | {"positions": True})
 
 
+def test_reading_each_place_gives_up_the_invariance_and_reaches_every_parameter():
+    options = {"positions": False, "normalisation": "tensor", "pooling": "places"}
+    contract.check_the_same_permutation_is_seen("transformer", factor_layout(), **options)
+    encoder = make_encoder("transformer", factor_layout(), pooling="places")
+    encoder(random_fields(factor_layout(), 4)).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in encoder.parameters())
+
+
 def test_channels_of_entries_give_up_the_invariance():
     contract.check_the_same_permutation_is_seen("unf", siren_layout(), entry_channels=3)
 
@@ -131,7 +139,7 @@ def test_without_permutations_there_is_nothing_to_share(adapter_layout):
         ("deepsets", {"width": True}, "width is True", "a whole number"),
         ("deepsets", {"dropout": 1}, "dropout is 1.0", "0 up to, not including, 1"),
         ("transformer", {"heads": 3}, "heads is 3", "a divisor of the width 128"),
-        ("transformer", {"pooling": "max"}, "pooling is 'max'", "token or mean"),
+        ("transformer", {"pooling": "max"}, "pooling is 'max'", "token or mean or places"),
         ("transformer", {"positions": 1}, "positions is 1", "true or false"),
         ("unf", {"normalisation": "batch"}, "normalisation is 'batch'", "entry or tensor"),
         ("unf", {"channels": 0}, "channels is 0", "1 or more"),

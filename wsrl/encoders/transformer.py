@@ -15,7 +15,7 @@ from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.options import EncoderConfig, check, check_sizes
 from wsrl.encoders.tokens import WeightTokeniser
 
-POOLINGS = ("token", "mean")
+POOLINGS = ("token", "mean", "places")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class TransformerConfig(EncoderConfig):
         heads: Attention heads; divides the width.
         expansion: Hidden units of a feed-forward branch, in widths.
         positions: Give every neuron or rank component an embedding of its own, beside that of its layer.
-        pooling: ``token`` reads the embedding from an additional token, ``mean`` averages all tokens.
+        pooling: ``token`` reads the embedding from an additional token, ``mean`` averages all tokens, ``places`` adds up
+            a linear map of each token that is that of its place: for fields of one shared start.
     """
 
     normalisation: str = "entry"
@@ -98,6 +99,8 @@ class TransformerEncoder(WeightEncoder):
         self.pool = nn.Parameter(0.02 * torch.randn(1, 1, width)) if config.pooling == "token" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
+        self.rate = config.dropout
+        self.read = nn.Linear(num_tokens * width, width) if config.pooling == "places" else None
 
     def embed(self, vector: Tensor) -> Tensor:
         """Embeddings ``(B, E)`` of normalised trainable weights ``(B, V)``."""
@@ -109,4 +112,6 @@ class TransformerEncoder(WeightEncoder):
             tokens = torch.cat([self.pool.expand(len(tokens), -1, -1), tokens], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
+        if self.read is not None:
+            return self.read(dropout(self.norm(tokens).flatten(1), self.rate, self.training))
         return self.norm(tokens[:, 0] if self.pool is not None else tokens.mean(1))
