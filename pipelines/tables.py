@@ -201,6 +201,49 @@ def editing(record: dict) -> str:
     return "\n".join(lines)
 
 
+GENERATED = (
+    ("fd", "FD", ".3g"),
+    ("mmd_gaussian", "MMD-G", ".3g"),
+    ("mmd_polynomial", "MMD-P", ".3g"),
+    ("precision", "precision", ".2f"),
+    ("recall", "recall", ".2f"),
+    ("mmd_cd", "MMD (Chamfer)", ".3g"),
+    ("cov", "COV (%)", ".1f"),
+    ("one_nna", "1-NNA (%)", ".1f"),
+    ("nearest_ratio", "nearest ratio: weights", ".2f"),
+    ("nearest_ratio_signal", "signals", ".2f"),
+    ("share_nearer", "share nearer: weights", ".3f"),
+    ("share_nearer_signal", "signals", ".3f"),
+    ("num_baselines_not_beaten", "baselines not beaten", ".0f"),
+    ("agreement", "asked class", ".3f"),
+)
+
+
+def generated(record: dict) -> str:
+    """Scores and memorisation of generated fields, of held-out ones and of the baselines, one row each."""
+    rows = [key.removesuffix(".nearest_ratio") for key in record if key.endswith(".nearest_ratio")]
+    columns = [column for column in GENERATED if any(f"{row}.{column[0]}" in record for row in rows)]
+    score = columns[0][0]
+    lines = ["| row | " + " | ".join(title for _, title, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in sorted(rows, key=lambda row: record[f"{row}.{score}"]):
+        found = (format(record[f"{row}.{key}"], form) if f"{row}.{key}" in record else "" for key, _, form in columns)
+        lines.append(f"| {row} | {' | '.join(found)} |")
+    return "\n".join(lines)
+
+
+def diffusion_speed(record: dict) -> str:
+    """Speed of training and of each sampler."""
+    lines = ["| what | seconds | tokens/s | GFLOP/s | share of the matrix peak |", "|---|---|---|---|---|"]
+    names = {"train": f"one epoch over {record['train.num_fields']:,.0f} fields"}
+    samplers = [key.removesuffix(".steps") for key in record if key.endswith(".steps")]
+    names |= {name: f"1,000 pictures, {name}, {record[f'{name}.steps']:.0f} steps" for name in samplers}
+    for name, title in names.items():
+        seconds = record.get(f"{name}.seconds_per_1000", record.get(f"{name}.seconds_per_epoch"))
+        rates = (record[f"{name}.{key}"] for key in ("tokens_per_s", "gflops", "share_of_peak"))
+        lines.append("| {} | {:.1f} | {:,.0f} | {:.0f} | {:.2f} |".format(title, seconds, *rates))
+    return "\n".join(lines)
+
+
 # Name in the README: record, or several, and function.
 TABLES = {
     "representations/fashion_mnist": ("representations/fashion_mnist", representations),

@@ -16,6 +16,14 @@ typedef int32_t ivec __attribute__((vector_size(32), aligned(4), may_alias));
 
 inline vec load(const float* from) { return *reinterpret_cast<const vec*>(from); }
 inline void store(float* to, vec value) { *reinterpret_cast<vec*>(to) = value; }
+inline void stream(float* to, vec value) {  // past the cache, to an aligned place
+#ifdef __AVX__
+  typedef float native __attribute__((vector_size(32)));
+  __builtin_ia32_movntps256(to, (native)value);
+#else
+  store(to, value);
+#endif
+}
 inline vec all(float v) { return vec{v, v, v, v, v, v, v, v}; }
 inline long stride(long n) { return (n + kColumns - 1) / kColumns * kColumns + kColumns; }
 

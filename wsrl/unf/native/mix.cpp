@@ -15,6 +15,7 @@
 namespace {
 
 constexpr long kTile = 10 * kRows;
+constexpr long kCacheBytes = 4 << 20;
 
 inline void scale(float* values, float factor, long count) {
   for (long i = 0; i < count; ++i) values[i] *= factor;
@@ -107,7 +108,7 @@ inline void after(const Mix& m, const Place& at, const float* pre, const Sums& s
 // R rows and 16 columns of a matrix, from the addends to the sums in registers; where there is a rectifier and no gate.
 template <int R>
 inline void rectified_block(const Mix& m, const float* values, const float* weight, const float* pf, const float* qf,
-                            float* out, const Sums& sums) {
+                            float* out, const Sums& sums, bool past_cache) {
   for (long n = 0; n < m.d; n += kColumns) {
     vec sum[R][2];
 #pragma GCC unroll 6
@@ -131,7 +132,8 @@ inline void rectified_block(const Mix& m, const float* values, const float* weig
 #pragma GCC unroll 6
       for (int i = 0; i < R; ++i) {
         const vec value = rectified(sum[i][j], m.slope);
-        store(out + i * m.d + at, value);
+        if (past_cache) stream(out + i * m.d + at, value);
+        else store(out + i * m.d + at, value);
         store(sums.qf + i * m.d + at, load(sums.qf + i * m.d + at) + value);
         total += value;
         square += value * value;
@@ -142,6 +144,13 @@ inline void rectified_block(const Mix& m, const float* values, const float* weig
   }
 }
 
+// Whether the result is too large to be in the cache when it is read again: it then goes to memory at once, and the lines
+// that it takes need not be read before.
+inline bool leaves_cache(const Mix& m) {
+  const bool aligned = reinterpret_cast<uintptr_t>(m.out) % sizeof(vec) == 0;  // d is a multiple of a vector
+  return aligned && sizeof(float) * m.num_networks * m.p * m.q * m.f * m.d > kCacheBytes;
+}
+
 // All rows of one p of a matrix.
 inline void rectified_rows(const Mix& m, long network, long p, Sums sums) {
   const long d = m.d, start = (network * m.p + p) * m.q;
@@ -149,8 +158,9 @@ inline void rectified_rows(const Mix& m, long network, long p, Sums sums) {
   const float* pf = m.by_pf ? m.by_pf + (network * m.p + p) * d : nullptr;
   const float* qf = m.by_qf ? m.by_qf + network * m.q * d : nullptr;
   float* out = m.out + start * d;
+  const bool past_cache = leaves_cache(m);
   const auto take = [&](auto block, long rows) {
-    block(m, values, weight, pf, qf, out, sums);
+    block(m, values, weight, pf, qf, out, sums, past_cache);
     values += rows * m.c, out += rows * d, sums.qf += rows * d;
     if (qf) qf += rows * d;
   };
