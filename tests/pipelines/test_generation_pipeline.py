@@ -1,0 +1,78 @@
+"""The generation experiment as a whole, on a few small fields of digits."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from pipelines import generation, records, tables
+
+CONFIG = """
+name: tiny
+data: digits
+source: {limit: {train: 60, test: 20}}
+base:
+  model: {field: {width: 8, depth: 2, num_frequencies: 4}, latent_size: 4}
+  stages: [{resolution: 1.0, batch_size: 8, steps: 20}]
+  num_heldout: 2
+  heldout_steps: 2
+kinds:
+  mlora_asym:
+    representation: {kind: mlora_asym, rank: 2, form: exp, mask_fraction: 0.25}
+    fit: {steps: 20, learning_rate: 0.1}
+  mlp:
+    representation: {kind: mlp, field: {width: 6, depth: 1, encoding: identity, activation: sine, omega: 5.0}}
+    fit: {steps: 20, learning_rate: 0.02}
+autoencoder:
+  trainer.max_epochs: 1
+  data.num_workers: 0
+  model.width: 8
+  model.heads: 2
+  model.latent_tokens: 3
+  model.latent_channels: 2
+diffusion:
+  trainer.max_epochs: 1
+  data.num_workers: 0
+  model.width: 8
+  model.depth: 1
+  model.local_depth: 1
+  model.heads: 2
+rows:
+  mlora_asym.weights: {kind: mlora_asym, steps: 4}
+  mlora_asym.latent: {kind: mlora_asym, latent: true, steps: 4}
+  conditional:
+    {kind: mlora_asym, latent: true, classes: true, guidance: 2.0, steps: 4, model: {model.conditional: true}}
+  hyperdiffusion:
+    {kind: mlp, steps: 4, model: {model.cut: layer, model.scale: pooled, model.prediction_type: sample}}
+scores: {num: 20, features_from: store}
+num_shown: 8
+shown: [mlora_asym.latent, fitted_test]
+"""
+ROWS = ("mlora_asym.weights", "mlora_asym.latent", "conditional", "hyperdiffusion")
+BASELINES = ("fitted_test", "reconstructed_test", "noise_0", "noise_1", "mean_of_two", "gaussian")
+
+
+@pytest.mark.slow
+def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    monkeypatch.setenv("WSRL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "generation.yaml").write_text(CONFIG)
+    paths = {"out": tmp_path / "out", "base_dir": tmp_path / "base", "picture": tmp_path / "picture.png"}
+    argv = ["--config", str(tmp_path / "generation.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
+    assert generation.main(argv) == 0
+    record = json.loads((tmp_path / "records" / "generation" / "tiny.json").read_text())
+    for row in (*ROWS, *BASELINES):
+        for score in ("fd", "mmd_gaussian", "mmd_polynomial", "precision", "recall", "nearest_ratio", "share_nearer"):
+            assert f"{row}.{score}" in record
+    assert record["noise_0.nearest_ratio"] == 0 and record["noise_0.share_nearer"] == 1
+    assert record["noise_0.fd"] < record["mlora_asym.weights.fd"], "copies are nearer to the data than an untrained model"
+    assert 0 <= record["conditional.agreement"] <= 1 and 0 < record["features.accuracy"] <= 1
+    assert record["sampling.seconds_per_1000"] == record["mlora_asym.latent.seconds_per_1000"] > 0
+    assert (record["run.num_train"], record["run.num_test"]) == (60, 20)
+    with Image.open(paths["picture"]) as picture:
+        assert picture.width > picture.height
+    assert all((tmp_path / "out" / f"{row}{end}.png").is_file() for row in ROWS for end in ("", ".closest"))
+    assert len(tables.generated(record).splitlines()) == 2 + len(ROWS) + len(BASELINES) + 4  # noise levels between
+    models = sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))
+    assert generation.main(argv) == 0  # what is finished is kept
+    assert models == sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))
