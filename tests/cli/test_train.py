@@ -186,4 +186,4 @@ def test_a_truncated_checkpoint_and_one_of_another_model_are_refused(arguments, 
 
 def test_unknown_task(capsys):
     assert main(["train", "regresor"]) == 2
-    assert "classifier, regressor, diffusion" in capsys.readouterr().err
+    assert "classifier, regressor, autoencoder, diffusion" in capsys.readouterr().err

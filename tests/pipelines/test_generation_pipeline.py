@@ -65,7 +65,7 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
         for score in ("fd", "mmd_gaussian", "mmd_polynomial", "precision", "recall", "nearest_ratio", "share_nearer"):
             assert f"{row}.{score}" in record
     assert record["noise_0.nearest_ratio"] == 0 and record["noise_0.share_nearer"] == 1
-    assert record["noise_0.fd"] < record["mlora_asym.weights.fd"], "copies are nearer to the data than an untrained model"
+    assert record["noise_0.fd"] < record["mlora_asym.weights.fd"], "copies are nearer than an untrained model"
     assert 0 <= record["conditional.agreement"] <= 1 and 0 < record["features.accuracy"] <= 1
     assert record["sampling.seconds_per_1000"] == record["mlora_asym.latent.seconds_per_1000"] > 0
     assert (record["run.num_train"], record["run.num_test"]) == (60, 20)

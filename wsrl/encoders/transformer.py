@@ -30,8 +30,8 @@ class TransformerConfig(EncoderConfig):
         heads: Attention heads; divides the width.
         expansion: Hidden units of a feed-forward branch, in widths.
         positions: Give every neuron or rank component an embedding of its own, beside that of its layer.
-        pooling: ``token`` reads the embedding from an additional token, ``mean`` averages all tokens, ``places`` adds up
-            a linear map of each token that is that of its place: for fields of one shared start.
+        pooling: ``token`` reads the embedding from an additional token, ``mean`` averages all tokens, ``places`` adds
+            up a linear map of each token that is that of its place: for fields of one shared start.
     """
 
     normalisation: str = "entry"
