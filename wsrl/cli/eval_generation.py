@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from wsrl.errors import SignalError
@@ -247,7 +248,7 @@ def shape_references(store, parts: Parts, decoder, options: argparse.Namespace):
             layout=store.layout, decoder=decoder, seed=options.seed, tell=shown.advance, **given
         )
     parts.metrics["num_references"] = len(points)
-    return built
+    return replace(built, tell=lambda number: None)  # the bar has ended
 
 
 def other_rows(store, parts: Parts, decoder, references, options: argparse.Namespace) -> dict[str, dict]:
