@@ -90,7 +90,8 @@ class TrainCLI(LightningCLI):
         if not sys.stderr.isatty() and config.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = False
             kwargs["enable_model_summary"] = bool(config.enable_model_summary)
-            kwargs["callbacks"] = [*(config.callbacks or []), PlainProgress()]
+            given = config.callbacks or []
+        kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), PlainProgress()]
         return super().instantiate_trainer(**kwargs)
 
 
