@@ -256,6 +256,10 @@ TABLES = {
     "weight_classification": (tuple(f"weight_classification/{zoo}" for zoo in ZOOS), classification),
     "benchmark_unf": ("benchmark_unf/mlp", unf_speed),
     "weight_editing": ("weight_editing/fashion_mnist", editing),
+    "generation/fashion_mnist": ("generation/fashion_mnist", generated),
+    "generation/portraits": ("generation/portraits", generated),
+    "generation/solids": ("generation/solids", generated),
+    "benchmark_diffusion": ("benchmark_diffusion/fashion_mnist", diffusion_speed),
 }
 
 
