@@ -3,10 +3,8 @@
 Letters: B fields of a batch, V trainable weights, K latent tokens, D numbers of a latent token, P points, C channels.
 """
 
-from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -20,8 +18,7 @@ from wsrl.fields.layout import Layout
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
-from wsrl.training.diffusion import save_whole, warmup_cosine
-from wsrl.training.ema import exponential_average
+from wsrl.training.averaged import AveragedTask
 
 VALIDATION_SEED = 7
 """Seed of the points that validation and test use, so that their scores can be compared."""
@@ -38,7 +35,7 @@ ARCHITECTURE = (
 )  # fmt: skip
 
 
-class AutoencoderTask(L.LightningModule):
+class AutoencoderTask(AveragedTask):
     """Trains a weight autoencoder on the error of the weights and on that of the signal they stand for.
 
     The signal of the stored and of the reconstructed weights is rendered through the frozen base field at random
@@ -137,13 +134,12 @@ class AutoencoderTask(L.LightningModule):
             torch.manual_seed(self.hparams.seed)
             self.model = WeightAutoencoder(layout=statistics.layout.to_json(), **options)
         self.model.statistics.load_state_dict(statistics.state_dict())
-        self.average = exponential_average(self.model, self.hparams.ema_decay)
-        self._averaged_at = 0
+        self.start_average()
 
     def training_step(self, batch, batch_index: int) -> Tensor:
         """All losses; points and noise depend on seed, step and process alone, so a resumed run sees the same."""
         options, model = self.hparams, self.model
-        generator = self._generator(options.seed, self.global_step, batch_index, self.global_rank)
+        generator = self.generator(options.seed, self.global_step, batch_index, self.global_rank)
         clean = model.statistics.normalise(batch.weights)
         mean, log_variance = model.posterior(clean + options.weight_noise * normal_like(clean, generator))
         spread = options.latent_noise if log_variance is None else (0.5 * log_variance).exp()
@@ -199,25 +195,6 @@ class AutoencoderTask(L.LightningModule):
             "psnr": psnr(found, wanted, self._signal.value_range).mean(),
         }
 
-    def on_train_batch_end(self, *_) -> None:
-        """Follow the parameters with their average after each optimiser step."""
-        if self.global_step != self._averaged_at:
-            self.average.update_parameters(self.model)
-            self._averaged_at = self.global_step
-
-    def configure_optimizers(self):
-        """AdamW with linear warm-up and cosine decay over the run."""
-        options = self.hparams
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=self.device.type != "mps",
-        )
-        factor = warmup_cosine(options.warmup_steps, self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
     def on_train_end(self) -> None:
         """Measure the latents of the training fields with the averaged network."""
         batches = self.trainer.datamodule.batches("train")
@@ -229,19 +206,9 @@ class AutoencoderTask(L.LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics(found, step=self.global_step)
 
-    def on_fit_end(self) -> None:
-        """Save the averaged network, whole or not at all."""
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
-            return
-        root = Path(self.hparams.export_dir or self.trainer.default_root_dir)
-        save_whole(self.average.module, root / "model")
-
-    def _generator(self, *numbers: int) -> torch.Generator:
-        """Randomness that depends on the numbers alone."""
-        seed = 0
-        for number in numbers:
-            seed = (seed * 1_000_003 + number) % (1 << 62)
-        return torch.Generator(device=self.device).manual_seed(seed)
+    def exported(self) -> WeightAutoencoder:
+        """The averaged network."""
+        return self.average.module
 
 
 class Signal:

@@ -3,14 +3,9 @@
 Letters: B fields of a batch, V numbers of a vector.
 """
 
-import math
-import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import lightning as L
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
@@ -21,14 +16,13 @@ from wsrl.diffusion.samplers import sampler as make_sampler
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
 from wsrl.errors import UserError
-from wsrl.store.durable import disk_errors
-from wsrl.training.ema import exponential_average
+from wsrl.training.averaged import AveragedTask
 
 VALIDATION_SEED = 7
 """Seed of the noise that every validation uses, so that its losses can be compared."""
 
 
-class DiffusionTask(L.LightningModule):
+class DiffusionTask(AveragedTask):
     """Trains a denoising transformer on the weights of a store, or on their latents.
 
     The network and the space are built from the data module when the run starts; after the last step the averaged
@@ -145,8 +139,7 @@ class DiffusionTask(L.LightningModule):
                 heads=options.heads,
                 expansion=options.expansion,
             )
-        self.average = exponential_average(self.model, options.ema_decay)
-        self._averaged_at = 0
+        self.start_average()
 
     def on_train_start(self) -> None:
         """The space is as it was trained: nothing is dropped in it."""
@@ -154,7 +147,7 @@ class DiffusionTask(L.LightningModule):
 
     def training_step(self, batch, batch_index: int) -> Tensor:
         """Denoising loss; the noise depends on seed, step and process alone, so a resumed run sees the same."""
-        generator = self._generator(self.hparams.seed, self.global_step, batch_index, self.global_rank)
+        generator = self.generator(self.hparams.seed, self.global_step, batch_index, self.global_rank)
         vectors = self.space.encode(batch.weights)
         loss = self.loss(self.model, vectors, generator, self._labels(batch, generator))
         self.log("train_loss", loss, prog_bar=True, batch_size=_batch_size(batch))
@@ -162,7 +155,7 @@ class DiffusionTask(L.LightningModule):
 
     def validation_step(self, batch, batch_index: int) -> None:
         """Denoising loss of the averaged network under noise that never changes."""
-        generator = self._generator(VALIDATION_SEED, batch_index, self.global_rank)
+        generator = self.generator(VALIDATION_SEED, batch_index, self.global_rank)
         vectors = self.space.encode(batch.weights)
         loss = self.loss(self.average.module, vectors, generator, self._labels(batch))
         self.log("val_loss", loss, prog_bar=True, batch_size=_batch_size(batch), sync_dist=True)
@@ -177,25 +170,6 @@ class DiffusionTask(L.LightningModule):
         hidden = torch.rand(len(labels), generator=generator, device=self.device) < self.hparams.class_dropout
         return labels.masked_fill(hidden, -1)
 
-    def on_train_batch_end(self, *_) -> None:
-        """Follow the parameters with their average after each optimiser step."""
-        if self.global_step != self._averaged_at:
-            self.average.update_parameters(self.model)
-            self._averaged_at = self.global_step
-
-    def configure_optimizers(self):
-        """AdamW with linear warm-up and cosine decay over the run."""
-        options = self.hparams
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=self.device.type != "mps",
-        )
-        factor = warmup_cosine(options.warmup_steps, self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
     def pipeline(self, decoder: FieldDecoder) -> WeightDiffusionPipeline:
         """The averaged network as a pipeline; a copy of the configuration, sharing the parameters."""
         return WeightDiffusionPipeline(
@@ -205,56 +179,9 @@ class DiffusionTask(L.LightningModule):
             decoder=decoder,
         )
 
-    def on_fit_end(self) -> None:
-        """Save the pipeline, whole or not at all."""
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
-            return
-        root = Path(self.hparams.export_dir or self.trainer.default_root_dir)
-        save_whole(self.pipeline(FieldDecoder.from_store(self.trainer.datamodule.store)), root / "model")
-
-    def _generator(self, *numbers: int) -> torch.Generator:
-        """Randomness that depends on the numbers alone."""
-        seed = 0
-        for number in numbers:
-            seed = (seed * 1_000_003 + number) % (1 << 62)
-        return torch.Generator(device=self.device).manual_seed(seed)
-
-
-def warmup_cosine(warmup_steps: int, total_steps: float) -> Callable[[int], float]:
-    """Share of the peak step size at a step: a linear rise, then a cosine to zero.
-
-    Args:
-        warmup_steps: Steps of the rise; at most a tenth of the run.
-        total_steps: Steps of the run; infinite where it has no end, and then the size stays at its peak.
-    """
-    warmup = max(1, int(min(warmup_steps, total_steps / 10)))
-
-    def factor(step: int) -> float:
-        if step < warmup or math.isinf(total_steps):
-            return min(1.0, (step + 1) / warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
-
-    return factor
-
-
-def save_whole(pipeline: WeightDiffusionPipeline, directory: Path) -> None:
-    """Save a pipeline beside ``directory`` and put it in place by renaming.
-
-    Raises:
-        UserError: The disk refuses.
-    """
-    partial, old = directory.with_name(directory.name + ".partial"), directory.with_name(directory.name + ".old")
-    with disk_errors(directory):
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        try:
-            pipeline.save_pretrained(partial)
-        except SafetensorError as error:  # safetensors does not raise the system's own error
-            raise OSError(str(error)) from error
-        if directory.exists():
-            directory.rename(old)
-        partial.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)
+    def exported(self) -> WeightDiffusionPipeline:
+        """The pipeline with the base field of the store."""
+        return self.pipeline(FieldDecoder.from_store(self.trainer.datamodule.store))
 
 
 def plain_config(component) -> dict:

@@ -1,0 +1,101 @@
+"""What trainings share whose network is followed by a moving average and exported at the end."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import torch
+from diffusers import DiffusionPipeline, ModelMixin
+from safetensors import SafetensorError
+
+from wsrl.store.durable import disk_errors
+from wsrl.training.ema import exponential_average
+
+
+class AveragedTask(L.LightningModule):
+    """A task with a ``model``, its moving ``average``, and what is :meth:`exported` to ``<export_dir>/model``.
+
+    Hyper-parameters that it reads: ``learning_rate``, ``weight_decay``, ``warmup_steps``, ``ema_decay`` and
+    ``export_dir`` (None takes the trainer's root directory).
+    """
+
+    def start_average(self) -> None:
+        """Begin to follow ``model``, which has just been built."""
+        self.average = exponential_average(self.model, self.hparams.ema_decay)
+        self._averaged_at = 0
+
+    def on_train_batch_end(self, *_) -> None:
+        """Follow the parameters with their average after each optimiser step."""
+        if self.global_step != self._averaged_at:
+            self.average.update_parameters(self.model)
+            self._averaged_at = self.global_step
+
+    def configure_optimizers(self):
+        """AdamW with linear warm-up and cosine decay over the run."""
+        options = self.hparams
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=self.device.type != "mps",
+        )
+        factor = warmup_cosine(options.warmup_steps, self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def exported(self) -> ModelMixin | DiffusionPipeline:
+        """What the run leaves behind."""
+        raise NotImplementedError
+
+    def on_fit_end(self) -> None:
+        """Save what the run leaves behind, whole or not at all."""
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+            return
+        root = Path(self.hparams.export_dir or self.trainer.default_root_dir)
+        save_whole(self.exported(), root / "model")
+
+    def generator(self, *numbers: int) -> torch.Generator:
+        """Randomness that depends on the numbers alone."""
+        seed = 0
+        for number in numbers:
+            seed = (seed * 1_000_003 + number) % (1 << 62)
+        return torch.Generator(device=self.device).manual_seed(seed)
+
+
+def warmup_cosine(warmup_steps: int, total_steps: float) -> Callable[[int], float]:
+    """Share of the peak step size at a step: a linear rise, then a cosine to zero.
+
+    Args:
+        warmup_steps: Steps of the rise; at most a tenth of the run.
+        total_steps: Steps of the run; infinite where it has no end, and then the size stays at its peak.
+    """
+    warmup = max(1, int(min(warmup_steps, total_steps / 10)))
+
+    def factor(step: int) -> float:
+        if step < warmup or math.isinf(total_steps):
+            return min(1.0, (step + 1) / warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
+
+    return factor
+
+
+def save_whole(model: ModelMixin | DiffusionPipeline, directory: Path) -> None:
+    """Save a model beside ``directory`` and put it in place by renaming.
+
+    Raises:
+        UserError: The disk refuses.
+    """
+    partial, old = directory.with_name(directory.name + ".partial"), directory.with_name(directory.name + ".old")
+    with disk_errors(directory):
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            model.save_pretrained(partial)
+        except SafetensorError as error:  # safetensors does not raise the system's own error
+            raise OSError(str(error)) from error
+        if directory.exists():
+            directory.rename(old)
+        partial.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)
