@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def run(config: GenerationConfig) -> dict[str, float]:
         scorer = Scorer(kind, config)
         results |= {f"{kind}.{name}": value for name, value in scorer.fits().items()}
         if kind == config.main:
-            results |= scorer.baselines()
+            results |= scorer.baselines
         for row, options in config.rows.items():
             if options.kind == kind:
                 results |= {f"{row}.{name}": value for name, value in scorer.scores(row, options).items()}
@@ -219,11 +220,10 @@ class Scorer:
             found["features.accuracy"] = self.parts.metrics["features_accuracy"]
         return found | {"run.num_references": self.parts.metrics["num_references"]}
 
+    @cached_property
     def baselines(self) -> dict[str, float]:
         """Scores of held-out fields, of those through the autoencoder, and of what copies on purpose."""
-        if not hasattr(self, "_baselines"):
-            self._baselines = self._kept("baselines", (self.config.scores, self.config.seed), self._score_baselines)
-        return self._baselines
+        return self._kept("baselines", (self.config.scores, self.config.seed), self._score_baselines)
 
     def _score_baselines(self) -> dict[str, float]:
         shown = {name: tensor[: self.config.num_shown] for name, tensor in self.parts.heldout.items()}
@@ -256,9 +256,8 @@ class Scorer:
             f"{name}-{folder.name}", (vars(row), self.config.scores), lambda: self._judge(folder, row, name)
         )
         if self.kind == self.config.main:
-            baselines = self.baselines()
             rows = {"samples": found}
-            for key, value in baselines.items():
+            for key, value in self.baselines.items():
                 baseline, _, score = key.rpartition(".")
                 rows.setdefault(baseline, {})[score] = value
             found = found | generation.verdict(rows)

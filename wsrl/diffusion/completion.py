@@ -3,7 +3,6 @@
 Letters: N fields, P known points, D coordinates, C channels, V numbers of a vector.
 """
 
-import inspect
 from dataclasses import dataclass
 
 import torch
@@ -76,8 +75,7 @@ def complete(
             raise UserError(f"{name} is {number}", allowed="0 or more", do=f"choose another {name}")
     vector = pipeline.noise(num, generator)
     pipeline.scheduler.set_timesteps(steps, device=vector.device)
-    stochastic = "generator" in inspect.signature(pipeline.scheduler.step).parameters
-    options = {"generator": generator} if stochastic else {}
+    options = pipeline.step_options(generator)
     longest = _step_lengths(pipeline.scheduler, pipeline.scheduler.timesteps).to(vector) * vector.shape[1] ** 0.5
     for timestep, most in zip(pipeline.scheduler.timesteps, longest):
         prediction, loss, slope = _pull(pipeline, known, predict, vector, timestep)

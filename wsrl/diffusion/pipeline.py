@@ -164,13 +164,17 @@ class WeightDiffusionPipeline(DiffusionPipeline):
             advance: Called after each step.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=vector.device)
-        stochastic = "generator" in inspect.signature(self.scheduler.step).parameters
-        options = {"generator": generator} if stochastic else {}
+        options = self.step_options(generator)
         for timestep in self.timesteps_taken(strength):
             prediction = predict(self.scheduler.scale_model_input(vector, timestep), timestep)
             vector = self.scheduler.step(prediction, timestep, vector, **options).prev_sample
             advance()
         return vector
+
+    def step_options(self, generator: torch.Generator | None) -> dict:
+        """What the sampler's ``step`` takes beside the prediction: a source of noise if it draws any."""
+        takes_noise = "generator" in inspect.signature(self.scheduler.step).parameters
+        return {"generator": generator} if takes_noise else {}
 
     def timesteps_taken(self, strength: float) -> Tensor:
         """The last share of the timesteps that are set, one at least."""
