@@ -1,8 +1,8 @@
 """Weight matching: the permutation of one network that makes its weights agree most with those of another.
 
-The objective is the sum over tensors of the inner products of the reference with the moved network; maximising it is
-minimising the squared distance of the weights. Given all others, the best choice of one permutation is a linear
-assignment, so that permutations are improved one after the other until none of them can be.
+The objective is the sum of the inner products of the reference with the moved network, over all tensors that a
+permutation may move; maximising it is minimising the squared distance of the weights. Given all others, the best choice
+of one permutation is a linear assignment, so that permutations are improved one after the other until none can be.
 
 Letters: B elements of what a permutation acts within, n its units, m units of one that acts within it.
 """
@@ -50,6 +50,7 @@ def match_weights(
     restarts: int = 1,
     max_sweeps: int = 100,
     frozen: Iterable[str] = (),
+    start: Mapping[str, Tensor] | None = None,
 ) -> Matching:
     """Align one network with another by its permutation symmetry.
 
@@ -67,9 +68,10 @@ def match_weights(
         restarts: Number of starts; the best one is returned.
         max_sweeps: Most rounds over all permutations for each start.
         frozen: Permutations that are left as they are.
+        start: The permutation to begin with, in place of all other starts.
 
     Returns:
-        The permutation with the largest objective that was found, which is never below that of no permutation.
+        The permutation with the largest objective that was found, which is never below that of the first start.
 
     Raises:
         UserError: Weights with other keys or shapes than the spec's or the reference's, or that are not finite.
@@ -81,15 +83,25 @@ def match_weights(
     frozen = _known_names(spec, frozen)
     free = [name for name in problem.sizes if name not in frozen and problem.carriers([name])]
     best = None
-    for start in range(max(restarts, 1)):
+    for number in range(1 if start is not None else max(restarts, 1)):
         state = _State.unmoved(problem, pieces)
-        if start == 0:
+        if start is not None:
+            state = state.changed(start)
+        elif number == 0:
             state = max(state, state.settled(free), key=lambda found: found.objective)
-        elif start > 1:
+        elif number > 1:
             state = state.changed(spec.random_permutation(generator, names=free))
         found = _descend(state, free, generator, max_sweeps)
         best = found if best is None or found.objective > best.objective else best
     return Matching(best.permutation, best.objective, best.history)
+
+
+def agreement(
+    spec: PermutationSpec, reference: Weights | Sequence[Weights], moved: Weights | Sequence[Weights]
+) -> float:
+    """The objective of two networks as they stand: inner products of all tensors that a permutation may move."""
+    _, problem, pieces = prepare(spec, reference, moved)
+    return problem.objective(pieces)
 
 
 def prepare(
