@@ -8,7 +8,7 @@ Letters: B elements of what a permutation acts within, n its units, m units of o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class Matching:
     Attributes:
         permutation: Index tensors; ``spec.apply(moving, permutation)`` is the aligned network.
         objective: Sum of the inner products of the reference with the aligned network.
-        history: The objective at the start and after every permutation that was improved; it never falls.
+        history: The objective at the start and whenever it grew; it never falls.
     """
 
     permutation: dict[str, Tensor]
@@ -88,7 +88,7 @@ def match_weights(
         if start is not None:
             state = state.changed(start)
         elif number == 0:
-            state = max(state, state.settled(free), key=lambda found: found.objective)
+            state = state.better_of(state.settled(free))
         elif number > 1:
             state = state.changed(spec.random_permutation(generator, names=free))
         found = _descend(state, free, generator, max_sweeps)
@@ -117,7 +117,7 @@ def prepare(
     outside = [name for name in names if name not in spec.axes]
     if outside:
         raise UserError(
-            f"the spec doesn't speak of {outside[0]!r}",
+            f"the spec says nothing of {outside[0]!r}",
             allowed=", ".join(spec.axes),
             do="leave it out of both networks",
         )
@@ -199,6 +199,10 @@ class _State:
         together = composed({**still, **step}, self.permutation, self.problem.within, False)
         return _State(self.problem, together, pieces, objective, (objective,))
 
+    def better_of(self, other: "_State") -> "_State":
+        """The other state where it has the larger objective; its history begins with that of this one."""
+        return replace(other, history=self.history + other.history) if other.objective > self.objective else self
+
     def settled(self, free: Sequence[str]) -> "_State":
         """Choose one permutation after the other, the one of which most is known first."""
         state, unsettled = self, set(free)
@@ -264,4 +268,4 @@ def _descend(state: _State, free: Sequence[str], generator: torch.Generator, max
                 history.append(state.objective)
         if not improved:
             break
-    return _State(state.problem, state.permutation, state.pieces, state.objective, tuple(history))
+    return replace(state, history=tuple(history))
