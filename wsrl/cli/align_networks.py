@@ -28,8 +28,6 @@ def align_network_files(options: argparse.Namespace) -> int:
     spec = read_spec(options.spec) if options.spec else None
     examples = open_examples(options.data, options.limit) if options.data else {}
     network, examples = fitted(network, first, examples, spec)
-    if spec is None and example is not None:
-        spec = traced(network, example)
     out = Path(options.out)
     claim_folder(out, ("run.json",), "align")
     inputs = {"reference": Path(options.paths[0]), "moving": Path(options.paths[1])}
@@ -40,6 +38,7 @@ def align_network_files(options: argparse.Namespace) -> int:
         second,
         network=network,
         spec=spec,
+        example_inputs=example,
         data=examples.get("train"),
         heldout=examples.get("test"),
         method=options.method,
@@ -174,13 +173,6 @@ def fitted(network, weights: dict, examples: dict, spec) -> tuple:
         allowed=f"networks from pictures {shape}, or these flattened, to a number for each class",
         do="choose another --data, or a network that fits",
     )
-
-
-def traced(network, example):
-    """The symmetry of a module by tracing it on its example inputs."""
-    from wsrl.symmetry.spec import PermutationSpec
-
-    return PermutationSpec.from_module(network, example)
 
 
 def summarised(found) -> dict[str, float]:

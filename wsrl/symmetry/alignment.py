@@ -80,11 +80,12 @@ def align_networks(
     *,
     network: nn.Module | None = None,
     spec: PermutationSpec | None = None,
+    example_inputs: object = None,
     data: Examples | None = None,
     heldout: Examples | None = None,
     scores: Scores | None = None,
     method: str = "weights",
-    num_points: int = NUM_POINTS,
+    num_points: int | None = NUM_POINTS,
     restarts: int = 1,
     generator: torch.Generator | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -98,12 +99,14 @@ def align_networks(
         network: The module of both; not needed where one of them is a module or a plain stack of linear layers, which
             is then taken to have ReLU between its layers.
         spec: The symmetry; found by tracing the module if None.
-        data: Training examples: inputs ``(N, ...)`` and classes ``(N,)``. Tracing, features, the straight-through
-            gradient and running statistics come from them.
+        example_inputs: What the module is traced on: one tensor, a tuple or a dict of arguments. Without them ``data``
+            serves, or zeros where the module begins with a linear layer.
+        data: Training examples: inputs ``(N, ...)`` and classes ``(N,)``. Features, the straight-through gradient and
+            running statistics come from them.
         heldout: Examples for the losses on the path; ``data`` if None.
         scores: From weights to loss and accuracy, in place of the module's on ``heldout``.
         method: ``weights``, ``activations`` or ``straight-through``.
-        num_points: Points of the path.
+        num_points: Points of the path; None for no losses on it.
         restarts: Starts of weight matching.
         generator: Randomness; None for a fixed seed.
         loss: From outputs and targets to a mean over examples; cross entropy (nats) if None.
@@ -125,13 +128,17 @@ def align_networks(
         network = LinearStack(first)
     if network is not None:
         load_weights(copy.deepcopy(network), first)
-    spec = spec or spec_of(network, data)
+    spec = spec or spec_of(network, data[0][:2] if example_inputs is None and data is not None else example_inputs)
     found = _matched(method, spec, network, first, second, data, loss, generator, restarts, refinement)
     aligned = spec.apply(second, found.permutation)
-    if scores is None and data is not None:
+    if num_points is None:
+        scores = None
+    elif scores is None and data is not None:
         inputs, targets = heldout or data
         scores = NetworkScores(network, inputs, targets, loss=loss, calibration=data[0])
-    before, after = (None if scores is None else _path(scores, first, end, num_points) for end in (second, aligned))
+    before, after = (
+        None if scores is None else path_scores(scores, first, end, num_points) for end in (second, aligned)
+    )
     before_matching = agreement(spec, first, second)
     return Alignment(found.permutation, aligned, found.objective, before_matching, found.history, before, after)
 
@@ -154,18 +161,26 @@ def weights_of(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in network.items()}
 
 
-def spec_of(network: nn.Module | None, data: Examples | None) -> PermutationSpec:
-    """The symmetry of a module, found by tracing it on two examples; of a stack of linear layers without any."""
-    if isinstance(network, LinearStack):
-        weight = network.get_submodule(network.order[0]).weight
-        return PermutationSpec.from_module(network, weight.new_zeros(1, weight.shape[1]))
-    if network is None or data is None:
+def spec_of(network: nn.Module | None, example_inputs: object = None) -> PermutationSpec:
+    """The symmetry of a module, found by tracing it.
+
+    Args:
+        network: The module.
+        example_inputs: What it takes; zeros where it begins with a linear layer and none are given.
+
+    Raises:
+        UserError: There are no example inputs, and zeros don't serve.
+    """
+    first = next((part for part in network.modules() if not list(part.children())), None) if network else None
+    if example_inputs is None and isinstance(first, nn.Linear):
+        example_inputs = first.weight.new_zeros(2, first.in_features)
+    if example_inputs is None:
         raise UserError(
             "the symmetry of the networks is not known",
             allowed="a spec; or a module and examples to trace it with; or a plain stack of linear layers",
-            do="give a spec, or data",
+            do="give a spec, example_inputs or data (on the command line --spec or --data)",
         )
-    return PermutationSpec.from_module(network, data[0][:2])
+    return PermutationSpec.from_module(network, example_inputs)
 
 
 def _matched(method, spec, network, first, second, data, loss, generator, restarts, refinement) -> Matching:
@@ -183,6 +198,7 @@ def _matched(method, spec, network, first, second, data, loss, generator, restar
     return refine_straight_through(spec, network, first, second, *data, **options)
 
 
-def _path(scores: Scores, first: Mapping[str, Tensor], last: Mapping[str, Tensor], num_points: int) -> PathScores:
+def path_scores(scores: Scores, first: Mapping[str, Tensor], last: Mapping[str, Tensor], num_points: int) -> PathScores:
+    """Loss and accuracy at equally spaced points from one network to another."""
     found = path_losses(scores, first, last, num_points)
     return PathScores(found[:, 0], found[:, 1])

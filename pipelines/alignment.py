@@ -1,0 +1,46 @@
+"""Networks and zoos of fields aligned modulo permutation, and what that is worth.
+
+    python -m pipelines.alignment --config configs/fashion_mnist/alignment_mlp512.yaml
+
+Two networks trained apart, joined by a straight path before and after one is aligned with the other.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines import command
+from pipelines.network_alignment import NetworksConfig, run_networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentConfig:
+    """The experiment: one of the two parts.
+
+    Attributes:
+        name: Name of the record.
+        networks: Networks that are aligned with each other.
+    """
+
+    name: str
+    networks: NetworksConfig | None = None
+
+
+def run(config: AlignmentConfig) -> dict[str, float]:
+    """Run the part that is given."""
+    return run_networks(config.networks)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment and write its record."""
+    command.record_of(make_parser(), AlignmentConfig, run, argv)
+    return 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    return command.make_parser("alignment", AlignmentConfig, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
