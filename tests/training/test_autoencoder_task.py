@@ -9,6 +9,8 @@ from contracts import tiny_representation
 
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.errors import UserError
+from wsrl.evaluation.picture_classifier import ClassifierOptions
+from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.store import FitResult, WeightStore
@@ -182,6 +184,27 @@ def test_shapes_are_compared_in_the_quantity_of_their_signals(tmp_path):
     (batch,) = WeightStore.open(shapes).batches(100, split="test")
     values = task._signal.values(batch.weights, task._signal.fixed_points())
     assert float(values.abs().max()) == pytest.approx(0.1)  # far from a surface all are cut
+
+
+def test_pictures_can_be_compared_by_a_classifier(store, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    pictures = LabelledPictures(torch.rand(16, 1, *GRID, generator=generator), torch.arange(16) % 2)
+    options = ClassifierOptions(width=2, num_epochs=1, num_steps=2)
+    folder = kept_classifier(pictures, pictures, ("a", "b"), tmp_path / "kept", options)
+    weights = {"weight_loss": 0.5, "signal_loss": 2.0, "perceptual_loss": 3.0, "kl_weight": 0.0}
+    task, trainer = fit(store, tmp_path / "run", epochs=1, perceptual=str(folder), **weights)
+    found = trainer.callback_metrics
+    expected = 0.5 * found["train_weight"] + 2.0 * found["train_signal"] + 3.0 * found["train_perceptual"]
+    torch.testing.assert_close(found["train_loss"], expected)
+    assert float(found["train_perceptual"]) > 0
+    assert not any("classifier" in name for name in task.state_dict())  # it is no part of what is saved
+
+
+def test_shapes_cannot_be_compared_by_a_classifier_of_pictures(tmp_path):
+    options = {"quantity": "sdf", "coordinates": 3, "channels": 1, "options": {"clamp": 0.1}}
+    shapes = write_store(tmp_path / "shapes", num=24, in_features=3, source=options)
+    with pytest.raises(UserError, match="perceptual is given for fields of shapes"):
+        fit(shapes, tmp_path / "run", epochs=1, perceptual="nowhere")
 
 
 def test_divergence_agrees_with_torch():

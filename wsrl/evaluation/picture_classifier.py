@@ -77,15 +77,21 @@ class PictureClassifier(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Features ``(N, F)`` of pictures ``(N, C, H, W)`` in [0, 1]."""
+    def stages(self, pictures: Tensor) -> list[Tensor]:
+        """Feature maps ``(N, F', H', W')`` after each convolution, for pictures ``(N, C, H, W)`` in [0, 1]."""
         x = (shrunk(pictures, self.largest_side) - self.mean[:, None, None]) / self.deviation[:, None, None]
         x = x.contiguous(memory_format=torch.channels_last)
+        maps = []
         for convolution, normalisation in zip(self.convolutions, self.normalisations):
             x = convolution(x)
             x = functional.max_pool2d(x, 2) if min(x.shape[-2:]) > 1 else x
             x = functional.relu(normalisation(x))
-        return x.mean(dim=(2, 3))
+            maps.append(x)
+        return maps
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Features ``(N, F)`` of pictures ``(N, C, H, W)`` in [0, 1]."""
+        return self.stages(pictures)[-1].mean(dim=(2, 3))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits ``(N, K)`` of pictures ``(N, C, H, W)`` in [0, 1]."""

@@ -70,7 +70,7 @@ class PictureFeatures:
         return float((self.probabilities(pictures).argmax(dim=1) == labels).double().mean())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LabelledPictures:
     """Pictures with classes.
 
@@ -112,7 +112,18 @@ def classifier_features(
     Raises:
         UserError: There are too few pictures or classes, or the folder keeps something damaged.
     """
-    options = options or ClassifierOptions()
+    return read_classifier(kept_classifier(train, test, label_names, folder, options or ClassifierOptions(), tell))
+
+
+def kept_classifier(
+    train: LabelledPictures,
+    test: LabelledPictures,
+    label_names: tuple[str, ...],
+    folder: Path,
+    options: ClassifierOptions,
+    tell: Callable[[int], None] = lambda number: None,
+) -> Path:
+    """The sub-folder of the classifier of :func:`classifier_features`, which is trained if it is not there."""
     trained_on = training_sha256(train.pictures, train.labels, options)
     directory = folder / trained_on[:16]
     if not (directory / CONFIG_FILE).is_file():
@@ -128,7 +139,7 @@ def classifier_features(
             "num_test": len(right),
         }
         write_model(directory, facts, network)
-    return read_classifier(directory)
+    return directory
 
 
 def model_options(network: PictureClassifier) -> dict[str, int]:
@@ -150,13 +161,7 @@ def read_classifier(directory: Path) -> PictureFeatures:
     Raises:
         UserError: The folder does not hold a classifier of pictures, or it is damaged.
     """
-    known = {}
-
-    def build(config: dict) -> nn.Module:
-        known.update({name: config[name] for name in ("label_names", "accuracy", "num_test", "num_train")})
-        return PictureClassifier(**config["model"])
-
-    network = read_model(directory, build, "a classifier of pictures").requires_grad_(False)
+    network, known = open_classifier(directory)
     return PictureFeatures(
         name=f"classifier of {known['num_train']} pictures in {len(known['label_names'])} classes, {directory}",
         sha256=hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest(),
@@ -166,6 +171,24 @@ def read_classifier(directory: Path) -> PictureFeatures:
         accuracy=known["accuracy"],
         num_test=known["num_test"],
     )
+
+
+def open_classifier(directory: Path) -> tuple[PictureClassifier, dict]:
+    """A classifier that was kept, which is not trained further, and what is known of it.
+
+    Args:
+        directory: Its folder, with ``config.json`` and ``model.safetensors``.
+
+    Raises:
+        UserError: The folder does not hold a classifier of pictures, or it is damaged.
+    """
+    known = {}
+
+    def build(config: dict) -> nn.Module:
+        known.update({name: config[name] for name in ("label_names", "accuracy", "num_test", "num_train")})
+        return PictureClassifier(**config["model"])
+
+    return read_model(directory, build, "a classifier of pictures").requires_grad_(False), known
 
 
 def timm_features(name: str) -> PictureFeatures:

@@ -19,6 +19,7 @@ from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
 from wsrl.training.averaged import AveragedTask
+from wsrl.training.perceptual import PerceptualLoss
 
 VALIDATION_SEED = 7
 """Seed of the points that validation and test use, so that their scores can be compared."""
@@ -59,6 +60,9 @@ class AutoencoderTask(AveragedTask):
         normalisation: ``entry``: mean and deviation of each weight; ``tensor``: one over permuted axes.
         weight_loss: Weight of the error of the normalised weights.
         signal_loss: Weight of the error of the rendered signal.
+        perceptual: Folder of a classifier of pictures; reconstructed pictures are then rendered whole, and compared by
+            its features as well (:class:`wsrl.training.perceptual.PerceptualLoss`). None for no such comparison.
+        perceptual_loss: Weight of that error.
         kl_weight: Weight of the divergence from the normal distribution; without ``kl`` it is the latents' size alone.
         latent_noise: Deviation of the noise on latents in training, without ``kl``.
         weight_noise: Deviation of the noise on what the encoder reads in training, in deviations of each weight.
@@ -91,6 +95,8 @@ class AutoencoderTask(AveragedTask):
         normalisation: str = "entry",
         weight_loss: float = 0.1,
         signal_loss: float = 1.0,
+        perceptual: str | None = None,
+        perceptual_loss: float = 1.0,
         kl_weight: float = 1e-4,
         latent_noise: float = 0.1,
         weight_noise: float = 0.3,
@@ -113,6 +119,8 @@ class AutoencoderTask(AveragedTask):
         """Build network and statistics from the data module, once, and take up the base field of the store."""
         data = self.trainer.datamodule
         self._signal = Signal(data.store)
+        if self.hparams.perceptual is not None:
+            self._signal.look_through(self.hparams.perceptual, data.batches("train"))
         if self.model is None:
             statistics = data.statistics()
             self.build(shared_statistics(statistics) if self.hparams.normalisation == "tensor" else statistics)
@@ -144,22 +152,28 @@ class AutoencoderTask(AveragedTask):
         mean, log_variance = model.posterior(clean + options.weight_noise * normal_like(clean, generator))
         spread = options.latent_noise if log_variance is None else (0.5 * log_variance).exp()
         vector = model.write(mean + spread * normal_like(mean, generator))
-        parts = {"weight": mse_loss(vector, clean), "signal": self._signal_error(batch.weights, vector, generator)}
-        parts["kl"] = divergence(mean, log_variance)
-        loss = sum(options[f"{name}_loss" if name != "kl" else "kl_weight"] * part for name, part in parts.items())
+        parts = {"weight": mse_loss(vector, clean), "kl": divergence(mean, log_variance)}
+        parts |= self._rendered_errors(batch.weights, vector, generator)
+        loss = sum(options["kl_weight" if name == "kl" else f"{name}_loss"] * part for name, part in parts.items())
         self.log("train_loss", loss, prog_bar=True, batch_size=len(clean))
         self.log_dict({f"train_{name}": part for name, part in parts.items()}, batch_size=len(clean))
         return loss
 
-    def _signal_error(self, weights: dict[str, Tensor], vector: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the rendered values at random points, as a share of their variance."""
-        if not self.hparams.signal_loss:
-            return vector.new_zeros(())
-        coords = self._signal.points(self.hparams.num_points, generator)
+    def _rendered_errors(
+        self, weights: dict[str, Tensor], vector: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Errors of the signal: at random points, or of whole pictures where a classifier looks at them as well."""
+        signal, whole = self._signal, self._signal.perceptual is not None
+        if not self.hparams.signal_loss and not whole:
+            return {}
+        coords = signal.fixed_points().to(vector.device) if whole else signal.points(self.hparams.num_points, generator)
         with torch.no_grad():
-            wanted = self._signal.values(weights, coords)
-        found = self._signal.values(self.model.statistics.denormalise(vector), coords)
-        return mse_loss(found, wanted) / self.signal_variance
+            wanted = signal.values(weights, coords)
+        found = signal.values(self.model.statistics.denormalise(vector), coords)
+        errors = {"signal": mse_loss(found, wanted) / self.signal_variance}
+        if whole:
+            errors["perceptual"] = signal.perceptual.to(vector.device)(signal.pictures(found), signal.pictures(wanted))
+        return errors
 
     def validation_step(self, batch, batch_index: int) -> None:
         """Errors of the averaged network without noise, and the same weighted sum of them as in training."""
@@ -222,6 +236,7 @@ class Signal:
         self.decoder = FieldDecoder.from_store(store)
         self.representation = self.decoder.representation
         self.quantity, self.value_range = value_form(store)
+        self.perceptual: PerceptualLoss | None = None
 
     def values(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
         """Values ``(B, P, C)`` of weights ``(B, *shape)`` in the quantity of the signals; differentiable."""
@@ -239,16 +254,39 @@ class Signal:
             return grid_coords(tuple(self.decoder.config.grid))
         return self.points(TEST_POINTS, torch.Generator().manual_seed(VALIDATION_SEED))
 
+    def pictures(self, values: Tensor) -> Tensor:
+        """Pictures ``(B, C, H, W)`` of values ``(B, P, C)`` on the grid of the data."""
+        return values.mT.unflatten(2, tuple(self.decoder.config.grid))
+
     @torch.no_grad()
-    def variance(self, batches, seed: int) -> Tensor:
-        """Variance between the first ``MEASURED_FIELDS`` stored fields of their values at a point, mean over points."""
+    def some_values(self, batches, coords: Tensor) -> Tensor:
+        """Values ``(B, P, C)`` of the first ``MEASURED_FIELDS`` stored fields."""
         found, num = [], 0
-        coords = self.points(256, torch.Generator().manual_seed(seed))
         for batch in batches:
             found.append(self.values(batch.weights, coords))
             if (num := num + len(batch)) >= MEASURED_FIELDS:
                 break
-        return torch.cat(found)[:MEASURED_FIELDS].var(dim=0, correction=0).mean().clamp_min(1e-12)
+        return torch.cat(found)[:MEASURED_FIELDS]
+
+    def variance(self, batches, seed: int) -> Tensor:
+        """Variance between stored fields of their values at a point, mean over points."""
+        coords = self.points(256, torch.Generator().manual_seed(seed))
+        return self.some_values(batches, coords).var(dim=0, correction=0).mean().clamp_min(1e-12)
+
+    def look_through(self, classifier: str, batches) -> None:
+        """Compare pictures by the features of a classifier in a folder from now on.
+
+        Raises:
+            UserError: The fields are no pictures, or the folder holds no classifier of such pictures.
+        """
+        if self.decoder.config.grid is None or self.quantity == "sdf":
+            raise UserError(
+                "model.perceptual is given for fields of shapes",
+                allowed="a classifier of pictures for fields of pictures",
+                do="leave out model.perceptual",
+            )
+        self.perceptual = PerceptualLoss(classifier)
+        self.perceptual.measure(self.pictures(self.some_values(batches, self.fixed_points())))
 
 
 def value_form(store: WeightStore) -> tuple[str, tuple[float, float]]:
@@ -286,7 +324,9 @@ def check_options(options: dict[str, Any]) -> None:
     """
     get = options.__getitem__
     checks = [(name, get(name) >= 1, "1 or more") for name in ("latent_tokens", "latent_channels", "num_points")]
-    checks += [(name, get(name) >= 0, "0 or more") for name in ("weight_loss", "signal_loss", "kl_weight")]
+    checks += [
+        (name, get(name) >= 0, "0 or more") for name in ("weight_loss", "signal_loss", "perceptual_loss", "kl_weight")
+    ]
     checks += [(name, get(name) >= 0, "0 or more") for name in ("latent_noise", "weight_noise")]
     checks += [("ema_decay", 0 <= get("ema_decay") < 1, "0 up to, not including, 1")]
     checks += [("normalisation", get("normalisation") in NORMALISATIONS, " or ".join(NORMALISATIONS))]
