@@ -1,8 +1,8 @@
 """Generation of fields from their weights, and from latents of them: scores, memorisation, and baselines that copy.
 
-One base field, one store per kind of representation with the same signals, a diffusion model per row, and for the
-main kind the rows that every model has to beat: fitted held-out fields, training fields with noise, means of two, and
-a Gaussian with the covariance of the training fields. What an earlier run finished is kept.
+One base field, one store per kind of representation with the same signals, a diffusion model per row, and for each
+kind the rows that its models have to beat: fitted held-out fields, training fields with noise, means of two, and a
+Gaussian with the covariance of the training fields. What an earlier run finished is kept.
 
     python -m pipelines.generation --config configs/fashion_mnist/generation.yaml
 
@@ -35,6 +35,8 @@ from wsrl.cli.train import train
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.evaluation.features import holds_shapes
+from wsrl.evaluation.picture_classifier import ClassifierOptions
+from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.report.render import shape_sheet
@@ -66,7 +68,9 @@ class RowConfig:
 
     Attributes:
         kind: The representation whose store it is trained on.
-        latent: Diffusion happens in the latents of the kind's autoencoder and not in the weights.
+        latent: Diffusion happens in the latents of an autoencoder of the kind and not in the weights.
+        autoencoder: Options of ``wsrl train autoencoder`` by dotted name, beside those of all rows.
+        perceptual: The autoencoder also compares pictures by the features of the experiment's classifier.
         model: Options of ``wsrl train diffusion`` by dotted name, beside those of all rows.
         classes: Ask for each class equally often.
         guidance: How much of the class is asked for.
@@ -75,6 +79,8 @@ class RowConfig:
 
     kind: str
     latent: bool = False
+    autoencoder: dict[str, Any] = field(default_factory=dict)
+    perceptual: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     classes: bool = False
     guidance: float = 1.0
@@ -93,8 +99,10 @@ class GenerationConfig:
         base_source: Options of the source of the base field; None for those of the source.
         base_dir: Folder of the base field.
         kinds: Representations by name.
-        main: The kind whose held-out fields and baselines are scored.
-        autoencoder: Options of ``wsrl train autoencoder`` by dotted name.
+        main: The kind whose held-out fields and baselines stand in the record without its name before them.
+        autoencoder: Options of ``wsrl train autoencoder`` of all rows by dotted name.
+        perceptual: Training of the classifier that autoencoders compare pictures by; it sees the pictures of the
+            training fields alone, and is not that of the scores.
         diffusion: Options of ``wsrl train diffusion`` of all rows by dotted name.
         rows: Models by name.
         timed: The row whose sampling is the record's ``sampling.seconds_per_1000``.
@@ -115,6 +123,7 @@ class GenerationConfig:
     kinds: dict[str, GeneratedKind] = field(default_factory=dict)
     main: str = "mlora_asym"
     autoencoder: dict[str, Any] = field(default_factory=dict)
+    perceptual: ClassifierOptions = ClassifierOptions(seed=1)
     diffusion: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, RowConfig] = field(default_factory=dict)
     timed: str = "mlora_asym.latent"
@@ -146,8 +155,8 @@ def run(config: GenerationConfig) -> dict[str, float]:
     for kind in config.kinds:
         scorer = Scorer(kind, config)
         results |= {f"{kind}.{name}": value for name, value in scorer.fits().items()}
-        if kind == config.main:
-            results |= scorer.baselines
+        prefix = "" if kind == config.main else f"{kind}."
+        results |= {f"{prefix}{name}": value for name, value in scorer.baselines.items()}
         for row, options in config.rows.items():
             if options.kind == kind:
                 results |= {f"{row}.{name}": value for name, value in scorer.scores(row, options).items()}
@@ -223,29 +232,43 @@ class Scorer:
     @cached_property
     def baselines(self) -> dict[str, float]:
         """Scores of held-out fields, of those through the autoencoder, and of what copies on purpose."""
-        return self._kept("baselines", (self.config.scores, self.config.seed), self._score_baselines)
+        name = "baselines" if self.kind == self.config.main else f"baselines-{self.kind}"
+        return self._kept(name, (self.config.scores, self.config.seed), self._score_baselines)
 
     def _score_baselines(self) -> dict[str, float]:
         shown = {name: tensor[: self.config.num_shown] for name, tensor in self.parts.heldout.items()}
-        save_picture(field_sheet(shown, self.decoder), self.out / "fitted_test.png")
+        if self.kind == self.config.main:
+            save_picture(field_sheet(shown, self.decoder), self.out / "fitted_test.png")
         rows = generation.other_rows(self.store, self.parts, self.decoder, self.references, self.options)
-        if any(row.latent for row in self.config.rows.values() if row.kind == self.kind):
+        latent = next((row for row in self.config.rows.values() if row.kind == self.kind and row.latent), None)
+        if latent is not None:
             heldout = {name: tensor[: self.options.num] for name, tensor in self.parts.heldout.items()}
-            space = open_autoencoder(self.autoencoder(), self.store.layout)
+            space = open_autoencoder(self.autoencoder(latent), self.store.layout)
             with torch.no_grad():
                 rows["reconstructed_test"] = self.references.judge(space(heldout), self.decoder).metrics
         return {f"{row}.{name}": value for row, found in rows.items() for name, value in found.items()}
 
-    def autoencoder(self) -> Path:
-        """The folder of the kind's autoencoder."""
-        root = self.out / "models" / f"{self.kind}.autoencoder-{fingerprint(self.config.autoencoder)}"
-        return trained("autoencoder", self.config.autoencoder, self.store_path, root, self.config.seed)
+    def autoencoder(self, row: RowConfig) -> Path:
+        """The folder of the autoencoder of a row of latents."""
+        options = self.config.autoencoder | row.autoencoder
+        if row.perceptual:
+            options["model.perceptual"] = str(self.classifier())
+        root = self.out / "models" / f"{self.kind}.autoencoder-{fingerprint(options)}"
+        return trained("autoencoder", options, self.store_path, root, self.config.seed)
+
+    def classifier(self) -> Path:
+        """The folder of the classifier that autoencoders compare pictures by."""
+        source, rows = open_source(self.config.data, **self.config.source), self.parts.rows
+        places = {name: i for i, name in enumerate(source.ids)}
+        parts = [[places[self.store.ids[row]] for row in part] for part in rows]
+        pictures = [LabelledPictures(*generation.read_pictures(source, part)) for part in parts]
+        return kept_classifier(*pictures, source.label_names, self.out / "perceptual", self.config.perceptual)
 
     def model(self, row: RowConfig, name: str) -> Path:
         """The folder of a row's diffusion model."""
         options = self.config.diffusion | row.model
         if row.latent:
-            options["model.autoencoder"] = str(self.autoencoder())
+            options["model.autoencoder"] = str(self.autoencoder(row))
         root = self.out / "models" / f"{name}-{fingerprint(options)}"
         return trained("diffusion", options, self.store_path, root, self.config.seed)
 
@@ -255,13 +278,11 @@ class Scorer:
         found = self._kept(
             f"{name}-{folder.name}", (vars(row), self.config.scores), lambda: self._judge(folder, row, name)
         )
-        if self.kind == self.config.main:
-            rows = {"samples": found}
-            for key, value in self.baselines.items():
-                baseline, _, score = key.rpartition(".")
-                rows.setdefault(baseline, {})[score] = value
-            found = found | generation.verdict(rows)
-        return found
+        rows = {"samples": found}
+        for key, value in self.baselines.items():
+            baseline, _, score = key.rpartition(".")
+            rows.setdefault(baseline, {})[score] = value
+        return found | generation.verdict(rows)
 
     def _judge(self, folder: Path, row: RowConfig, name: str) -> dict[str, float]:
         pipeline = load_pipeline(str(folder))

@@ -220,8 +220,11 @@ GENERATED = (
 
 
 def generated(record: dict) -> str:
-    """Scores and memorisation of generated fields, of held-out ones and of the baselines, one row each."""
+    """Scores and memorisation of generated fields, of held-out ones and of the main kind's baselines, one row each."""
     rows = [key.removesuffix(".nearest_ratio") for key in record if key.endswith(".nearest_ratio")]
+    kinds = [key.removesuffix(".fields_psnr_mean") for key in record if key.endswith(".fields_psnr_mean")]
+    others = tuple(f"{kind}.{name}" for kind in kinds for name in ("noise_", "mean_of_two", "gaussian"))
+    rows = [row for row in rows if not row.startswith(others)]
     columns = [column for column in GENERATED if any(f"{row}.{column[0]}" in record for row in rows)]
     score = columns[0][0]
     lines = ["| row | " + " | ".join(title for _, title, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
