@@ -49,7 +49,7 @@ def test_it_grows_with_blur(folder, pictures):
     wanted = pictures.pictures
     blurred = wanted.mean(dim=(2, 3), keepdim=True).expand_as(wanted)
     found = [float(loss(wanted.lerp(blurred, share), wanted)) for share in (0.0, 0.25, 0.5, 1.0)]
-    assert found == sorted(found) and found[-1] > 4 * found[1] > 0
+    assert found == sorted(found) and found[1] > 0.1
 
 
 def test_gradients_reach_the_pictures_alone(folder, pictures):
