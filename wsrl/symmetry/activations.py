@@ -6,7 +6,7 @@ Letters: N examples, S samples of a unit (examples and positions), C units.
 import copy
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from wsrl.errors import UserError
 from wsrl.symmetry.axes import Axis, names_in
 from wsrl.symmetry.barriers import estimate_statistics, load_weights
-from wsrl.symmetry.matching import Matching, match_weights
+from wsrl.symmetry.matching import Matching, agreement, match_weights
 from wsrl.symmetry.spec import PermutationSpec
 
 NUM_SAMPLES = 4096
 AT_ONCE = 500
+WEAK = 1e-2
+"""The largest agreement of all weights beside the correlation of one unit."""
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 
 
@@ -35,6 +37,9 @@ class Place:
     path: str
     side: str = "output"
     dim: int = -1
+
+    def __str__(self):
+        return f"the {self.side} of {self.path!r} along {self.dim}"
 
 
 def match_activations(
@@ -58,12 +63,13 @@ def match_activations(
         inputs: Examples ``(N, ...)``.
         places: For a permutation where to read its units. Those that are left out are read where linear layers and
             convolutions take them in, or else where these give them out; what is found at neither is matched by its
-            weights, after the others.
+            weights.
         num_samples: Most samples of each unit, drawn over examples and positions.
         generator: Randomness of that draw; None for a fixed seed.
 
     Returns:
-        The permutation, and the sum of the correlations over all units and places.
+        The permutation, and the sum of the correlations over all units and places. Its history has the weights in it,
+        which decide between units of equal correlation.
 
     Raises:
         UserError: A place that does not exist or does not count the units.
@@ -73,21 +79,34 @@ def match_activations(
     generator = generator or torch.Generator().manual_seed(0)
     found = _given_places(spec, module, places or {})
     covered = {name for _, axis in found for name in names_in(axis)}
-    found += [(place, axis) for place, axis in find_places(spec, module) if set(names_in(axis)) - covered]
+    automatic = [(place, axis) for place, axis in find_places(spec, module) if set(names_in(axis)) - covered]
+    found += automatic
     seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
     first, second = (
         _standardised(_activations(module, weights, inputs, found, num_samples, seed))
         for weights in (reference, moving)
     )
-    axes = {key: (axis, None) for key, (_, axis) in zip(first, found)}
-    names = {name for axis, _ in axes.values() for name in names_in(axis)}
-    of_activations = PermutationSpec(axes, spec.sizes, spec.within, {key: tuple(t.shape) for key, t in first.items()})
-    matching = match_weights(of_activations, first, second, generator=generator)
-    if names >= set(spec.sizes):
-        return matching
-    moved = spec.apply(moving, {name: matching.permutation[name] for name in names})
-    rest = match_weights(spec, reference, moved, generator=generator, frozen=names)
-    return Matching(spec.compose(rest.permutation, matching.permutation), matching.objective, matching.history)
+    unreached = [place for place, _ in found[: len(found) - len(automatic)] if place not in first]
+    if unreached:
+        raise UserError(f"{unreached[0]} is never reached", allowed="submodules that run", do="leave it out of places")
+    axes = {str(place): (axis, None) for place, axis in found if place in first}
+    first, second = ({str(place): rows for place, rows in rows_at.items()} for rows_at in (first, second))
+    shapes = {key: tuple(rows.shape) for key, rows in first.items()}
+    of_activations = PermutationSpec(axes, spec.sizes, spec.within, shapes)
+    together = PermutationSpec(axes | spec.axes, spec.sizes, spec.within, shapes | spec.shapes)
+    reference, moving = _weakened(spec, reference, moving)
+    matching = match_weights(together, first | reference, second | moving, generator=generator)
+    correlation = agreement(of_activations, first, of_activations.apply(second, matching.permutation))
+    return replace(matching, objective=correlation)
+
+
+def _weakened(spec: PermutationSpec, reference: Mapping[str, Tensor], moving: Mapping[str, Tensor]) -> tuple:
+    """Weights that decide where activations do not, such as between units that are never active."""
+    names = [name for name in reference if name in spec.axes and reference[name].is_floating_point()]
+    first, second = ({name: weights[name].double() for name in names} for weights in (reference, moving))
+    sizes = [sum(float(t.square().sum()) for t in weights.values()) for weights in (first, second)]
+    factor = WEAK**0.5 / max(sizes[0] * sizes[1], 1e-300) ** 0.25
+    return tuple({name: tensor * factor for name, tensor in weights.items()} for weights in (first, second))
 
 
 def find_places(spec: PermutationSpec, module: nn.Module) -> list[tuple[Place, Axis]]:
@@ -142,24 +161,20 @@ def _activations(
     places: list[tuple[Place, Axis]],
     num_samples: int,
     seed: int,
-) -> dict[str, Tensor]:
-    """Activations ``(C, S)`` at every place; the same samples for all networks of a module."""
+) -> dict[Place, Tensor]:
+    """Activations ``(C, S)`` at every place that is reached; the same samples for all networks of a module."""
     module = copy.deepcopy(module).eval()
     load_weights(module, weights)
     estimate_statistics(module, inputs.split(AT_ONCE))
-    keys = [f"{place.side} of {place.path} [{number}]" for number, (place, _) in enumerate(places)]
-    seen: dict[str, list[Tensor]] = {key: [] for key in keys}
+    seen: dict[Place, list[Tensor]] = {place: [] for place, _ in places}
     batches = inputs.split(AT_ONCE)
     share = -(-num_samples // len(batches))
     with ExitStack() as stack, torch.no_grad():
-        for key, (place, _) in zip(keys, places):
-            stack.callback(_watch(module.get_submodule(place.path), place, seen[key], share, seed))
+        for place, rows in seen.items():
+            stack.callback(_watch(module.get_submodule(place.path), place, rows, share, seed))
         for batch in batches:
             module(batch)
-    for key, parts in seen.items():
-        if not parts:
-            raise UserError(f"the {key} is never reached", allowed="submodules that run", do="leave it out of places")
-    return {key: torch.cat(parts).T.double() for key, parts in seen.items()}
+    return {place: torch.cat(rows).T.double() for place, rows in seen.items() if rows}
 
 
 def _watch(part: nn.Module, place: Place, seen: list[Tensor], share: int, seed: int):
@@ -178,7 +193,7 @@ def _watch(part: nn.Module, place: Place, seen: list[Tensor], share: int, seed: 
     return part.register_forward_hook(lambda _, given, result: note(result)).remove
 
 
-def _standardised(activations: dict[str, Tensor]) -> dict[str, Tensor]:
+def _standardised(activations: dict[Place, Tensor]) -> dict[Place, Tensor]:
     """Rows of mean zero and length one, so that inner products are correlations; units that never change are zero."""
     centred = {key: rows - rows.mean(1, keepdim=True) for key, rows in activations.items()}
     return {key: rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12) for key, rows in centred.items()}

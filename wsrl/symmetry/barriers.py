@@ -65,7 +65,7 @@ def barrier(losses: Sequence[float]) -> float:
     """
     losses = np.asarray(losses, dtype=float)
     t = path_grid(len(losses))
-    return float((losses - ((1 - t) * losses[0] + t * losses[-1])).max())
+    return float((losses - ((1 - t) * losses[0] + t * losses[-1]))[1:-1].max(initial=0.0))
 
 
 class NetworkScores:
@@ -120,8 +120,11 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
     except RuntimeError as error:  # a shape
         text = str(error).splitlines()[-1].strip()
         raise UserError(f"the weights don't fit into the module: {text}", allowed="weights of this module") from error
-    parameters = dict(module.named_parameters())
-    wrong = [f"the weights have no {name!r}" for name in lost if name in parameters]
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    given = {id(parameters[name]) for name in weights if name in parameters}  # of tied ones any name will do
+    wrong = [
+        f"the weights have no {name!r}" for name in lost if name in parameters and id(parameters[name]) not in given
+    ]
     wrong += [f"the module has no tensor {name!r}" for name in unknown]
     if wrong:
         raise UserError(wrong[0], allowed="tensors of one module under its names", do="pass the module they belong to")
