@@ -1,10 +1,10 @@
 """Every file under ``configs/`` is accepted by the parser of its command: no unknown key, no wrong type.
 
 The name of a file says its stage: ``base*``, ``build*``, ``run*``, ``classifier*``, ``autoencoder*``, ``diffusion*``,
-or the pipeline ``representations*``, ``shapes*``, ``fitting*``, ``meshing*``, ``sampling*``, ``generation*``,
-``weight_classification*`` or ``weight_editing*``.
+or one of ``PIPELINES``.
 """
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -30,60 +30,14 @@ def build(config):
     return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
 
 
-def representations(config):
-    from pipelines.representations import make_parser
+def pipeline(module):
+    """The stage that a pipeline is, whose module has the parser of its configuration."""
 
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
+    def parse(config):
+        parser = import_module(f"pipelines.{module}").make_parser()
+        return parser.instantiate(stage.parse(parser, ["--config", config]))
 
-
-def shapes(config):
-    from pipelines.shapes import make_parser
-
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
-
-
-def weight_editing(config):
-    from pipelines.weight_editing import make_parser
-
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
-
-
-def fitting(config):
-    from pipelines.benchmark_fitting import make_parser
-
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
-
-
-def meshing(config):
-    from pipelines.benchmark_meshing import make_parser
-
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
-
-
-def weight_classification(config):
-    from pipelines.weight_classification import make_parser
-
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
-
-
-def generation(config):
-    from pipelines.generation import make_parser
-
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
-
-
-def sampling(config):
-    from pipelines.benchmark_diffusion import make_parser
-
-    parser = make_parser()
-    return parser.instantiate(stage.parse(parser, ["--config", config]))
+    return parse
 
 
 def run(config):
@@ -101,21 +55,28 @@ def train(task):
     return parse
 
 
+PIPELINES = {
+    "fitting": "benchmark_fitting",
+    "meshing": "benchmark_meshing",
+    "sampling": "benchmark_diffusion",
+    "representations": "representations",
+    "shapes": "shapes",
+    "weight_editing": "weight_editing",
+    "weight_classification": "weight_classification",
+    "generation": "generation",
+    "structure": "structure",
+    "probes": "probes",
+    "alignment": "alignment",
+    "posteriors": "posteriors",
+}
 STAGES = {
     "base": base,
     "build": build,
-    "fitting": fitting,
-    "meshing": meshing,
-    "generation": generation,
-    "sampling": sampling,
     "run": run,
     "classifier": train("classifier"),
     "autoencoder": train("autoencoder"),
     "diffusion": train("diffusion"),
-    "representations": representations,
-    "shapes": shapes,
-    "weight_editing": weight_editing,
-    "weight_classification": weight_classification,
+    **{name: pipeline(module) for name, module in PIPELINES.items()},
 }
 
 

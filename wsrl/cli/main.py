@@ -88,6 +88,12 @@ def _sample(argv: list[str]) -> int:
     return main(argv)
 
 
+def _align(argv: list[str]) -> int:
+    from wsrl.cli.align import main
+
+    return main(argv)
+
+
 def _eval(argv: list[str]) -> int:
     from wsrl.cli.eval import main
 
@@ -114,7 +120,8 @@ COMMANDS: dict[str, Command] = {
     "export": Command("write fields as state_dicts, PEFT adapters, an array or pictures", _export),
     "train": Command("train a model over weights with Lightning: classifier, regressor, diffusion", _train),
     "sample": Command("draw weights from a diffusion model, and the pictures they make", _sample),
-    "eval": Command("score a store or a model: reconstruction, probe, generation", _eval),
+    "eval": Command("score a store or a model: reconstruction, probe, structure, generation", _eval),
+    "align": Command("match networks, posteriors or the fields of a store modulo permutation", _align),
 }
 
 
