@@ -81,7 +81,12 @@ class Place:
 
 
 def fit(
-    representation: Representation, signals: Iterable[Item], config: FitConfig, *, device: torch.device | str = "cpu"
+    representation: Representation,
+    signals: Iterable[Item],
+    config: FitConfig,
+    *,
+    device: torch.device | str = "cpu",
+    start: dict[str, Tensor] | None = None,
 ) -> Iterator[FitResult]:
     """Fit one field to every signal.
 
@@ -90,6 +95,7 @@ def fit(
         signals: Index, id and signal (or the reason why there is none), as :func:`read_signals` yields them.
         config: Steps, rate, stopping rule.
         device: Where to compute; results come back on the CPU.
+        start: Weights that every field starts from, its frozen entries included; None for those of the representation.
 
     Yields:
         One result per signal, as soon as it is there. A signal without a field gives a result with status ``failed``
@@ -97,8 +103,8 @@ def fit(
     """
     representation.to(device)
     slots: Slots | None = None
-    is_shared = representation.config.start == "shared"
-    shared_start = representation.layout.flatten(representation.initial()) if is_shared else None
+    is_shared = start is not None or representation.config.start == "shared"
+    shared_start = representation.layout.flatten(start or representation.initial()) if is_shared else None
     for index, signal_id, signal in signals:
         problem = _problem(representation, signal)
         if problem:
@@ -108,10 +114,10 @@ def fit(
             yield from _empty(slots, config)
             slots = _slots_for(representation, signal, config, device)
         seed = field_seed(config.seed, signal.id)
-        start = shared_start if is_shared else _own_start(representation, seed)
+        numbers = shared_start if is_shared else _own_start(representation, seed)
         place = Place(index, signal, _order(signal, config, seed))
         own = None if slots.shared else place.given(signal.coords)
-        slots.put(place, start, place.given(signal.values), _peak(signal), own, place.given(signal.weights))
+        slots.put(place, numbers, place.given(signal.values), _peak(signal), own, place.given(signal.weights))
         while slots.full:
             yield from _results(representation, slots.advance(), config)
     yield from _empty(slots, config)

@@ -1,0 +1,192 @@
+"""How structured the weights of every representation are: fits of the same signals from starts that lie apart.
+
+Every signal is fitted from one start and from others ``lambda`` away; the pairs of fields are compared by cosine
+similarity, overlap of their factors, effective rank and the barrier of the loss on the straight line between them.
+
+    python -m pipelines.structure --config configs/fashion_mnist/structure.yaml
+
+Source: arXiv 2512.01759, section on the structure of weight spaces.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save
+
+from pipelines import command
+from wsrl.cli import stage
+from wsrl.cli.base import train_base
+from wsrl.durable import write_bytes
+from wsrl.evaluation.structure import NUM_POINTS, with_band
+from wsrl.evaluation.structure_fits import LAMBDAS, Fits, compare_fits, fit_from, read_usable, starts_of
+from wsrl.fields import BaseField, Representation, RepresentationConfig
+from wsrl.fitting.engine import FitConfig
+from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
+from wsrl.signals import open_source
+from wsrl.training.base_field import BaseTrainingConfig
+
+PANELS = {
+    "cosine": ("cosine similarity of the weights", False),
+    "overlap": ("subspace overlap of the factors", False),
+    "effective_rank": ("effective rank (dimensions)", False),
+    "barrier": ("barrier of the loss", True),
+    "barrier_relative": ("barrier / loss of the ends", True),
+    "psnr_path": ("least PSNR on the path (dB)", False),
+}
+QUIET = ("overlap_chance",)  # the same for all pairs: no band
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructureKind:
+    """One line of the figure.
+
+    Attributes:
+        representation: What the weights are.
+        learning_rate: Its learning rate.
+    """
+
+    representation: RepresentationConfig
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructureConfig:
+    """The whole experiment.
+
+    Attributes:
+        name: Name of the record.
+        data: Named source or folder.
+        source: Options of the source of the signals, which the base field has not been trained on.
+        base: Training of the base field.
+        base_source: Options of its source.
+        base_dir: Folder of the base field.
+        kinds: Representations by name.
+        fit: How fields are fitted, but for the learning rate.
+        lambdas: Distances of the starts.
+        num: Number of signals.
+        num_points: Points of the path between two fields.
+        picture: PNG file of the figure; None for none.
+        out: Folder for the fits.
+        seed: Seed of the noise of the second starts and of the bootstrap.
+    """
+
+    name: str
+    data: str
+    source: dict[str, Any] = field(default_factory=dict)
+    base: BaseTrainingConfig = BaseTrainingConfig()
+    base_source: dict[str, Any] = field(default_factory=dict)
+    base_dir: str = "runs/structure/base"
+    kinds: dict[str, StructureKind] = field(default_factory=dict)
+    fit: FitConfig = FitConfig()
+    lambdas: tuple[float, ...] = LAMBDAS
+    num: int = 50
+    num_points: int = NUM_POINTS
+    picture: str | None = None
+    out: str = "runs/structure"
+    seed: int = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment; fits that an earlier run finished are kept."""
+    command.record_of(make_parser(), StructureConfig, run, argv)
+    return 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    return command.make_parser("structure", StructureConfig, __doc__)
+
+
+def run(config: StructureConfig) -> dict[str, float]:
+    """Every part of the experiment; returns the numbers of the record."""
+    source = open_source(config.data, **config.source)
+    base = None
+    if any(kind.representation.is_adapter for kind in config.kinds.values()):
+        train_base(open_source(config.data, **config.base_source), config.base, Path(config.base_dir))
+        base = BaseField.from_pretrained(config.base_dir)
+    indices = range(min(config.num, len(source)))
+    stage.prepare_signals(source, indices)
+    signals = read_usable(source, indices)
+    results: dict[str, float] = {"run.num_signals": len(signals)}
+    for name, kind in config.kinds.items():
+        representation = Representation.build(kind.representation, base, **source.sizes)
+        results[f"{name}.num_trainable"] = representation.layout.num_trainable
+        found = measure(name, kind, representation, signals, config)
+        results |= {f"{name}.{key}": value for key, value in found.items()}
+        last = [f"{measure} {found[f'lambda_{config.lambdas[-1]:g}.{measure}']:.3g}" for measure in PANELS]
+        print(f"{name} at lambda {config.lambdas[-1]:g}: {', '.join(last)}", file=sys.stderr, flush=True)
+    if config.picture is not None:
+        draw(results, config)
+    return results
+
+
+def measure(name: str, kind: StructureKind, representation, signals, config: StructureConfig) -> dict[str, float]:
+    """Every measure of one kind at every distance, with its confidence band."""
+    fit = FitConfig(**{**asdict(config.fit), "learning_rate": kind.learning_rate})
+    results = {}
+    with stage.progress(f"{name}: fields", len(signals) * (1 + len(config.lambdas))) as shown:
+        first = kept_fits(Path(config.out) / name, 0.0, representation, signals, fit, config.seed, shown.advance)
+        for distance in config.lambdas:
+            second = kept_fits(
+                Path(config.out) / name, distance, representation, signals, fit, config.seed, shown.advance
+            )
+            key = f"lambda_{distance:g}"
+            measures = compare_fits(representation, signals, first, second, config.num_points)
+            results[f"{key}.num"] = len(measures["cosine"])
+            results |= banded(key, measures, config.seed)
+    return results
+
+
+def banded(key: str, measures: dict[str, np.ndarray], seed: int) -> dict[str, float]:
+    """Means of measures with their bands, under dotted keys."""
+    found = {}
+    for name, values in measures.items():
+        band = with_band(f"{key}.{name}", values, seed)
+        found |= {f"{key}.{name}": band[f"{key}.{name}"]} if name in QUIET else band
+    return found
+
+
+def kept_fits(
+    folder: Path, distance: float, representation: Representation, signals, fit: FitConfig, seed: int, tell
+) -> Fits:
+    """Fits from the start at a distance: read where an earlier run left them, else made and kept."""
+    start = starts_of(representation, distance, seed)
+    ids = [signal.id for signal in signals]
+    asked = json.dumps([representation.to_dict(), asdict(fit), seed, ids], sort_keys=True, default=str)
+    path = folder / f"lambda_{distance:g}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
+    if not path.is_file():
+        fits = fit_from(representation, signals, fit, start, tell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, save(fits.weights, metadata={"ids": json.dumps(fits.ids)}))
+        return fits
+    tell(len(signals))
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Fits(json.loads(file.metadata()["ids"]), weights, start)
+
+
+def draw(results: dict[str, float], config: StructureConfig) -> None:
+    """One panel per measure, one line per kind, with confidence bands."""
+    figure, axes = new_figure(2, 3, width=4.3, height=3.4)
+    for axis, (measure_name, (label, log_y)) in zip(axes.flat, PANELS.items()):
+        series = {}
+        for name in config.kinds:
+            keys = [f"{name}.lambda_{distance:g}.{measure_name}" for distance in config.lambdas]
+            lines = ([results[key + end] for key in keys] for end in ("", "_low", "_high"))
+            positive = [np.where(np.array(line) > 0, line, np.nan) if log_y else line for line in lines]
+            series[name] = Series(config.lambdas, *positive)
+        draw_lines(axis, series, "distance λ of the starts", label, log_y=log_y)
+    for axis in list(axes.flat)[1:]:
+        axis.get_legend().remove()
+    save_figure(figure, config.picture)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

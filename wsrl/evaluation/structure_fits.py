@@ -1,0 +1,127 @@
+"""Fits of the same signals from starts that lie apart: what the structure of weights is measured on.
+
+Letters: N fields.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsrl.errors import SignalError
+from wsrl.evaluation.structure import NUM_POINTS, compare
+from wsrl.fields.representation import Representation
+from wsrl.fields.starts import start_apart
+from wsrl.fitting.engine import FitConfig, fit
+from wsrl.signals.signal import Signal
+from wsrl.signals.source import Source
+
+LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Fields of some signals that were fitted from one start.
+
+    Attributes:
+        ids: Ids ``(N,)`` of the signals that have a field.
+        weights: Weights ``(N, *shape)`` in the order of ``ids``.
+        start: What all were fitted from, one tensor ``shape`` each, or ``(N, *shape)`` where each had its own.
+    """
+
+    ids: list[str]
+    weights: Weights
+    start: Weights
+
+    def of(self, ids: Sequence[str]) -> tuple[Weights, Weights]:
+        """Weights and starts of some of the signals, in their order."""
+        rows = torch.tensor([self.ids.index(name) for name in ids])
+        starts = {
+            name: start[rows] if start.ndim == self.weights[name].ndim else start for name, start in self.start.items()
+        }
+        return {name: tensor[rows] for name, tensor in self.weights.items()}, starts
+
+
+def read_usable(source: Source, indices: Sequence[int]) -> list[Signal]:
+    """The signals in some places of a source, without those that cannot be used."""
+    found = []
+    for index in indices:
+        try:
+            found.append(source[index])
+        except SignalError:
+            continue
+    return found
+
+
+def starts_of(representation: Representation, distance: float, seed: int) -> Weights:
+    """The start that lies a distance from the one of the representation; equal seeds give equal noise.
+
+    Args:
+        representation: What the weights are.
+        distance: The distance ``lambda`` in [0, 1].
+        seed: Seed of the fresh noise; of the same noise at every distance.
+    """
+    return start_apart(representation, representation.initial(), distance, torch.Generator().manual_seed(seed))
+
+
+def fit_from(
+    representation: Representation,
+    signals: Sequence[Signal],
+    config: FitConfig,
+    start: Weights,
+    tell: Callable[[int], None] = lambda number: None,
+) -> Fits:
+    """Fit a field to every signal from one start.
+
+    Args:
+        representation: What the weights are.
+        signals: The signals.
+        config: How to fit.
+        start: Weights ``shape`` to start from.
+        tell: Called with 1 for every field that is done.
+    """
+    items = ((place, signal.id, signal) for place, signal in enumerate(signals))
+    found = {}
+    for result in fit(representation, items, config, start=start):
+        tell(1)
+        if result.weights is not None:
+            found[result.index] = result
+    fields = [found[place] for place in sorted(found)]
+    weights = {
+        spec.name: torch.stack([field.weights[spec.name] for field in fields])
+        if fields
+        else torch.empty(0, *spec.shape)
+        for spec in representation.layout
+    }
+    return Fits([field.id for field in fields], weights, start)
+
+
+def compare_fits(
+    representation: Representation,
+    signals: Sequence[Signal],
+    first: Fits,
+    second: Fits,
+    num_points: int = NUM_POINTS,
+) -> dict[str, np.ndarray]:
+    """The measures of :func:`wsrl.evaluation.structure.compare` for the signals that have both fields.
+
+    Args:
+        representation: What the weights are.
+        signals: Signals among which are those of the fields.
+        first: Fields from one start.
+        second: Fields from another one.
+        num_points: Points of the path between the fields of a pair.
+
+    Returns:
+        One number per pair; nothing where no signal has both fields.
+    """
+    both = set(first.ids) & set(second.ids)
+    shared = [signal for signal in signals if signal.id in both]
+    if not shared:
+        return {}
+    ids = [signal.id for signal in shared]
+    pair, starts = zip(*(fits.of(ids) for fits in (first, second)))
+    return compare(representation, shared, pair, starts, num_points)
