@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     if mode == "sample":
         sample(options)
         return 0
-    from wsrl.cli import sample_around
+    from wsrl.cli import sample_around, sample_part
 
     strength = STRENGTH.get(mode) if given.strength is None else given.strength
     if mode == "interpolate":
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
         sample_around.vary(options, given.variations, given.store, strength)
     else:
         refine = 50 if given.refine is None else given.refine
-        sample_around.complete_part(options, given.complete, given.mask, strength, refine)
+        sample_part.complete_part(options, given.complete, given.mask, strength, refine)
     return 0
 
 
@@ -241,6 +241,13 @@ def finish(options: SampleOptions, results: dict) -> None:
     finish_run(options.out, **results)
     kind = "meshes" if "empty" in results else "pictures"
     print(f"{options.num} fields, their {kind} and weights are in {options.out}")
+
+
+def write_metrics(out: Path, scores: dict) -> None:
+    """Write ``metrics.json``."""
+    from wsrl.provenance import write_json_atomic
+
+    write_json_atomic(out / "metrics.json", scores)
 
 
 def tell_bad(results: dict) -> None:
