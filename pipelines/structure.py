@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from pipelines import command
 from wsrl.cli import stage
 from wsrl.cli.base import train_base
 from wsrl.durable import write_bytes
-from wsrl.evaluation.structure import NUM_POINTS, with_band
-from wsrl.evaluation.structure_fits import LAMBDAS, Fits, compare_fits, fit_from, read_usable, starts_of
+from wsrl.evaluation.structure import NUM_POINTS
+from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
@@ -40,7 +40,6 @@ PANELS = {
     "barrier_relative": ("barrier / loss of the ends", True),
     "psnr_path": ("least PSNR on the path (dB)", False),
 }
-QUIET = ("overlap_chance",)  # the same for all pairs: no band
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,28 +128,14 @@ def run(config: StructureConfig) -> dict[str, float]:
 
 def measure(name: str, kind: StructureKind, representation, signals, config: StructureConfig) -> dict[str, float]:
     """Every measure of one kind at every distance, with its confidence band."""
-    fit = FitConfig(**{**asdict(config.fit), "learning_rate": kind.learning_rate})
-    results = {}
-    with stage.progress(f"{name}: fields", len(signals) * (1 + len(config.lambdas))) as shown:
-        first = kept_fits(Path(config.out) / name, 0.0, representation, signals, fit, config.seed, shown.advance)
-        for distance in config.lambdas:
-            second = kept_fits(
-                Path(config.out) / name, distance, representation, signals, fit, config.seed, shown.advance
-            )
-            key = f"lambda_{distance:g}"
-            measures = compare_fits(representation, signals, first, second, config.num_points)
-            results[f"{key}.num"] = len(measures["cosine"])
-            results |= banded(key, measures, config.seed)
-    return results
+    fit, folder = replace(config.fit, learning_rate=kind.learning_rate), Path(config.out) / name
+    with stage.progress(f"{name}: fields", len(signals) * len({0.0, *config.lambdas})) as shown:
 
+        def fitted(distance: float) -> Fits:
+            return kept_fits(folder, distance, representation, signals, fit, config.seed, shown.advance)
 
-def banded(key: str, measures: dict[str, np.ndarray], seed: int) -> dict[str, float]:
-    """Means of measures with their bands, under dotted keys."""
-    found = {}
-    for name, values in measures.items():
-        band = with_band(f"{key}.{name}", values, seed)
-        found |= {f"{key}.{name}": band[f"{key}.{name}"]} if name in QUIET else band
-    return found
+        sizes = {"seed": config.seed, "num_points": config.num_points}
+        return measure_starts(representation, signals, fitted, config.lambdas, **sizes)
 
 
 def kept_fits(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from wsrl.cli import eval_generation
+from wsrl.cli import eval_generation, eval_structure
 from wsrl.errors import UserError
 
 METRICS_FILE = "metrics.json"
@@ -35,13 +35,14 @@ def main(argv: list[str]) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(prog="wsrl eval", description=__doc__, allow_abbrev=False)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="{reconstruction,probe,generation}")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{reconstruction,probe,generation,structure}")
 
     def add(name: str, run: Callable, what: str, about: str) -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
         action.set_defaults(run=run)
-        action.add_argument("path", metavar=what, help="the folder of the " + what.lower())
-        action.add_argument("--out", metavar="FILE", help=f"file to write; {what}/{METRICS_FILE} if not given")
+        place = what.partition("|")[0]  # data may stand where a store stands
+        action.add_argument("path", metavar=what, help="the folder of the " + " or ".join(what.lower().split("|")))
+        action.add_argument("--out", metavar="FILE", help=f"file to write; {place}/{METRICS_FILE} if not given")
         action.add_argument("--data", help="the source of the store; needed where it was a folder or a file")
         action.add_argument("--seed", type=int, default=0, help="seed of splits, probes and samples")
         return action
@@ -58,6 +59,13 @@ def make_parser() -> argparse.ArgumentParser:
         "generation", eval_generation.generation, "MODEL", "whether sampled fields look like the data, and are new"
     )
     eval_generation.add_arguments(action)
+    action = add(
+        "structure",
+        eval_structure.structure,
+        "STORE|DATA",
+        "what fits of a signal from different starts have in common",
+    )
+    eval_structure.add_arguments(action)
     return parser
 
 

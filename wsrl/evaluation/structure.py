@@ -3,7 +3,7 @@
 Letters: N fields, D coordinates of a space, r dimensions of a subspace of it, T points of a path.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,21 @@ def cosine_similarity(representation: Representation, first: Weights, second: We
     trainable = representation.layout.trainable()
     flat = [representation.layout.flatten(weights)[..., trainable].double() for weights in (first, second)]
     return torch.nn.functional.cosine_similarity(*flat, dim=-1)
+
+
+def cosine_between(representation: Representation, weights: Weights) -> Tensor:
+    """Mean cosine similarity of every field to the others, over the trainable weights.
+
+    Args:
+        representation: What the weights are.
+        weights: Weights ``(N, *shape)`` of two or more fields, as a rule of different signals.
+
+    Returns:
+        Means ``(N,)``.
+    """
+    flat = representation.layout.flatten(weights)[..., representation.layout.trainable()].double()
+    cosines = torch.nn.functional.normalize(flat, dim=-1) @ torch.nn.functional.normalize(flat, dim=-1).mT
+    return (cosines.sum(1) - cosines.diagonal()) / (len(flat) - 1)
 
 
 def subspace_overlap(first: Tensor, second: Tensor) -> Tensor:
@@ -261,3 +276,17 @@ def with_band(name: str, values: Sequence[float] | np.ndarray, seed: int = 0) ->
     drawn = np.random.default_rng(seed).integers(len(values), size=(NUM_DRAWS, len(values)))
     low, high = np.quantile(values[drawn].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {name: float(values.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def banded(measures: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, float]:
+    """Means of measures over signals, each with the confidence band of :func:`with_band`; a chance level has none.
+
+    Args:
+        measures: One number per signal for each measure.
+        seed: Seed of the draws.
+    """
+    found = {}
+    for name, values in measures.items():
+        band = with_band(name, values, seed)
+        found |= {name: band[name]} if name.endswith("_chance") else band
+    return found

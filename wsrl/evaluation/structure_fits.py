@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import SignalError
-from wsrl.evaluation.structure import NUM_POINTS, compare
+from wsrl.evaluation.structure import NUM_POINTS, banded, compare
 from wsrl.fields.representation import Representation
 from wsrl.fields.starts import start_apart
 from wsrl.fitting.engine import FitConfig, fit
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
 
-LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+LAMBDAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 Weights = dict[str, Tensor]
 
 
@@ -125,3 +125,35 @@ def compare_fits(
     ids = [signal.id for signal in shared]
     pair, starts = zip(*(fits.of(ids) for fits in (first, second)))
     return compare(representation, shared, pair, starts, num_points)
+
+
+def measure_starts(
+    representation: Representation,
+    signals: Sequence[Signal],
+    fitted: Callable[[float], Fits],
+    distances: Sequence[float],
+    *,
+    seed: int,
+    num_points: int = NUM_POINTS,
+) -> dict[str, float]:
+    """Every measure between fields from one start and fields from starts at given distances.
+
+    Args:
+        representation: What the weights are.
+        signals: The signals.
+        fitted: From a distance to the fields from the start that lies there, such as :func:`fit_from` gives them for
+            :func:`starts_of`.
+        distances: The distances ``lambda``.
+        seed: Seed of the confidence bands.
+        num_points: Points of the path between the fields of a pair.
+
+    Returns:
+        Means and bands under ``lambda_<distance>.<measure>``, and ``lambda_<distance>.num``, the number of pairs.
+    """
+    first, found = fitted(0.0), {}
+    for distance in distances:
+        second = fitted(distance) if distance else first
+        measures = compare_fits(representation, signals, first, second, num_points)
+        measures = {"num": len(next(iter(measures.values()), ())), **banded(measures, seed)}
+        found |= {f"lambda_{distance:g}.{name}": value for name, value in measures.items()}
+    return found
