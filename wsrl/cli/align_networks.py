@@ -21,9 +21,11 @@ def align_network_files(options: argparse.Namespace) -> int:
     from wsrl.provenance import finish_run, write_run
     from wsrl.symmetry.alignment import align_networks
     from wsrl.symmetry.files import read_network
+    from wsrl.symmetry.matching import check_same
 
     assert options.method in METHODS
     first, second = (read_network(path) for path in options.paths)
+    check_same(first, [second])
     network, example = made_network(options.network) if options.network else (None, None)
     spec = read_spec(options.spec) if options.spec else None
     examples = open_examples(options.data, options.limit) if options.data else {}

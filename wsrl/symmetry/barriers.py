@@ -119,7 +119,11 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
         lost, unknown = module.load_state_dict(dict(weights), strict=False)
     except RuntimeError as error:  # a shape
         text = str(error).splitlines()[-1].strip()
-        raise UserError(f"the weights don't fit into the module: {text}", allowed="weights of this module") from error
+        raise UserError(
+            f"the weights don't fit into the module: {text}",
+            allowed="weights of this module",
+            do="pass the module they belong to",
+        ) from error
     parameters = dict(module.named_parameters(remove_duplicate=False))
     given = {id(parameters[name]) for name in weights if name in parameters}  # of tied ones any name will do
     wrong = [
