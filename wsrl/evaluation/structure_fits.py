@@ -14,7 +14,7 @@ from wsrl.errors import SignalError
 from wsrl.evaluation.structure import NUM_POINTS, banded, compare
 from wsrl.fields.representation import Representation
 from wsrl.fields.starts import start_apart
-from wsrl.fitting.engine import FitConfig, fit
+from wsrl.fitting.engine import FitConfig, field_seed, fit
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
 
@@ -62,9 +62,11 @@ def starts_of(representation: Representation, distance: float, seed: int) -> Wei
     Args:
         representation: What the weights are.
         distance: The distance ``lambda`` in [0, 1].
-        seed: Seed of the fresh noise; of the same noise at every distance.
+        seed: Seed of the fresh noise, which is the same at every distance.
     """
-    return start_apart(representation, representation.initial(), distance, torch.Generator().manual_seed(seed))
+    # Never the representation's own seed, whose noise is that of the first start.
+    generator = torch.Generator().manual_seed(field_seed(seed, "start apart"))
+    return start_apart(representation, representation.initial(), distance, generator)
 
 
 def fit_from(
