@@ -1,7 +1,6 @@
 """Figures of matched posteriors: one path, and the barriers of all networks."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from wsrl.symmetry.posteriors import MarginalisedPath
 
 NAMES = {"none": "not aligned", "means": "aligned by means", "means_and_deviations": "by means and deviations"}
 TWO_ERRORS = 2.0
+SMALLEST = 1e-5  # nats; a logarithmic axis has no zero
 LOSS = "marginalised loss (nats)"
 BARRIER = "marginalised barrier (nats)"
 
@@ -57,20 +57,14 @@ def draw_trends(name: str, results: Mapping[str, float], file: Path | str) -> No
     records[name] = dict(results)
     figure, axes = new_figure(1, 3, width=4.2)
     perceptrons = [record for record in records.values() if record["network.is_mlp"]]
-    wide = [record for record in perceptrons if record["network.depth"] == 2]
-    deep = [record for record in perceptrons if record["network.width"] == 512]
-    draw_lines(
-        axes[0],
-        _trend(wide, "width"),
-        "width (units), 2 hidden layers",
-        BARRIER,
-        title="perceptrons",
-        log_x=True,
-        log_y=True,
-    )
-    draw_lines(
-        axes[1], _trend(deep, "depth"), "hidden layers (number), width 512", BARRIER, title="perceptrons", log_y=True
-    )
+    panels = {
+        "width": ([r for r in perceptrons if r["network.depth"] == 2], "width (units), 2 hidden layers"),
+        "depth": ([r for r in perceptrons if r["network.width"] == 512], "hidden layers (number), width 512"),
+    }
+    for axis, (along, (chosen, label)) in zip(axes, panels.items()):
+        if chosen:
+            scales = {"log_x": along == "width", "log_y": True}
+            draw_lines(axis, _trend(chosen, along), label, BARRIER, title="perceptrons", **scales)
     others = {key: record for key, record in records.items() if not record["network.is_mlp"]}
     bars = {label: [record[f"barrier_{kind}"] for record in others.values()] for kind, label in NAMES.items()}
     errors = {
@@ -82,11 +76,11 @@ def draw_trends(name: str, results: Mapping[str, float], file: Path | str) -> No
 
 
 def _trend(records: list[dict[str, float]], along: str) -> dict[str, Series]:
-    """One line for each alignment, with two Monte-Carlo standard errors; barriers of zero leave a gap."""
+    """One line for each alignment, with two Monte-Carlo standard errors; barriers of zero are drawn at the smallest number."""
     ordered = sorted(records, key=lambda record: record[f"network.{along}"])
     lines = {}
     for kind, label in NAMES.items():
-        values = [record[f"barrier_{kind}"] or math.nan for record in ordered]
+        values = [max(record[f"barrier_{kind}"], SMALLEST) for record in ordered]
         errors = [TWO_ERRORS * record[f"barrier_{kind}_stderr"] for record in ordered]
         low = [max(value - error, value / 10) for value, error in zip(values, errors)]
         places = [record[f"network.{along}"] for record in ordered]
