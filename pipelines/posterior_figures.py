@@ -76,7 +76,7 @@ def draw_trends(name: str, results: Mapping[str, float], file: Path | str) -> No
 
 
 def _trend(records: list[dict[str, float]], along: str) -> dict[str, Series]:
-    """One line for each alignment, with two Monte-Carlo standard errors; barriers of zero are drawn at the smallest number."""
+    """One line for each alignment, with two Monte-Carlo standard errors; zero is drawn at the smallest number."""
     ordered = sorted(records, key=lambda record: record[f"network.{along}"])
     lines = {}
     for kind, label in NAMES.items():
