@@ -1,8 +1,18 @@
 """Probes read classes that are there, and none that are not."""
 
 import numpy as np
+import pytest
 
-from wsrl.evaluation.probe import cross_validated_logistic, fixed_split, logistic_probe, one_nn
+from wsrl.evaluation import probe
+from wsrl.evaluation.probe import (
+    cross_validated_logistic,
+    fixed_split,
+    knn_probe,
+    logistic_probe,
+    one_nn,
+    one_nn_cosine,
+    svm_probe,
+)
 
 
 def blobs(num, seed, spread=0.3):
@@ -22,6 +32,66 @@ def test_shuffled_labels_cannot_be_read():
     (features, labels), (features_test, labels_test) = blobs(90, 0), blobs(60, 1)
     labels = np.random.default_rng(2).permutation(labels)
     assert logistic_probe(features, labels, features_test, labels_test, seed=0) < 0.7
+
+
+@pytest.mark.parametrize("reader", [svm_probe, knn_probe])
+def test_other_probes_find_the_classes_and_no_shuffled_ones(reader):
+    (features, labels), test = blobs(90, 0), blobs(60, 1)
+    assert reader(features, labels, *test, seed=0) > 0.95
+    assert reader(features, np.random.default_rng(2).permutation(labels), *test, seed=0) < 0.7
+
+
+def test_cosine_neighbours_see_the_angle_about_the_mean_alone():
+    directions = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    train, labels = directions + 100, np.arange(4)  # without the mean, all angles would be alike
+    test = 100 + 9 * directions + 0.1
+    assert one_nn_cosine(train, labels, test, labels) == 1.0
+    assert one_nn_cosine(train, labels, test, np.roll(labels, 1)) == 0.0
+    far = np.array([[1.2, 0.0], [10.0, 4.0], [-11.2, -4.0]])  # centred; the second one is nearer to (3, 1) by angle
+    at = np.array([[3.0, 1.0]])
+    assert one_nn_cosine(far, np.arange(3), at, [1]) == 1.0 and one_nn(far, np.arange(3), at, [0]) == 1.0
+
+
+def test_number_of_neighbours_is_chosen_inside_the_training_part(monkeypatch):
+    features, labels = blobs(300, 0, spread=0.1)
+    wrong = np.random.default_rng(1).permutation(300)[:75]
+    noisy = labels.copy()
+    noisy[wrong] = (labels[wrong] + 1) % 3  # the nearest one is often wrong, the vote of ten is not
+    test = blobs(150, 3, spread=0.1)
+    voted = knn_probe(features, noisy, *test, seed=0)
+    assert voted > 0.95 > one_nn_cosine(features, noisy, *test)
+    monkeypatch.setattr(probe, "NEIGHBOURS", (1,))
+    assert knn_probe(features, noisy, *test, seed=0) == one_nn_cosine(features, noisy, *test) < 0.9
+
+
+def test_equal_votes_go_to_the_class_of_the_nearest(monkeypatch):
+    monkeypatch.setattr(probe, "NEIGHBOURS", (2,))
+    angles = np.array([0.0, 0.5, 2.5, 3.0, 4.0, 5.0])
+    features, labels = np.stack([np.cos(angles), np.sin(angles)], axis=1), np.array([0, 1, 0, 1, 0, 1])
+    features = np.concatenate([features, -features])  # the mean is zero
+    labels = np.concatenate([labels, 1 - labels])
+    test = np.array([[np.cos(0.2), np.sin(0.2)], [np.cos(0.3), np.sin(0.3)]])
+    assert knn_probe(features, labels, test, np.array([0, 1]), seed=0) == 1.0
+
+
+def test_the_smallest_of_the_best_strengths_is_fitted_on_all_items():
+    tried = []
+
+    class Known:
+        def __init__(self, strength):
+            self.strength = strength
+
+        def fit(self, features, labels):
+            tried.append((self.strength, len(features)))
+            return self
+
+        def score(self, features, labels):
+            return {1: 0.4, 2: 0.6, 3: 0.6, 4: 0.5}[self.strength]
+
+    assert probe.chosen(Known, (1, 2, 3, 4), *blobs(90, 0), seed=0).strength == 2
+    assert tried == [(1, 72), (2, 72), (3, 72), (4, 72), (2, 90)]
+    features, labels = blobs(3, 0)  # one of each class: none can be held out
+    assert probe.chosen(Known, (1, 2, 3), features, labels, seed=0).strength == 2 and tried[5:] == [(2, 3)]
 
 
 def test_cross_validation_tests_every_item_and_cannot_read_shuffled_labels():

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from wsrl.cli import eval_generation, eval_structure
+from wsrl.cli import eval_generation, eval_probe, eval_structure
 from wsrl.errors import UserError
 
 METRICS_FILE = "metrics.json"
@@ -53,8 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--autoencoder", metavar="DIR", help="score the fields of the test split also after this autoencoder"
     )
     add_shape_arguments(action)
-    action = add("probe", probe, "STORE", "what a plain classifier reads out of weights, and out of pixels or shapes")
-    action.add_argument("--limit", type=int, default=10_000, help="most fields of the train and of the test part")
+    action = add("probe", eval_probe.probe, "STORE", "what plain readers find in weights, and in pixels or shapes")
+    eval_probe.add_arguments(action)
     action = add(
         "generation", eval_generation.generation, "MODEL", "whether sampled fields look like the data, and are new"
     )
@@ -182,29 +182,6 @@ def about_scores(resolution: int, num_points: int) -> str:
         f"An empty mesh counts with the worst there is: chamfer_l1 {DIAGONAL:.3f}, chamfer_l2_squared "
         f"{DIAGONAL**2:.0f}, f_score and normal_consistency 0."
     )
-
-
-def probe(options: argparse.Namespace) -> tuple[str, dict]:
-    """Logistic regression and nearest neighbour on weights and, by the same protocol, on pixels or D2 histograms."""
-    from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
-    from wsrl.evaluation.probe import logistic_probe, one_nn
-    from wsrl.store import WeightStore
-
-    with WeightStore.open(options.path) as store:
-        source = find_store_source(store, options.data)
-        parts = labelled_rows(store, options.seed, positive(options.limit, "--limit"))
-        features = {"weights": [weight_features(store, rows).numpy() for rows in (parts.train, parts.test)]}
-        if source is not None and holds_shapes(store):
-            found = [d2_features(store, source, rows, options.seed) for rows in (parts.train, parts.test)]
-            features["d2"] = [histograms.numpy() for histograms in found]
-        elif source is not None:
-            features["pixels"] = [pixel_features(store, source, rows).numpy() for rows in (parts.train, parts.test)]
-    metrics: dict[str, float] = {"num_train": len(parts.train), "num_test": len(parts.test)}
-    labels_train, labels_test = parts.labels[parts.train], parts.labels[parts.test]
-    for name, (train, test) in features.items():
-        metrics[f"{name}_accuracy"] = logistic_probe(train, labels_train, test, labels_test, options.seed)
-        metrics[f"{name}_one_nn"] = one_nn(train, labels_train, test, labels_test)
-    return "probe", metrics
 
 
 def load_pipeline(path: str):

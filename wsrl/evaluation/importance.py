@@ -1,0 +1,95 @@
+"""Which tensors, layers and factors of a field tell the class: alone, left out, and shuffled.
+
+Letters: N items, V trainable weights.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from wsrl.evaluation.probe import REGULARISATION, chosen, logistic, logistic_probe
+from wsrl.evaluation.protocol import Spread
+from wsrl.fields.layout import Layout
+
+NUM_SHUFFLES = 5
+
+
+def columns_of_parts(layout: Layout) -> dict[str, np.ndarray]:
+    """Columns of the trainable weights that belong to each part of a field.
+
+    Args:
+        layout: Layout of the fields.
+
+    Returns:
+        Columns ``(<= V,)`` in the order of ``weight_features``, by part: every tensor by its name, every layer (group)
+        with more than one tensor, and as ``*.<last part of the name>`` every factor that several layers have, such as
+        ``*.down``.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    start = 0
+    for spec in layout:
+        stop = start + int(spec.trainable().sum())
+        for name in (spec.name, spec.group, f"*.{spec.name.rpartition('.')[2]}"):
+            parts.setdefault(name, []).append(np.arange(start, stop))
+        start = stop
+    tensors = {spec.name for spec in layout}
+    return {name: np.concatenate(found) for name, found in parts.items() if name in tensors or len(found) > 1}
+
+
+def importance(
+    features: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+    seeds: int,
+) -> dict[str, dict[str, Spread]]:
+    """What a logistic regression reads of each part.
+
+    Args:
+        features: Trainable weights ``(N, V)``.
+        labels: Class indices ``(N,)``.
+        train: Places of the training part.
+        test: Places of the test part.
+        parts: Columns by part; parts without columns are left out.
+        seeds: Number of seeds: of the inner split, and of the shuffles.
+
+    Returns:
+        For each part ``alone``: accuracy from its columns alone; ``left_out``: how much accuracy falls when the
+        regression is fitted without them; ``shuffled``: how much it falls when a fitted one sees each test item with
+        the columns of another, mean of ``NUM_SHUFFLES`` orders. Differences are in accuracy, positive for a fall.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for seed in range(seeds):
+        whole = chosen(logistic, REGULARISATION, features[train], labels[train], seed)
+        reached = float(whole.score(features[test], labels[test]))
+        for name, columns in parts.items():
+            if not len(columns):
+                continue
+            rest = np.setdiff1d(np.arange(features.shape[1]), columns)
+            values = {
+                "alone": _accuracy(features[:, columns], labels, train, test, seed),
+                "left_out": reached - _accuracy(features[:, rest], labels, train, test, seed),
+                "shuffled": reached - _shuffled(whole, features[test], labels[test], columns, seed),
+            }
+            for measure, value in values.items():
+                found.setdefault(name, {}).setdefault(measure, []).append(value)
+    return {name: {key: Spread(tuple(values)) for key, values in of.items()} for name, of in found.items()}
+
+
+def _accuracy(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:
+    """Accuracy of the logistic probe; that of the largest class where there is no feature."""
+    if not features.shape[1]:
+        largest = np.bincount(labels[train]).argmax()
+        return float(np.mean(labels[test] == largest))
+    return logistic_probe(features[train], labels[train], features[test], labels[test], seed)
+
+
+def _shuffled(probe, features: np.ndarray, labels: np.ndarray, columns: np.ndarray, seed: int) -> float:
+    """Mean accuracy of a fitted probe whose items have some columns of one another."""
+    generator, scores = np.random.default_rng(seed), []
+    for _ in range(NUM_SHUFFLES):
+        mixed = features.copy()
+        mixed[:, columns] = features[generator.permutation(len(features))][:, columns]
+        scores.append(float(probe.score(mixed, labels)))
+    return float(np.mean(scores))
