@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -123,7 +124,7 @@ def run(config: PosteriorsConfig) -> dict[str, float]:
 
 def classifiers(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, MarginalisedPath]]:
     """Two posteriors of a classifier."""
-    examples = {split: (shrunk(x, config.size), y) for split, (x, y) in open_examples(config.data, None).items()}
+    examples = {split: (shrunk(x, config.size), y) for split, (x, y) in examples_of(config.data).items()}
     inputs, labels = (each[: config.num_train] for each in examples["train"])
     shift, scale = inputs.mean(), inputs.std()
     inputs, num_classes = (inputs - shift) / scale, int(labels.max()) + 1
@@ -134,6 +135,12 @@ def classifiers(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, M
     tests, truths = (each[: config.num_test] for each in examples["test"])
     spec = PermutationSpec.from_module(module, inputs[:2])
     return compare(spec, *posteriors, classes_of(module, (tests - shift) / scale, truths), config)
+
+
+@lru_cache(maxsize=1)
+def examples_of(data: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Pictures and class numbers of each split; kept for the next experiment of the process."""
+    return open_examples(data, None)
 
 
 def shrunk(pictures: Tensor, size: int | None) -> Tensor:
@@ -155,7 +162,7 @@ def classes_of(module: nn.Module, inputs: Tensor, labels: Tensor) -> Likelihood:
 
 def sirens(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, MarginalisedPath]]:
     """Two posteriors of each of some pictures; signs and phases of neurons are made canonical before alignment."""
-    source = open_source(config.data, limit={"train": config.num_train, "test": 0})
+    source = open_source(config.data, limit=config.num_train)
     coords, density = grid_coords(source.grid), gaussian_log_likelihood(config.noise_scale)
     found, paths = [], {}
     for number in range(config.num_train):
@@ -210,6 +217,8 @@ def averaged(found: Sequence[dict[str, float]]) -> dict[str, float]:
         results[key] = float(values.square().sum().sqrt() / len(values) if stderr else values.mean())
         if "barrier_" in key and not stderr and len(values) > 1:
             results[f"{key}_std"] = float(values.std())
+    for cost in COSTS:  # of the means: a ratio for each picture would weigh those without a barrier most
+        results[f"ratio_{cost}"] = results[f"barrier_{cost}"] / results["barrier_none"]
     return results | {"num_pictures": len(found)}
 
 
