@@ -188,6 +188,17 @@ def test_what_is_frozen_stays_where_it_is():
     assert not torch.equal(match_weights(spec, first, second).permutation[name], torch.arange(spec.sizes[name]))
 
 
+def test_what_is_frozen_within_heads_stays_while_the_heads_move():
+    weights = {name: noise(*shape) for name, shape in SPEC.shapes.items()}
+    moved = SPEC.random_permutation(torch.Generator().manual_seed(1), names=["a", "h"])
+    found = match_weights(SPEC, weights, SPEC.apply(weights, moved), frozen=["c", "d"])
+    assert same(SPEC.apply(SPEC.apply(weights, moved), found.permutation), weights)
+    unlike = {name: noise(3, *shape)[2] for name, shape in SPEC.shapes.items()}
+    other = match_weights(SPEC, weights, unlike, frozen=["c"])
+    assert torch.equal(other.permutation["c"], torch.arange(4).expand(3, 4))
+    assert not torch.equal(other.permutation["d"], torch.arange(5).expand(3, 5))
+
+
 def test_the_agreement_of_several_dicts_is_summed():
     spec = PermutationSpec({"w": ("n", None), "v": (None, "n")}, {"n": 12}, {}, {"w": (12, 3), "v": (2, 12)})
     means = {"w": torch.ones(12, 3), "v": torch.ones(2, 12)}  # they tell nothing

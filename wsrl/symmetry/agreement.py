@@ -26,12 +26,14 @@ class Problem:
         reference: The pieces of that network, in float64.
         within: For a permutation that acts inside the elements of others, those others.
         sizes: Number of elements of each permutation.
+        frozen: Permutations that are left as they are.
     """
 
     axes: Mapping[str, tuple[str | None, ...]]
     reference: Pieces
     within: Mapping[str, tuple[str, ...]]
     sizes: Mapping[str, int]
+    frozen: frozenset[str] = frozenset()
 
     def carriers(self, names: Iterable[str]) -> list[str]:
         """Pieces that any of some permutations acts on."""
@@ -39,8 +41,8 @@ class Problem:
         return [piece for piece, axes in self.axes.items() if names.intersection(axes)]
 
     def descendants(self, name: str) -> list[str]:
-        """Permutations that act within one."""
-        return [child for child, parents in self.within.items() if name in parents]
+        """Permutations that act within one and are not frozen."""
+        return [child for child, parents in self.within.items() if name in parents and child not in self.frozen]
 
     def parents(self, name: str) -> tuple[str, ...]:
         """Permutations that one acts within."""

@@ -80,8 +80,8 @@ def match_weights(
     """
     generator = generator or torch.Generator().manual_seed(0)
     spec, problem, pieces = prepare(spec, reference, moving)
-    frozen = _known_names(spec, frozen)
-    free = [name for name in problem.sizes if name not in frozen and problem.carriers([name])]
+    problem = replace(problem, frozen=_known_names(spec, frozen))
+    free = [name for name in problem.sizes if name not in problem.frozen and problem.carriers([name])]
     best = None
     for number in range(1 if start is not None else max(restarts, 1)):
         state = _State.unmoved(problem, pieces)
@@ -167,8 +167,8 @@ def _as_numbers(name: str, tensors: Sequence[Tensor]) -> Tensor:
     return stacked
 
 
-def _known_names(spec: PermutationSpec, names: Iterable[str]) -> set[str]:
-    names = {names} if isinstance(names, str) else set(names)
+def _known_names(spec: PermutationSpec, names: Iterable[str]) -> frozenset[str]:
+    names = frozenset([names] if isinstance(names, str) else names)
     unknown = sorted(names - set(spec.sizes))
     if unknown:
         raise UserError(f"frozen names {unknown[0]!r}", allowed=", ".join(spec.sizes), do="mend frozen")
