@@ -1,0 +1,275 @@
+"""``wsrl align STORE --template ID|mean|FILE --out STORE2``: every field of a store in the form nearest to a template.
+
+Neurons or rank components change places, signs and phases; the functions stay. The new store has the ids, labels,
+splits, metrics and base field of the old one, and is continued where it was interrupted.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wsrl.errors import UserError
+
+TEMPLATE = "template.safetensors"
+MEAN = "mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """How the fields of a store are aligned.
+
+    Attributes:
+        template: What to: the id of a field, ``mean`` for the mean of aligned fields, or a ``.safetensors`` file of
+            weights, such as the one that is written into every aligned store.
+        num_fields: Fields of which the mean is taken: of the split ``train`` where there is one, drawn by the seed.
+        rounds: Rounds of aligning and averaging that make the mean.
+        first_layers: Factor on the squared distance of each hidden layer of a standalone field, relative to the next
+            one, so that the neurons of the first layer come to their places first.
+        signs: Move the signs of units as well as their places.
+        phases: Move the phases of sine neurons too; this rounds their biases.
+        seed: Seed of the choice of the fields for the mean.
+
+    Raises:
+        UserError: A number is out of range.
+    """
+
+    template: str = MEAN
+    num_fields: int = 1024
+    rounds: int = 4
+    first_layers: float = 100.0
+    signs: bool = True
+    phases: bool = True
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, fits, allowed in (
+            ("num_fields", self.num_fields >= 1, "1 or more"),
+            ("rounds", self.rounds >= 1, "1 or more"),
+            ("first_layers", self.first_layers > 0, "a positive number"),
+        ):
+            if not fits:
+                raise UserError(f"{name} is {getattr(self, name)}", allowed=allowed, do=f"choose another {name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedFields:
+    """What an alignment did.
+
+    Attributes:
+        num_fields: Fields that were aligned by this run; those of earlier runs are kept.
+        elapsed_s: Seconds that their alignment took, reading and writing included.
+        before: Mean squared distance to the template before; NaN where no field was aligned.
+        after: The same afterwards.
+    """
+
+    num_fields: int
+    elapsed_s: float
+    before: float
+    after: float
+
+
+def align_store(options) -> int:
+    """Run the command; returns 0.
+
+    Args:
+        options: Of ``wsrl align``: ``paths`` (the store), ``out``, ``template``, ``limit``, ``method``, ``seed``.
+    """
+    (path,) = options.paths
+    if options.template is None:
+        raise UserError(
+            "no template is given", allowed="the id of a field, mean, or a safetensors file", do="pass --template mean"
+        )
+    if options.method != "weights":
+        raise UserError(
+            f"--method is {options.method!r} for a store", allowed="weights", do="leave out --method for stores"
+        )
+    config = AlignConfig(template=options.template, seed=options.seed, num_fields=options.limit or 1024)
+    done = align_fields(Path(path), Path(options.out), config)
+    if done.num_fields:
+        print(
+            f"{done.num_fields} fields aligned in {done.elapsed_s:.1f} s, {done.num_fields / done.elapsed_s:.0f}/s; "
+            f"mean squared distance to the template {done.before:.4g} before, {done.after:.4g} after"
+        )
+    print(f"the aligned store is in {options.out}; its template in {Path(options.out) / TEMPLATE}")
+    return 0
+
+
+def align_fields(path: Path, out: Path, config: AlignConfig) -> AlignedFields:
+    """Write the store ``out``: the fields of the one at ``path``, aligned.
+
+    Args:
+        path: A finished store.
+        out: The new store; made, or continued where it is of the same alignment.
+        config: What to align to, and how.
+
+    Raises:
+        UserError: No permutation leaves the fields as they are, the template is unknown, or ``out`` is something else.
+    """
+    from wsrl.store import WeightStore
+    from wsrl.store.finalize import finalize
+    from wsrl.symmetry.canonical import Aligner
+    from wsrl.symmetry.signed import SignedSymmetry
+
+    if path.resolve() == out.resolve():
+        raise UserError(f"{out} is the store itself", allowed="another folder", do="choose another --out")
+    with WeightStore.open(path) as store:
+        if not store.manifest["representation"]:
+            raise UserError(f"{path} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
+        symmetry = SignedSymmetry.of(store.representation, signs=config.signs, phases=config.phases)
+        importance = depth_importance(store.representation, config.first_layers)
+        find_template = _template_finder(store, symmetry, importance, config)
+        _create(store, out, config)
+        template = _kept_template(out, store, find_template)
+        found = _fill(store, out, Aligner(symmetry, template, importance=importance))
+    finalize(out)
+    return found
+
+
+def depth_importance(representation, factor: float) -> dict[str, float]:
+    """Factor on the squared distance of each tensor: ``factor`` times that of the next layer up to the last hidden one.
+
+    The layers of adapters don't depend on one another, and all count the same.
+    """
+    groups = representation.layout.groups()
+    last_hidden = len(groups) - 2
+    found = {}
+    for depth, tensors in enumerate(groups.values()):
+        steps = 0 if representation.config.is_adapter else max(0, last_hidden - depth)
+        found |= {tensor.name: factor**steps for tensor in tensors}
+    return found
+
+
+def _template_finder(store, symmetry, importance: dict[str, float], config: AlignConfig):
+    """A function that gives the template's weights; what cannot be used is refused at once."""
+    if config.template.endswith(".safetensors"):
+        weights = _read_template(Path(config.template), store.layout)
+        return lambda: weights
+    if config.template != MEAN:
+        row = store.row(config.template)
+        return lambda: store[row]
+    rows = _rows_of_mean(store, config)
+    return lambda: _mean(store, rows, symmetry, importance, config.rounds)
+
+
+def _rows_of_mean(store, config: AlignConfig):
+    import numpy as np
+
+    splits = store.splits()
+    rows = np.flatnonzero(splits == "train") if (splits == "train").any() else np.arange(len(store))
+    if not len(rows):
+        raise UserError(f"the store {store.directory} is empty", allowed="a store with fields")
+    return np.sort(np.random.default_rng(config.seed).permutation(rows)[: config.num_fields])
+
+
+def _mean(store, rows, symmetry, importance: dict[str, float], rounds: int):
+    """The mean of the fields of some rows, which are read anew in every round."""
+    import numpy as np
+    import torch
+
+    from wsrl.cli import stage
+    from wsrl.symmetry.canonical import mean_template
+
+    chosen = np.zeros(len(store), dtype=bool)
+    chosen[rows] = True
+    names = [spec.name for spec in store.layout]
+    with stage.progress("template", rounds * len(rows)) as shown:
+
+        def batches() -> Iterator[dict]:
+            for block in store.shards.blocks(chosen):
+                table = store.shards.read(block)
+                weights = {name: torch.from_numpy(table[f"weights/{name}"]) for name in names}
+                yield weights
+                shown.advance(len(weights[names[0]]))
+
+        return mean_template(symmetry, store[int(rows[0])], batches, rounds=rounds, importance=importance)
+
+
+def _read_template(path: Path, layout) -> dict:
+    from wsrl.store.importing import as_weights, read_tensors
+    from wsrl.store.importing_names import match_names
+
+    if not path.is_file():
+        raise UserError(f"there is no template {path}", allowed="a safetensors file of weights", do="check the path")
+    tensors = match_names(read_tensors(path), {spec.name: spec.name for spec in layout}, (), path.name)
+    return as_weights(tensors, layout, path.name)
+
+
+def _create(store, out: Path, config: AlignConfig) -> None:
+    """Make the new store, or check that the one there is of the same alignment."""
+    import shlex
+
+    from wsrl.store import schema
+    from wsrl.store.create import create_or_resume
+
+    manifest = store.manifest
+    shards = [[entry["file"], entry["sha256"]] for entry in manifest["shards"]]
+    aligned = asdict(config) | {"store_sha256": hashlib.sha256(json.dumps(shards).encode()).hexdigest()}
+    if config.template.endswith(".safetensors"):
+        aligned |= {"template_sha256": hashlib.sha256(Path(config.template).read_bytes()).hexdigest()}
+    words = ["wsrl", "align", str(store.directory), "--template", config.template, "--out", str(out)]
+    create_or_resume(
+        out,
+        layout=store.layout,
+        representation=manifest["representation"],
+        base_sha256=manifest["base_sha256"],
+        source=manifest["source"],
+        fit=manifest["fit"] | {"aligned": aligned},
+        num_signals=manifest["num_signals"],
+        num_shards=manifest["num_shards"],
+        label_names=store.label_names,
+        save_base=(lambda folder: shutil.copytree(store.directory / schema.BASE, folder, dirs_exist_ok=True))
+        if manifest["base_sha256"]
+        else None,
+        command=shlex.join([*words, "--seed", str(config.seed), "--limit", str(config.num_fields)]),
+    )
+
+
+def _kept_template(out: Path, store, find_template) -> dict:
+    """The template of the new store: what an interrupted run has written there, or else a new one, which is written."""
+    from safetensors.torch import save
+
+    from wsrl.store.durable import locked, write_bytes
+
+    path = out / TEMPLATE
+    with locked(out / f".{TEMPLATE}.lock"):
+        if not path.exists():
+            weights = {name: tensor.contiguous() for name, tensor in find_template().items()}
+            write_bytes(path, save(weights))
+        return _read_template(path, store.layout)
+
+
+def _fill(store, out: Path, aligner) -> AlignedFields:
+    """Align and write every field that has no row yet."""
+    from dataclasses import replace
+
+    import torch
+
+    from wsrl.cli import stage
+    from wsrl.store.rewriting import failures_of_shard, fields_of_shard
+    from wsrl.store.writer import ShardWriter
+
+    started, num, before, after = time.monotonic(), 0, 0.0, 0.0
+    with stage.progress("align", len(store)) as shown:
+        for number, shard in enumerate(store.shards):
+            with ShardWriter(out, number) as writer:
+                shown.advance(len(writer.done.intersection(shard.column("fields/index").tolist())))
+                for results in fields_of_shard(store, number, frozenset(writer.done)):
+                    weights = {k: torch.stack([r.weights[k] for r in results]) for k in aligner.template}
+                    found = aligner.align(weights)
+                    moved = aligner.symmetry.apply(weights, found.moves)
+                    rows = [replace(r, weights={k: t[i] for k, t in moved.items()}) for i, r in enumerate(results)]
+                    writer.write_segment(rows)
+                    num += len(rows)
+                    before += float(aligner.distance(weights).sum())
+                    after += float(found.distances.sum())
+                    shown.advance(len(rows))
+                writer.write_segment(failures_of_shard(store, number, writer.done))
+                writer.finish()
+    share = num or float("nan")
+    return AlignedFields(
+        num_fields=num, elapsed_s=time.monotonic() - started, before=before / share, after=after / share
+    )
