@@ -33,8 +33,8 @@ def test_seeds_folds_curve_and_importance(make_store, tmp_path):
     metrics = run(tmp_path, *asked)
     for name in ("one_nn_cosine", "knn", "svm", "logistic", "ari", "nmi", "silhouette"):
         assert metrics[f"probe.weights_{name}_seeds"] == 2 and metrics[f"probe.weights_{name}_std"] >= 0
-    assert metrics["probe.weights_logistic"] > 0.9 and metrics["probe.weights_one_nn_cosine_std"] > 0
-    assert metrics["probe.weights_label_efficiency.1"] < metrics["probe.weights_label_efficiency.10"] > 0.8
+    assert metrics["probe.weights_logistic"] > 0.8 and metrics["probe.weights_one_nn_cosine_std"] > 0
+    assert metrics["probe.weights_label_efficiency.1"] < 0.6 < metrics["probe.weights_label_efficiency.10"]
     assert metrics["probe.weights_label_efficiency.1_std"] > 0
     assert "probe.weights_label_efficiency.100" not in metrics  # no class has so many
     # The one number that tells the classes apart is in A.
