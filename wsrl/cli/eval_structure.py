@@ -23,18 +23,18 @@ def add_arguments(action: argparse.ArgumentParser) -> None:
     """Add the options of ``wsrl eval structure``."""
     add = action.add_argument
     action.epilog = (
-        "DATA is fitted from one start and from others that are lambda away (wsrl build's configuration holds). Of a "
-        "STORE the effective rank and the angles between its fields are told; --with a second one of the same signals, "
-        "the fields of either are compared. Two stores with independent starts and equal masks come of wsrl build "
-        "--representation.start random with two values of --fit.seed."
+        "DATA is fitted from one start and from others that are lambda away, as wsrl build would fit it. Of a STORE "
+        "the effective rank and the cosine similarity between its fields are told; --with a second one of the same "
+        "signals, the fields of either are compared. Two stores with independent starts and equal masks come from "
+        "wsrl build --representation.start random with two values of --fit.seed."
     )
-    add("--with", dest="partner", metavar="STORE", help="a second store of the same signals and layout")
+    add("--with", dest="partner", metavar="STORE", help="STORE: a second one of the same signals and layout")
     add("--num", type=int, default=NUM, help="signals to measure on, at most")
     add("--points", type=int, default=NUM_POINTS, help="points of the path between two fields")
     add("--base", metavar="DIR", help="DATA: the base field of adapters")
-    add("--representation", metavar="KIND", nargs="+", help="DATA: kinds to fit; all six, or without --base the two")
+    add("--representation", metavar="KIND", nargs="+", help="DATA: kinds to fit; all six, without --base mlp, mlp_asym")
     add("--lambdas", metavar="L", type=float, nargs="+", help="DATA: distances of the starts, from 0 to 1")
-    add("--config", metavar="FILE", help="DATA: a configuration of wsrl build, with representation and fit")
+    add("--config", metavar="FILE", help="DATA: a configuration file of wsrl build, with representation and fit")
     add("--source", metavar="OPTIONS", help="DATA: options of the source, such as '{split: test}'")
 
 
@@ -56,34 +56,40 @@ def structure(options: argparse.Namespace) -> tuple[str, dict]:
 
 def of_data(options: argparse.Namespace) -> dict[str, float]:
     """Measures by kind and distance, of fits that are made now; where ``--out`` is missing it becomes a file here."""
-    from wsrl.cli import build_options, stage
-    from wsrl.cli.build import BuildPlan, _representation
+    from wsrl.cli.stage import prepare_signals
     from wsrl.evaluation.structure_fits import LAMBDAS, read_usable
     from wsrl.fields.representation import KINDS
 
     if options.partner is not None:
         raise UserError(f"--with is given, but {options.path} is no store", do="give two stores, or leave out --with")
     options.out = options.out or OUT
-    lambdas = tuple(options.lambdas or LAMBDAS)
     kinds = options.representation or [kind for kind in KINDS if options.base or "lora" not in kind]
     metrics, signals = {}, None
     for kind in dict.fromkeys(kinds):
-        argv = [options.path, "--out", "none", "--representation", kind]
-        argv += [f"--{name}={value}" for name in ("config", "source") if (value := getattr(options, name)) is not None]
-        parser = build_options.make_parser("")
-        parsed, source = stage.parse_for_data(parser, build_options.spell_out_kind(argv), build_options.data_defaults)
-        made = parser.instantiate(parsed)
-        representation, _ = _representation(
-            BuildPlan(representation=made.representation, fit=made.fit, base=options.base), source
-        )
+        representation, config, source = opened(kind, options)
         if signals is None:
             indices = range(min(options.num, len(source)))
-            stage.prepare_signals(source, indices)
+            prepare_signals(source, indices)
             signals = read_usable(source, indices)
-        print(f"{kind}: {made.representation}, {made.fit}", file=sys.stderr)
-        found = measured(representation, signals, made.fit, lambdas, options)
+        found = measured(representation, signals, config, tuple(options.lambdas or LAMBDAS), options)
         metrics |= {f"{kind}.{name}": value for name, value in found.items()}
     return metrics
+
+
+def opened(kind: str, options: argparse.Namespace) -> tuple:
+    """The representation of a kind and how it is fitted, as ``wsrl build`` would choose them, and the source."""
+    from wsrl.cli import build_options, stage
+    from wsrl.fields.base import BaseField
+    from wsrl.fields.representation import Representation
+
+    argv = [options.path, "--out", "none", "--representation", kind]
+    argv += [f"--{name}={value}" for name in ("config", "source") if (value := getattr(options, name)) is not None]
+    parser = build_options.make_parser("")
+    parsed, source = stage.parse_for_data(parser, build_options.spell_out_kind(argv), build_options.data_defaults)
+    made = parser.instantiate(parsed)
+    base = BaseField.from_pretrained(options.base) if options.base and made.representation.is_adapter else None
+    print(f"{made.representation}, {made.fit}", file=sys.stderr)
+    return Representation.build(made.representation, base, **source.sizes), made.fit, source
 
 
 def measured(representation, signals: list, config, lambdas: tuple[float, ...], options) -> dict[str, float]:
