@@ -275,9 +275,8 @@ class Scorer:
     def scores(self, name: str, row: RowConfig) -> dict[str, float]:
         """Scores of one model, how long sampling took, and what it is worth beside the baselines."""
         folder = self.model(row, name)
-        found = self._kept(
-            f"{name}-{folder.name}", (vars(row), self.config.scores), lambda: self._judge(folder, row, name)
-        )
+        sampling = (row.classes, row.guidance, row.steps, self.config.scores, self.config.seed)
+        found = self._kept(f"{name}-{folder.name}", sampling, lambda: self._judge(folder, row, name))
         rows = {"samples": found}
         for key, value in self.baselines.items():
             baseline, _, score = key.rpartition(".")
