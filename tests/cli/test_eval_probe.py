@@ -7,7 +7,7 @@ from PIL import Image
 
 from wsrl.cli.main import main
 
-ONCE = ("accuracy", "one_nn", "one_nn_cosine", "knn", "svm", "ari", "nmi", "silhouette")
+ONCE = ("accuracy", "one_nn", "one_nn_cosine", "knn", "svm", "ari", "nmi", "silhouette", "precision_at_8")
 
 
 def run(tmp_path, *arguments):
@@ -23,6 +23,8 @@ def test_all_readers_are_told_of_weights_and_pixels(digits_store, tmp_path, caps
         for name in ONCE:
             assert -1 <= metrics[f"probe.{of}_{name}"] <= 1 and f"probe.{of}_{name} " in printed
             assert f"probe.{of}_{name}_std" not in metrics
+    by_class = [metrics[f"probe.pixels_precision_at_8.{digit}"] for digit in range(10)]
+    assert metrics["probe.pixels_precision_at_8"] > 0.5 and max(by_class) > min(by_class)
     assert metrics["probe.pixels_svm"] > 0.6 and metrics["probe.pixels_ari"] > 0.2
     assert run(tmp_path, digits_store, "--limit", 15)["probe.num_train"] == 15
 

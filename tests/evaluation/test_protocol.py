@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from wsrl.errors import UserError
-from wsrl.evaluation.protocol import PROBES, Protocol, Spread, draw_per_class, label_efficiency, probe_scores
+from wsrl.evaluation.protocol import (
+    PROBES,
+    Protocol,
+    Spread,
+    draw_per_class,
+    label_efficiency,
+    precision_by_class,
+    probe_scores,
+)
 
 LABELS = np.arange(120) % 3
 TRAIN, TEST = np.arange(0, 90), np.arange(90, 120)
@@ -54,6 +62,15 @@ def test_more_labels_are_better_and_counts_that_a_class_has_not_are_left_out():
     few, more = (draw_per_class(LABELS, TRAIN, count, 3) for count in (1, 5))
     assert LABELS[few].tolist().count(0) == 1 and np.bincount(LABELS[more]).tolist() == [5, 5, 5]
     assert set(few) < set(more) < set(TRAIN)
+
+
+def test_precision_is_told_of_each_class():
+    labels = np.repeat([0, 1, 2], 20)
+    values = 0.1 * np.random.default_rng(0).normal(size=(60, 4)) + np.eye(4)[np.where(labels == 2, 0, labels)]
+    train, test = np.arange(60)[np.arange(60) % 2 == 0], np.arange(60)[np.arange(60) % 2 == 1]
+    mean, by_class = precision_by_class(values, labels, train, test, 4)
+    assert by_class[1] == 1.0 and 0.2 < by_class[0] < 0.8 and 0.2 < by_class[2] < 0.8  # 0 and 2 are the same
+    assert mean == pytest.approx(np.mean(list(by_class.values())))
 
 
 def test_mistakes_are_refused():

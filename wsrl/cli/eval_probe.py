@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 LIMIT = 10_000
 COUNTS = (1, 5, 10, 100)
-MAPPED = 2000
+NEIGHBOURS, MAPPED = 8, 2000
 PICTURE, MESH_RESOLUTION = 64, 48
 PICTURE_SHARE = 0.045
 
@@ -28,7 +29,7 @@ def add_arguments(action: argparse.ArgumentParser) -> None:
     action.epilog = (
         "Of weights and of pixels (shapes: D2 histograms): accuracy of a logistic regression, a linear SVM, the "
         "nearest neighbour (Euclidean; by cosine about the mean) and a vote of k, all chosen inside the training part; "
-        "agreement of k-means with the classes (ARI, NMI) and silhouettes."
+        f"agreement of k-means with the classes (ARI, NMI), silhouettes, and precision at {NEIGHBOURS} of test fields."
     )
     add("--limit", type=int, default=LIMIT, help="most fields of the train and of the test part")
     add("--seeds", type=int, default=1, metavar="K", help="score K times, and tell mean and deviation: see --folds")
@@ -52,6 +53,7 @@ class Given:
         labels: Class indices ``(N,)``.
         train: Places of the training part.
         test: Places of the test part.
+        label_names: Names of the classes.
     """
 
     features: dict[str, np.ndarray]
@@ -59,6 +61,7 @@ class Given:
     labels: np.ndarray
     train: np.ndarray
     test: np.ndarray
+    label_names: Sequence[str]
 
 
 def probe(options: argparse.Namespace) -> tuple[str, dict]:
@@ -105,7 +108,7 @@ def read(store: WeightStore, source, seed: int, limit: int | None = None) -> Giv
     elif source is not None:
         features["pixels"] = pixel_features(store, source, rows).numpy()
     train, test = np.searchsorted(rows, parts.train), np.searchsorted(rows, parts.test)
-    return Given(features, rows, parts.labels[rows], train, test)
+    return Given(features, rows, parts.labels[rows], train, test, store.label_names)
 
 
 def check_folds(given: Given, folds: int | None) -> None:
@@ -136,7 +139,18 @@ def scores(name: str, given: Given, protocol, seed: int) -> dict[str, float]:
     spreads["one_nn_cosine"] = spreads.pop("one_nn")
     for key, spread in spreads.items():
         found |= spread.entries(key) if protocol.seeds > 1 else {key: spread.mean}
-    return found
+    return found | precision(features, given)
+
+
+def precision(features: np.ndarray, given: Given) -> dict[str, float]:
+    """Share of the nearest training fields that are of the class of a test field: over all, and for each class."""
+    from wsrl.evaluation.protocol import precision_by_class
+
+    if len(given.train) <= NEIGHBOURS:
+        return {}
+    mean, by_class = precision_by_class(features, given.labels, given.train, given.test, NEIGHBOURS)
+    key = f"precision_at_{NEIGHBOURS}"
+    return {key: mean} | {f"{key}.{given.label_names[number]}": value for number, value in by_class.items()}
 
 
 def curves(given: Given, seeds: int) -> dict[str, float]:

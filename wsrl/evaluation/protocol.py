@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import fixed_split, knn_probe, logistic_probe, one_nn_cosine, svm_probe
+from wsrl.evaluation.retrieval import precision_at_k
 
 TRAIN_FRACTION = 0.9
 PROBES: Mapping[str, Callable[..., float]] = {
@@ -157,6 +158,30 @@ def label_efficiency(
             values.append(PROBES[probe](features[few], labels[few], features[test], labels[test], seed))
         found[count] = Spread(tuple(values))
     return found
+
+
+def precision_by_class(
+    features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, k: int
+) -> tuple[float, dict[int, float]]:
+    """How many of the ``k`` training items nearest to a test item, by cosine, are of its class.
+
+    Args:
+        features: Features ``(N, F)`` of all items; they are standardised by the training part.
+        labels: Class indices ``(N,)``.
+        train: Places of the items that are searched, more than ``k``.
+        test: Places of the items that are asked with.
+        k: Number of neighbours.
+
+    Returns:
+        The mean share in [0, 1] over all test items, and that over the test items of each class.
+    """
+    by_class, total = {}, 0.0
+    for number in np.unique(labels[test]):
+        asked = test[labels[test] == number]
+        queries = features[asked], labels[asked]
+        by_class[int(number)] = precision_at_k(features[train], labels[train], (k,), queries=queries)[k]
+        total += by_class[int(number)] * len(asked)
+    return total / len(test), by_class
 
 
 def draw_per_class(labels: np.ndarray, places: np.ndarray, count: int, seed: int) -> np.ndarray:

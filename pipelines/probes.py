@@ -1,0 +1,268 @@
+"""Probes and clusters: how much of the class each kind of weights shows, with seeds and spread, beside its controls.
+
+Stores of every kind with the same signals, the same splits and the same readers on all of them; on the pixels or the
+D2 histograms of the signals; and on fields fitted another way (such as each from a start of its own), where the usual
+fields of the same signals stand beside them. What an earlier run finished is kept.
+
+    python -m pipelines.probes --config configs/fashion_mnist/probes.yaml
+
+Source: arXiv 2512.01759, section on discrimination.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines import command
+from pipelines.probe_figures import draw_figures
+from pipelines.probe_scores import Items, Scores, order_of, score_items
+from wsrl.cli.base import train_base
+from wsrl.cli.build import BuildPlan, build_store
+from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
+from wsrl.evaluation.importance import columns_of_parts, importance
+from wsrl.evaluation.protocol import Protocol, Spread
+from wsrl.fields import RepresentationConfig
+from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import write_json_atomic
+from wsrl.signals import open_source
+from wsrl.store import WeightStore
+from wsrl.training.base_field import BaseTrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbedKind:
+    """A representation and how its fields are fitted.
+
+    Attributes:
+        representation: What the weights are.
+        fit: How fields are fitted.
+        store: Folder of the fields; None for one under ``out``.
+    """
+
+    representation: RepresentationConfig
+    fit: FitConfig
+    store: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The same signals, or some of them, fitted another way.
+
+    Attributes:
+        source: Options of the source beside those of the experiment, such as a limit.
+        kinds: Representations by name: names of the experiment's own kinds.
+    """
+
+    source: dict[str, Any] = field(default_factory=dict)
+    kinds: dict[str, ProbedKind] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbesConfig:
+    """The whole experiment.
+
+    Attributes:
+        name: Name of the record.
+        data: Named source or folder with classes.
+        source: Options of the source.
+        base: Training of the base field.
+        base_source: Options of the source of the base field; None for those of the source.
+        base_dir: Folder of the base field.
+        kinds: Rows of the table by name.
+        main: The kind whose row of a variant stands for the variant.
+        variants: Fields that are fitted another way, by name.
+        protocol: Seeds and splits of every score.
+        least_members: Classes with fewer fields are left out.
+        label_counts: Labelled fields of each class for the curve of label efficiency.
+        important: Kinds whose tensors are looked at one by one.
+        importance_train: Training fields for that, the first ones.
+        importance_seeds: Seeds of that.
+        mapped: Rows whose maps stand side by side: kinds, or ``<variant>.<kind>``.
+        num_mapped: Fields of each map.
+        map_picture: PNG file of the maps; None for none.
+        curve_picture: PNG file of the label efficiency; None for none.
+        importance_picture: PNG file of the importance; None for none.
+        out: Folder for stores, scores and figures.
+        seed: Seed of splits that the source does not have, of D2's pairs of points, and of the maps.
+    """
+
+    name: str
+    data: str
+    source: dict[str, Any] = field(default_factory=dict)
+    base: BaseTrainingConfig = BaseTrainingConfig()
+    base_source: dict[str, Any] | None = None
+    base_dir: str = "runs/probes/base"
+    kinds: dict[str, ProbedKind] = field(default_factory=dict)
+    main: str = "mlora_asym"
+    variants: dict[str, Variant] = field(default_factory=dict)
+    protocol: Protocol = Protocol()
+    least_members: int = 8
+    label_counts: tuple[int, ...] = (1, 5, 10, 100)
+    important: tuple[str, ...] = ()
+    importance_train: int | None = None
+    importance_seeds: int = 2
+    mapped: tuple[str, ...] = ()
+    num_mapped: int = 1500
+    map_picture: str | None = None
+    curve_picture: str | None = None
+    importance_picture: str | None = None
+    out: str = "runs/probes"
+    seed: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment and write its record."""
+    command.record_of(make_parser(), ProbesConfig, run, argv)
+    return 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    return command.make_parser("probes", ProbesConfig, __doc__)
+
+
+def run(config: ProbesConfig) -> dict[str, float]:
+    """Every part of the experiment; returns the numbers of the record."""
+    stores = build(config)
+    results: dict[str, float] = {}
+    found: dict[str, Scores] = {}
+    first = items_of(stores[next(iter(config.kinds))], config)
+    for name in config.kinds:
+        found[name] = scored(name, stores[name], config)
+        results |= reconstruction(name, stores[name]) | found[name].entries(name)
+    control = "d2" if holds_shapes_at(stores[name]) else "pixels"
+    found[control] = scored(control, stores[name], config, features=control)
+    results |= found[control].entries(control)
+    for row in (f"{variant}.{kind}" for variant, options in config.variants.items() for kind in options.kinds):
+        variant, _, kind = row.partition(".")
+        found[row] = scored(row, stores[row], config)
+        alike = not config.variants[variant].source  # the same signals as in the whole row of the kind
+        usual = found[kind] if alike else scored(f"{row}.usual", stores[kind], config, only=stores[row])
+        results |= reconstruction(row, stores[row]) | found[row].entries(row) | usual.entries(f"{row}.usual")
+        if kind == config.main:
+            results |= found[row].entries(variant)
+    results |= order_of(found)
+    measured = {kind: important(kind, stores[kind], config) for kind in config.important}
+    results |= {f"{kind}.importance.{key}": value for kind, values in measured.items() for key, value in values.items()}
+    results |= facts(first)
+    draw_figures(config, stores, found, measured)
+    return results
+
+
+def build(config: ProbesConfig) -> dict[str, Path]:
+    """The base field and every store, by the name of its rows in the record; finished ones are kept."""
+    base_options = config.source if config.base_source is None else config.base_source
+    train_base(open_source(config.data, **base_options), config.base, Path(config.base_dir))
+    source, stores = open_source(config.data, **config.source), {}
+    for name, kind in config.kinds.items():
+        stores[name] = build_kind(name, kind, source, config)
+    for variant, options in config.variants.items():
+        some = open_source(config.data, **(config.source | options.source))
+        for name, kind in options.kinds.items():
+            stores[f"{variant}.{name}"] = build_kind(f"{variant}/{name}", kind, some, config)
+    return stores
+
+
+def build_kind(name: str, kind: ProbedKind, source, config: ProbesConfig) -> Path:
+    """The store of one kind."""
+    out = Path(config.out) / name if kind.store is None else Path(kind.store)
+    base = config.base_dir if kind.representation.is_adapter else None
+    plan = BuildPlan(representation=kind.representation, fit=kind.fit, base=base)
+    build_store(source, plan, out, command=f"python -m pipelines.probes (kind {name})")
+    return out
+
+
+def items_of(path: Path, config: ProbesConfig, features: str = "weights", only: Path | None = None) -> Items:
+    """The labelled fields of a store whose classes are large enough, and what is read from them.
+
+    Args:
+        path: The store.
+        config: The experiment.
+        features: ``weights``, ``pixels`` or ``d2``.
+        only: A store; fields of signals that it does not have are left out.
+    """
+    with WeightStore.open(path) as store:
+        labels, ids = store.labels(), store.ids
+        parts = labelled_rows(store, config.seed)
+        classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+        kept = np.isin(labels, classes[counts >= config.least_members])
+        if only is not None:
+            with WeightStore.open(only) as other:
+                kept &= np.isin(ids, other.ids)
+        rows = np.flatnonzero(kept)
+        train, test = (np.searchsorted(rows, part[kept[part]]) for part in (parts.train, parts.test))
+        if features == "weights":
+            values = weight_features(store, rows)
+        else:
+            source = open_source(config.data, **config.source)
+            values = pixel_features(store, source, rows) if features == "pixels" else d2_features(
+                store, source, rows, config.seed
+            )  # fmt: skip
+        names = np.array([*store.label_names])
+        return Items(values.numpy().astype(np.float32), labels[rows], train, test, rows, names)
+
+
+def holds_shapes_at(path: Path) -> bool:
+    """Whether a store holds shapes."""
+    with WeightStore.open(path) as store:
+        return holds_shapes(store)
+
+
+def scored(name: str, path: Path, config: ProbesConfig, features: str = "weights", only: Path | None = None) -> Scores:
+    """All scores of a row, by seed; those that an earlier run found by the same protocol are taken up."""
+    how = asdict(config.protocol) | {"least_members": config.least_members, "counts": list(config.label_counts)}
+    done = Path(config.out) / "scores" / f"{name}.json"
+    if done.exists() and (known := json.loads(done.read_text()))["how"] == how:
+        return Scores.from_json(known)
+    found = score_items(items_of(path, config, features, only), config.protocol, config.label_counts)
+    write_json_atomic(done, {"how": how} | found.to_json())
+    shown = {key: round(spread.mean, 3) for key, spread in found.spreads.items()}
+    print(f"{name}: {shown}", file=sys.stderr, flush=True)
+    return found
+
+
+def important(kind: str, path: Path, config: ProbesConfig) -> dict[str, float]:
+    """What each tensor, layer and factor of a kind is worth, as numbers of the record."""
+    how = {"train": config.importance_train, "seeds": config.importance_seeds, "least_members": config.least_members}
+    done = Path(config.out) / "scores" / f"{kind}.importance.json"
+    if done.exists() and (known := json.loads(done.read_text()))["how"] == how:
+        return known["values"]
+    items = items_of(path, config)
+    with WeightStore.open(path) as store:
+        parts = columns_of_parts(store.layout)
+    train = items.train[: config.importance_train]
+    measured = importance(items.features, items.labels, train, items.test, parts, config.importance_seeds)
+    values: dict[str, float] = {}
+    for part, measures in measured.items():
+        for measure, spread in measures.items():
+            values |= Spread(spread.values).entries(f"{part}.{measure}")
+    write_json_atomic(done, {"how": how, "values": values})
+    return values
+
+
+def reconstruction(name: str, path: Path) -> dict[str, float]:
+    """How well the fields of a store reproduce their signals (dB), and the numbers of each."""
+    with WeightStore.open(path) as store:
+        psnr = float(np.nanmean(store.metrics("psnr")))
+        return {f"{name}.psnr_mean": psnr, f"{name}.numbers": store.layout.num_trainable, f"{name}.num": len(store)}
+
+
+def facts(items: Items) -> dict[str, float]:
+    """What the scores were taken on."""
+    classes, counts = np.unique(items.labels, return_counts=True)
+    return {
+        "run.num_train": len(items.train),
+        "run.num_test": len(items.test),
+        "run.num_classes": len(classes),
+        "run.classes": ", ".join(items.label_names[classes]),
+        "run.majority": float(counts.max() / counts.sum()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
