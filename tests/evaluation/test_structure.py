@@ -238,7 +238,11 @@ def test_the_farther_the_starts_the_less_the_fits_have_in_common(fitted):
     )
     assert found["lambda_0.num"] == 6 and found["lambda_0.cosine"] == pytest.approx(1)
     assert found["lambda_0.barrier"] == pytest.approx(0, abs=1e-9)
-    for measure in ("cosine", "overlap", "psnr_path"):
+    for distance in (0.0, 0.1, 1.0):
+        first, second = (representation.layout.flatten(starts_of(representation, d, 0)) for d in (0.0, distance))
+        cosine = torch.nn.functional.cosine_similarity(first, second, dim=0).item()
+        assert found[f"lambda_{distance:g}.cosine_start"] == pytest.approx(cosine, abs=1e-5)
+    for measure in ("cosine", "cosine_start", "overlap", "psnr_path"):
         assert found["lambda_0.1." + measure] > found["lambda_1." + measure]
     assert found["lambda_1.barrier_low"] > found["lambda_0.1.barrier_high"]
 

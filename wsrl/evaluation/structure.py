@@ -28,11 +28,11 @@ def cosine_similarity(representation: Representation, first: Weights, second: We
 
     Args:
         representation: What the weights are.
-        first: Weights ``(N, *shape)``.
+        first: Weights ``(N, *shape)``, or ``shape`` of one field.
         second: Weights of the partners, in the same order.
 
     Returns:
-        Cosines ``(N,)``.
+        Cosines ``(N,)``, or a single one.
     """
     trainable = representation.layout.trainable()
     flat = [representation.layout.flatten(weights)[..., trainable].double() for weights in (first, second)]
@@ -237,10 +237,11 @@ def compare(
         num_points: Points of the path between them.
 
     Returns:
-        For each pair ``(N,)``: ``cosine``; ``overlap`` of the factors, with ``overlap_chance``; ``effective_rank``,
-        mean of both; ``barrier`` of the loss, and ``barrier_relative``, over the mean loss of the ends, ``loss``;
-        ``connected``, 1 where the relative barrier is below ``CONNECTED``, that is, the path nowhere more than 3 dB
-        above the ends; ``psnr``, mean of the ends, and ``psnr_path``, the least along the path, in dB.
+        For each pair ``(N,)``: ``cosine``, and ``cosine_start``, that of the starts; ``overlap`` of the factors, with
+        ``overlap_chance``; ``effective_rank``, mean of both; ``barrier`` of the loss, and ``barrier_relative``, over
+        the mean loss of the ends, ``loss``; ``connected``, 1 where the relative barrier is below ``CONNECTED``: the
+        loss rises by less than there is at the ends, some 3 dB; ``psnr``, mean of the ends, and ``psnr_path``, the
+        least along the path, in dB.
     """
     overlap, chance = factor_overlap(representation, pair, starts)
     path = path_between(representation, signals, *pair, num_points)
@@ -248,6 +249,7 @@ def compare(
     relative = path.barriers / loss
     return {
         "cosine": cosine_similarity(representation, *pair).numpy(),
+        "cosine_start": np.broadcast_to(cosine_similarity(representation, *starts).numpy(), loss.shape),
         "overlap": overlap.numpy(),
         "overlap_chance": np.full(len(loss), chance),
         "effective_rank": np.mean([mean_effective_rank(representation, weights).numpy() for weights in pair], axis=0),

@@ -1,0 +1,57 @@
+"""The structure experiment as a whole, on a few small fields of digits."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from pipelines import records, structure
+
+CONFIG = """
+name: tiny
+data: digits
+source: {limit: {test: 5}}
+num: 4
+base_source: {limit: {train: 20, test: 2}}
+base:
+  model:
+    field: {width: 8, depth: 2, num_frequencies: 4}
+    latent_size: 4
+    mapping_width: 8
+  stages: [{resolution: 1.0, batch_size: 8, steps: 10}]
+  num_heldout: 2
+  heldout_steps: 2
+fit: {steps: 30, batch_size: 4}
+lambdas: [0.0, 1.0]
+num_points: 5
+kinds:
+  mlp:
+    representation: {kind: mlp, field: {width: 6, depth: 2, encoding: identity, activation: sine, omega: 4.0}}
+    learning_rate: 0.05
+  mlora_asym: {representation: {kind: mlora_asym, rank: 2}, learning_rate: 0.1}
+"""
+
+
+@pytest.mark.slow
+def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    (tmp_path / "structure.yaml").write_text(CONFIG)
+    paths = {"base_dir": tmp_path / "base", "out": tmp_path / "out", "picture": tmp_path / "figure.png"}
+    argv = ["--config", str(tmp_path / "structure.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
+    assert structure.main(argv) == 0
+    path = tmp_path / "records" / "structure" / "tiny.json"
+    record = json.loads(path.read_text())
+    for kind in ("mlp", "mlora_asym"):
+        assert record[f"{kind}.lambda_0.cosine"] == pytest.approx(1)
+        assert record[f"{kind}.lambda_0.barrier"] == 0 < record[f"{kind}.lambda_1.barrier"]
+        assert record[f"{kind}.lambda_1.cosine_low"] <= record[f"{kind}.lambda_1.cosine"] < 0.95
+        assert record[f"{kind}.lambda_1.num"] == 4
+    with Image.open(paths["picture"]) as picture:
+        assert picture.width > picture.height
+    fits = {path: path.stat().st_mtime_ns for path in paths["out"].glob("*/*.safetensors")}
+    assert len(fits) == 4 and structure.main(argv) == 0  # what is finished is kept
+    assert fits == {path: path.stat().st_mtime_ns for path in paths["out"].glob("*/*.safetensors")}
+    again = json.loads(path.read_text())
+    assert {k: v for k, v in again.items() if "lambda" in k} == {k: v for k, v in record.items() if "lambda" in k}
+    assert structure.main([*argv, "--fit.steps", "31"]) == 0  # but not where another configuration is asked for
+    assert len(list(paths["out"].glob("*/*.safetensors"))) == 8
