@@ -1,6 +1,12 @@
-"""`wsrl info DIR`: what a store holds."""
+"""`wsrl info DIR`: what a store holds, or with ``--nearest ID`` which of its fields are most like one of them."""
 
 import argparse
+from pathlib import Path
+
+from wsrl.errors import UserError
+
+CELL = 96
+MESH_RESOLUTION = 48
 
 
 def main(argv: list[str]) -> int:
@@ -11,20 +17,82 @@ def main(argv: list[str]) -> int:
 
     Returns:
         0.
+
+    Raises:
+        UserError: The folder is no store, or there is no such field.
     """
     parser = argparse.ArgumentParser(prog="wsrl info", description="Show what a weight store holds.")
     parser.add_argument("directory", metavar="DIR", help="the store that `wsrl build` wrote, or one shard of it")
     parser.add_argument("--failures", type=int, default=20, metavar="N", help="failures to list")
+    parser.add_argument(
+        "--nearest", metavar="ID", help="list the fields whose weights are nearest to those of this one"
+    )
+    parser.add_argument("-k", type=int, default=8, metavar="K", help="for --nearest: how many")
+    parser.add_argument(
+        "--metric", default="cosine", help="for --nearest: cosine or euclidean, of standardised weights"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="for --nearest: PNG file of what the fields show, the one asked about first",
+    )
     options = parser.parse_args(argv)
+    _check_options(options)
     from rich.console import Console
 
     from wsrl.store import WeightStore
 
+    console = Console(highlight=False, soft_wrap=True)
     with WeightStore.open(options.directory, partial=True) as store:
-        console = Console(highlight=False, soft_wrap=True)
+        if options.nearest is not None:
+            _show_nearest(store, options, console)
+            return 0
         for title, head, lines in _tables(store, options.failures):
             console.print(_rendered(title, head, lines))
     return 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.out is not None and options.nearest is None:
+        raise UserError("--out is given without --nearest", allowed="both", do="name a field with --nearest ID")
+    if options.out is not None and options.out.suffix.lower() != ".png":
+        raise UserError(f"--out is {options.out}", allowed="a .png file", do="choose another --out")
+
+
+def _show_nearest(store, options: argparse.Namespace, console) -> None:
+    """Print the nearest fields of one, and draw them where a file is given."""
+    from wsrl.evaluation.retrieval import nearest_fields
+
+    row = store.row(options.nearest)
+    found = nearest_fields(store, row, options.k, options.metric)
+    rows, lines = [row, *found.rows.tolist()], []
+    for rank, (neighbour, distance) in enumerate(zip(rows, [0.0, *found.distances.tolist()])):
+        record = store.record(neighbour)
+        lines.append((rank or "query", record["id"], record["label"] or "", record["split"] or "", f"{distance:.4f}"))
+    title = f"Nearest by {options.metric} distance of standardised weights"
+    console.print(_rendered(title, ("rank", "id", "label", "split", "distance"), lines))
+    if options.out is not None:
+        from wsrl.cli.stage import save_picture
+
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        save_picture(_strip(store, rows, [f"{line[0]}: {line[2] or line[1]}" for line in lines]), options.out)
+        console.print(f"the strip, the field asked about first, is in {options.out}")
+
+
+def _strip(store, rows: list[int], titles: list[str]):
+    """A row of what fields show, each under its title."""
+    from wsrl.report.render import NORMALISED, render_mesh
+    from wsrl.report.sheets import beside, grid_sheet
+
+    if not store.manifest["representation"]:
+        raise UserError(f"{store.directory} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
+    fields = [store.field(row) for row in rows]
+    if fields[0].is_shape:
+        cells = [render_mesh(field.mesh(MESH_RESOLUTION), CELL, frame=NORMALISED) for field in fields]
+    else:
+        cells = [field.image(CELL) for field in fields]
+    return beside([(title, grid_sheet([cell], 1, CELL)) for title, cell in zip(titles, cells)])
 
 
 def _rendered(title: str, head: tuple[str, ...], lines: list[tuple]):
