@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -159,17 +158,19 @@ def kept_fits(
 
 def draw(results: dict[str, float], config: StructureConfig) -> None:
     """One panel per measure, one line per kind, with confidence bands."""
-    figure, axes = new_figure(2, 3, width=4.3, height=3.4)
+    figure, axes = new_figure(2, 3, width=4.3, height=3.6)
     for axis, (measure_name, (label, log_y)) in zip(axes.flat, PANELS.items()):
+        # A field has no barrier to itself: what rounding leaves of it would stretch a logarithmic axis.
+        distances = [distance for distance in config.lambdas if distance or not log_y]
         series = {}
         for name in config.kinds:
-            keys = [f"{name}.lambda_{distance:g}.{measure_name}" for distance in config.lambdas]
-            lines = ([results[key + end] for key in keys] for end in ("", "_low", "_high"))
-            positive = [np.where(np.array(line) > 0, line, np.nan) if log_y else line for line in lines]
-            series[name] = Series(config.lambdas, *positive)
+            keys = [f"{name}.lambda_{distance:g}.{measure_name}" for distance in distances]
+            series[name] = Series(distances, *([results[key + end] for key in keys] for end in ("", "_low", "_high")))
         draw_lines(axis, series, "distance λ of the starts", label, log_y=log_y)
-    for axis in list(axes.flat)[1:]:
+        axis.set_xlim(-0.04, 1.04)
         axis.get_legend().remove()
+    lines, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=-(-len(names) // 2), fontsize=9, handlelength=4)
     save_figure(figure, config.picture)
 
 
