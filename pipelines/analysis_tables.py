@@ -1,0 +1,104 @@
+"""The README's tables of the analyses: structure, probes, alignment of networks and zoos, posteriors."""
+
+KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
+LAMBDAS = ("0.1", "0.5", "1")
+
+
+def structure(*records: dict) -> str:
+    """What two fits of one signal have in common, one row for each kind, at some distances of their starts."""
+    groups = [f"{what}, {name}" for name in DATA_OF_STRUCTURE for what in ("cosine", "barrier / loss", "least PSNR (dB)")]
+    lines = ["| representation | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
+    for kind in dict.fromkeys(key.split(".")[0] for key in records[0] if ".lambda_1." in key):
+        cells = []
+        for record in records:
+            for key, form in (("cosine", ".2f"), ("barrier_relative", ".1f"), ("psnr_path", ".1f")):
+                found = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in LAMBDAS]
+                cells.append(" / ".join("" if value is None else format(value, form) for value in found))
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
+
+
+DATA_OF_PROBES = {
+    "fashion_mnist": "Fashion-MNIST",
+    "noto_emoji": "noto-emoji groups",
+    "furniture": "furniture categories",
+    "solids": "solids families",
+}
+PROBED = {"ari": "ARI", "one_nn": "1-NN", "logistic": "logistic"}
+
+
+def probes(*records: dict) -> str:
+    """Clusters and probes, one row for each kind and control, ARI / 1-NN / logistic for each data set in percent."""
+    names = dict(zip(DATA_OF_PROBES.values(), records))
+    lines = [
+        "| | " + " | ".join(f"{name}: {' / '.join(PROBED.values())}" for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    rows = {kind: (kind,) for kind in KINDS} | {
+        "pixels, or D2 histograms": ("pixels", "d2"),
+        "mlora_asym, random starts": ("random_start.mlora_asym", "random_start"),
+        "mlp, random starts": ("random_start.mlp",),
+    }
+    for title, keys in rows.items():
+        lines.append(f"| {title} | {' | '.join(_probed(record, keys) for record in names.values())} |")
+    return "\n".join(lines)
+
+
+def _probed(record: dict, keys: tuple[str, ...]) -> str:
+    key = next((key for key in keys if f"{key}.one_nn" in record), None)
+    return "" if key is None else " / ".join(f"{100 * record[f'{key}.{score}']:.1f}" for score in PROBED)
+
+
+def networks(record: dict) -> str:
+    """Barriers between two trained perceptrons, one row for each way to align them."""
+    lines = [
+        "| aligned by | barrier, test (nats) | of the one before | barrier, training | accuracy lost, test (points) |",
+        "|---|---|---|---|---|",
+    ]
+    for name in [key.removesuffix(".barrier_ratio") for key in record if key.endswith(".barrier_ratio")]:
+        get = {key.removeprefix(f"{name}."): value for key, value in record.items() if key.startswith(f"{name}.")}
+        lines.append(
+            f"| {'nothing' if name == 'before' else name} | {get['barrier']:.3f} | {get['barrier_ratio']:.3f} "
+            f"| {get['train_barrier']:.3f} | {100 * get['accuracy_barrier']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def zoo(record: dict) -> str:
+    """What readers make of a zoo as it was fitted and made canonical, one row for each reader and form."""
+    lines = ["| reader | form of the zoo | test accuracy (%) |", "|---|---|---|"]
+    for key in [key for key in record if key.count(".") == 1 and key.split(".")[0] in ("flat_mlp", "unf")]:
+        reader, form = key.split(".")
+        if not form.endswith(("_std", "_seeds")):
+            spread = f" ± {100 * record[f'{key}_std']:.1f}" if f"{key}_std" in record else ""
+            lines.append(f"| {reader} | {form} | {100 * record[key]:.1f}{spread} |")
+    return "\n".join(lines)
+
+
+COSTS = {"none": "not aligned", "means": "by means", "means_and_deviations": "by means and deviations"}
+
+
+def posteriors(*records: dict) -> str:
+    """Marginalised barriers between two posteriors, one row for each network, with their standard errors."""
+    titles = " | ".join(f"{title} (nats)" for title in COSTS.values())
+    lines = [f"| network | parameters | {titles} | after / before |", "|---|---|---|---|---|---|"]
+    for name, record in zip(POSTERIORS, records):
+        cells = [f"{record[f'barrier_{cost}']:.3f} ± {record[f'barrier_{cost}_stderr']:.3f}" for cost in COSTS]
+        ratio = record["barrier_means_and_deviations"] / record["barrier_none"]
+        lines.append(f"| {name} | {record['network.parameters']:,.0f} | {' | '.join(cells)} | {ratio:.3f} |")
+    return "\n".join(lines)
+
+
+POSTERIORS = ("mlp1_512", "mlp2_64", "mlp2_256", "mlp2_512", "mlp2_1024", "mlp3_512", "cnn", "resnet20", "siren")
+
+TABLES = {
+    "structure": (("structure/fashion_mnist", "structure/solids"), structure),
+    "probes": (tuple(f"probes/{name}" for name in DATA_OF_PROBES), probes),
+    "alignment/mlp512": ("alignment/mlp512", networks),
+    "alignment/zoo": ("alignment/zoo", zoo),
+    "posteriors": (tuple(f"posteriors/{name}" for name in POSTERIORS), posteriors),
+}
+"""Name in the README: record, or several, and function."""
