@@ -2,11 +2,13 @@
 
 KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
 LAMBDAS = ("0.1", "0.5", "1")
+DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
 
 
 def structure(*records: dict) -> str:
     """What two fits of one signal have in common, one row for each kind, at some distances of their starts."""
-    groups = [f"{what}, {name}" for name in DATA_OF_STRUCTURE for what in ("cosine", "barrier / loss", "least PSNR (dB)")]
+    titles = ("cosine", "barrier / loss", "least PSNR (dB)")
+    groups = [f"{title}, {name}" for name in DATA_OF_STRUCTURE for title in titles]
     lines = ["| representation | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
     for kind in dict.fromkeys(key.split(".")[0] for key in records[0] if ".lambda_1." in key):
         cells = []
@@ -16,9 +18,6 @@ def structure(*records: dict) -> str:
                 cells.append(" / ".join("" if value is None else format(value, form) for value in found))
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
 
 
 DATA_OF_PROBES = {
