@@ -72,6 +72,7 @@ def draw_trends(name: str, results: Mapping[str, float], file: Path | str) -> No
         for kind, label in NAMES.items()
     }
     draw_bars(axes[2], list(others), bars, BARRIER, errors, title="other networks")
+    axes[2].set_yscale("log")  # those of a picture's pixels are far larger than those of a class
     save_figure(figure, file)
 
 
