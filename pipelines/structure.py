@@ -35,7 +35,7 @@ PANELS = {
     "cosine": ("cosine similarity of the weights", False),
     "overlap": ("subspace overlap of the factors", False),
     "effective_rank": ("effective rank (dimensions)", False),
-    "barrier": ("barrier of the loss", True),
+    "barrier": ("barrier of the loss (mean squared error)", True),
     "barrier_relative": ("barrier / loss of the ends", True),
     "psnr_path": ("least PSNR on the path (dB)", False),
 }

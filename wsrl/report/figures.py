@@ -5,6 +5,7 @@ matplotlib draws on canvases of their own (Agg), never through its global state.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 RESOLUTION_DPI = 110
 # Okabe and Ito's colours, which the colour-blind tell apart; never the only mark of a line.
@@ -146,12 +148,14 @@ def _label(axis: Axes, x_label: str | None, y_label: str, title: str | None) -> 
 
 
 def save_figure(figure: Figure, path: Path | str) -> None:
-    """Write a figure as PNG; the same figure gives the same bytes.
+    """Write a figure as PNG of 256 colours, which is small; the same figure gives the same bytes.
 
     Args:
         figure: The figure.
         path: The file, whose folder is made if it is not there.
     """
-    path = Path(path)
+    path, drawn = Path(path), BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", metadata={"Software": None})
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
