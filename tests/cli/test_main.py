@@ -76,6 +76,7 @@ def test_a_bug_is_not_hidden(monkeypatch):
 
 def test_every_stage_can_be_found():
     assert set(COMMANDS) == {
-        "demo", "run", "data", "base", "build", "info", "verify", "import", "export", "train", "sample", "eval"
+        "demo", "run", "data", "base", "build", "info", "verify", "import", "export", "train", "sample", "eval",
+        "align",
     }  # fmt: skip
     assert command_line.COMMANDS["demo"].help

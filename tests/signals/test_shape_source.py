@@ -75,7 +75,7 @@ def test_reasons_and_records(cubes):
     assert records[0].reasons == () and records[0].quality["seconds"] > 0 and records[1].reasons == ("it is bad",)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_prepare_tells_all(cubes, tmp_path, processes):
     kinds = ("good", "bad", "gone", "good", "strange")
     source, told = cubes(*kinds), []

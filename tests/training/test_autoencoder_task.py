@@ -131,7 +131,7 @@ def test_the_error_of_the_signal_is_a_share_of_its_variance(store, tmp_path):
     exact = task.model.statistics.normalise(batch.weights)
 
     def error(vector):
-        return float(task._signal_error(batch.weights, vector, torch.Generator().manual_seed(0)))
+        return float(task._rendered_errors(batch.weights, vector, torch.Generator().manual_seed(0))["signal"])
 
     assert error(exact) < 1e-6 < 0.2 < error(torch.zeros_like(exact)) < 5
 
