@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from pipelines import analysis_tables
 from pipelines.records import RECORDS
 from wsrl.evaluation.shapes import D2_BINS
 
@@ -263,6 +264,7 @@ TABLES = {
     "generation/portraits": ("generation/portraits", generated),
     "generation/solids": ("generation/solids", generated),
     "benchmark_diffusion": ("benchmark_diffusion/fashion_mnist", diffusion_speed),
+    **analysis_tables.TABLES,
 }
 
 
