@@ -65,7 +65,6 @@ def test_pictures_are_scored_after_the_autoencoder_beside_the_stored_fields(digi
     assert metrics["autoencoder_psnr_mean"] < metrics["autoencoder_fitted_psnr_mean"]
 
 
-@pytest.mark.slow
 def test_shapes_are_scored_after_the_autoencoder_beside_the_stored_fields(tmp_path, monkeypatch):
     monkeypatch.setenv("WSRL_CACHE", str(tmp_path / "cache"))
     for split, number in {"train": 8, "test": 2}.items():

@@ -15,7 +15,6 @@ SIGNALS = ("--source", "{limit: 100}", "--shards", "2", "--threads", "1")
 SLOWER = ("--fit.steps", "150")
 
 
-@pytest.mark.slow
 def test_two_workers_give_the_same_bytes_as_one(build, tmp_path, capsys):
     assert build(tmp_path / "one", *SIGNALS) == 0
     assert build(tmp_path / "two", *SIGNALS, "--workers", "2") == 0

@@ -29,7 +29,6 @@ def test_all_readers_are_told_of_weights_and_pixels(digits_store, tmp_path, caps
     assert run(tmp_path, digits_store, "--limit", 15)["probe.num_train"] == 15
 
 
-@pytest.mark.slow
 def test_seeds_folds_curve_and_importance(make_store, tmp_path):
     store = make_store(tmp_path / "store")
     asked = [store, "--seeds", 2, "--folds", 3, "--label-efficiency", "--importance"]

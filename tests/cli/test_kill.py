@@ -80,7 +80,6 @@ def killed_and_continued(tmp_path, base, limit, kills, longest_s):
     return killed
 
 
-@pytest.mark.slow
 def test_two_kills(tiny_base, tmp_path):
     assert killed_and_continued(tmp_path, tiny_base, limit=100, kills=2, longest_s=0.2) >= 1
 
