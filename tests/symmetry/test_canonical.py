@@ -9,7 +9,7 @@ from wsrl.fields import FieldConfig, Representation, RepresentationConfig
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.foreign import Convention, ForeignRepresentation
 from wsrl.symmetry import canonical
-from wsrl.symmetry.canonical import Aligner, assignments, mean_template
+from wsrl.symmetry.canonical import Aligner, assignments, mean_template, with_least_phases
 from wsrl.symmetry.signed import SignedSymmetry
 
 NUM = 6
@@ -83,6 +83,7 @@ def test_moves_change_no_function_and_others_do(case):
 def test_disguised_copies_come_back(case):
     representation, symmetry = case
     template = {name: tensor[0] for name, tensor in drawn(representation, num=1).items()}
+    template = with_least_phases(symmetry, template)  # no neuron is turned to a large bias
     copies = {name: tensor.expand(NUM, *tensor.shape) for name, tensor in template.items()}
     disguised = symmetry.apply(copies, symmetry.random(NUM, torch.Generator().manual_seed(2)))
     aligner = Aligner(symmetry, template)
@@ -171,8 +172,22 @@ def test_the_mean_of_disguised_copies_is_the_field():
     start = {name: tensor[0] for name, tensor in disguised.items()}
     parts = [{k: t[:2] for k, t in disguised.items()}, {k: t[2:] for k, t in disguised.items()}]
     found = mean_template(symmetry, start, lambda: parts, rounds=2)
-    assert all(torch.allclose(found[name], start[name], atol=1e-5) for name in start)
+    expected = with_least_phases(symmetry, start)
+    assert all(torch.allclose(found[name], expected[name], atol=1e-5) for name in start)
     assert not torch.allclose(disguised["layers.1.weight"].mean(0), start["layers.1.weight"], atol=0.1)
+
+
+def test_the_usual_omega_keeps_functions_to_a_millionth():
+    representation, generator = standalone(activation="sine", omega=30.0), torch.Generator().manual_seed(0)
+    weights = {name: tensor / 2 for name, tensor in drawn(representation, dtype=torch.float32).items()}
+    symmetry = SignedSymmetry.of(representation)
+    template = with_least_phases(symmetry, {name: tensor[0] for name, tensor in weights.items()})
+    found = Aligner(symmetry, template).align(weights)
+    assert any((turns != 0).any() for turns in found.moves.turns.values())
+    exact, moved = (values(representation, w) for w in (weights, symmetry.apply(weights, found.moves)))
+    assert (exact - moved).abs().max() < 1e-6
+    twice = symmetry.apply(weights, symmetry.random(NUM, generator, most_turns=40))  # what large biases would cost
+    assert (exact - values(representation, twice)).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("kind", ["mlp_asym", "lora_asym", "mlora_asym"])

@@ -176,13 +176,21 @@ def _joined(parts: list[Alignment]) -> Alignment:
 
 
 def _phases(template: Tensor, biases: Tensor, omega: float, importance: float) -> Callable:
-    """A function from sign and parity to the half turns ``(N, n, n)`` that bring biases nearest, and what they gain."""
+    """A function from sign and parity to the half turns ``(N, n, n)`` that bring biases nearest, and what they gain.
+
+    No neuron is turned to a bias beyond one period: the larger a bias, the more its rounding shows in the function.
+    """
     period = torch.pi / omega
 
     def phase(sign: int, parity: int) -> tuple[Tensor, Tensor]:
-        gap = (template[:, None] - sign * biases[:, None, :]) / period  # (N, n, n)
-        turns = 2 * torch.round((gap - parity) / 2) + parity
-        turned = sign * biases[:, None, :] + turns * period
+        bias = (sign * biases[:, None, :] / period).expand(-1, len(template), -1)  # (N, n, n), in half turns
+        wanted = template[:, None] / period
+        turns = 2 * torch.round((wanted - bias - parity) / 2) + parity
+        least = 2 * torch.round((-bias - parity) / 2) + parity
+        turns = torch.where((bias + turns).abs() > 1, least, turns)
+        if parity == 0:  # to stand still rounds nothing
+            turns = torch.where((bias - wanted).abs() <= (bias + turns - wanted).abs(), 0, turns)
+        turned = (bias + turns) * period
         return turns.to(torch.int64), importance * (template[:, None] * turned - turned.square() / 2)
 
     return phase
@@ -201,6 +209,21 @@ def assignments(scores: Tensor) -> Tensor:
     for row, score in zip(found.numpy(), scores.numpy()):
         row[:] = linear_sum_assignment(score, maximize=True)[1]
     return found
+
+
+def with_least_phases(symmetry: SignedSymmetry, weights: Mapping[str, Tensor]) -> Weights:
+    """The same function, to rounding, with the phase of every sine neuron within a quarter turn of zero.
+
+    Args:
+        symmetry: How units may move.
+        weights: Weights ``shape`` of one field.
+    """
+    batch = {name: tensor[None] for name, tensor in weights.items()}
+    moves = symmetry.still(1)
+    for unit, layer in symmetry.sines.items():
+        turns = -torch.round(batch[layer.bias].to(torch.float64) * (layer.omega / torch.pi)).to(torch.int64)
+        moves = moves.then(unit, moves.order[unit], moves.signs[unit], turns)
+    return {name: tensor[0] for name, tensor in symmetry.apply(batch, moves).items()}
 
 
 def mean_template(
@@ -223,7 +246,7 @@ def mean_template(
     Returns:
         Weights ``shape`` in float32.
     """
-    template = dict(start)
+    template = with_least_phases(symmetry, start)
     for _ in range(rounds):
         aligner, count = Aligner(symmetry, template, importance=importance), 0
         total = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in template.items()}
