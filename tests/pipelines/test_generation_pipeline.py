@@ -30,6 +30,7 @@ autoencoder:
   model.heads: 2
   model.latent_tokens: 3
   model.latent_channels: 2
+perceptual: {width: 4, num_epochs: 1, num_steps: 10, seed: 1}
 diffusion:
   trainer.max_epochs: 1
   data.num_workers: 0
@@ -39,7 +40,7 @@ diffusion:
   model.heads: 2
 rows:
   mlora_asym.weights: {kind: mlora_asym, steps: 4}
-  mlora_asym.latent: {kind: mlora_asym, latent: true, steps: 4}
+  mlora_asym.latent: {kind: mlora_asym, latent: true, perceptual: true, steps: 4}
   conditional:
     {kind: mlora_asym, latent: true, classes: true, guidance: 2.0, steps: 4, model: {model.conditional: true}}
   hyperdiffusion:
@@ -61,7 +62,8 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     argv = ["--config", str(tmp_path / "generation.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
     assert generation.main(argv) == 0
     record = json.loads((tmp_path / "records" / "generation" / "tiny.json").read_text())
-    for row in (*ROWS, *BASELINES):
+    others = tuple(f"mlp.{row}" for row in BASELINES if row != "reconstructed_test")
+    for row in (*ROWS, *BASELINES, *others):
         for score in ("fd", "mmd_gaussian", "mmd_polynomial", "precision", "recall", "nearest_ratio", "share_nearer"):
             assert f"{row}.{score}" in record
     assert record["noise_0.nearest_ratio"] == 0 and record["noise_0.share_nearer"] == 1
@@ -72,7 +74,9 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     with Image.open(paths["picture"]) as picture:
         assert picture.width > picture.height
     assert all((tmp_path / "out" / f"{row}{end}.png").is_file() for row in ROWS for end in ("", ".closest"))
-    assert len(tables.generated(record).splitlines()) == 2 + len(ROWS) + len(BASELINES) + 4  # noise levels between
+    assert all(f"{row}.num_baselines_not_beaten_signal" in record for row in ROWS)
+    # beside these four noise levels between, and the held-out fields of the other kind
+    assert len(tables.generated(record).splitlines()) == 2 + len(ROWS) + len(BASELINES) + 4 + 1
     models = sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))
     assert generation.main(argv) == 0  # what is finished is kept
     assert models == sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))
