@@ -9,14 +9,17 @@ from wsrl.symmetry.spec import PermutationSpec
 
 
 @pytest.mark.parametrize(
-    ("kind", "normalisation", "num_permutations"), [("mlp", "frn", 2), ("cnn", "frn", 2), ("resnet20", "frn", 12)]
+    ("kind", "normalisation", "num_permutations"),
+    [("mlp", "frn", 2), ("cnn", "frn", 2), ("resnet20", "frn", 12), ("resnet20", "group", 24)],
 )
 def test_permuted_classifiers_compute_the_same(kind, normalisation, num_permutations):
     config = NetworkConfig(kind=kind, width=8, normalisation=normalisation)
     module, generator = classifier(config, (1, 8, 8), 3, seed=0), torch.Generator().manual_seed(0)
     inputs = torch.randn(2, 1, 8, 8, generator=generator)
     spec = PermutationSpec.from_module(module, inputs)
-    assert len(spec.permutations) == num_permutations  # one for each hidden layer, or stage and block
+    assert (
+        len(spec.permutations) == num_permutations
+    )  # of each hidden layer, or stage and block; of groups and inside them
     weights = {
         name: each + 0.1 * torch.randn(each.shape, generator=generator) for name, each in module.named_parameters()
     }
