@@ -233,15 +233,20 @@ class Scorer:
     def baselines(self) -> dict[str, float]:
         """Scores of held-out fields, of those through the autoencoder, and of what copies on purpose."""
         name = "baselines" if self.kind == self.config.main else f"baselines-{self.kind}"
-        return self._kept(name, (self.config.scores, self.config.seed), self._score_baselines)
+        latent = self._latent_row()
+        through = () if latent is None else (self.autoencoder(latent).name,)
+        return self._kept(name, (self.config.scores, self.config.seed, *through), self._score_baselines)
+
+    def _latent_row(self) -> RowConfig | None:
+        """The first row of latents of the kind, through whose autoencoder held-out fields are scored."""
+        return next((row for row in self.config.rows.values() if row.kind == self.kind and row.latent), None)
 
     def _score_baselines(self) -> dict[str, float]:
         shown = {name: tensor[: self.config.num_shown] for name, tensor in self.parts.heldout.items()}
         if self.kind == self.config.main:
             save_picture(field_sheet(shown, self.decoder), self.out / "fitted_test.png")
         rows = generation.other_rows(self.store, self.parts, self.decoder, self.references, self.options)
-        latent = next((row for row in self.config.rows.values() if row.kind == self.kind and row.latent), None)
-        if latent is not None:
+        if (latent := self._latent_row()) is not None:
             heldout = {name: tensor[: self.options.num] for name, tensor in self.parts.heldout.items()}
             space = open_autoencoder(self.autoencoder(latent), self.store.layout)
             with torch.no_grad():
