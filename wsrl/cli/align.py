@@ -53,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--network", metavar="MODULE:FUNCTION", help="makes the module; not needed for plain stacks of linear layers")
     add("--spec", metavar="FILE", help="the permutation spec as JSON, in place of one that is found by tracing")
     add("--data", metavar="NAME", help="a named source with labels: loss and accuracy along the path, and features")
-    add("--limit", type=int, metavar="N", help="most examples of each split of --data; of a store: most fields")
+    limits = "most examples of each split of --data; of a store: most fields that the mean is taken of"
+    add("--limit", type=int, metavar="N", help=limits)
     add("--restarts", type=int, default=1, metavar="N", help="starts of weight matching; the best one is kept")
     add("--points", type=int, default=25, metavar="P", help="points of the path between the two")
     add("--samples", type=int, default=32, metavar="K", help="of posteriors: draws of the weights at every point")

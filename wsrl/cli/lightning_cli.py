@@ -90,8 +90,9 @@ class TrainCLI(LightningCLI):
         if not sys.stderr.isatty() and config.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = False
             kwargs["enable_model_summary"] = bool(config.enable_model_summary)
+        if not sys.stderr.isatty() or config.enable_progress_bar is False:
             given = config.callbacks or []
-        kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), PlainProgress()]
+            kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), PlainProgress()]
         return super().instantiate_trainer(**kwargs)
 
 
