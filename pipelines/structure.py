@@ -22,6 +22,7 @@ from safetensors.torch import save
 from pipelines import command
 from wsrl.cli import stage
 from wsrl.cli.base import train_base
+from wsrl.cli.progress import show_progress
 from wsrl.durable import write_bytes
 from wsrl.evaluation.structure import NUM_POINTS
 from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of
@@ -128,7 +129,7 @@ def run(config: StructureConfig) -> dict[str, float]:
 def measure(name: str, kind: StructureKind, representation, signals, config: StructureConfig) -> dict[str, float]:
     """Every measure of one kind at every distance, with its confidence band."""
     fit, folder = replace(config.fit, learning_rate=kind.learning_rate), Path(config.out) / name
-    with stage.progress(f"{name}: fields", len(signals) * len({0.0, *config.lambdas})) as shown:
+    with show_progress(f"{name}: fields", len(signals) * len({0.0, *config.lambdas})) as shown:
 
         def fitted(distance: float) -> Fits:
             return kept_fits(folder, distance, representation, signals, fit, config.seed, shown.advance)

@@ -21,6 +21,7 @@ from torch import Tensor
 from pipelines import command
 from pipelines.edited_pictures import draw_edits
 from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.progress import show_progress
 from wsrl.encoders.editors import WeightEditor, build_editor
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields import RepresentationConfig
@@ -142,7 +143,7 @@ def trained(
     folder = Path(config.out) / f"{name}-{digest}"
     if not (folder / "config.json").exists():
         editor = build_editor(row.kind, row.options, statistics)
-        train_editor(editor, representation, train, row.training, folder).save_pretrained(folder)
+        train_editor(editor, representation, train, row.training, folder, show_progress).save_pretrained(folder)
     return WeightEditor.from_pretrained(folder)
 
 

@@ -19,10 +19,11 @@ LEVELS = [
     {"pipelines"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
-ANYWHERE = {"provenance", "errors", "durable", "native", ""}
+ANYWHERE = {"provenance", "progress", "errors", "durable", "native", ""}
 SELF_CONTAINED = {
     "provenance": {"errors", ""},
     "errors": set(),
+    "progress": set(),
     "durable": {"errors"},
     "native": set(),
     "": {"store"},

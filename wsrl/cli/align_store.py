@@ -172,13 +172,13 @@ def _mean(store, rows, symmetry, importance: dict[str, float], rounds: int):
     import numpy as np
     import torch
 
-    from wsrl.cli import stage
+    from wsrl.cli.progress import show_progress
     from wsrl.symmetry.canonical import mean_template
 
     chosen = np.zeros(len(store), dtype=bool)
     chosen[rows] = True
     names = [spec.name for spec in store.layout]
-    with stage.progress("template", rounds * len(rows)) as shown:
+    with show_progress("template", rounds * len(rows)) as shown:
 
         def batches() -> Iterator[dict]:
             for block in store.shards.blocks(chosen):
@@ -250,12 +250,12 @@ def _fill(store, out: Path, aligner) -> AlignedFields:
 
     import torch
 
-    from wsrl.cli import stage
+    from wsrl.cli.progress import show_progress
     from wsrl.store.rewriting import failures_of_shard, fields_of_shard
     from wsrl.store.writer import ShardWriter
 
     started, cpu, num, before, after = time.monotonic(), time.process_time(), 0, 0.0, 0.0
-    with stage.progress("align", len(store)) as shown:
+    with show_progress("align", len(store)) as shown:
         for number, shard in enumerate(store.shards):
             with ShardWriter(out, number) as writer:
                 shown.advance(len(writer.done.intersection(shard.column("fields/index").tolist())))

@@ -135,8 +135,10 @@ def _train(config, train, heldout, device, out: Path):
     import lightning as L
     import torch
 
+    from wsrl.cli.progress import show_progress
     from wsrl.training.base_data import SignalBatches
     from wsrl.training.base_field import BaseFieldTask
+    from wsrl.training.progress import TrainingProgress
     from wsrl.training.quiet import quiet_lightning
 
     task = BaseFieldTask(config, len(train), *train.sizes, train.loss)
@@ -149,7 +151,8 @@ def _train(config, train, heldout, device, out: Path):
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=sys.stderr.isatty(),
+            enable_progress_bar=False,
+            callbacks=[TrainingProgress(show_progress, "base field")],
             default_root_dir=out,
         )
         try:

@@ -5,7 +5,8 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from wsrl.cli.build_progress import say, shown
+from wsrl.cli.build_progress import shown
+from wsrl.cli.progress import say
 from wsrl.errors import UserError
 from wsrl.provenance import RUN_FILE
 

@@ -1,6 +1,5 @@
 """What a build shows while it runs: one bar over all its shards, whoever builds them."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ def shown(out: Path, shards: Sequence[int]) -> Iterator[Callable]:
         out: The store.
         shards: Numbers of the shards to build.
     """
-    from wsrl.cli.stage import progress
+    from wsrl.cli.progress import show_progress
     from wsrl.store import schema
 
     manifest = schema.read_manifest(out)
@@ -24,7 +23,7 @@ def shown(out: Path, shards: Sequence[int]) -> Iterator[Callable]:
     missing = [shard for shard, name in names.items() if not (out / name).exists()]
     total = sum(len(schema.shard_range(shard, num_shards, num_signals)) for shard in missing)
     label = f"shard {shards[0]}" if len(shards) == 1 else f"{len(shards)} shards"
-    with progress(label, total) as bar:
+    with show_progress(label, total) as bar:
         yield _Listener(bar, set(missing))
 
 
@@ -58,8 +57,3 @@ class _Listener:
         self.fitted[shard] += difference
         if difference:
             self.bar.advance(difference)
-
-
-def say(text: str) -> None:
-    """Print a line beside the results."""
-    print(text, file=sys.stderr, flush=True)

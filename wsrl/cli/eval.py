@@ -131,7 +131,7 @@ def picture_scores_through(store, options: argparse.Namespace) -> dict:
 
 def surface_scores(store, options: argparse.Namespace) -> dict:
     """Scores of the surfaces of some fields; says how they are normalised and what they are taken on."""
-    from wsrl.cli.stage import progress
+    from wsrl.cli.progress import show_progress
     from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
 
     asked = NUM_SHAPES if options.shapes is None else options.shapes
@@ -151,7 +151,7 @@ def surface_scores(store, options: argparse.Namespace) -> dict:
     num_points = min(positive(options.points, "--points"), source.options.num_surface)
     passes = {"": None} | ({} if through is None else {"autoencoder_": through})
     found = {"resolution": resolution, "num_points": num_points}
-    with progress("shapes scored", len(rows) * len(passes)) as shown:
+    with show_progress("shapes scored", len(rows) * len(passes)) as shown:
         how = {"resolution": resolution, "num_points": num_points, "seed": options.seed, "tell": shown.advance}
         for prefix, network in passes.items():
             scores = score_fields(store, source, rows, **how, through=network)

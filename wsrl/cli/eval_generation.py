@@ -182,7 +182,7 @@ def drawn(num: int, most: int, seed: int):
 
 def trained_features(source, train: list[int], test: list[int], parts: Parts, options: argparse.Namespace):
     """Features of the classifier of a source's training pictures, or of the one in the folder that was given."""
-    from wsrl.cli.stage import progress
+    from wsrl.cli.progress import show_progress
     from wsrl.encoders.saving import CONFIG_FILE
     from wsrl.evaluation.picture_classifier import ClassifierOptions
     from wsrl.evaluation.picture_features import (
@@ -202,7 +202,7 @@ def trained_features(source, train: list[int], test: list[int], parts: Parts, op
     pictures = [LabelledPictures(**dict(zip(("pictures", "labels"), read_pictures(source, part)))) for part in known]
     settings, num = ClassifierOptions(), len(pictures[0].labels)
     total = settings.epochs_of(num) * (num // settings.batch_of(num)) * settings.batch_of(num)
-    with progress("pictures seen by the classifier", total) as shown:
+    with show_progress("pictures seen by the classifier", total) as shown:
         return classifier_features(*pictures, source.label_names, folder, settings, tell=shown.advance)
 
 
@@ -228,7 +228,7 @@ def shape_references(store, parts: Parts, decoder, options: argparse.Namespace):
     import numpy as np
 
     from wsrl.cli.eval import open_store_source
-    from wsrl.cli.stage import progress
+    from wsrl.cli.progress import show_progress
     from wsrl.evaluation.features import signals_of_rows
     from wsrl.evaluation.generation import ShapeReferences
     from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
@@ -243,7 +243,7 @@ def shape_references(store, parts: Parts, decoder, options: argparse.Namespace):
     print(f"surfaces of fields: on {options.resolution} cells along a side of the cube [-1, 1]^3")
     print("memorisation: weights over their deviation in the training fields; root of the Chamfer distance")
     given = {"train": parts.train, "heldout": parts.heldout, "points": points, "resolution": options.resolution}
-    with progress("training and held-out fields meshed", sum(map(len, parts.rows))) as shown:
+    with show_progress("training and held-out fields meshed", sum(map(len, parts.rows))) as shown:
         built = ShapeReferences.build(
             layout=store.layout, decoder=decoder, seed=options.seed, tell=shown.advance, **given
         )

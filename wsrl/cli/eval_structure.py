@@ -94,10 +94,10 @@ def opened(kind: str, options: argparse.Namespace) -> tuple:
 
 def measured(representation, signals: list, config, lambdas: tuple[float, ...], options) -> dict[str, float]:
     """Measures by distance, of fits of one kind that are made now."""
-    from wsrl.cli.stage import progress
+    from wsrl.cli.progress import show_progress
     from wsrl.evaluation.structure_fits import fit_from, measure_starts, starts_of
 
-    with progress(f"{representation.config.kind}: fields", len(signals) * len({0.0, *lambdas})) as shown:
+    with show_progress(f"{representation.config.kind}: fields", len(signals) * len({0.0, *lambdas})) as shown:
 
         def fitted(distance: float) -> Fits:
             start = starts_of(representation, distance, options.seed)

@@ -153,13 +153,13 @@ def export(store, rows, out: Path, kind: str, options, transforms: Iterator[tupl
     Returns:
         Ids of fields that have no mesh, with the reason.
     """
-    from wsrl.cli import stage
+    from wsrl.cli.progress import show_progress
     from wsrl.store.exporting import LOOKS, field_path, write_beside, write_fields
 
     look = {name: getattr(options, name) for name in looks_of(kind)}
     write_beside(store, rows, out, kind, look)
     failed = []
-    with stage.progress("export", len(rows)) as shown:
+    with show_progress("export", len(rows)) as shown:
         if kind not in LOOKS:
             write_fields(store, rows, out, kind, shown.advance)
             return []

@@ -181,12 +181,12 @@ def told(folder, network, names: dict[str, str]) -> str:
 
 def create(folder, network, names: dict[str, str], kind: str, out: Path, num_shards: int | None, command: str) -> None:
     """Make the store, or check that the one there is of the same import."""
-    from wsrl.cli import stage
     from wsrl.cli.build import FIELDS_PER_SHARD
+    from wsrl.cli.progress import show_progress
     from wsrl.store.writer import create_or_resume
 
     representation = network.representation
-    with stage.progress("hash", len(folder.files)) as shown:
+    with show_progress("hash", len(folder.files)) as shown:
         sha256 = folder.sha256(shown.advance)
     source = {
         "name": f"imported/{folder.directory.resolve().name}",
@@ -215,13 +215,13 @@ def create(folder, network, names: dict[str, str], kind: str, out: Path, num_sha
 
 def fill(folder, reader, num_weights: int, out: Path) -> None:
     """Write every field of ``num_weights`` numbers that has no row yet."""
-    from wsrl.cli import stage
+    from wsrl.cli.progress import show_progress
     from wsrl.fitting.shards import segments
     from wsrl.store import schema
     from wsrl.store.writer import ShardWriter
 
     size = max(1, min(SEGMENT, SEGMENT_BYTES // (4 * num_weights)))
-    with stage.progress("import", len(folder.files)) as shown:
+    with show_progress("import", len(folder.files)) as shown:
         for shard in range(schema.read_manifest(out)["num_shards"]):
             with ShardWriter(out, shard) as writer:
                 todo = [index for index in writer.indices if index not in writer.done]

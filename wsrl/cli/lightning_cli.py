@@ -1,39 +1,15 @@
 """Lightning's command line with the defaults of this project: where a run is kept, what it logs, how it is resumed."""
 
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-
-class PlainProgress(L.Callback):
-    """One line of progress now and then, for output that is not a terminal.
-
-    Args:
-        every_s: Shortest time between two lines, in seconds.
-    """
-
-    def __init__(self, every_s: float = 10.0):
-        self.every_s, self._last, self._started = every_s, 0.0, 0.0
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
-        self._started = self._last = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say the epoch, the metrics, and the time that is left where the number of epochs is known."""
-        now, done = time.monotonic(), trainer.current_epoch + 1
-        is_last = done == trainer.max_epochs
-        if now - self._last < self.every_s and not is_last:
-            return
-        self._last = now
-        metrics = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items())
-        print(f"epoch {done}/{trainer.max_epochs}  {now - self._started:.0f} s  {metrics}", file=sys.stderr, flush=True)
+from wsrl.cli.progress import show_progress
+from wsrl.training.progress import TrainingProgress
 
 
 class TrainCLI(LightningCLI):
@@ -45,18 +21,18 @@ class TrainCLI(LightningCLI):
         *args: As for LightningCLI.
         monitor: Defaults of the checkpoint callback: ``monitor`` and ``mode``.
         root: Default folder of the run.
-        prog: Name of the command in messages.
+        task: What is trained; the command is ``wsrl train <task>``.
         **kwargs: As for LightningCLI.
     """
 
-    def __init__(self, *args: Any, monitor: dict[str, Any], root: str, prog: str, **kwargs: Any):
-        self._monitor = monitor
+    def __init__(self, *args: Any, monitor: dict[str, Any], root: str, task: str, **kwargs: Any):
+        self._monitor, self._task = monitor, task
         super().__init__(
             *args,
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"default_root_dir": root, "max_epochs": 100, "deterministic": True},
-            parser_kwargs={"prog": prog, "exit_on_error": False, "allow_abbrev": False},
+            parser_kwargs={"prog": f"wsrl train {task}", "exit_on_error": False, "allow_abbrev": False},
             auto_configure_optimizers=False,
             **kwargs,
         )
@@ -79,7 +55,7 @@ class TrainCLI(LightningCLI):
             self.config.checkpoint.monitor = None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer, with a CSV and a TensorBoard logger unless others were asked for."""
+        """The trainer, with a CSV and a TensorBoard logger and one bar over all steps, unless others were asked for."""
         config = self.config_init.trainer
         root = Path(config.default_root_dir)
         if config.logger is None or config.logger is True:
@@ -87,12 +63,13 @@ class TrainCLI(LightningCLI):
                 CSVLogger(root, name="", version="csv"),
                 TensorBoardLogger(root, name="", version="tensorboard"),
             ]
-        if not sys.stderr.isatty() and config.enable_progress_bar is None:
+        callbacks = config.callbacks or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        if config.enable_progress_bar is not True and not any(isinstance(one, ProgressBar) for one in callbacks):
             kwargs["enable_progress_bar"] = False
-            kwargs["enable_model_summary"] = bool(config.enable_model_summary)
-        if not sys.stderr.isatty() or config.enable_progress_bar is False:
-            given = config.callbacks or []
-            kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), PlainProgress()]
+            callbacks = [*callbacks, TrainingProgress(show_progress, self._task)]
+        kwargs["callbacks"] = callbacks
+        kwargs["enable_model_summary"] = bool(config.enable_model_summary)
         return super().instantiate_trainer(**kwargs)
 
 

@@ -7,6 +7,7 @@ A stage is a module of this package with ``main(argv) -> int``; it is imported o
 import argparse
 import difflib
 import errno
+import io
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from wsrl.cli.progress import never_silent
 from wsrl.errors import UserError
 
 EXIT_WRONG = 2
@@ -233,7 +235,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         0 done, 1 done with failures that are listed, 2 wrong usage or input, 130 interrupted.
     """
     try:
-        with terminated_as_interrupted():
+        with terminated_as_interrupted(), never_silent(name):
             return COMMANDS[name].run(list(argv)) or 0
     except UserError as error:
         _say(str(error))
@@ -259,6 +261,8 @@ def run_command(name: str, argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``wsrl``; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name of the user's may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if arguments else EXIT_WRONG

@@ -23,9 +23,9 @@ def prepare_shapes(source, processes: int | None) -> list:
     """
     import os
 
-    from wsrl.cli.stage import progress
+    from wsrl.cli.progress import show_progress
 
-    with progress("shapes prepared", len(source)) as shown:
+    with show_progress("shapes prepared", len(source)) as shown:
         source.prepare(range(len(source)), processes or os.cpu_count() or 1, shown.advance)
     return [source.record(index) for index in range(len(source))]
 

@@ -5,7 +5,6 @@ Plain: --num new fields, of the classes in --class. With --interpolate: a way be
 """
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -188,6 +187,7 @@ def open_pipeline(options: SampleOptions):
         UserError: There is none, or the sampler or the number of steps does not fit it.
     """
     from wsrl.cli.eval import load_pipeline
+    from wsrl.cli.progress import has_terminal
     from wsrl.diffusion.samplers import sampler
     from wsrl.fitting.devices import choose_device
     from wsrl.training.quiet import quiet_lightning
@@ -200,7 +200,7 @@ def open_pipeline(options: SampleOptions):
     most = pipeline.scheduler.config.num_train_timesteps
     if options.steps > most:
         raise UserError(f"--steps is {options.steps}", allowed=f"1 to {most}", do="choose another --steps")
-    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    pipeline.set_progress_bar_config(disable=not has_terminal())
     return pipeline
 
 
@@ -324,12 +324,12 @@ def write_meshes(samples, out: Path, resolution: int, size: int | None) -> tuple
     Returns:
         The pictures that the sheet shows, and how many fields are ``empty`` and how many ``not_a_number``.
     """
-    from wsrl.cli import stage
+    from wsrl.cli.progress import show_progress
     from wsrl.report.render import NORMALISED, render_mesh
     from wsrl.store.exporting import write_mesh
 
     cells, counts = [], {"empty": 0, "not_a_number": 0}
-    with stage.progress("mesh", len(samples.fields)) as shown:
+    with show_progress("mesh", len(samples.fields)) as shown:
         for i, field in enumerate(samples.fields):
             shown.advance(1)
             try:

@@ -1,10 +1,7 @@
-"""What the stages share: their parsers, the data argument, progress, and the folder they write to."""
+"""What the stages share: their parsers, the data argument, and the folder they write to."""
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +78,9 @@ def prepare_signals(source, indices) -> None:
 
     if source.quantity == "intensity" or not indices:
         return
-    with progress("signals prepared", len(indices)) as shown:
+    from wsrl.cli.progress import show_progress
+
+    with show_progress("signals prepared", len(indices)) as shown:
         source.prepare(indices, os.cpu_count() or 1, shown.advance)
 
 
@@ -153,56 +152,3 @@ def save_picture(image, path: Path) -> None:
     data = BytesIO()
     image.save(data, format="PNG")
     write_bytes(path, data.getvalue())
-
-
-class Progress:
-    """Says how far a loop is: a bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, what: str, total: int, every_s: float = 10.0):
-        self.what, self.total, self.every_s = what, total, every_s
-        self.done, self.started = 0, time.monotonic()
-        self._last = self.started
-        self._bar = None
-
-    def expect(self, number: int) -> None:
-        """Count ``number`` further items to do; fewer where it is negative."""
-        self.total += number
-        if self._bar is not None:
-            self._bar.update(self._task, total=self.total)
-
-    def say(self, text: str) -> None:
-        """Print a line beside the bar."""
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def advance(self, number: int, note: str = "") -> None:
-        """Count ``number`` finished items; ``note`` stands behind the rate."""
-        self.done += number
-        now = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, note=note)
-        elif now - self._last >= self.every_s or self.done == self.total:
-            self._last = now
-            rate = self.done / max(now - self.started, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
-            line = f"{self.what}: {self.done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}"
-            print(line.rstrip(), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Progress]:
-    """Show the progress of a loop over ``total`` items."""
-    shown = Progress(what, total)
-    if not sys.stderr.isatty():
-        yield shown
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
-        shown._bar, shown._task = bar, bar.add_task(what, total=total, note="")
-        yield shown

@@ -146,7 +146,7 @@ def _build_cli(task: str, argv: Sequence[str], *, parse_only: bool = False):
             args=list(argv),
             monitor=monitor,
             root=f"runs/{task}",
-            prog=f"wsrl train {task}",
+            task=task,
         )
     except (argparse.ArgumentError, UnicodeDecodeError) as error:  # the latter from a configuration that is no text
         raise UserError(

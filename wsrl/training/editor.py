@@ -3,7 +3,6 @@
 Letters: N fields, B fields of a batch, P points, D coordinates, C channels, W weights of a field.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from torch.nn.functional import max_pool2d
 from wsrl.encoders.editors import WeightEditor
 from wsrl.errors import UserError
 from wsrl.fields.representation import Representation
+from wsrl.progress import ShowProgress, silent
+from wsrl.training.progress import TrainingProgress
 from wsrl.training.quiet import quiet_lightning
 
 RENDERED_AT_ONCE = 128
@@ -160,6 +161,7 @@ def train_editor(
     examples: EditExamples,
     config: EditTrainingConfig,
     root: Path | str | None = None,
+    progress: ShowProgress = silent,
 ) -> WeightEditor:
     """Train an editor, in place.
 
@@ -169,6 +171,7 @@ def train_editor(
         examples: Training fields and what they should become.
         config: How to train.
         root: Folder that Lightning may write to.
+        progress: Shows the steps.
 
     Returns:
         The same editor, in evaluation mode.
@@ -183,7 +186,8 @@ def train_editor(
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=sys.stderr.isatty(),
+            enable_progress_bar=False,
+            callbacks=[TrainingProgress(progress, "editor")],
             default_root_dir=root,
         )
         trainer.fit(task, ShuffledExamples(examples, config.batch_size, config.seed + 1))
