@@ -18,10 +18,10 @@ def run(tmp_path, *arguments):
 
 def test_all_readers_are_told_of_weights_and_pixels(digits_store, tmp_path, capsys):
     metrics = run(tmp_path, digits_store)
-    printed = capsys.readouterr().out
+    assert len(capsys.readouterr().out.splitlines()) <= 20
     for of in ("weights", "pixels"):
         for name in ONCE:
-            assert -1 <= metrics[f"probe.{of}_{name}"] <= 1 and f"probe.{of}_{name} " in printed
+            assert -1 <= metrics[f"probe.{of}_{name}"] <= 1
             assert f"probe.{of}_{name}_std" not in metrics
     by_class = [metrics[f"probe.pixels_precision_at_8.{digit}"] for digit in range(10)]
     assert metrics["probe.pixels_precision_at_8"] > 0.5 and max(by_class) > min(by_class)

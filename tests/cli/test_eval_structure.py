@@ -46,7 +46,7 @@ def test_data_are_fitted_at_every_distance(built, tmp_path, capsys):
     assert metrics["structure.mlp.lambda_0.cosine"] == pytest.approx(1)
     assert metrics["structure.mlp.lambda_1.cosine_high"] < 0.9
     assert metrics["structure.mlp.lambda_1.barrier"] > metrics["structure.mlp.lambda_0.barrier"] == 0
-    assert "structure.mlp.lambda_1.cosine" in capsys.readouterr().out
+    assert f"mlp 1:       cosine {metrics['structure.mlp.lambda_1.cosine']:.3g} (" in capsys.readouterr().out
 
 
 def test_two_stores_are_compared_signal_by_signal(built, tmp_path):

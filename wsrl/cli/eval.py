@@ -1,12 +1,13 @@
-"""``wsrl eval``: score a store or a model, print a table, and write ``metrics.json``."""
+"""``wsrl eval``: score a store or a model, say what came out, and write ``metrics.json``."""
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from wsrl.cli import eval_generation, eval_probe, eval_structure
+from wsrl.cli.progress import say
+from wsrl.cli.summary import INDENT, summary
 from wsrl.errors import UserError
 
 METRICS_FILE = "metrics.json"
@@ -25,10 +26,9 @@ def main(argv: list[str]) -> int:
     options = make_parser().parse_args(argv)
     prefix, metrics = options.run(options)
     metrics = {f"{prefix}.{name}": value for name, value in metrics.items()}
-    show(metrics)
     path = Path(options.out) if options.out else Path(options.path) / METRICS_FILE
     merge_metrics(path, metrics)
-    print(f"written to {path}", file=sys.stderr)
+    print(*summary(metrics), f"{'all figures:':<{INDENT}}{path}", sep="\n")
     return 0
 
 
@@ -139,7 +139,7 @@ def surface_scores(store, options: argparse.Namespace) -> dict:
         return {}
     source = find_store_source(store, options.data)
     if source is None and options.shapes is None:
-        print("no scores of surfaces: give the data of the store with --data", file=sys.stderr)
+        say("no scores of surfaces: give the data of the store with --data")
         return {}
     source = source or open_store_source(store, options.data)
     rows = some_rows(store, positive(asked, "--shapes"), options.seed)
@@ -157,7 +157,7 @@ def surface_scores(store, options: argparse.Namespace) -> dict:
             scores = score_fields(store, source, rows, **how, through=network)
             summary = summarise_scores(scores, store.splits()[rows])
             found |= {prefixed(prefix, name): value for name, value in summary.items()}
-    print(about_scores(resolution, num_points))
+    say(about_scores(resolution, num_points))
     return found
 
 
@@ -259,18 +259,6 @@ def merge_metrics(path: Path, metrics: dict[str, float]) -> None:
         if not isinstance(there, dict):
             raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
     write_json_atomic(path, there | metrics)
-
-
-def show(metrics: dict[str, float]) -> None:
-    """Print metrics as two columns."""
-    width = max(map(len, metrics), default=0)
-    for name, value in metrics.items():
-        print(f"{name:<{width}}  {value if isinstance(value, int) else format(value, form(value))}")
-
-
-def form(value: float) -> str:
-    """Four places after the point, or four digits of what would vanish there, such as a squared distance."""
-    return ".4f" if value == 0 or abs(value) >= 0.01 else ".3e"
 
 
 def positive(number: int, name: str) -> int:

@@ -1,20 +1,16 @@
 """``wsrl eval generation``: scores of sampled fields, of fitted ones and of baselines, and the closest pairs."""
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+from wsrl.cli.progress import say
 from wsrl.errors import SignalError
 
 NOISE_LEVELS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
 CLOSEST = 32
 CELL = 56
 PICTURES_COMPARED, SHAPES_COMPARED = 10_000, 200
-COLUMNS = (
-    "num", "num_invalid", "fd", "mmd_gaussian", "mmd_polynomial", "precision", "recall", "mmd_cd", "cov", "one_nna",
-    "nearest_ratio", "share_nearer", "nearest_ratio_signal", "share_nearer_signal",
-)  # fmt: skip
 
 
 def add_arguments(action: argparse.ArgumentParser) -> None:
@@ -42,7 +38,7 @@ def add_arguments(action: argparse.ArgumentParser) -> None:
 
 
 def generation(options: argparse.Namespace) -> tuple[str, dict]:
-    """Scores of sampled fields; prints what they are taken on and a table, and draws ``closest.png``."""
+    """Scores of sampled fields; says what they are taken on, and draws ``closest.png``."""
     import torch
 
     from wsrl.cli.eval import METRICS_FILE, load_pipeline, positive
@@ -64,8 +60,7 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
         rows = {"samples": samples.metrics} | other_rows(store, parts, pipeline.decoder, references, options)
         out = Path(options.out or Path(options.path) / METRICS_FILE).with_name("closest.png")
         draw_closest(samples, weights, parts, pipeline.decoder, out)
-    show_table(rows)
-    metrics = flat_metrics(rows) | distances(samples) | parts.metrics
+    metrics = flat_metrics(rows) | distances(samples) | {"num_train": len(parts.rows[0])} | parts.metrics
     if options.baselines:
         metrics |= verdict(rows)
     if "fd" in samples.metrics:
@@ -94,7 +89,7 @@ class Parts:
         codes, generator = part_codes(store, 0.0, 0.2), np.random.default_rng(options.seed)
         every = [np.flatnonzero(codes == PARTS.index(name)) for name in ("train", "test")]
         if not len(every[1]):
-            print("no held-out fields: a fifth of those that the model has seen stand in for them", file=sys.stderr)
+            say("no held-out fields: a fifth of those that the model has seen stand in for them")
             order = generator.permutation(every[0])
             every = [np.sort(part) for part in np.split(order, [len(order) - max(1, len(order) // 5)])]
         self.rows = [np.sort(generator.permutation(part)[: options.limit]) for part in every]
@@ -102,7 +97,7 @@ class Parts:
         ids = store.ids
         self.train_ids = {ids[row] for row in every[0]}
         self.pictures, self.metrics = None, {}
-        print(f"{len(self.rows[0])} training and {len(self.rows[1])} held-out fields of {store.directory}")
+        say(f"{len(self.rows[0])} training and {len(self.rows[1])} held-out fields of {store.directory}")
 
 
 def picture_references(store, parts: Parts, decoder, options: argparse.Namespace):
@@ -117,7 +112,7 @@ def picture_references(store, parts: Parts, decoder, options: argparse.Namespace
     else:
         features = picture_features(source, parts, options)
     given = {"train": parts.train, "heldout": parts.heldout, "features": features, "pictures": parts.pictures}
-    print("memorisation: weights over their deviation in the training fields; pixels; root mean square over either")
+    say("memorisation: weights over their deviation in the training fields; pixels; root mean square over either")
     return PictureReferences.build(layout=store.layout, decoder=decoder, **given)
 
 
@@ -135,7 +130,7 @@ def whole_source(store, data: str | None):
 
 def tell_without_features(reason: str) -> None:
     """Say why there are no scores on features, and what to do."""
-    print(f"no scores on features, memorisation only: {reason}", file=sys.stderr)
+    say(f"no scores on features, memorisation only: {reason}")
 
 
 def picture_features(source, parts: Parts, options: argparse.Namespace):
@@ -156,11 +151,11 @@ def picture_features(source, parts: Parts, options: argparse.Namespace):
     else:
         features = trained_features(source, sorted(set(range(len(source))) - set(test)), test, parts, options)
     parts.pictures = read_pictures(source, references)[0]
-    print(f"features: {features.name}, SHA-256 {features.sha256}, as they are (no normalisation)")
+    say(f"features: {features.name}, SHA-256 {features.sha256}, as they are (no normalisation)")
     if features.accuracy is not None:
-        print(f"features: accuracy {features.accuracy:.4f} on {features.num_test} pictures it was not trained on")
+        say(f"features: accuracy {features.accuracy:.4f} on {features.num_test} pictures it was not trained on")
         parts.metrics |= {"features_accuracy": features.accuracy, "classifier_accuracy": features.accuracy}
-    print(f"references: {len(parts.pictures)} {what}")
+    say(f"references: {len(parts.pictures)} {what}")
     parts.metrics["num_references"] = len(parts.pictures)
     return features
 
@@ -238,10 +233,10 @@ def shape_references(store, parts: Parts, decoder, options: argparse.Namespace):
     generator, size = np.random.default_rng(options.seed), min([NUM_POINTS, *(len(one.surface) for one in signals)])
     surfaces = (np.asarray(signal.surface) for signal in signals)
     points = np.stack([normalised(surface[generator.permutation(len(surface))[:size]]) for surface in surfaces])
-    print(f"references: {len(points)} real shapes that are no training fields; {size} points on each surface")
-    print(f"normalisation: {NORMALISATION}")
-    print(f"surfaces of fields: on {options.resolution} cells along a side of the cube [-1, 1]^3")
-    print("memorisation: weights over their deviation in the training fields; root of the Chamfer distance")
+    say(f"references: {len(points)} real shapes that are no training fields; {size} points on each surface")
+    say(f"normalisation: {NORMALISATION}")
+    say(f"surfaces of fields: on {options.resolution} cells along a side of the cube [-1, 1]^3")
+    say("memorisation: weights over their deviation in the training fields; root of the Chamfer distance")
     given = {"train": parts.train, "heldout": parts.heldout, "points": points, "resolution": options.resolution}
     with show_progress("training and held-out fields meshed", sum(map(len, parts.rows))) as shown:
         built = ShapeReferences.build(
@@ -289,27 +284,11 @@ def verdict(rows: dict[str, dict]) -> dict[str, float]:
         better, noise = better_baselines(pairs["samples"], curve, others), noise_fd_at(pairs["samples"][0], curve)
         how = f"in {score} at equal distance from training by {what} ({pairs['samples'][0]:.3f})"
         if better:
-            print(f"samples are NOT BETTER than {', '.join(better)} {how}; noise there has {noise:.4g}")
+            say(f"samples are NOT BETTER than {', '.join(better)} {how}; noise there has {noise:.4g}")
         else:
-            print(f"samples are better than every baseline {how}; noise there has {noise:.4g}")
+            say(f"samples are better than every baseline {how}; noise there has {noise:.4g}")
         found |= {f"noise_{score}_at_equal_distance{suffix}": noise, f"num_baselines_not_beaten{suffix}": len(better)}
     return found
-
-
-def show_table(rows: dict[str, dict]) -> None:
-    """Print one line per set of fields."""
-    columns = [name for name in COLUMNS if any(name in row for row in rows.values())]
-    cells = [["", *columns]]
-    cells += [
-        [name, *(format(row[key], ".4g") if key in row else "-" for key in columns)] for name, row in rows.items()
-    ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    for line in cells:
-        print(
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths))
-            )
-        )
 
 
 def flat_metrics(rows: dict[str, dict]) -> dict[str, float]:
@@ -354,7 +333,7 @@ def draw_closest(samples, weights, parts: Parts, decoder, out: Path) -> None:
     if sheets:
         out.parent.mkdir(parents=True, exist_ok=True)
         save_picture(beside(sheets), out)
-        print(f"closest pairs: {out}", file=sys.stderr)
+        say(f"closest pairs: {out}")
 
 
 def pair_sheet(pairs: list[tuple[int, int]], weights, train, decoder):

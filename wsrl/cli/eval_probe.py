@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wsrl.cli.progress import say
 from wsrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def probe(options: argparse.Namespace) -> tuple[str, dict]:
         given = read(store, source, options.seed, positive(options.limit, "--limit"))
         check_folds(given, protocol.folds)
         metrics: dict[str, float] = {"num_train": len(given.train), "num_test": len(given.test)}
+        metrics["largest_class"] = largest_class(given)
         for name in given.features:
             metrics |= {f"{name}_{key}": value for key, value in scores(name, given, protocol, options.seed).items()}
         if options.label_efficiency:
@@ -109,6 +110,13 @@ def read(store: WeightStore, source, seed: int, limit: int | None = None) -> Giv
         features["pixels"] = pixel_features(store, source, rows).numpy()
     train, test = np.searchsorted(rows, parts.train), np.searchsorted(rows, parts.test)
     return Given(features, rows, parts.labels[rows], train, test, store.label_names)
+
+
+def largest_class(given: Given) -> float:
+    """Share of the largest class of the test part: the accuracy of a reader that has learned nothing."""
+    import numpy as np
+
+    return float(np.unique(given.labels[given.test], return_counts=True)[1].max() / len(given.test))
 
 
 def check_folds(given: Given, folds: int | None) -> None:
@@ -198,7 +206,7 @@ def draw_maps(store: WeightStore, given: Given, out: Path, seed: int) -> None:
         title = f"{len(rows)} fields of {store.directory.name} by their weights"
         draw_map(axis, points, pictures, PICTURE_SHARE, labels, store.label_names, title=title, axis_names=axis_names)
         save_figure(figure, out / f"{name}.png")
-        print(f"drawn: {out / f'{name}.png'}", file=sys.stderr)
+        say(f"drawn: {out / f'{name}.png'}")
 
 
 def picture_of(store: WeightStore, row: int):

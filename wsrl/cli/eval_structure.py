@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wsrl.cli.progress import say
 from wsrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def opened(kind: str, options: argparse.Namespace) -> tuple:
     parsed, source = stage.parse_for_data(parser, build_options.spell_out_kind(argv), build_options.data_defaults)
     made = parser.instantiate(parsed)
     base = BaseField.from_pretrained(options.base) if options.base and made.representation.is_adapter else None
-    print(f"{made.representation}, {made.fit}", file=sys.stderr)
+    say(f"{made.representation}, {made.fit}")
     return Representation.build(made.representation, base, **source.sizes), made.fit, source
 
 

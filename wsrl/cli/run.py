@@ -6,12 +6,12 @@ that was interrupted goes on where it stopped when the same command is given aga
 
 import json
 import shlex
-import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from wsrl.cli.progress import say
 from wsrl.errors import UserError
 from wsrl.fields.representation import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
     options, source = stage.parse_for_data(parser, argv, data_defaults)
     whole, source = source, limited(source, options)
     if source is not whole:
-        _say(f"{len(source)} of {len(whole)} signals are used; choose with --source '{{limit: ...}}'")
+        say(f"{len(source)} of {len(whole)} signals are used; choose with --source '{{limit: ...}}'")
     flow = with_defaults(parser.instantiate(options).flow, default_flow(source))
     command = shlex.join(["wsrl", "run", *argv])
     return run_flow(source, flow, Path(options.out), data=options.data, device=options.device, command=command)
@@ -158,7 +158,7 @@ def run_flow(
     from wsrl.cli import stage
     from wsrl.cli.base import train_base
     from wsrl.cli.build import BuildPlan, Compute, build_store, report
-    from wsrl.cli.eval import METRICS_FILE, merge_metrics, show
+    from wsrl.cli.eval import METRICS_FILE, merge_metrics
     from wsrl.cli.looks import draw_pictures
     from wsrl.cli.train import check_options
     from wsrl.provenance import finish_run, write_run
@@ -176,9 +176,9 @@ def run_flow(
         )
     spent = _elapsed_before(out / METRICS_FILE)
     write_run(out, command, config, seed=flow.seed)
-    _say(f"1/5 base field on {len(source)} signals of {source.name}")
+    say(f"1/5 base field on {len(source)} signals of {source.name}")
     metrics = train_base(source, flow.base, out / "base", device)
-    _say("2/5 one field per signal")
+    say("2/5 one field per signal")
     plan = BuildPlan(representation=flow.representation, fit=flow.fit, base=out / "base")
     outcome = build_store(source, plan, out / "fields", data=data, compute=Compute(device=device), command=command)
     status = report(outcome)
@@ -189,19 +189,31 @@ def run_flow(
             do="add signals; the store with what could be fitted is kept",
         )
     metrics |= _train_models(source, flow, out, device)
-    _say("5/5 scores and pictures")
+    say("5/5 scores and pictures")
     metrics |= _scores(source, flow, out, data)
     draw_pictures(source, out, size=flow.look_size, seed=flow.seed)
     metrics["elapsed_s"] = round(spent + time.monotonic() - started, 1)
     merge_metrics(out / METRICS_FILE, metrics)
     finish_run(out, **metrics)
-    show(json.loads((out / METRICS_FILE).read_text()))
-    _say(f"pictures: {out / 'samples.png'}, {out / 'reconstruction.png'}")
+    print(*_ending(source, out, json.loads((out / METRICS_FILE).read_text())), sep="\n")
     return status
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _ending(source, out: Path, metrics: dict[str, float]) -> list[str]:
+    """What a person reads at the end: what was made, its figures, where to look, and how long it took."""
+    from wsrl.cli.eval import METRICS_FILE
+    from wsrl.cli.summary import INDENT, summary
+
+    def line(name: str, text: str) -> str:
+        return f"{name + ':':<{INDENT}}{text}"
+
+    return [
+        f"{out}: base field, fields and models of {len(source):,} signals of {source.name}",
+        *summary(metrics),
+        line("look at", f"{out / 'samples.png'}, {out / 'reconstruction.png'}"),
+        line("all figures", f"{out / METRICS_FILE}"),
+        line("took", f"{metrics['elapsed_s']:.0f} s"),
+    ]
 
 
 def _elapsed_before(path: Path) -> float:
@@ -215,11 +227,11 @@ def _elapsed_before(path: Path) -> float:
 def _train_models(source, flow: FlowConfig, out: Path, device: str) -> dict[str, float]:
     metrics = {}
     if has_classes(source):
-        _say("3/5 classifier on the weights")
+        say("3/5 classifier on the weights")
         metrics |= _train("classifier", flow.classifier, flow.seed, out, device)
     else:
-        _say("3/5 fewer than two classes: no classifier")
-    _say("4/5 diffusion model over the weights")
+        say("3/5 fewer than two classes: no classifier")
+    say("4/5 diffusion model over the weights")
     return metrics | _train("diffusion", flow.diffusion, flow.seed, out, device)
 
 
@@ -261,9 +273,9 @@ def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, 
         asked[0] += ["--shapes", str(flow.num_meshed)]
     if has_classes(source):
         asked += [["probe", store]]
-    if has_classes(source) and source.quantity == "intensity":  # sampled shapes are only looked at
+    if source.quantity == "intensity":  # sampled shapes are only looked at
         asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
-        asked[-1] += ["--features-from", "store"]  # all training pictures of a source may take minutes
+        asked[-1] += ["--baselines", "--features-from", "store"]  # all training pictures of a source may take minutes
     for arguments in asked:
         options = parser.parse_args([*arguments, *common])
         prefix, found = options.run(options)
