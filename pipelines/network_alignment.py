@@ -150,6 +150,7 @@ def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOp
     batches = len(inputs) // options.batch_size
     total = options.epochs * batches
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share_of_rate(step / total, options.warm_up))
+    loss = torch.tensor(float("nan"))
     for epoch in range(options.epochs):
         order = torch.randperm(len(inputs), generator=generator)
         for chosen in order[: batches * options.batch_size].split(options.batch_size):

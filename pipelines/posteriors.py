@@ -128,10 +128,12 @@ def classifiers(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, M
     inputs, labels = (each[: config.num_train] for each in examples["train"])
     shift, scale = inputs.mean(), inputs.std()
     inputs, num_classes = (inputs - shift) / scale, int(labels.max()) + 1
-    posteriors = []
-    for seed in config.seeds:
-        module = classifier(config.network, tuple(inputs.shape[1:]), num_classes, seed)
-        posteriors.append(fitted(config, f"seed-{seed}", module, classification_log_likelihood, (inputs, labels), seed))
+    modules = [classifier(config.network, tuple(inputs.shape[1:]), num_classes, seed) for seed in config.seeds]
+    density, module = classification_log_likelihood, modules[-1]
+    posteriors = [
+        fitted(config, f"seed-{seed}", each, density, (inputs, labels), seed)
+        for seed, each in zip(config.seeds, modules)
+    ]
     tests, truths = (each[: config.num_test] for each in examples["test"])
     spec = PermutationSpec.from_module(module, inputs[:2])
     return compare(spec, *posteriors, classes_of(module, (tests - shift) / scale, truths), config)
@@ -166,11 +168,13 @@ def sirens(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, Margin
     coords, density = grid_coords(source.grid), gaussian_log_likelihood(config.noise_scale)
     found, paths = [], {}
     for number in range(config.num_train):
-        values, posteriors = source[number].values, []
-        for seed in config.seeds:
-            module = siren(config.network, values.shape[1], 1000 * seed + number)
-            where = f"picture-{number}-seed-{seed}"
-            posteriors.append(fitted(config, where, module, density, (coords, values), seed))
+        values = source[number].values
+        modules = [siren(config.network, values.shape[1], 1000 * seed + number) for seed in config.seeds]
+        module, names = modules[-1], [f"picture-{number}-seed-{seed}" for seed in config.seeds]
+        posteriors = [
+            fitted(config, name, each, density, (coords, values), seed)
+            for name, each, seed in zip(names, modules, config.seeds)
+        ]
         spec = PermutationSpec.from_module(module, coords)
         likelihood = pixels_of(module, coords, values, density)
         results, paths = compare(spec, *posteriors, likelihood, config)

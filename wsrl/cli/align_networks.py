@@ -156,6 +156,7 @@ def fitted(network, weights: dict, examples: dict, spec) -> tuple:
         load_weights(network, weights)
     if not examples:
         return network, examples
+    reason = ""
     for flat in (False, True):
         shaped = {split: (x.flatten(1) if flat else x, y) for split, (x, y) in examples.items()}
         try:

@@ -149,8 +149,8 @@ def _structure(found: Metrics) -> Iterator[tuple[str, str]]:
         texts = []
         for name in names:
             if name in values:
-                band = [values.get(f"{name}_{end}") for end in ("low", "high")]
-                spread = "" if None in band or len(rows) > 2 else " ({:.3g} to {:.3g})".format(*band)
+                band = [values[f"{name}_{end}"] for end in ("low", "high") if f"{name}_{end}" in values]
+                spread = " ({:.3g} to {:.3g})".format(*band) if len(band) == 2 and len(rows) <= 2 else ""
                 texts.append(f"{name.replace('_', ' ')} {values[name]:.3g}{spread}")
         if texts:
             yield row.replace(".lambda_", " ").replace("lambda_", "lambda ") or "fields", ", ".join(texts)
