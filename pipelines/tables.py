@@ -242,7 +242,7 @@ def diffusion_speed(record: dict) -> str:
     samplers = [key.removesuffix(".steps") for key in record if key.endswith(".steps")]
     names |= {name: f"1,000 pictures, {name}, {record[f'{name}.steps']:.0f} steps" for name in samplers}
     for name, title in names.items():
-        seconds = record.get(f"{name}.seconds_per_1000", record.get(f"{name}.seconds_per_epoch"))
+        seconds = record[f"{name}.seconds_per_{'epoch' if name == 'train' else '1000'}"]
         rates = (record[f"{name}.{key}"] for key in ("tokens_per_s", "gflops", "share_of_peak"))
         lines.append("| {} | {:.1f} | {:,.0f} | {:.0f} | {:.2f} |".format(title, seconds, *rates))
     return "\n".join(lines)
