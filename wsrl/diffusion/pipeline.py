@@ -327,14 +327,15 @@ class WeightDiffusionPipeline(DiffusionPipeline):
     def _check(self, num: int, num_inference_steps: int, batch_size: int) -> None:
         check_sampler(self.scheduler, self.config.process)  # its settings may have changed since it was put in
         most = self.scheduler.config.num_train_timesteps
+        least = 4 if self.scheduler.config.get("skip_prk_steps") is False else 1  # PNDM's Runge-Kutta start
         bounds = (
-            ("num", num, None),
-            ("num_inference_steps", num_inference_steps, most),
-            ("batch_size", batch_size, None),
+            ("num", num, 1, None),
+            ("num_inference_steps", num_inference_steps, least, most),
+            ("batch_size", batch_size, 1, None),
         )
-        for name, value, top in bounds:
-            if value < 1 or (top is not None and value > top):
-                allowed = "at least 1" if top is None else f"1 to {top}"
+        for name, value, low, top in bounds:
+            if value < low or (top is not None and value > top):
+                allowed = f"at least {low}" if top is None else f"{low} to {top}"
                 raise UserError(f"{name} is {value}", allowed=allowed, do=f"choose another {name}")
 
 
