@@ -291,7 +291,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
 
     def samples(self, vectors: Tensor, size: Sequence[int] | None = None, batch_size: int = 256) -> WeightSamples:
         """Fields of vectors ``(N, V)`` as weights, pictures and callables."""
-        parts = [self.space.decode(vector) for vector in vectors.split(batch_size)]
+        parts = [self.space.decode(vector) for vector in vectors.float().split(batch_size)]
         return self.samples_of({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, size)
 
     def samples_of(self, weights: dict[str, Tensor], size: Sequence[int] | None = None) -> WeightSamples:
