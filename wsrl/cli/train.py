@@ -64,6 +64,9 @@ TASKS: dict[str, Callable[[], tuple[type, dict[str, Any]]]] = {
     "autoencoder": _autoencoder,
     "diffusion": _diffusion,
 }
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Precisions of the trainer in which the tasks train, as Lightning names them."""
+_PRECISION_ALIASES = {"None": "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
 SAVE_THEMSELVES = ("autoencoder", "diffusion")
 """Tasks that write their model at the end of training, with averaged parameters."""
 
@@ -100,6 +103,7 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     native.keep_freed_memory()
     with quiet_lightning():
         cli = _build_cli(task, argv)
+        check_precision(cli.trainer.precision)
         root = Path(cli.trainer.default_root_dir)
         found = _look_into(cli, task, root)
         if found.finished is not None:
@@ -134,7 +138,25 @@ def check_options(task: str, argv: Sequence[str]) -> None:
     from wsrl.training.quiet import quiet_lightning
 
     with quiet_lightning():
-        _build_cli(task, ["--data.store=checked-later", *argv, "--seed_everything=false"], parse_only=True)
+        cli = _build_cli(task, ["--data.store=checked-later", *argv, "--seed_everything=false"], parse_only=True)
+    check_precision(cli.config.trainer.precision)
+
+
+def check_precision(precision: object) -> None:
+    """Refuse a precision in which the parameters themselves are of another type than float32.
+
+    Args:
+        precision: Value of ``--trainer.precision``, or that of a trainer.
+
+    Raises:
+        UserError: Weights, their statistics and the moving average of a model are kept in float32.
+    """
+    if _PRECISION_ALIASES.get(str(precision), str(precision)) not in PRECISIONS:
+        raise UserError(
+            f"trainer.precision is {precision}: weights, their statistics and averages of models are kept in float32",
+            allowed=", ".join(PRECISIONS),
+            do="choose bf16-mixed, which computes in bfloat16 and keeps the parameters",
+        )
 
 
 def _build_cli(task: str, argv: Sequence[str], *, parse_only: bool = False):
