@@ -22,9 +22,31 @@ def processes(parents, word):
     return found
 
 
+def in_a_shard(process, out):
+    """Whether a process holds the lock of a shard of the store ``out``."""
+    targets = [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()]
+    return any(target.startswith(f"{out.resolve()}/segments/") for target in targets)
+
+
+def kill_in_its_shard(process, out):
+    """Kill a process if it is at work on a shard: it stands still from before the look until after the kill."""
+    try:
+        os.kill(process, signal.SIGSTOP)
+        while (state := Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]) not in "TZX":
+            time.sleep(0.001)
+        is_at_work = state == "T" and in_a_shard(process, out)
+        os.kill(process, signal.SIGKILL if is_at_work else signal.SIGCONT)
+    except OSError:  # it has ended meanwhile
+        return False
+    return is_at_work
+
+
 @contextmanager
 def killing_a_worker(out, parents, word, times=1):
-    """While the context runs, kill a worker with SIGKILL as soon as rows are on the disk; gives their ids.
+    """While the context runs, kill a worker in its shard with SIGKILL once rows are on the disk; gives their ids.
+
+    A worker that has not begun, or has just ended its shard, is left alone: nothing is lost with it, and nothing told.
+    Where several are to be killed, it does not matter when.
 
     Args:
         out: The store.
@@ -36,10 +58,13 @@ def killing_a_worker(out, parents, word, times=1):
 
     def watch():
         while not stop.is_set() and len(killed) < times:
-            living = set(processes(parents, word)) - set(killed)
-            if living and (any(out.glob("segments/*/segment-*.h5")) or times > 1):
-                killed.append(min(living))
+            living = sorted(set(processes(parents, word)) - set(killed))
+            if times > 1 and living:
+                killed.append(living[0])
                 os.kill(killed[-1], signal.SIGKILL)
+            elif any(out.glob("segments/*/segment-*.h5")):
+                first = next((process for process in living if kill_in_its_shard(process, out)), None)
+                killed.extend([] if first is None else [first])
             time.sleep(0.005)
 
     thread = threading.Thread(target=watch)

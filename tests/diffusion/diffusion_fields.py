@@ -1,7 +1,10 @@
 """Tiny representations and stores of weights for the tests of this folder."""
 
 import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 
+from wsrl.diffusion.loss import training_scheduler
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
@@ -32,3 +35,35 @@ def random_fields(representation, num, seed=0):
 
 def statistics_of(representation, num=64):
     return WeightStatistics.from_batches(representation.layout, [random_fields(representation, num)])
+
+
+class GaussianDenoiser(ModelMixin, ConfigMixin):
+    """The best denoiser of vectors from one normal distribution, under the noise process of diffusers' DDPM.
+
+    Args:
+        num_numbers: Length V of the vectors.
+        mean: Of every coordinate.
+        std: Of every coordinate.
+        process: Arguments of ``training_scheduler``.
+    """
+
+    @register_to_config
+    def __init__(self, num_numbers: int, mean: float = 3.0, std: float = 0.3, process: dict | None = None):
+        super().__init__()
+        self.num_numbers = num_numbers
+        self.one = torch.nn.Parameter(torch.ones(()))
+        kept = training_scheduler(**(process or {})).alphas_cumprod.double()
+        self.log_ratio = ((1 - kept) / kept).sqrt().log()
+        self.kind = (process or {}).get("prediction_type", "v_prediction")
+
+    def forward(self, vector, timestep, class_labels=None):
+        """Prediction for noisy vectors, at timesteps between those of training too."""
+        place = torch.as_tensor(timestep).reshape(-1)[:1].double()
+        low = place.long().clamp(0, len(self.log_ratio) - 2)
+        ratio = torch.lerp(self.log_ratio[low], self.log_ratio[low + 1], place - low).exp()
+        signal = 1 / (1 + ratio**2).sqrt()
+        spread, mean, std = signal * ratio, self.config.mean, self.config.std
+        noise = spread * (vector - signal * mean) / (signal**2 * std**2 + spread**2)
+        clean = (vector - spread * noise) / signal
+        velocity = signal * noise - spread * clean
+        return {"epsilon": noise, "v_prediction": velocity, "sample": clean}[self.kind].to(vector.dtype) * self.one

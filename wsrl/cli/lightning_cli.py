@@ -43,7 +43,10 @@ class TrainCLI(LightningCLI):
         defaults = {"save_last": True, "save_top_k": 1, **self._monitor}
         parser.set_defaults({f"checkpoint.{name}": value for name, value in defaults.items()})
         parser.add_argument(
-            "--ckpt_path", type=str | None, default=None, help="checkpoint to resume from; `last` for the newest one"
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="checkpoint to resume from; `last`, or nothing, for the newest one",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -114,7 +114,7 @@ def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -
             allowed="a new or empty folder, or one of an earlier run of this command",
             do="choose another --out",
         )
-    recorded = _recorded(out).get("command", "") if command else ""
+    recorded = recorded_run(out).get("command", "") if command else ""
     if recorded and not recorded.startswith(f"wsrl {command}"):
         raise UserError(
             f"the output folder {out} is not ours: it holds the run `{recorded}`",
@@ -123,7 +123,7 @@ def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -
         )
 
 
-def _recorded(out: Path) -> dict:
+def recorded_run(out: Path) -> dict:
     """The record of the run in a folder; empty where there is none that can be read."""
     try:
         record = json.loads((out / RUN_FILE).read_text())
@@ -134,7 +134,7 @@ def _recorded(out: Path) -> dict:
 
 def same_config(out: Path, config: dict) -> bool:
     """Whether the run recorded in ``out`` had this configuration."""
-    recorded = _recorded(out).get("config")
+    recorded = recorded_run(out).get("config")
     return recorded is not None and recorded == json.loads(json.dumps(config))
 
 

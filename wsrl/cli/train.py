@@ -1,6 +1,7 @@
 """``wsrl train classifier|regressor|autoencoder|diffusion``: Lightning's own command line, on a weight store.
 
-Fits, tests on the test split where there is one, and exports the model. ``--trainer.*``, ``--model.*``, ``--data.*``
+Fits, tests on the test split where there is one, and exports the model. Given again, it goes on with what is in its
+folder, keeps a finished model, and refuses the folder of another one. ``--trainer.*``, ``--model.*``, ``--data.*``
 and ``--checkpoint.*`` are those of LightningCLI.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wsrl import native
+from wsrl.cli.train_folder import LAST, Found, look_into, say_going_on
 from wsrl.errors import UserError
 
 HELP = """usage: wsrl train {classifier,regressor,autoencoder,diffusion} [--config FILE] [--data.store DIR] [options]
@@ -62,6 +64,9 @@ TASKS: dict[str, Callable[[], tuple[type, dict[str, Any]]]] = {
     "autoencoder": _autoencoder,
     "diffusion": _diffusion,
 }
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Precisions of the trainer in which the tasks train, as Lightning names them."""
+_PRECISION_ALIASES = {"None": "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
 SAVE_THEMSELVES = ("autoencoder", "diffusion")
 """Tasks that write their model at the end of training, with averaged parameters."""
 
@@ -98,8 +103,13 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     native.keep_freed_memory()
     with quiet_lightning():
         cli = _build_cli(task, argv)
+        check_precision(cli.trainer.precision)
         root = Path(cli.trainer.default_root_dir)
-        checkpoint = _checkpoint_to_resume(cli)
+        found = _look_into(cli, task, root)
+        if found.finished is not None:
+            print(f"{root} already holds this model, which is kept; remove it to train anew", file=sys.stderr)
+            return found.finished
+        checkpoint = _checkpoint_to_resume(cli, found)
         _record(cli, task, argv, root)
         _run(cli, lambda: cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint))
         metrics = _finish(cli)
@@ -128,7 +138,25 @@ def check_options(task: str, argv: Sequence[str]) -> None:
     from wsrl.training.quiet import quiet_lightning
 
     with quiet_lightning():
-        _build_cli(task, ["--data.store=checked-later", *argv, "--seed_everything=false"], parse_only=True)
+        cli = _build_cli(task, ["--data.store=checked-later", *argv, "--seed_everything=false"], parse_only=True)
+    check_precision(cli.config.trainer.precision)
+
+
+def check_precision(precision: object) -> None:
+    """Refuse a precision in which the parameters themselves are of another type than float32.
+
+    Args:
+        precision: Value of ``--trainer.precision``, or that of a trainer.
+
+    Raises:
+        UserError: Weights, their statistics and the moving average of a model are kept in float32.
+    """
+    if _PRECISION_ALIASES.get(str(precision), str(precision)) not in PRECISIONS:
+        raise UserError(
+            f"trainer.precision is {precision}: weights, their statistics and averages of models are kept in float32",
+            allowed=", ".join(PRECISIONS),
+            do="choose bf16-mixed, which computes in bfloat16 and keeps the parameters",
+        )
 
 
 def _build_cli(task: str, argv: Sequence[str], *, parse_only: bool = False):
@@ -162,17 +190,31 @@ def _build_cli(task: str, argv: Sequence[str], *, parse_only: bool = False):
         ) from error
 
 
-def _checkpoint_to_resume(cli) -> str | None:
-    """The path of a readable checkpoint to go on from; ``last`` is the newest one of this run, if it has any."""
-    given = cli.config.get("ckpt_path")
-    if given is None:
-        return None
-    path = Path(given)
-    if given == "last":
-        path = Path(cli.trainer.checkpoint_callback.dirpath) / "last.ckpt"
-        if not path.exists():
+def _look_into(cli, task: str, root: Path) -> Found:
+    """What the folder of the run holds; a wrong option of the data is told before that."""
+    from wsrl.provenance import hash_input
+    from wsrl.training.weight_task import WeightTask
+
+    if isinstance(cli.model, WeightTask):
+        cli.model.prepare(cli.datamodule)
+    if cli.trainer.fast_dev_run or cli.trainer.checkpoint_callback is None:
+        return Found()  # such a run leaves nothing to go on from
+    checkpoints = Path(cli.trainer.checkpoint_callback.dirpath)
+    found = look_into(root, task, _config(cli), hash_input(cli.datamodule.hparams.store), checkpoints)
+    return Found() if cli.config.get("ckpt_path") not in (None, LAST) else found
+
+
+def _checkpoint_to_resume(cli, found: Found) -> str | None:
+    """The path of a readable checkpoint to go on from: the given one, or the newest one of this run, if it has any."""
+    given, path = cli.config.get("ckpt_path"), found.checkpoint
+    if given not in (None, LAST):
+        path = Path(given)
+    elif path is not None:
+        say_going_on(path)
+    else:
+        if given == LAST:
             print("no checkpoint yet: training starts from the beginning", file=sys.stderr)
-            return None
+        return None
     check_checkpoint(path)
     return str(path)
 
@@ -201,12 +243,17 @@ def check_checkpoint(path: Path) -> None:
         raise UserError(f"{path} is not a checkpoint of a training run", allowed=allowed, do=do)
 
 
-def _record(cli, task: str, argv: Sequence[str], root: Path) -> None:
-    from wsrl.provenance import write_run
+def _config(cli) -> dict[str, Any]:
+    """The resolved configuration as plain values."""
+    return json.loads(cli.parser.dump(cli.config, format="json"))
 
-    if not cli.trainer.is_global_zero:
+
+def _record(cli, task: str, argv: Sequence[str], root: Path) -> None:
+    from wsrl.provenance import RUN_FILE, write_run
+
+    if not cli.trainer.is_global_zero or (cli.trainer.fast_dev_run and (root / RUN_FILE).exists()):
         return
-    config = json.loads(cli.parser.dump(cli.config, format="json"))
+    config = _config(cli)
     command = " ".join(["wsrl", "train", task, *argv])
     write_run(root, command, config, inputs={"store": cli.datamodule.hparams.store}, seed=config.get("seed_everything"))
 
@@ -218,7 +265,7 @@ def _run(cli, step: Callable[[], Any]) -> Any:
     except SystemExit:
         if not cli.trainer.interrupted:
             raise
-        print("training stopped: add --ckpt_path last to go on from the last finished epoch", file=sys.stderr)
+        print("training stopped: give the same command again to go on from the last finished epoch", file=sys.stderr)
         raise KeyboardInterrupt from None
     except (RuntimeError, KeyError) as error:
         if "loading state_dict" not in str(error):

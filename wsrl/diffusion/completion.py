@@ -75,6 +75,7 @@ def complete(
             raise UserError(f"{name} is {number}", allowed="0 or more", do=f"choose another {name}")
     vector = pipeline.noise(num, generator)
     pipeline.scheduler.set_timesteps(steps, device=vector.device)
+    _check_sampler(pipeline)
     options = pipeline.step_options(generator)
     longest = _step_lengths(pipeline.scheduler, pipeline.scheduler.timesteps).to(vector) * vector.shape[1] ** 0.5
     for timestep, most in zip(pipeline.scheduler.timesteps, longest):
@@ -82,6 +83,18 @@ def complete(
         after = pipeline.scheduler.step(prediction, timestep, vector, **options).prev_sample
         vector = after - strength * _polyak(loss, slope, most)
     return _refined(pipeline, known, vector, refinements if strength else 0)
+
+
+def _check_sampler(pipeline: WeightDiffusionPipeline) -> None:
+    """Refuse samplers in whose steps the angle from noise to clean cannot be told from the timestep."""
+    scheduler = pipeline.scheduler
+    sizes_differ = abs(float(scheduler.init_noise_sigma) - 1) > TINY
+    if sizes_differ or scheduler.order > 1 or len(scheduler.timesteps) > scheduler.num_inference_steps:
+        raise UserError(
+            f"{type(scheduler).__name__} cannot complete a known part",
+            allowed="samplers with one timestep a step and noise of unit size, such as ddim, ddpm and dpm++",
+            do='set pipeline.scheduler = sampler("ddim", pipeline.scheduler)',
+        )
 
 
 def _step_lengths(process, timesteps: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor
 
+from wsrl.encoders.precision import KeepsFloat32
 from wsrl.fields.base import BaseField
 from wsrl.fields.representation import Representation
 from wsrl.signals.signal import grid_coords
@@ -22,7 +23,7 @@ VALUES_AT_ONCE = 1 << 22
 """Points times fields that are evaluated together, so that memory does not grow with either."""
 
 
-class FieldDecoder(ModelMixin, ConfigMixin):
+class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
     """A representation with its base field inside: all that turns weights into fields.
 
     Args:

@@ -31,7 +31,8 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, timestep: Tensor) -> Tensor:
         """Condition ``(B, C)`` of timesteps ``(B,)``."""
-        return self.network(get_timestep_embedding(timestep, FREQUENCIES))
+        waves = get_timestep_embedding(timestep, FREQUENCIES)  # float32, so that neighbours among 1000 differ
+        return self.network(waves.to(self.network[0].weight.dtype))
 
 
 class SelfAttention(nn.Module):
@@ -164,7 +165,11 @@ class WeightTransformer(ModelMixin, ConfigMixin):
             sample: Noisy vectors ``(B, V)``.
             timestep: Timesteps ``(B,)``, or one for all.
             class_labels: Class numbers ``(B,)``, -1 for none; None for no class at all.
+
+        Vectors come and go in their own type and are computed in that of the parameters: the steps of a sampler need
+        float32 also where the network is in bfloat16.
         """
+        given, sample = sample.dtype, sample.to(self.dtype)
         condition = self.time(timestep.reshape(-1).expand(len(sample)))
         if self.class_embedding is not None:
             condition = condition + self._embed_classes(class_labels, len(sample))
@@ -176,7 +181,7 @@ class WeightTransformer(ModelMixin, ConfigMixin):
             tokens = block(tokens, condition)
         shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
         parts = (self.norm_out(tokens) * (1 + scale) + shift).split(self.counts, dim=1)
-        return self.tokeniser.join([layer(part) for layer, part in zip(self.project_out, parts)])
+        return self.tokeniser.join([layer(part) for layer, part in zip(self.project_out, parts)]).to(given)
 
     def _embed_classes(self, labels: Tensor | None, num: int) -> Tensor:
         """Condition ``(B, C)`` of class numbers; the last row of the table stands for no class."""

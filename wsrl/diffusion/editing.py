@@ -56,8 +56,8 @@ def variations(
     taken = pipeline.timesteps_taken(strength)
     noisy = noise
     if len(taken) < len(pipeline.scheduler.timesteps):
-        kept = pipeline.scheduler.alphas_cumprod.to(noise)[taken[0]]
-        noisy = kept.sqrt() * pipeline.space.encode(weights) + (1 - kept).sqrt() * noise
+        clean = pipeline.space.encode(weights).to(noise).expand_as(noise)
+        noisy = pipeline.scheduler.add_noise(clean, noise, taken[:1])  # in the sizes of the sampler's own noise
     vectors = pipeline.denoise(noisy, predict, steps, strength=strength, generator=generator)
     return pipeline.space.decode(vectors)
 

@@ -18,6 +18,8 @@ from wsrl.errors import UserError
 
 PREDICTION_TYPES = ("v_prediction", "epsilon", "sample")
 BETA_SCHEDULES = ("squaredcos_cap_v2", "linear", "scaled_linear")
+BETA_RANGE = (1e-4, 0.02)
+"""First and last variance of the noise of a step (DDPM); named, since schedulers of diffusers have other defaults."""
 
 
 def training_scheduler(
@@ -42,6 +44,8 @@ def training_scheduler(
     return DDPMScheduler(
         num_train_timesteps=num_train_timesteps,
         beta_schedule=beta_schedule,
+        beta_start=BETA_RANGE[0],
+        beta_end=BETA_RANGE[1],
         prediction_type=prediction_type,
         clip_sample=False,
         thresholding=False,

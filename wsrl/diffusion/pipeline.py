@@ -4,9 +4,11 @@ Letters: N samples, V numbers of a vector.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
@@ -16,12 +18,14 @@ from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
+from wsrl.diffusion.samplers import check_sampler, process_of, say_process
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.errors import UserError
 from wsrl.store.field import Field
 
 Labels = None | str | int | Sequence[str | int] | Tensor
+Generators = None | torch.Generator | Sequence[torch.Generator]
 
 
 @dataclass
@@ -46,16 +50,23 @@ Prediction = Callable[[Tensor, Tensor], Tensor]
 class WeightDiffusionPipeline(DiffusionPipeline):
     """Samples fields, as weights and as pictures.
 
-    ``WeightDiffusionPipeline.from_pretrained(folder)`` needs nothing but the folder: the base field is inside. Another
-    sampler is put in with ``pipeline.scheduler = sampler("dpm++", pipeline.scheduler)`` or as with any pipeline of
-    diffusers. A bar over all denoising steps is shown after ``pipeline.set_progress_bar_config(disable=False)``.
+    ``WeightDiffusionPipeline.from_pretrained(folder)`` needs nothing but the folder: the base field is inside; so does
+    ``DiffusionPipeline.from_pretrained(folder)`` once this module is imported. Another sampler is put in with
+    ``pipeline.scheduler = sampler("dpm++", pipeline.scheduler)`` or as with any pipeline of diffusers; one that cannot
+    sample the model is refused (:func:`wsrl.diffusion.samplers.check_sampler`). In bfloat16 or float16 the denoiser
+    computes in that type, the steps and the fields in float32. A bar over all denoising steps is shown after
+    ``pipeline.set_progress_bar_config(disable=False)``.
 
     Args:
         transformer: The denoiser (its averaged weights).
         scheduler: The sampler.
         space: From weights to the vectors that are denoised, and back.
         decoder: Representation and base field.
+        process: Noise process that the denoiser was trained on; None for that of ``scheduler``.
     """
+
+    model_cpu_offload_seq = "transformer"
+    _exclude_from_cpu_offload: list[str] = ["space", "decoder"]  # noqa: RUF012 (diffusers' own annotation)
 
     def __init__(
         self,
@@ -63,10 +74,24 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         space: WeightSpace | WeightAutoencoder,
         decoder: FieldDecoder,
+        process: dict | None = None,
     ):
         super().__init__()
+        check_sampler(scheduler, process)
+        self.register_to_config(process=process or process_of(scheduler))
         self.register_modules(transformer=transformer, scheduler=scheduler, space=space, decoder=decoder)
         self.set_progress_bar_config(disable=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a scheduler that cannot sample the model is refused.
+
+        Raises:
+            UserError: The scheduler does not fit.
+        """
+        if name == "scheduler":
+            check_sampler(value, self.config.process)
+            say_process(value)
+        super().__setattr__(name, value)
 
     @property
     def classes(self) -> list[str]:
@@ -79,47 +104,100 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         num: int,
         class_labels: Labels = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         num_inference_steps: int = 50,
         batch_size: int = 256,
         size: Sequence[int] | None = None,
-    ) -> WeightSamples:
+        *,
+        eta: float = 0.0,
+        latents: Tensor | None = None,
+        callback_on_step_end: Callable[..., Mapping] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        return_dict: bool = True,
+    ) -> WeightSamples | tuple:
         """Draw fields.
 
         The noise of sample ``i`` depends on the generator and on ``i`` alone: asking for more samples keeps the first
-        ones, and the batch size changes them by rounding only (but for samplers that draw noise at each step).
+        ones, and the batch size changes them by rounding only (but for samplers that draw noise at each step). With a
+        list of generators that holds for all samplers.
 
         Args:
             num: Number of fields.
             class_labels: One class for all or one for each, by name or number; None asks for no class.
             guidance_scale: 1 follows the class as it was learned, more exaggerates it, 0 ignores it.
-            generator: Source of the noise; None draws from torch's own.
+            generator: Source of the noise, or a list with one for each field; None draws from torch's own.
             num_inference_steps: Denoising steps; at most the number of training timesteps.
             batch_size: Fields that are denoised together; memory grows with it.
             size: Height and width of the pictures; None takes the grid of the data.
+            eta: Share of the noise of DDPM that DDIM draws at each step; other samplers have none.
+            latents: Noise ``(N, V)`` of unit size to start from, instead of drawn noise.
+            callback_on_step_end: Called as ``callback(pipeline, step, timestep, {"latents": vectors})`` after each
+                step of each batch; ``latents`` of the mapping that it returns take the place of the vectors.
+            callback_on_step_end_tensor_inputs: What the callback is given: ``latents``, or nothing.
+            return_dict: Return a :class:`WeightSamples`; otherwise a tuple of its parts.
 
         Returns:
             Weights, pictures and callables.
 
         Raises:
-            UserError: If a number is out of range, or a class is unknown.
+            UserError: If a number is out of range, a class is unknown, or noise or generators are not one for each.
         """
         self._check(num, num_inference_steps, batch_size)
         labels = self.class_numbers(class_labels, num)
+        noise = self.noise(num, generator) if latents is None else self._given_noise(num, latents)
+        after_step = _after_step(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        # The number of steps is the sampler's own: some look twice at a timestep.
+        self.scheduler.set_timesteps(num_inference_steps, device=noise.device)
         starts = range(0, num, batch_size)
         parts = []
-        with self.progress_bar(total=len(starts) * num_inference_steps) as bar:
+        with self.progress_bar(total=len(starts) * len(self.scheduler.timesteps)) as bar:
             for start in starts:
-                count = min(batch_size, num - start)
-                predict = self.predictor(None if labels is None else labels[start : start + count], guidance_scale)
-                noise = self.noise(count, generator)
-                parts.append(self.denoise(noise, predict, num_inference_steps, generator=generator, advance=bar.update))
-        return self.samples(torch.cat(parts), size, batch_size)
+                these = slice(start, start + batch_size)
+                part = self.denoise(
+                    noise[these],
+                    self.predictor(None if labels is None else labels[these], guidance_scale),
+                    num_inference_steps,
+                    generator=generator[these] if isinstance(generator, (list, tuple)) else generator,
+                    eta=eta,
+                    advance=bar.update,
+                    after_step=after_step,
+                )
+                parts.append(part)
+        self.maybe_free_model_hooks()
+        samples = self.samples(torch.cat(parts), size, batch_size)
+        return samples if return_dict else (samples.weights, samples.images, samples.fields)
 
-    def noise(self, num: int, generator: torch.Generator | None) -> Tensor:
-        """Where sampling starts: vectors ``(N, V)``, drawn one after the other."""
-        shape, device, dtype = (self.transformer.num_numbers,), self.transformer.device, self.transformer.dtype
-        return torch.stack([randn_tensor(shape, generator, device, dtype) for _ in range(num)])
+    def noise(self, num: int, generator: Generators) -> Tensor:
+        """Where sampling starts: vectors ``(N, V)``, drawn one after the other, in float32 at least.
+
+        Raises:
+            UserError: There are more or fewer generators than vectors.
+        """
+        generators = list(generator) if isinstance(generator, (list, tuple)) else [generator] * num
+        if len(generators) != num:
+            raise UserError(
+                f"{len(generators)} generators are given for {num} fields",
+                allowed="one, or a list with one for each",
+                do="make as many as there are fields",
+            )
+        shape, device = (self.transformer.num_numbers,), self._execution_device
+        drawn = torch.stack([randn_tensor(shape, one, device, torch.float32) for one in generators])
+        return drawn.to(self._steps_type)
+
+    def _given_noise(self, num: int, latents: Tensor) -> Tensor:
+        expected = (num, self.transformer.num_numbers)
+        if tuple(latents.shape) != expected:
+            raise UserError(
+                f"latents have the shape {tuple(latents.shape)}",
+                allowed=f"{expected}: one vector of unit noise for each field",
+                do="draw them with torch.randn",
+            )
+        return latents.to(self._execution_device, self._steps_type)
+
+    @property
+    def _steps_type(self) -> torch.dtype:
+        """The type that samplers compute in: the noise of some is too large for float16."""
+        return torch.promote_types(self.transformer.dtype, torch.float32)
 
     def predictor(self, labels: Tensor | None, guidance_scale: float = 1.0) -> Prediction:
         """What the network predicts for fields of some classes.
@@ -150,40 +228,70 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         num_inference_steps: int,
         *,
         strength: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
+        eta: float = 0.0,
         advance: Callable[[], object] = lambda: None,
+        after_step: Callable[[int, Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Vectors ``(N, V)`` by reverse diffusion of noisy vectors.
 
         Args:
-            vector: Noisy vectors ``(N, V)``, of the noise of the first step that is taken.
+            vector: Where all steps are taken, noise of unit size ``(N, V)``; otherwise noisy vectors as
+                ``scheduler.add_noise`` makes them for the first step that is taken.
             predict: What the network predicts.
             num_inference_steps: Steps from pure noise.
             strength: Share of them that is taken, the last ones.
-            generator: Source of the noise of samplers that draw some at each step.
+            generator: Source of the noise of samplers that draw some at each step, or one for each vector.
+            eta: See :meth:`__call__`.
             advance: Called after each step.
+            after_step: From the number of a step, its timestep and the vectors to those of the next step.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=vector.device)
-        options = self.step_options(generator)
-        for timestep in self.timesteps_taken(strength):
+        taken = self.timesteps_taken(strength)
+        if len(taken) == len(self.scheduler.timesteps):
+            vector = vector * self.scheduler.init_noise_sigma
+        options = self.step_options(generator, eta)
+        for number, timestep in enumerate(taken):
             prediction = predict(self.scheduler.scale_model_input(vector, timestep), timestep)
             vector = self.scheduler.step(prediction, timestep, vector, **options).prev_sample
+            if after_step is not None:
+                vector = after_step(number, timestep, vector)
             advance()
         return vector
 
-    def step_options(self, generator: torch.Generator | None) -> dict:
-        """What the sampler's ``step`` takes beside the prediction: a source of noise if it draws any."""
-        takes_noise = "generator" in inspect.signature(self.scheduler.step).parameters
-        return {"generator": generator} if takes_noise else {}
+    def step_options(self, generator: Generators, eta: float = 0.0) -> dict:
+        """What the sampler's ``step`` takes beside the prediction: a source of noise, and how much, if it draws any.
+
+        Raises:
+            UserError: The sampler has no such setting.
+        """
+        taken = inspect.signature(self.scheduler.step).parameters
+        if eta and "eta" not in taken:
+            kind = type(self.scheduler).__name__
+            raise UserError(f"eta is {eta}, which {kind} does not take", allowed="0, or another number with DDIM")
+        given = list(generator) if isinstance(generator, tuple) else generator
+        return {name: value for name, value in (("generator", given), ("eta", eta)) if name in taken}
 
     def timesteps_taken(self, strength: float) -> Tensor:
-        """The last share of the timesteps that are set, one at least."""
-        steps = self.scheduler.timesteps
-        return steps[len(steps) - max(1, round(strength * len(steps))) :]
+        """The last share of the timesteps that are set, those of one step at least.
+
+        Raises:
+            UserError: The sampler has a start of its own and cannot begin later.
+        """
+        steps, order = self.scheduler.timesteps, self.scheduler.order  # a step of second order has two timesteps
+        number = self.scheduler.num_inference_steps
+        skipped = (number - max(1, round(strength * number))) * order
+        if skipped and self.scheduler.config.get("skip_prk_steps") is False:
+            raise UserError(
+                "PNDM starts with Runge-Kutta steps and cannot begin with fields that are noised in part",
+                allowed="strength 1, or a scheduler with skip_prk_steps=True",
+                do="PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)",
+            )
+        return steps[skipped:]
 
     def samples(self, vectors: Tensor, size: Sequence[int] | None = None, batch_size: int = 256) -> WeightSamples:
         """Fields of vectors ``(N, V)`` as weights, pictures and callables."""
-        parts = [self.space.decode(vector) for vector in vectors.split(batch_size)]
+        parts = [self.space.decode(vector) for vector in vectors.float().split(batch_size)]
         return self.samples_of({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, size)
 
     def samples_of(self, weights: dict[str, Tensor], size: Sequence[int] | None = None) -> WeightSamples:
@@ -217,13 +325,36 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         return torch.tensor(numbers, device=self.transformer.device)
 
     def _check(self, num: int, num_inference_steps: int, batch_size: int) -> None:
+        check_sampler(self.scheduler, self.config.process)  # its settings may have changed since it was put in
         most = self.scheduler.config.num_train_timesteps
+        least = 4 if self.scheduler.config.get("skip_prk_steps") is False else 1  # PNDM's Runge-Kutta start
         bounds = (
-            ("num", num, None),
-            ("num_inference_steps", num_inference_steps, most),
-            ("batch_size", batch_size, None),
+            ("num", num, 1, None),
+            ("num_inference_steps", num_inference_steps, least, most),
+            ("batch_size", batch_size, 1, None),
         )
-        for name, value, top in bounds:
-            if value < 1 or (top is not None and value > top):
-                allowed = "at least 1" if top is None else f"1 to {top}"
+        for name, value, low, top in bounds:
+            if value < low or (top is not None and value > top):
+                allowed = f"at least {low}" if top is None else f"{low} to {top}"
                 raise UserError(f"{name} is {value}", allowed=allowed, do=f"choose another {name}")
+
+
+def _after_step(
+    pipeline: WeightDiffusionPipeline, callback: Callable[..., Mapping] | None, names: Sequence[str]
+) -> Callable[[int, Tensor, Tensor], Tensor] | None:
+    """A user's callback, as diffusers calls it, as a map of vectors; None for no callback."""
+    unknown = [name for name in names if name != "latents"]
+    if unknown:
+        raise UserError(f"a callback is given no {unknown[0]!r}", allowed="latents", do="ask for latents alone")
+    if callback is None:
+        return None
+
+    def after(number: int, timestep: Tensor, vector: Tensor) -> Tensor:
+        found = callback(pipeline, number, timestep, {"latents": vector} if names else {})
+        return (found or {}).get("latents", vector)
+
+    return after
+
+
+# DiffusionPipeline.from_pretrained looks the class of a saved pipeline up among those of diffusers.
+diffusers.WeightDiffusionPipeline = WeightDiffusionPipeline

@@ -11,13 +11,14 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from wsrl.encoders.normalisation import WeightStatistics, pooled_statistics
+from wsrl.encoders.precision import KeepsFloat32
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 
 SCALES = ("entry", "pooled")
 
 
-class WeightSpace(ModelMixin, ConfigMixin):
+class WeightSpace(KeepsFloat32, ModelMixin, ConfigMixin):
     """The trainable weights of a field, standardised with statistics of the training fields.
 
     Args:

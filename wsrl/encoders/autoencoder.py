@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wsrl.encoders.latents import READERS, WRITERS, TransformerReader, UnfReader, WeightWriter
 from wsrl.encoders.normalisation import STD_FLOOR, Moments, WeightStatistics
+from wsrl.encoders.precision import KeepsFloat32
 from wsrl.encoders.transformer import TransformerConfig
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
@@ -21,7 +22,7 @@ from wsrl.fields.layout import Layout
 CONFIG_FILE = "config.json"
 
 
-class WeightAutoencoder(ModelMixin, ConfigMixin):
+class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
     """Reads normalised weights into K tokens of D numbers, and writes weights from them.
 
     Only trainable entries enter and leave; frozen ones come back bit for bit from the statistics. It is a space in

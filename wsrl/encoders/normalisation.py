@@ -80,9 +80,10 @@ class WeightStatistics(nn.Module):
 
     def denormalise(self, vector: Tensor) -> dict[str, Tensor]:
         """Weights ``(B, *shape)`` of vectors ``(B, V)``; the inverse of :meth:`normalise` to rounding."""
-        flat = vector.new_empty(*vector.shape[:-1], self.layout.num_weights)
-        flat[..., self.trainable_index] = vector * self.std + self.mean
-        flat[..., self.frozen_index] = self.frozen
+        values = vector * self.std + self.mean  # float32 at least, also where an autocast network wrote the vector
+        flat = values.new_empty(*vector.shape[:-1], self.layout.num_weights)
+        flat[..., self.trainable_index] = values
+        flat[..., self.frozen_index] = self.frozen.to(values)
         return self.layout.unflatten(flat)
 
 

@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,14 +68,14 @@ def build_on_ray(
         requests = {"num_cpus": options.cpus, "num_gpus": gpus}
         if not _fits_a_node(ray, options.cpus, gpus):
             tell(Event(message=f"no node of the cluster has {options.cpus:g} cores and {gpus:g} GPUs: waiting for one"))
-        build = ray.remote(**requests, max_retries=MOST_DEATHS - 1)(_build)
         listener = _start_listener(ray)
         located = replace(task, store=str(Path(task.store).resolve()), device="cuda" if gpus else "cpu")
-        pending = {build.remote(located, shard, listener): shard for shard in shards}
+        build = ray.remote(**requests, max_retries=0)(_build)  # deaths are counted and told here
+        crew = _Crew(ray, lambda shard: build.remote(located, shard, listener), listener, tell)
         try:
-            given_up = _wait_for(ray, pending, listener, _Attempts(tell))
+            given_up = crew.work(shards)
         finally:
-            for left in pending:
+            for left in crew.pending:
                 ray.cancel(left, force=True)  # what was written is whole, and what was in hand is fitted again
             ray.kill(listener)
     if given_up:
@@ -179,41 +180,47 @@ def _start_listener(ray):
     return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Listener).remote()
 
 
-class _Attempts:
-    """Passes events on, and says it when a shard is begun a second time: its first worker is gone."""
+class _Crew:
+    """The driver's side: which shards are being built, and how often the worker of each died.
 
-    def __init__(self, tell: Tell):
-        self.tell, self.begun = tell, set()
+    Ray would start a lost task again by itself, but without a word: what a worker told may die with it on the way.
+    """
 
-    def __call__(self, event: Event) -> None:
-        if event.found is not None:
-            if event.shard in self.begun:
-                told = f"the worker of shard {event.shard} died; another one goes on with it"
-                self.tell(Event(shard=event.shard, message=told))
-            self.begun.add(event.shard)
-        self.tell(event)
+    def __init__(self, ray, start: Callable[[int], object], listener, tell: Tell):
+        self.ray, self.start, self.listener, self.tell = ray, start, listener, tell
+        self.pending: dict = {}
+        self.deaths: Counter[int] = Counter()
+        errors = ray.exceptions
+        self.lost = (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
 
+    def work(self, shards: Sequence[int]) -> dict[int, str]:
+        """Go on until no task is pending; the shards that were given up, with the reason."""
+        given_up: dict[int, str] = {}
+        self.pending.update({self.start(shard): shard for shard in shards})
+        while self.pending:
+            ended, _ = self.ray.wait(list(self.pending), timeout=POLL_S)
+            with suppress(self.ray.exceptions.RayActorError):  # a listener that died is started again
+                for event in self.ray.get(self.listener.drain.remote()):
+                    self.tell(event)
+            for task in ended:
+                shard = self.pending.pop(task)
+                try:
+                    outcome = self.ray.get(task)
+                except self.lost as error:
+                    self._died(shard, type(error).__name__, given_up)
+                else:
+                    if outcome is not None:
+                        raise outcome
+        return given_up
 
-def _wait_for(ray, pending: dict, listener, tell: Tell) -> dict[int, str]:
-    """Wait until no task is pending; the shards that were given up, with the reason."""
-    given_up = {}
-    lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError)
-    while pending:
-        ended, _ = ray.wait(list(pending), timeout=POLL_S)
-        with suppress(ray.exceptions.RayActorError):  # a listener that died is started again; the shards do not care
-            for event in ray.get(listener.drain.remote()):
-                tell(event)
-        for task in ended:
-            shard = pending.pop(task)
-            try:
-                outcome = ray.get(task)
-            except lost as error:
-                given_up[shard] = f"ended with {type(error).__name__}"
-                tell(Event(shard=shard, message=f"the worker of shard {shard} {given_up[shard]}; it is given up"))
-            else:
-                if outcome is not None:
-                    raise outcome
-    return given_up
+    def _died(self, shard: int, how: str, given_up: dict[int, str]) -> None:
+        self.deaths[shard] += 1
+        if self.deaths[shard] < MOST_DEATHS:
+            self.tell(Event(shard=shard, message=f"the worker of shard {shard} died; another one goes on with it"))
+            self.pending[self.start(shard)] = shard
+            return
+        given_up[shard] = f"ended with {how}"
+        self.tell(Event(shard=shard, message=f"the worker of shard {shard} {given_up[shard]}; it is given up"))
 
 
 def _build(task: ShardTask, shard: int, listener) -> Exception | None:

@@ -114,6 +114,7 @@ class AutoencoderTask(AveragedTask):
         self.model = self.average = None
         self.register_buffer("signal_variance", torch.ones(()))
         self._signal: Signal | None = None
+        self._is_measured = False
 
     def setup(self, stage: str) -> None:
         """Build network and statistics from the data module, once, and take up the base field of the store."""
@@ -211,6 +212,10 @@ class AutoencoderTask(AveragedTask):
 
     def on_train_end(self) -> None:
         """Measure the latents of the training fields with the averaged network."""
+        self._measure_latents()
+
+    def _measure_latents(self) -> None:
+        self._is_measured = True
         batches = self.trainer.datamodule.batches("train")
         model = self.average.module
         found = model.measure_latents({k: v.to(self.device) for k, v in batch.weights.items()} for batch in batches)
@@ -221,7 +226,9 @@ class AutoencoderTask(AveragedTask):
             logger.log_metrics(found, step=self.global_step)
 
     def exported(self) -> WeightAutoencoder:
-        """The averaged network."""
+        """The averaged network; its latents are measured here where a resumed run had nothing left to train."""
+        if not self._is_measured:
+            self._measure_latents()
         return self.average.module
 
 

@@ -89,7 +89,7 @@ class RegressorTask(WeightTask):
 
     def _collect(self, batch) -> None:
         vector = self.model.statistics.normalise(batch.weights)
-        self._seen.append((self.model.standardised(vector), self._standardised(batch)))
+        self._seen.append((self.model.standardised(vector).float(), self._standardised(batch)))  # autocast shortens it
 
     def _score(self, part: str) -> None:
         predicted, target = (self._gathered(values) for values in zip(*self._seen))
