@@ -19,12 +19,13 @@ LEVELS = [
     {"pipelines"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
-ANYWHERE = {"provenance", "errors", "durable", "native", ""}
+ANYWHERE = {"provenance", "errors", "durable", "native", "caches", ""}
 SELF_CONTAINED = {
     "provenance": {"errors", ""},
     "errors": set(),
     "durable": {"errors"},
-    "native": set(),
+    "caches": set(),
+    "native": {"caches"},
     "": {"store"},
     "__main__": {"cli"},
 }
