@@ -32,13 +32,14 @@ def read_off(data: bytes) -> Polygons:
     if b"4" in prefix or (prefix.endswith(b"n") and keyword[0].endswith(b"OFF")):
         raise SignalError("vertices of four or any number of coordinates (4OFF, nOFF)", allowed="three coordinates")
     rows = [rest, *rows[1:]] if rest else rows[1:]
-    counts = numbers(rows[0].split()[:3] if rows else (), "its numbers of vertices and faces")
+    words = b" ".join(rows).split()
+    counts = numbers(words[:2], "its numbers of vertices and faces")
     if len(counts) < 2:
         raise SignalError("damaged: it has no OFF header")
     num_vertices, num_faces = int(counts[0]), int(counts[1])
-    if len(rows) - 1 >= num_vertices + num_faces:
+    if len(rows[0].split()) in (2, 3) and len(rows) - 1 >= num_vertices + num_faces:
         return by_lines(rows[1:], num_vertices, num_faces)
-    return by_words(b" ".join(rows[1:]).split(), num_vertices, num_faces, 6 if b"n" in prefix.lower() else 3)
+    return by_words(words[3:], num_vertices, num_faces, 6 if b"n" in prefix.lower() else 3)
 
 
 def by_lines(rows: list[bytes], num_vertices: int, num_faces: int) -> Polygons:

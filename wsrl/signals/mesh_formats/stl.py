@@ -24,7 +24,7 @@ def binary_facets(data: bytes) -> int | None:
         return None
     announced = int.from_bytes(data[HEADER_BYTES - 4 : HEADER_BYTES], "little")
     behind = len(data) - HEADER_BYTES - FACET.itemsize * announced
-    padded = behind > 0 and announced > 0 and data.lstrip()[:5].lower() != b"solid"
+    padded = behind > 0 and announced > 0 and b"facet" not in data[HEADER_BYTES:].lower()
     return announced if behind == 0 or padded else None
 
 
