@@ -109,6 +109,45 @@ def test_float_tiff_within_range(tmp_path):
         read_picture(wrong, (3, 4), "L")
 
 
+def tiff(pixels, bits, photometric, order="<", sample_format=1):
+    """An uncompressed grey TIFF of 4x4 pixels, whose bytes are given."""
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: photometric, 273: 0, 277: 1, 278: 4, 279: len(pixels)}
+    tags[339] = sample_format
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    tags[273] = len(head) + 12 * len(tags) + 4
+    rows = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(tags.items())]
+    return head + b"".join(rows) + bytes(4) + pixels
+
+
+def twelve_bits(values):
+    """Pairs of values in three bytes."""
+    pairs = values.reshape(-1, 2).tolist()
+    return b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("order", "bits", "kind"),
+    [("<", 8, "u1"), (">", 8, "u1"), ("<", 16, "u2"), (">", 16, "u2"), ("<", 12, ""), ("<", 32, "f4"), (">", 32, "f4")],
+)
+def test_tiff_whose_zero_is_white(tmp_path, order, bits, kind):
+    """python-pillow/Pillow#6642, darktable-org/darktable#18815: inverted, as it is shown, also above 8 bits."""
+    top = 1.0 if kind == "f4" else 2**bits - 1
+    ramp = np.arange(16).reshape(4, 4) / 15
+    values = (ramp * top).astype(order + kind if kind else np.int64)
+    pixels = values.tobytes() if kind else twelve_bits(values)
+    for photometric, expected in ((0, 1 - ramp), (1, ramp)):
+        path = tmp_path / "p.tif"
+        path.write_bytes(tiff(pixels, bits, photometric, order, 3 if kind == "f4" else 1))
+        assert np.allclose(read_picture(path, (4, 4), "L")[..., 0], expected, atol=1e-6)
+
+
+def test_a_tiff_in_another_form_is_not_called_something_else(tmp_path):
+    path = tmp_path / "p.tif"
+    path.write_bytes(tiff(np.zeros(16, "<f8").tobytes(), 64, 0, sample_format=3))
+    with pytest.raises(SignalError, match=r"a TIFF in a form that Pillow does not read.*Allowed: 8 or 16 bits"):
+        read_picture(path, (4, 4), "L")
+
+
 def test_cmyk_becomes_colour(tmp_path):
     path = saved(tmp_path, Image.new("CMYK", (4, 4), (0, 0, 0, 0)), "p.tif")
     assert np.array_equal(read_picture(path, (4, 4), "RGB"), np.ones((4, 4, 3), np.float32))

@@ -1,5 +1,7 @@
 """Soups become solids: closed forms, defects, and what is left alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import trimesh
@@ -181,6 +183,28 @@ def test_doubled_faces_enclose_what_single_ones_do():
     points = points_around(solid)
     np.testing.assert_allclose(solid.signed_distance(points), truth(points), atol=1e-9)
     assert solid.quality["duplicates"] == 12
+
+
+@pytest.mark.parametrize("twice", [s for n in range(1, 7) for s in itertools.combinations(range(6), n)])
+def test_sides_that_are_given_both_ways_close_the_solid(twice):
+    """libigl/libigl#644: one side of a box or some, also with a triangle left over, are as good as none or all."""
+    mesh, truth = box()
+    sides = mesh.face_normals @ [1, 2, 3]
+    turned = mesh.faces[np.isin(sides, np.unique(sides)[list(twice)])][:, ::-1]
+    for more in (turned, turned[1:]):
+        solid = MeshSolid(trimesh.Trimesh(mesh.vertices, np.concatenate([mesh.faces, more]), process=False))
+        points = np.random.default_rng(0).uniform(-1, 1, (500, 3))
+        np.testing.assert_allclose(solid.signed_distance(points), truth(points), atol=1e-9)
+        assert solid.reasons == ((f"dropped {len(more)} doubled faces",) if len(more) else ())
+
+
+def test_a_wall_that_is_given_both_ways_is_no_skin():
+    """libigl/libigl#644, its control: a doubled face that closes nothing stays out of the skin."""
+    halves = [trimesh.creation.box(bounds=[[x, 0, 0], [x + 1, 1, 1]]) for x in (0, 1)]
+    whole = trimesh.util.concatenate(halves)  # both have the wall at x = 1, the second turned
+    solid = MeshSolid(whole)
+    middle = (np.array([[1.0, 0.5, 0.5]]) - solid.center) / solid.scale
+    assert solid.signed_distance(middle) * solid.scale == pytest.approx(-0.5, abs=1e-9)
 
 
 def test_a_plane_becomes_a_thick_sheet():

@@ -68,8 +68,15 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
         source = open_source(first.data, **first.source)
     except UserError as error:  # those of an option leave it to the command to say where it was given
         raise UserError(error.wrong, allowed=error.allowed, do=error.do or "mend --source") from error
+    tell_notes(source)
     parser.set_defaults(defaults(first, source))
     return parse(parser, argv), source
+
+
+def tell_notes(source) -> None:
+    """Say what the user should know of how a source was read."""
+    for note in source.notes:
+        print(f"{source.name}: {note}", file=sys.stderr, flush=True)
 
 
 def prepare_signals(source, indices) -> None:

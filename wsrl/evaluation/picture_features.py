@@ -4,7 +4,6 @@ Letters: N pictures, C channels, H height, W width, F features, K classes.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wsrl.caches import data_cache
 from wsrl.encoders.saving import CONFIG_FILE, WEIGHTS_FILE, read_model, write_model
 from wsrl.errors import UserError
 from wsrl.evaluation.picture_classifier import (
@@ -84,8 +84,8 @@ class LabelledPictures:
 
 
 def default_features_folder() -> Path:
-    """Where classifiers are kept: ``$WSRL_CACHE/features``, else ``~/.cache/wsrl/features``."""
-    return Path(os.environ.get("WSRL_CACHE") or Path.home() / ".cache" / "wsrl") / "features"
+    """Where classifiers are kept: ``$WSRL_CACHE/features``, else ``~/.cache/wsrl/features``, else temporary."""
+    return data_cache("features")
 
 
 def classifier_features(

@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from wsrl.caches import PRIVATE, code_cache, is_ours_alone
+
 HEADERS = [Path(__file__).with_name("vectors.h")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", f"-I{Path(__file__).parent}")
 COMPILE_TIMEOUT_S = 120
@@ -39,15 +41,15 @@ def _compiled(compiler: str, source: Path) -> Path:
     version = subprocess.run((compiler, "--version"), capture_output=True, text=True, check=True, timeout=10).stdout
     texts = (file.read_text() for file in (source, *HEADERS))
     key = "\n".join((*texts, *FLAGS[:-1], compiler, version, _processor()))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsrl"
+    folder = code_cache("kernels")
     path = folder / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if path.exists():
+    if is_ours_alone(path):
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         made = Path(temporary) / path.name
         command = (compiler, *FLAGS, str(source), "-o", str(made))
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_TIMEOUT_S)
+        made.chmod(PRIVATE)
         made.replace(path)  # whole or not at all: several processes may compile at once
     return path
 

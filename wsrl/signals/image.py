@@ -1,9 +1,10 @@
 """Pictures to signals and back.
 
 What a picture becomes: its first frame, turned upright by its EXIF orientation; transparency composited over white;
-colour to grey by Pillow's ``L`` (ITU-R 601 luma); 8-bit values divided by 255, 16-bit grey by 65,535 (Pillow reads
-16-bit colour as 8-bit); the largest centred rectangle of the wanted proportions, resampled with an antialiased Lanczos
-filter. A picture that has the wanted size already is not resampled. Colour profiles are ignored.
+colour to grey by Pillow's ``L`` (ITU-R 601 luma); 8-bit values divided by 255, 16-bit grey by 65,535, 12-bit by
+4,095 (Pillow reads 16-bit colour as 8-bit), and inverted where the 0 of a TIFF is white; the largest centred rectangle
+of the wanted proportions, resampled with an antialiased Lanczos filter. A picture that has the wanted size already is
+not resampled. Colour profiles are ignored.
 
 Letters: H height, W width, C channels, P = H * W points.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from torch import Tensor
 
 from wsrl.errors import SignalError
@@ -25,7 +26,12 @@ from wsrl.signals.signal import Signal, grid_coords
 
 MAX_PIXELS = 64 * 2**20
 SMALLEST_SIDE = 2
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+# Forms of TIFF that Pillow decodes where 0 is black, and does not know where 0 is white: byte order, photometric
+# interpretation, sample format, order of bits, bits, extra samples.
+for _order, _bits, _decoded in ((b"MM", 16, ("I;16B", "I;16B")), (b"II", 12, ("I;16", "I;12"))):
+    TiffImagePlugin.OPEN_INFO.setdefault((_order, WHITE_IS_ZERO, (1,), 1, (_bits,), ()), _decoded)
 # What Pillow's decoders raise on damaged files, beside OSError: they do not wrap their parsers.
 DECODE_ERRORS = (
     OSError,
@@ -93,6 +99,12 @@ def open_picture(path: Path) -> Image.Image:
             warnings.simplefilter("ignore", UserWarning)  # of damaged metadata, which Pillow skips
             return Image.open(path)
     except Image.UnidentifiedImageError as error:
+        if starts_like_tiff(path):
+            raise SignalError(
+                f"{printable(path)}: a TIFF in a form that Pillow does not read, or its header is damaged",
+                allowed="8 or 16 bits without a sign, or 32-bit floating-point values within [0, 1]",
+                do="save it with 8 or 16 bits",
+            ) from error
         raise SignalError(f"{printable(path)}: not a picture, or its header is damaged") from error
     except Image.DecompressionBombError as error:
         raise SignalError(f"{printable(path)}: too many pixels ({one_line(error)})", do="make it smaller") from error
@@ -100,6 +112,16 @@ def open_picture(path: Path) -> Image.Image:
         told_by_system = isinstance(error, OSError) and error.errno is not None
         problem = "cannot be read" if told_by_system else "damaged or truncated"
         raise SignalError(f"{printable(path)}: {problem} ({one_line(error)})") from error
+
+
+def starts_like_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF or BigTIFF does.
+
+    Args:
+        path: A file that can be read.
+    """
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None:
@@ -131,30 +153,64 @@ def decode(path: Path, picture: Image.Image, mode: str) -> Image.Image:
     """
     try:
         picture.load()
-        return flatten(ImageOps.exif_transpose(picture), mode)
+        upright = flatten(ImageOps.exif_transpose(picture), mode, largest_value(picture))
+        return inverted(upright) if is_negative(picture) else upright
     except SignalError as error:
-        raise SignalError(f"{printable(path)}: {error.wrong}") from error
+        raise SignalError(f"{printable(path)}: {error.wrong}", allowed=error.allowed, do=error.do) from error
     except DECODE_ERRORS as error:
         raise SignalError(f"{printable(path)}: damaged or truncated ({one_line(error)})") from error
 
 
-def flatten(picture: Image.Image, mode: str) -> Image.Image:
+def is_negative(picture: Image.Image) -> bool:
+    """Whether the 0 of a TIFF is white and Pillow left it so, as it does where a pixel has more than 8 bits.
+
+    Args:
+        picture: Decoded picture of any format and mode.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    return tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and (picture.mode.startswith("I") or picture.mode == "F")
+
+
+def inverted(picture: Image.Image) -> Image.Image:
+    """The negative.
+
+    Args:
+        picture: Of mode ``F`` in [0, 1].
+    """
+    return Image.fromarray(1 - np.asarray(picture))
+
+
+def largest_value(picture: Image.Image) -> int:
+    """The value that is white, or with ``is_negative`` black, in a picture of 9 to 16 bits.
+
+    Args:
+        picture: Decoded picture of a mode that begins with ``I;16``.
+    """
+    bits = getattr(picture, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
+    return 2**bits - 1
+
+
+def flatten(picture: Image.Image, mode: str, white: int = 65535) -> Image.Image:
     """Composite over white and convert.
 
     Args:
         picture: Decoded picture of any mode.
         mode: ``L`` or ``RGB``; a picture of more than 8 bits becomes ``F`` in [0, 1] whatever the mode.
+        white: Largest value of a picture of 9 to 16 bits.
     """
     if picture.mode.startswith("I;16"):
-        scaled = np.asarray(picture).astype(np.float32) / 65535
-        return Image.fromarray(scaled)
+        return Image.fromarray(np.asarray(picture).astype(np.float32) / white)
     if picture.mode == "F":
         values = np.asarray(picture)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
             raise SignalError("its floating-point values are not all within [0, 1]")
         return picture
     if picture.mode == "I":
-        raise SignalError("32-bit integer pixels have no stated range")
+        raise SignalError(
+            "signed or 32-bit integer pixels have no stated range",
+            allowed="8 or 16 bits without a sign, or floating-point values within [0, 1]",
+            do="save it with 8 or 16 bits",
+        )
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -1,19 +1,26 @@
 """What files stand below a folder, and what their places say.
 
-Sub-folders of the first level are classes; where a first-level folder is called ``train``, ``val`` or ``test`` it is a
-split, and the classes are the folders below it. Order and ids are the relative paths with ``/``, sorted by code point.
+Sub-folders of the first level are classes; where a first-level folder is called ``train``, ``val`` or ``test``, or as
+``split_names`` has it, it is a split, and the classes are the folders below it. Splits may also stand inside each
+class, as in ModelNet. Order and ids are the relative paths with ``/``, sorted by code point.
 Hidden files and folders are skipped. Links to folders are not followed, so no loop can catch the listing; links to
 files are, and may point anywhere.
 """
 
 import os
+import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wsrl.errors import UserError
 from wsrl.signals.image import printable
+from wsrl.signals.split_names import known_split
 
 SPLITS = ("train", "val", "test")
+LAYOUTS = "what is read is split/class/ or class/split/ with splits train, val, test and no others beside them"
+LIKE_A_SPLIT = re.compile(r"(train|val|test|valid)(ing|ation)?[^a-z].*", re.IGNORECASE)
 MESH_TYPES = ("obj", "ply", "stl", "off", "glb", "gltf")
 MESH_EXTENSIONS = tuple(f".{file_type}" for file_type in MESH_TYPES)
 
@@ -89,12 +96,68 @@ def describe_skipped(skipped: Counter) -> str:
     return f"skipped: {', '.join(counts)}" if counts else "it is empty"
 
 
-def place(path: str) -> tuple[str | None, str | None]:
-    """Split and label that a relative path says.
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """What the places of files in folders say.
+
+    Attributes:
+        splits: Split of each file, or None.
+        labels: Class name of each file, or None.
+        notes: What looks like a split and was not used as one, in words.
+    """
+
+    splits: list[str | None]
+    labels: list[str | None]
+    notes: tuple[str, ...]
+
+
+def places(paths: Sequence[str]) -> Places:
+    """Splits and labels of files: ``split/class/...``, ``class/split/...``, or either below one folder for all.
+
+    Folders inside a class are splits only where all of them are called so, since a class may well be called ``train``.
 
     Args:
-        path: Relative path with ``/``.
+        paths: Relative paths with ``/``.
     """
-    folders = [printable(part) for part in path.split("/")[:-1]]
-    split = folders.pop(0) if folders and folders[0] in SPLITS else None
-    return split, folders[0] if folders else None
+    folders = [tuple(map(printable, path.split("/")[:-1])) for path in paths]
+    found = places_of(folders)
+    above = {names[:1] for names in folders}
+    if len(above) == 1 and above != {()} and not known_split(folders[0][0]):
+        # one folder holds everything: a class, or a folder too many
+        below = places_of([names[1:] for names in folders])
+        if all(split for split, _ in below):
+            found = [(split, folders[0][0] if label is None else label) for split, label in below]
+    unused = sorted(
+        {
+            name
+            for names, (split, _) in zip(folders, found)
+            for name in names
+            if LIKE_A_SPLIT.match(name) or known_split(name) not in (None, split)
+        }
+    )
+    note = f"folders called {', '.join(unused)} were not used as splits: {LAYOUTS}"
+    return Places(
+        splits=[split for split, _ in found], labels=[label for _, label in found], notes=(note,) if unused else ()
+    )
+
+
+def places_of(folders: Sequence[tuple[str, ...]]) -> list[tuple[str | None, str | None]]:
+    """Split and label of each file by the first two folders that it stands in.
+
+    Args:
+        folders: Names of the folders of each file, the outermost first.
+    """
+    inside: dict[str, set[str | None]] = {}
+    for names in folders:
+        if len(names) > 1:
+            inside.setdefault(names[0], set()).add(known_split(names[1]))
+    found = []
+    for names in folders:
+        first, second = (*names, None, None)[:2]
+        if first is not None and known_split(first):
+            found.append((known_split(first), second))
+        elif second is not None and None not in inside[first]:
+            found.append((known_split(second), first))
+        else:
+            found.append((None, first))
+    return found

@@ -1,44 +1,40 @@
 """Bytes of a mesh file to raw triangles, with a reason for everything that cannot be one.
 
-Colours, textures and materials are never loaded. Scenes are flattened with their transforms.
+Colours, textures and materials are never loaded. Scenes are flattened with their transforms. The readers stand in
+``mesh_formats``: those of trimesh misread many files that other programs write.
 
 Letters: V vertices, F faces.
 """
 
-import io
 import struct
-import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import trimesh
-from trimesh.resolvers import Resolver
 
 from wsrl.errors import SignalError
 from wsrl.signals.image import one_line
+from wsrl.signals.mesh_formats.gltf import read_gltf
+from wsrl.signals.mesh_formats.obj import read_obj
+from wsrl.signals.mesh_formats.off import read_off
+from wsrl.signals.mesh_formats.ply import read_ply
+from wsrl.signals.mesh_formats.polygons import Polygons, triangulate
+from wsrl.signals.mesh_formats.stl import read_stl
 from wsrl.signals.mesh_headers import announced_faces
 
 MESH_TYPES = ("obj", "ply", "stl", "off", "glb", "gltf")
 MAX_FACES = 1_000_000
 MAX_BYTES = 1 << 29
-# What trimesh's readers raise on damaged files: they do not wrap their parsers.
+# What a reader raises on damage that it does not look for.
 DECODE_ERRORS = (
-    OSError,
     ValueError,
     LookupError,
     TypeError,
     AttributeError,
-    NameError,
-    NotImplementedError,
-    AssertionError,
     ArithmeticError,
     RecursionError,
     MemoryError,
-    EOFError,
     struct.error,
-    zlib.error,
 )
 
 
@@ -53,48 +49,6 @@ class MeshLimits:
 
     max_faces: int = MAX_FACES
     max_bytes: int = MAX_BYTES
-
-
-class References(Resolver):
-    """The files that a mesh file refers to, as trimesh asks for them.
-
-    Args:
-        resolve: Gives the bytes of a file by name; None where there are none.
-    """
-
-    def __init__(self, resolve: Callable[[str], bytes] | None):
-        self._resolve = resolve
-
-    def get(self, name: str) -> bytes:
-        """Bytes of a file.
-
-        Args:
-            name: As the mesh file spells it.
-        """
-        if self._resolve is None:
-            raise SignalError(f"it refers to {name!r}, which is not there")
-        return self._resolve(name)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Nothing is written.
-
-        Args:
-            name: As the mesh file spells it.
-            data: Not used.
-        """
-        raise NotImplementedError
-
-    def keys(self) -> list[str]:
-        """Nothing can be listed."""
-        return []
-
-    def namespaced(self, namespace: str) -> "References":
-        """The same files.
-
-        Args:
-            namespace: Not used.
-        """
-        return self
 
 
 def read_mesh(
@@ -126,9 +80,9 @@ def read_mesh(
         raise SignalError(f"{name}: {len(data):,} bytes", allowed=f"at most {limits.max_bytes:,} bytes")
     try:
         check_faces(announced_faces(data, file_type, limits.max_bytes), limits)
-        mesh = load(data, file_type, resolve)
-        check_faces(len(mesh.faces), limits)
-        return mesh
+        polygons = load(data, file_type, resolve, limits)
+        check_faces(polygons.num_triangles, limits)
+        return trimesh.Trimesh(polygons.vertices, triangulate(polygons), process=False)
     except SignalError as error:
         raise SignalError(f"{name}: {error.wrong}", allowed=error.allowed, do=error.do) from error
     except DECODE_ERRORS as error:
@@ -148,34 +102,23 @@ def check_faces(num: int, limits: MeshLimits) -> None:
         )
 
 
-def load(data: bytes, file_type: str, resolve: Callable[[str], bytes] | None) -> trimesh.Trimesh:
-    """Read and flatten a scene.
+def load(data: bytes, file_type: str, resolve: Callable[[str], bytes] | None, limits: MeshLimits) -> Polygons:
+    """Read the faces of a file, those of a scene with their transforms.
 
     Args:
         data: Content of the file.
         file_type: Its extension without the dot.
         resolve: Gives the bytes of a file this one refers to.
+        limits: What is refused.
 
     Raises:
-        SignalError: It holds no faces.
+        SignalError: It holds no faces; the message names what it holds instead.
     """
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        scene = trimesh.load_scene(
-            io.BytesIO(data), file_type=file_type, resolver=References(resolve), process=False, skip_materials=True
-        )
-        parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-        points = sum(len(getattr(part, "vertices", ())) for part in scene.geometry.values())
-    if not parts:
-        raise SignalError(
-            f"it holds {points:,} points but no faces" if points else "it holds no faces", allowed="a mesh of triangles"
-        )
-    offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
-    vertices = np.concatenate([np.asarray(part.vertices, np.float64) for part in parts])
-    # an index out of range must not become one of the next part
-    faces = [
-        np.where((f >= 0) & (f < len(part.vertices)), f + start, -1)
-        for part, start in zip(parts, offsets)
-        for f in [np.asarray(part.faces, np.int64)]
-    ]
-    return trimesh.Trimesh(vertices, np.concatenate(faces), process=False)
+    readers = {"obj": read_obj, "ply": read_ply, "stl": read_stl, "off": read_off}
+    polygons = readers[file_type](data) if file_type in readers else read_gltf(data, resolve)
+    if not len(polygons.sizes):
+        held = {"points": len(polygons.vertices)} | dict(polygons.others)
+        told = [f"{number:,} {name}" for name, number in held.items() if number]
+        wrong = f"it holds {' and '.join(told)} but no faces" if told else "it holds no faces"
+        raise SignalError(wrong, allowed="a mesh of triangles or other polygons")
+    return polygons

@@ -1,6 +1,5 @@
 """Mesh files of a folder as contents of a source: bytes, and how to make a mesh of them."""
 
-import json
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,6 +9,7 @@ from wsrl.errors import SignalError
 from wsrl.signals.archives import read_bounded, read_inside
 from wsrl.signals.image import printable
 from wsrl.signals.mesh import MeshLimits, read_mesh
+from wsrl.signals.mesh_headers import gltf_parts
 from wsrl.signals.shape_source import Content
 
 LARGEST_DESCRIPTION = 1 << 26  # bytes of JSON that is read to find the buffers
@@ -29,7 +29,7 @@ def mesh_content(root: Path, path: str, limits: MeshLimits) -> Content:
     file = root / path
     file_type = file.suffix.lower().removeprefix(".")
     data = read_bounded(file, printable(file.name), limits.max_bytes)
-    needed = buffers(root, file.parent, data, limits.max_bytes) if file_type == "gltf" else {}
+    needed = buffers(root, file.parent, data, limits.max_bytes) if file_type in ("gltf", "glb") else {}
     everything = b"\0".join([file_type.encode(), data, *(name.encode() + b"\0" + needed[name] for name in needed)])
     name = printable(file.name)
 
@@ -46,23 +46,23 @@ def mesh_content(root: Path, path: str, limits: MeshLimits) -> Content:
 
 
 def buffers(root: Path, folder: Path, data: bytes, max_bytes: int) -> dict[str, bytes]:
-    """The buffers that a glTF description refers to, by name; those inside of it (``data:``) are left to the reader.
+    """The buffers that a glTF file refers to, by name; those inside of it (``data:``) are left to the reader.
 
     Args:
         root: Folder that a reference may not lead out of.
         folder: Folder of the description.
-        data: The description.
+        data: The file, text or binary.
         max_bytes: Largest size of all of them.
 
     Raises:
         SignalError: The description is damaged, or a buffer cannot be had.
     """
-    if len(data) > LARGEST_DESCRIPTION:
+    if len(data) > LARGEST_DESCRIPTION and not data.startswith(b"glTF"):
         raise SignalError(f"a glTF description of {len(data):,} bytes", allowed=f"at most {LARGEST_DESCRIPTION:,}")
     try:
-        described = json.loads(data)
+        described, _ = gltf_parts(data)
         references = [buffer.get("uri") for buffer in described.get("buffers", [])]
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (AttributeError, TypeError) as error:
         raise SignalError("damaged, or not a gltf file") from error
     found: dict[str, bytes] = {}
     for reference in references:

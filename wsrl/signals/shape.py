@@ -7,15 +7,14 @@ many at each scale) and evenly in the cube [-1, 1]^3; the held-out points, evenl
 Letters: P points of the pool, S surface samples, H held-out points.
 """
 
-import os
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 import trimesh
 from torch import Tensor
 
+from wsrl.caches import data_cache
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.mesh import MAX_FACES
 from wsrl.signals.options import SourceOptions, is_whole
@@ -29,8 +28,8 @@ CUBE_TO_BALL = 8 / (4 / 3 * np.pi)
 
 
 def default_cache() -> str:
-    """Where prepared shapes are kept: ``$WSRL_CACHE/shapes``, else ``~/.cache/wsrl/shapes``."""
-    return str(Path(os.environ.get("WSRL_CACHE") or Path.home() / ".cache" / "wsrl") / "shapes")
+    """Where prepared shapes are kept: ``$WSRL_CACHE/shapes``, else ``~/.cache/wsrl/shapes``, else temporary."""
+    return str(data_cache("shapes"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from wsrl.durable import disk_errors, write_bytes
 from wsrl.signals.shape import PreparedShape
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 ARRAYS = ("points", "distances", "surface", "normals", "heldout_points", "heldout_distances", "center")
 FACTS = ("scale", "quality", "verdict", "reasons")
 

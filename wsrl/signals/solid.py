@@ -8,6 +8,8 @@ from collections.abc import Callable
 import igl
 import numpy as np
 import trimesh
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from wsrl.errors import SignalError
 from wsrl.signals.boundary import BOUNDARY, BURIED, NEGLIGIBLE, SHEET, Winding, caps, classify, winding_patches
@@ -240,7 +242,11 @@ def share_of(triangles: np.ndarray, chosen: np.ndarray) -> float:
 
 
 def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
-    """Faces that were given in both orientations: where a part consists of them they are its skin, else walls in it.
+    """Faces that were given in both orientations: where they close what the others leave open they are its skin.
+
+    They are judged by sheets, which end where they meet faces that were given once, or a third one. A sheet that ends
+    mostly at open edges of those closes them; one that ends mostly at edges that are closed without it is a wall in the
+    solid or a fin on it. One that meets none is a skin of its own.
 
     Args:
         soup: Clean triangles.
@@ -250,12 +256,26 @@ def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
     """
     if not soup.twofold.any():
         return soup.faces, soup.faces[:0]
-    _, component = igl.facet_components(soup.faces)
-    areas = double_areas(soup.vertices[soup.faces])
-    share = np.bincount(component, weights=areas * soup.twofold) / np.maximum(
-        np.bincount(component, weights=areas), 1e-300
+    edge_of, ends, _ = edge_balance(soup.faces, len(soup.vertices))
+    once, twice = (
+        np.bincount(edge_of[chosen].ravel(), minlength=len(ends)) for chosen in (~soup.twofold, soup.twofold)
     )
-    loose = soup.twofold & (share < 0.5)[component]
+    # sheets: doubled faces that meet in pairs, where nothing else does
+    doubled = np.flatnonzero(soup.twofold)
+    inner = (once == 0) & (twice == 2)
+    sides = edge_of[doubled]  # (F, 3)
+    face, side = np.nonzero(inner[sides])
+    meets = coo_array((np.ones(len(face)), (face, sides[face, side])), (len(doubled), len(ends))).tocsr()
+    num, sheet = connected_components(meets @ meets.T, directed=False)
+    # how long each sheet borders on faces that it would close, and on those that are closed without it
+    length = np.linalg.norm(soup.vertices[ends[:, 0]] - soup.vertices[ends[:, 1]], axis=1)
+    border = np.where(inner | (once == 0), 0, length)[sides]
+    odd = (once % 2 == 1)[sides]
+    closing, crossing = (
+        np.bincount(sheet, weights=(border * chosen).sum(axis=1), minlength=num) for chosen in (odd, ~odd)
+    )
+    loose = np.zeros(len(soup.faces), bool)
+    loose[doubled] = (crossing > closing)[sheet]
     return (soup.faces[~loose], soup.faces[loose]) if not loose.all() else (soup.faces, soup.faces[:0])
 
 

@@ -25,7 +25,10 @@ class Source(ABC):
         in_features: Coordinates of a point.
         out_features: Channels of a value.
         quantity: What the values are: one of ``wsrl.signals.signal.QUANTITIES``.
+        notes: What the user should know of how the source was read, a line each; not part of the description.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -21,6 +21,62 @@ def test_integers_are_scaled_by_the_largest_of_their_type(tmp_path, dtype):
     assert values[1] == 1
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, ">u2", ">i4"])
+@pytest.mark.parametrize("largest", [255, 200])
+def test_eight_bits_in_a_wider_type_are_told(tmp_path, dtype, largest):
+    """gpeyre/numerical-tours#31: NumPy's default integers are not black, whether the file is mapped or packed."""
+    array = np.array([[[0, largest], [51, 102]], [[0, 0], [0, 1]]]).astype(dtype)
+    np.savez(tmp_path / "b.npz", images=array)
+    for path in (saved(tmp_path, array), tmp_path / "b.npz"):
+        source = open_source(path)
+        assert np.allclose(source[0].values[:, 0], [0, largest / 255, 0.2, 0.4])
+        assert np.allclose(source[1].values[:, 0], [0, 0, 0, 1 / 255])
+        assert f"with values up to {largest}, read as 0 to 255" in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "white"),
+    [
+        (np.uint16, 4095, 4095),
+        (np.uint16, 1000, 1023),
+        (np.int16, 4095, 4095),
+        (np.int64, 65535, 65535),
+        (np.int64, 1, 1),
+        (np.int32, 16, 16),
+        (np.uint8, 1, 1),
+        (np.uint8, 16, 16),
+        (np.int64, 100, 100),
+    ],
+)
+def test_a_range_that_is_not_known_is_refused_until_it_is_given(tmp_path, dtype, largest, white):
+    """gpeyre/numerical-tours#31, for 10 and 12 bits, masks and shares of a hundred."""
+    path = saved(tmp_path, np.array([[[0, largest], [0, 0]]], dtype))
+    with pytest.raises(UserError, match=rf"that end at {largest}, of .*their range is not known.*white: {white}\}}"):
+        open_source(path)
+    source = open_source(path, white=white)
+    assert source[0].values.max() == pytest.approx(largest / white)
+    assert source.description["options"]["white"] == white and source.notes == ()
+
+
+def test_white_of_reals_and_values_above_it(tmp_path):
+    path = saved(tmp_path, np.array([[[0.0, 255.0], [51.0, 0.0]]]))
+    with pytest.raises(SignalError, match=r"values from 0 to 255 .*white: 255"):
+        open_source(path)[0]
+    assert open_source(path, white=255)[0].values[:, 0].tolist() == pytest.approx([0, 1, 0.2, 0])
+    with pytest.raises(SignalError, match=r"values from 0 to 255 .*here up to 100"):
+        open_source(path, white=100)[0]
+    with pytest.raises(UserError, match=r"white is 0\. Allowed: a number above 0"):
+        open_source(path, white=0)
+
+
+def test_black_pictures_stay_black_and_negative_ones_are_refused(tmp_path):
+    source = open_source(saved(tmp_path, np.zeros((2, 2, 2), np.int64)))
+    assert source[1].values.max() == 0 and source.notes == () and "white" not in source.description["options"]
+    source = open_source(saved(tmp_path, np.array([[[0, 255], [0, 0]], [[-3, 255], [0, 0]]])))
+    with pytest.raises(SignalError, match="row 1: values from -3 to 255"):
+        source[1]
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, bool])
 def test_reals_stay(tmp_path, dtype):
     array = np.array([[[0, 1], [1, 0]]], dtype)

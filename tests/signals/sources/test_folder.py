@@ -60,8 +60,17 @@ def test_classes_without_splits_and_loose_pictures(tmp_path):
         "cat/deep/2.png": (None, "cat"),
         "loose.png": (None, None),
         "val/3.png": ("val", None),
-        "validation/4.png": (None, "validation"),
+        "validation/4.png": ("val", None),
     }
+
+
+def test_splits_inside_of_the_classes(tmp_path):
+    """NVIDIAGameWorks/kaolin#432, for pictures."""
+    for name in ("cat/Train/1.png", "cat/TEST/2.png", "dog/Train/3.png"):
+        put(tmp_path, name)
+    source = open_source(tmp_path)
+    assert list(zip(source.splits(), source.labels())) == [("test", "cat"), ("train", "cat"), ("train", "dog")]
+    assert source.notes == ()
 
 
 def test_hidden_and_other_files_are_skipped_and_counted(tmp_path):

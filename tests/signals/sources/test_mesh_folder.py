@@ -25,6 +25,16 @@ def test_order_labels_and_splits(mesh_folder, few_points):
     assert source.splits() == ["test"] * 3 + ["train"] * 3
 
 
+def test_the_layout_of_modelnet(tmp_path, few_points):
+    """NVIDIAGameWorks/kaolin#432: test shapes are not trained on."""
+    for name in ("chair/train/a.off", "chair/test/b.off", "bed/train/c.off", "bed/test/d.off"):
+        put(tmp_path / "in" / name)
+    source = open_source(tmp_path / "in", **few_points)
+    assert source.splits() == ["test", "train", "test", "train"]
+    assert source.labels() == ["bed", "bed", "chair", "chair"]
+    assert len(open_source(tmp_path / "in", split="test", **few_points)) == 2
+
+
 def test_every_format_gives_its_shape(mesh_folder, few_points):
     for signal in open_source(mesh_folder, **few_points):
         radius = signal.surface.norm(dim=1)

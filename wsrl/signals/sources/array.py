@@ -2,7 +2,9 @@
 
 A ``.npy`` file holds an array (N, H, W) or (N, H, W, C) and is memory-mapped; a ``.npz`` file holds such an array
 called ``images`` and, if they are known, ``labels`` and ``splits``. Integers are divided by the largest value of their
-type; floating-point values have to be within [0, 1]. Channels are 1, 3, or 4 (transparency, composited over white).
+type where the file uses that range, and by 255 where they are wider than 8 bits and the file ends near 255, which is
+said; a file of other integers is refused until the option ``white`` gives its largest value. Floating-point values have
+to be within [0, 1], or [0, ``white``]. Channels are 1, 3, or 4 (transparency, composited over white).
 """
 
 import hashlib
@@ -19,12 +21,30 @@ from wsrl.signals.image import SMALLEST_SIDE, resize_values, with_mode
 from wsrl.signals.pictures import PictureOptions, PictureSource
 
 EXTENSIONS = (".npy", ".npz")
+BLOCK = 1024  # pictures that are looked at together
+EIGHT_BITS = 255
 SIDE_ARRAYS = ("labels", "splits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayOptions(PictureOptions):
-    """Options of a NumPy file: the common ones; its own size and channels without them."""
+    """Options of a NumPy file: the common ones; its own size and channels without them.
+
+    Attributes:
+        white: The value that becomes 1, such as 255, or 4095 for 12 bits; None to judge by the type and the values.
+    """
+
+    white: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        number = isinstance(self.white, int | float) and not isinstance(self.white, bool)
+        if self.white is not None and not (number and 0 < self.white < float("inf")):
+            raise UserError(f"white is {self.white!r}", allowed="a number above 0, such as 255")
+
+    def to_dict(self) -> dict:
+        """As ``SourceOptions.to_dict``; without ``white`` where it is not given, as in stores of earlier versions."""
+        return {name: value for name, value in super().to_dict().items() if name != "white" or value is not None}
 
 
 class ArraySource(PictureSource):
@@ -44,6 +64,7 @@ class ArraySource(PictureSource):
         arrays = load_arrays(self.path)
         self._images = check_images(self.path, arrays["images"])
         self._mapped = isinstance(self._images, np.memmap)
+        self._white, self.notes = white_of(self.path, self._images, options.white)
         num, height, width = self._images.shape[:3]
         channels = 1 if self._images.shape[-1] == 1 else 3
         super().__init__(
@@ -77,15 +98,16 @@ class ArraySource(PictureSource):
         Raises:
             SignalError: It holds NaN or infinity, or leaves [0, 1].
         """
-        values = scale(self._images[position])
+        values = scale(self._images[position], self._white)
         where = f"{self.path}, row {position}"
         if not np.isfinite(values).all():
             raise SignalError(f"{where}: NaN or infinite values")
         if values.min() < 0 or values.max() > 1:
             raise SignalError(
-                f"{where}: values from {values.min():g} to {values.max():g} of type {self._images.dtype}",
-                allowed="floating-point values within [0, 1], or integers from 0",
-                do="scale the array, or save it as uint8",
+                f"{where}: values from {values.min() * self._white:g} to {values.max() * self._white:g} of type "
+                f"{self._images.dtype}",
+                allowed=f"floating-point values within [0, 1], or integers from 0, here up to {self._white:g}",
+                do="scale the array, save it as uint8, or give its largest value: --source '{white: 255}'",
             )
         if values.shape[-1] == 4:
             alpha = values[..., 3:]
@@ -93,15 +115,53 @@ class ArraySource(PictureSource):
         return with_mode(resize_values(values, self.signal_shape[0]), self.options.mode)
 
 
-def scale(row: np.ndarray) -> np.ndarray:
-    """Values of a row as float32, integers divided by the largest value of their type.
+def scale(row: np.ndarray, white: float) -> np.ndarray:
+    """Values of a row as float32.
 
     Args:
         row: One picture of any real type.
+        white: The value that becomes 1.
     """
-    if np.issubdtype(row.dtype, np.integer):
-        return (row / np.float64(np.iinfo(row.dtype).max)).astype(np.float32)
-    return row.astype(np.float32)
+    return row.astype(np.float32) if white == 1 else (row / np.float64(white)).astype(np.float32)
+
+
+def white_of(path: Path, images: np.ndarray, given: float | None) -> tuple[float, tuple[str, ...]]:
+    """The value that becomes 1, and what the user should know about it.
+
+    Args:
+        path: The file, for the message.
+        images: All pictures.
+        given: What the user gave, or None.
+
+    Raises:
+        UserError: They are integers that end far below the largest value of their type, so that they would be black.
+    """
+    if given is not None or images.dtype.kind not in "ui":
+        return given or 1, ()
+    blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
+    top, largest = np.iinfo(images.dtype).max, max(int(block.max()) for block in blocks)
+    wide = images.dtype.itemsize > 1
+    # a dark picture of 8 bits may end anywhere; wider ones are often a smaller range in a larger type
+    if largest <= 0 or largest > (top // 2 if wide else top // 8):
+        return top, ()
+    if wide and EIGHT_BITS // 2 < largest <= EIGHT_BITS:
+        return EIGHT_BITS, (
+            f"{images.dtype} with values up to {largest}, read as 0 to 255; white: {top} for 0 to {top}",
+        )
+    raise UserError(
+        f"{path} has integers of type {images.dtype} that end at {largest}, of {top} at most: their range is not known",
+        allowed=f"values up to about {top}{', or to 255' if wide else ''}, or the option white",
+        do=f"give the value that is white, for example --source '{{white: {likely_white(largest)}}}'",
+    )
+
+
+def likely_white(largest: int) -> int:
+    """The end of the range that values seem to have: 1, 16, 100, or that of the fewest bits.
+
+    Args:
+        largest: Largest value.
+    """
+    return largest if largest in (1, 16, 100) else 2 ** largest.bit_length() - 1
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

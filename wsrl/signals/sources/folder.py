@@ -9,7 +9,7 @@ import numpy as np
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.image import GREY_MODES, MAX_PIXELS, open_picture, printable, read_picture
-from wsrl.signals.listing import describe_skipped, list_files, place
+from wsrl.signals.listing import describe_skipped, list_files, places
 from wsrl.signals.options import is_whole
 from wsrl.signals.pictures import PictureOptions, PictureSource
 
@@ -68,12 +68,13 @@ class Folder(PictureSource):
         self._paths = found
         self._mode = options.mode or probe_mode([self.root / path for path in found])
         ids = [printable(path) for path in found]
-        places = [place(path) for path in found]
+        placed = places(found)
+        self.notes = placed.notes
         super().__init__(
             name=self.root.resolve().name or "root",
             ids=ids,
-            labels=[label for _, label in places],
-            splits=[split for split, _ in places],
+            labels=placed.labels,
+            splits=placed.splits,
             signal_shape=(options.size or DEFAULT_SIZE, 1 if self._mode == "L" else 3),
             options=options,
             details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},

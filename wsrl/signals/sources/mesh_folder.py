@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wsrl.errors import UserError
 from wsrl.signals.image import printable
-from wsrl.signals.listing import MESH_EXTENSIONS, describe_skipped, list_files, place
+from wsrl.signals.listing import MESH_EXTENSIONS, describe_skipped, list_files, places
 from wsrl.signals.mesh import MeshLimits
 from wsrl.signals.mesh_files import mesh_content
 from wsrl.signals.shape import ShapeOptions
@@ -50,12 +50,13 @@ class MeshFolder(ShapeSource):
             )
         self.num_skipped = dict(sorted(skipped.items()))
         ids = [printable(path) for path in self._paths]
-        places = [place(path) for path in self._paths]
+        placed = places(self._paths)
+        self.notes = placed.notes
         super().__init__(
             name=self.root.resolve().name or "root",
             ids=ids,
-            labels=[label for _, label in places],
-            splits=[split for split, _ in places],
+            labels=placed.labels,
+            splits=placed.splits,
             options=options,
             details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},
         )
