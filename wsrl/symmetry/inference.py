@@ -14,6 +14,7 @@ import wsrl.symmetry.rules_shape  # noqa: F401  (registers rules)
 from wsrl.errors import UserError
 from wsrl.symmetry.given import Given, follow_by_hand
 from wsrl.symmetry.moves import parents_first
+from wsrl.symmetry.reach import fix_unreached
 from wsrl.symmetry.spec import PermutationSpec
 from wsrl.symmetry.spelling import express, name_atoms, written
 from wsrl.symmetry.table import Table, WrittenConstantError
@@ -36,7 +37,7 @@ def infer_module(
     """Find for every axis of every parameter and buffer the permutation that acts on it.
 
     The module runs once, as a copy in evaluation mode. Axes of its inputs and outputs are fixed, and so is every tensor
-    that it never reads.
+    that it never reads, and what the example does not reach of others: the rows of a table beyond its length.
 
     Args:
         module: Any module.
@@ -192,12 +193,14 @@ def _traced(run, tensors: Mapping[str, Tensor], inputs: Sequence, held: set[str]
             if isinstance(leaf, Tensor):
                 table.enter_input(leaf)
         try:
-            result = run(Tracer(table))
+            tracer = Tracer(table)
+            outputs = tensors_in(run(tracer))
         except WrittenConstantError as found:
             written |= {found.index}
             continue
-        for output in tensors_in(result):
+        for output in outputs:
             table.hold(output)
+        fix_unreached(table, tracer.steps, outputs)
         return table
 
 
