@@ -7,7 +7,7 @@ import torch
 from symmetry_networks import Computed, noise
 from torch import Tensor, nn
 
-from wsrl.symmetry import PermutationSpec, align_networks
+from wsrl.symmetry import PermutationSpec
 
 SHORT, LONG, ROWS = 5, 12, 16
 
@@ -52,9 +52,7 @@ def nets() -> dict[str, nn.Module]:
             a=nn.Parameter(noise(ROWS, 8)),
             b=nn.Parameter(noise(ROWS, 8) + 1),
         ),
-        "computed, then cut": positions(lambda self, t: torch.tanh(self.p(self.pos))[:, :t] * 2)
-        if False
-        else positions(
+        "computed, then cut": positions(
             lambda self, t: self.p(torch.tanh(self.pos))[:t], pos=nn.Parameter(noise(ROWS, 6)), p=nn.Linear(6, 8)
         ),
         "split": positions(lambda self, t: self.pos.split([t, ROWS - t], 1)[0]),
@@ -67,7 +65,9 @@ def nets() -> dict[str, nn.Module]:
         "gather": positions(
             lambda self, t: self.pos.gather(0, torch.arange(t)[:, None].expand(t, 8)), pos=nn.Parameter(noise(ROWS, 8))
         ),
-        "boolean mask": attention(lambda self, s: s.masked_fill(~self.seen[: s.shape[1], : s.shape[1]], -1e9), seen=lower > 0),
+        "boolean mask": attention(
+            lambda self, s: s.masked_fill(~self.seen[: s.shape[1], : s.shape[1]], -1e9), seen=lower > 0
+        ),
         "mask as in GPT": attention(
             lambda self, s: s.masked_fill(self.bias[:, : s.shape[-1], : s.shape[-1]] == 0, float("-inf")),
             bias=lower[None],

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map
 
 from wsrl.errors import UserError
 from wsrl.symmetry.axes import Axis, Concat, Product, factors_of, names_in, parts_of
-from wsrl.symmetry.inference import as_arguments, evaluation_copy, tensors_in
+from wsrl.symmetry.inference import as_arguments, evaluation_copy, named_tensors, tensors_in
 from wsrl.symmetry.spec import PermutationSpec
 from wsrl.symmetry.trace import plain_kernels
 
@@ -87,8 +87,7 @@ def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, d
     args, kwargs = as_arguments(tree_map(_as_double, inputs))
     if isinstance(module, nn.Module):
         module = evaluation_copy(module).double()
-        own = {**dict(module.named_parameters(remove_duplicate=False))}
-        own.update(module.named_buffers(remove_duplicate=False))
+        own = named_tensors(module)
 
         def call(values):
             for name, value in values.items():  # in place: some modules keep lists of their parameters
