@@ -45,7 +45,7 @@ def make_parser():
     parser.add_argument(
         "--state-dicts",
         type=str,
-        help="folder of .pt, .pth or .safetensors files, one per field; numbers in the names and sizes order the layers, "
+        help="folder of .pt, .pth or .safetensors files, one per field; numbers in names and sizes order layers, "
         "or else the order of definition that torch files keep",
     )
     parser.add_argument("--peft", type=str, help="folder of PEFT adapter folders, one per field")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from wsrl.symmetry.solving import unify
+from wsrl.symmetry.solving import collapse, unify
 from wsrl.symmetry.table import Table
 from wsrl.symmetry.terms import Atom, Axis, deep, fix, leaves, parents_of, resolve, size_of
 
@@ -55,7 +55,7 @@ def fix_unreached(table: Table, steps: Sequence[Step], outputs: Iterable[Tensor]
         alive = reached.get(table.key_of_weight(name), set())
         dead |= {atom for axis in axes for atom in leaves(axis) if atom not in alive}
     for axes in used.values():
-        for whole in [atom for axis in axes for atom in deep(axis) if atom.is_family]:
+        for whole in reversed([atom for axis in axes for atom in deep(axis) if atom.is_family]):  # inner ones first
             _follow_siblings(whole, dead)
     fix([atom for atom in dead if atom.free])
 
@@ -108,6 +108,8 @@ def _follow_siblings(whole: Atom, dead: set[Atom]) -> None:
         if is_unread and size_of(member) == size_of(read[0]):
             dead -= set(leaves(member))
             unify(member, read[0])
+    if len({resolve(member) for member in whole.members}) == 1:
+        collapse(whole)
 
 
 def _depends_on_parts(axis: Axis, parts: Sequence[Axis]) -> bool:
