@@ -1,44 +1,47 @@
 """What inputs reach of a network: entries of its weights on which the outputs depend."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+DRAWINGS = 8
+"""Weights at which gradients are looked at, while some are zero at all before."""
 Weights = Mapping[str, Tensor]
 Run = Callable[[Weights], list[Tensor]]
 
 
 def unread_entries(
-    run: Run, follow: Callable[[Weights], Mapping[str, Tensor | None]], starts: Sequence[Weights]
+    run: Run, follow: Callable[[Weights], Mapping[str, Tensor | None]], start: Weights, draw: Callable[[], Weights]
 ) -> dict[str, Tensor]:
     """Entries of weights on which the outputs do not depend.
 
-    Their gradients are zero at several weights, so that this is no matter of units that are off; and other values in
-    their place change nothing, so that it is none of operations without gradients.
+    Their gradients are zero at all of several weights, so that this is no matter of units that are off by chance; and
+    other values in their place change nothing, so that it is none of operations without gradients.
 
     Args:
         run: From weights to outputs.
         follow: From weights to the gradients of the sum of all squared outputs; None where there is none.
-        starts: Weights of two networks or more.
+        start: Weights.
+        draw: Gives others. What stays the same in them is left out, such as masks and whole numbers.
 
     Returns:
-        For each tensor that has such entries, where they are ``shape`` (boolean). Whole numbers are left out: other
-        values in their place may mean nothing.
+        For each tensor that has such entries, where they are ``shape`` (boolean).
     """
-    first, second = starts[:2]
-    still: dict[str, Tensor] = {}
-    for start in starts:
-        for name, gradient in follow(start).items():
+    other, still = draw(), {}
+    for number in range(DRAWINGS):
+        weights = (start, other)[number] if number < 2 else draw()
+        for name, gradient in follow(weights).items():
             zero = torch.ones_like(start[name], dtype=torch.bool) if gradient is None else gradient == 0
-            still[name] = zero & still[name] if name in still else zero
-    before, found = run(first), {}
+            still[name] = still[name] & zero if name in still else zero
+        if not any(entries.any() for entries in still.values()):
+            return {}
+    before, found = run(start), {}
     for name, entries in still.items():
-        other = second[name] if not torch.equal(first[name], second[name]) else first[name].flip(0) + 1
-        if entries.any() and all(
-            map(torch.equal, before, run({**first, name: torch.where(entries, other, first[name])}))
-        ):
-            found[name] = entries
+        if entries.any() and not torch.equal(start[name], other[name]):
+            after = run({**start, name: torch.where(entries, other[name], start[name])})
+            if all(map(torch.equal, before, after)):
+                found[name] = entries
     return found
 
 
