@@ -7,7 +7,7 @@ import torch
 from symmetry_networks import Computed, noise
 from torch import Tensor, nn
 
-from wsrl.symmetry import Concat, Given, PermutationSpec
+from wsrl.symmetry import Given, PermutationSpec
 
 SHORT, LONG, ROWS = 5, 12, 16
 
@@ -61,6 +61,13 @@ def nets() -> dict[str, nn.Module]:
             lambda self, t: torch.stack([self.pos[k] for k in range(t)]), pos=nn.Parameter(noise(ROWS, 8))
         ),
         "mean of rows": positions(lambda self, t: self.pos[:, :t].mean(1, keepdim=True)),
+        "largest of rows": positions(lambda self, t: self.pos[:, :t].amax(1, keepdim=True)),
+        "memory": positions(
+            lambda self, t: (self.q @ self.keys[:t].T).softmax(-1) @ self.values[:t],
+            q=nn.Parameter(noise(1, 8)),
+            keys=nn.Parameter(noise(ROWS, 8)),
+            values=nn.Parameter(noise(ROWS, 8) + 1),
+        ),
         "words": positions(lambda self, t: self.pos(torch.arange(t)), **words),
         "gather": positions(
             lambda self, t: self.pos.gather(0, torch.arange(t)[:, None].expand(t, 8)), pos=nn.Parameter(noise(ROWS, 8))
@@ -100,36 +107,30 @@ def test_a_spec_found_on_a_short_input_holds_on_a_long_one(name):
     assert any(not torch.equal(moved[key], weights[key][0]) for key in moved)
     other = copy.deepcopy(net)
     other.load_state_dict(moved)
-    long = noise(2, LONG, 3)
-    torch.testing.assert_close(other(long), net(long), rtol=1e-5, atol=1e-5)
+    for length in (SHORT - 2, SHORT, LONG):
+        x = noise(2, length, 3)
+        torch.testing.assert_close(other(x), net(x), rtol=1e-5, atol=1e-5)
 
 
-def test_slices_of_channels_leave_what_is_read_free():
-    """A network that uses the first channels of wider layers, as slimmable ones do."""
+def test_channels_of_which_some_are_read_are_fixed():
+    """A wider layer of which the first channels are used, and an encoder whose second half training reads."""
 
-    def run(self, x):
-        hidden = torch.relu(x @ self.a[:5].T + self.b[:5])
-        return hidden @ self.c[:, :5].T
+    def first_channels(self, x):
+        return torch.relu(x @ self.a[:5].T + self.b[:5]) @ self.c[:, :5].T
 
-    net = Computed(run, a=nn.Parameter(noise(9, 3)), b=nn.Parameter(noise(9)), c=nn.Parameter(noise(2, 9)))
-    spec = PermutationSpec.from_module(net, noise(4, 3))
-    (name,) = spec.permutations
-    assert spec.sizes == {name: 5} and spec.axes["a"] == (Concat((name, 4)), None)
-    assert spec.axes["c"] == (None, Concat((name, 4))) and spec.verify(net, noise(4, 3)).unread == {
-        "a": 12,
-        "b": 4,
-        "c": 8,
-    }
+    def mean_alone(self, x):
+        mean, _ = self.encoder(x).chunk(2, -1)
+        return self.decoder(torch.relu(self.body(mean)))
 
-
-def test_an_unused_part_that_is_given_out_stays_free_of_what_is_used():
-    net = Computed(lambda self, x: self.o(self.qv(x).chunk(2, -1)[0]), qv=nn.Linear(3, 12), o=nn.Linear(6, 2))
-    spec = PermutationSpec.from_module(net, noise(4, 3))
-    assert spec.sizes == {"qv": 6} and spec.axes["qv.weight"] == (Concat(("qv", 6)), None)
+    wide = Computed(first_channels, a=nn.Parameter(noise(9, 3)), b=nn.Parameter(noise(9)), c=nn.Parameter(noise(2, 9)))
+    assert PermutationSpec.from_module(wide, noise(4, 3)).permutations == ()
+    parts = {"encoder": nn.Linear(3, 12), "body": nn.Linear(6, 7), "decoder": nn.Linear(7, 2)}
+    assert PermutationSpec.from_module(Computed(mean_alone, **parts), noise(4, 3)).permutations == ("body",)
 
 
 def test_a_description_by_hand_reads_all_that_it_is_given():
     part = Given(tensors={"weight": (None, "c")}, inputs=((None, "c"),), outputs=((None, None),))
-    net = Computed(lambda self, x: self.o(self.i(x)[:, :5]), i=nn.Linear(3, 9), o=nn.Linear(5, 2))
-    spec = PermutationSpec.from_module(net, noise(4, 3), given={"o": part})
-    assert spec.sizes == {"i": 5}
+    net = Computed(lambda self, x: self.o(self.i(x).chunk(2, -1)[0]) + self.p(self.i(x).chunk(2, -1)[1]))
+    net.i, net.o, net.p = nn.Linear(3, 10), nn.Linear(5, 2), nn.Linear(5, 2)
+    spec = PermutationSpec.from_module(net, noise(4, 3), given={"o": part, "p": part})
+    assert list(spec.sizes.values()) == [5, 5]

@@ -1,11 +1,13 @@
 """Which elements of weights a traced run reached: what it cut off and never read does not move.
 
 A table of 16 positions of which the example reads 5 leaves 11 rows that any permutation may move, for this example. A
-longer input reads them, so they are fixed, as whole tensors are that nothing reads.
+longer input reads them, so they are fixed, as whole tensors are that nothing reads; so are the 5, as a shorter input
+reads fewer.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -38,7 +40,7 @@ class Step:
 
 
 def fix_unreached(table: Table, steps: Sequence[Step], outputs: Iterable[Tensor]) -> None:
-    """Fix elements of weights that a run cut off and read nowhere.
+    """Fix axes of weights of which a run cut off some elements and read these nowhere.
 
     What depends on such elements, as the columns of an unread row do, moves like that of the read ones where these
     move alike, and is fixed where they do not.
@@ -54,10 +56,13 @@ def fix_unreached(table: Table, steps: Sequence[Step], outputs: Iterable[Tensor]
     for name, axes in used.items():
         alive = reached.get(table.key_of_weight(name), set())
         dead |= {atom for axis in axes for atom in leaves(axis) if atom not in alive}
+    inside = [atom for axes in used.values() for axis in axes for atom in deep(axis)]
+    cut = [atom for atom in inside if any(map(partial(_is_dead, dead=dead), atom.members or atom.parts or ()))]
     for axes in used.values():
         for whole in reversed([atom for axis in axes for atom in deep(axis) if atom.is_family]):  # inner ones first
             _follow_siblings(whole, dead)
     fix([atom for atom in dead if atom.free])
+    fix([atom.over if atom.over is not None else atom for atom in cut if atom.is_concat or atom.is_family])
 
 
 def _reached(table: Table, steps: Sequence[Step], outputs: Iterable[Tensor]) -> dict[int, set[Atom]]:
@@ -95,12 +100,17 @@ def _add(reached: dict[int, set[Atom]], table: Table, tensor: Tensor, atoms: set
         reached.setdefault(key, set()).update(atoms)
 
 
+def _is_dead(axis: Axis, dead: set[Atom]) -> bool:
+    """Whether an axis may move and nothing of it is read."""
+    return bool(leaves(axis)) and dead.issuperset(leaves(axis))
+
+
 def _follow_siblings(whole: Atom, dead: set[Atom]) -> None:
     """Let the unread members of a family move like its read ones, where there is only one way to."""
     if not whole.is_family:
         return
     members = [resolve(member) for member in whole.members]
-    unread = [bool(leaves(member)) and dead.issuperset(leaves(member)) for member in members]
+    unread = [_is_dead(member, dead) for member in members]
     read = list(dict.fromkeys(member for member, is_unread in zip(members, unread) if not is_unread))
     if len(read) != 1 or _depends_on_parts(read[0], whole.parts):
         return
