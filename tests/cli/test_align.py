@@ -25,6 +25,29 @@ def wrong():
 """
 
 
+WORDED = """
+import torch
+from torch import nn
+
+NAMES = ["a_in", "b_one", "b_two", "b_three", "z_out"]
+SIZES = [2, 16, 16, 16, 16, 1]
+
+class Worded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for name, fan_in, fan_out in zip(NAMES, SIZES, SIZES[1:]):
+            setattr(self, name, nn.Linear(fan_in, fan_out))
+
+    def forward(self, x):
+        for name in NAMES[:-1]:
+            x = torch.relu(getattr(self, name)(x))
+        return self.z_out(x)
+
+def make():
+    return Worded()
+"""
+
+
 @pytest.fixture
 def networks(tmp_path, monkeypatch):
     """A function that writes a network and a copy of it with its units elsewhere; gives the two paths and weights."""
@@ -77,6 +100,19 @@ def test_activations_recover_a_copy(networks, tmp_path):
     argv = [*paths, "--out", str(tmp_path / "o"), "--data", "digits", "--limit", "50", "--points", "3"]
     assert align.main([*argv, "--method", "activations"]) == 0
     assert same(load_file(tmp_path / "o" / "aligned.safetensors"), weights)
+
+
+def test_layers_named_by_words_need_a_module(networks, tmp_path, monkeypatch, refuses):
+    """Reported as samuela/git-re-basin#5: the alphabet gave the order, and the aligned network was another one."""
+    (tmp_path / "worded_networks.py").write_text(WORDED)
+    monkeypatch.syspath_prepend(tmp_path)
+    make = __import__("worded_networks").make
+    net = make()
+    paths, weights, copied, _ = networks(net, torch.zeros(3, 2))
+    message = refuses(*paths, "--out", str(tmp_path / "none"))
+    assert "more than one order" in message and "--network MODULE:FUNCTION" in message
+    assert align.main([*paths, "--out", str(tmp_path / "o"), "--network", "worded_networks:make"]) == 0
+    assert same(load_file(tmp_path / "o" / "aligned.safetensors"), weights) and not same(copied, weights)
 
 
 def test_a_module_or_a_spec_may_be_given(networks, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from siren_zoo import Siren, mgrid, write_zoo
 
 from wsrl.cli.main import main
@@ -238,6 +239,38 @@ def test_what_does_not_fit_is_refused_with_both_sides(own_zoo, tmp_path, refused
     network.unlink()
     assert "--network" in wrong()
     assert not (tmp_path / "store").exists()
+
+
+def test_layers_named_by_words_are_not_put_in_the_order_of_the_alphabet(tmp_path, refused, capsys):
+    """Reported as AvivNavon/DWSNets#2: the order was guessed, status 0, and the field was another one."""
+    names, sizes = ["a_in", "b_one", "b_two", "b_three", "z_out"], [(16, 2), *[(16, 16)] * 3, (1, 16)]
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        f"{name}.{kind}": torch.randn(size if kind == "weight" else size[:1], generator=generator)
+        for name, size in zip(names, sizes)
+        for kind in ("weight", "bias")
+    }
+    text = "field: {width: 16, depth: 4, activation: relu}\nsignal: {grid: [5, 7]}\n"
+    for folder in ("kept", "lost"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "network.yaml").write_text(text)
+    save_file(state, tmp_path / "lost" / "f0.safetensors")
+    torch.save(state, tmp_path / "kept" / "f0.pt")
+    message = refused("import", "--state-dicts", tmp_path / "lost", "--out", tmp_path / "none")
+    assert "more than one order" in message and "`names:`" in message and not (tmp_path / "none").exists()
+    given = {f"{name}.{kind}": f"layers.{i}.{kind}" for i, name in enumerate(names) for kind in ("weight", "bias")}
+    (tmp_path / "lost" / "network.yaml").write_text(f"{text}names: {json.dumps(given)}\n")
+    coords = grid_coords((5, 7))
+    expected = coords
+    for name in names:
+        expected = expected @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+        expected = expected if name == names[-1] else expected.relu()
+    for folder in ("lost", "kept"):
+        assert import_zoo(tmp_path / folder, tmp_path / f"{folder}_store") == 0
+        shown = capsys.readouterr().out
+        assert ("torch keeps the order of definition" in shown) == (folder == "kept")
+        with WeightStore.open(tmp_path / f"{folder}_store") as store:
+            torch.testing.assert_close(store.field("f0")(coords), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_folders_and_labels_that_do_not_fit_are_refused(own_zoo, zoo, tmp_path, refused):

@@ -58,6 +58,49 @@ def test_numbers_decide_where_the_order_of_the_file_is_lost(layout):
     assert [found[f"layers.{i}.bias"] for i in range(4)] == ["net.7.bias", "net.8.bias", "net.9.bias", "net.10.bias"]
 
 
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["a_in", "b_one", "b_two", "z_out"],
+        ["decoder.0", "decoder.2", "encoder.0", "encoder.2"],
+        ["l.0.fc_in", "l.0.fc_out", "l.0.fc_mid", "l.1.fc_in"],
+    ],
+)
+def test_an_order_that_would_be_a_guess_is_refused(layout, modules):
+    """Reported as AvivNavon/DWSNets#2: layers were ordered by the alphabet, and the field was another one."""
+    there = tensors(layout, enumerate(modules))
+    with pytest.raises(UserError, match=r"more than one order.*Allowed: .*`names:`.*What to do: .*names: \{"):
+        guess_names(there, layout, ordered=False)
+
+
+def test_a_file_that_keeps_the_order_of_definition_may_tell_it(layout):
+    there = tensors(layout, enumerate(["z_in", "b_two", "b_one", "a_out"]))
+    found = guess_names(there, layout)
+    assert [found[f"layers.{i}.weight"] for i in range(4)] == [
+        "z_in.weight",
+        "b_two.weight",
+        "b_one.weight",
+        "a_out.weight",
+    ]
+    by_alphabet = {name: there[name] for name in sorted(there)}  # such as a file that was made from safetensors
+    with pytest.raises(UserError, match="more than one order"):
+        guess_names(by_alphabet, layout)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["fc1", "fc2", "fc3", "fc12"],
+        ["first", "hidden.9", "hidden.10", "a_last"],
+        ["layers.0", "layers.2", "layers.10", "out"],
+    ],
+)
+def test_numbers_and_sizes_need_no_order_of_the_file(layout, modules):
+    there = tensors(layout, enumerate(modules))
+    found = guess_names(dict(sorted(there.items())), layout, ordered=False)
+    assert [found[f"layers.{i}.weight"] for i in range(4)] == [f"{module}.weight" for module in modules]
+
+
 def test_what_is_no_such_stack_is_refused_with_both_sides(layout):
     for spoil in (lambda t: t.pop("a.0.bias"), lambda t: t.update({"b.weight": torch.zeros(1)})):
         spoilt = tensors(layout, enumerate(["a.0", "a.1", "a.2", "a.3"]))

@@ -128,6 +128,34 @@ def test_layers_are_ordered_by_number_and_else_by_shape():
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ["a_in", "b_one", "b_two", "z_out"],  # words
+        ["decoder.0", "decoder.2", "encoder.0", "encoder.2"],  # words before the numbers
+        ["l.0.fc_in", "l.0.fc_mid", "l.0.fc_out", "l.1.fc_in"],  # words behind them
+        ["fc0", "fc1", "fc01", "fc2"],  # numbers that are alike
+    ],
+)
+def test_an_order_that_would_be_a_guess_is_refused(names):
+    """Reported as samuela/git-re-basin#5: square layers were put in the order of the alphabet."""
+    weights = {f"{name}.weight": noise(*shape) for name, shape in zip(names, [(6, 2), (6, 6), (6, 6), (1, 6)])}
+    with pytest.raises(UserError, match=r"more than one order; only numbers.*--network MODULE:FUNCTION"):
+        align_networks(weights, weights)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[f"fc{k}" for k in range(1, 13)], [f"layers.{k}" for k in (0, 2, 10)], ["z", "b.0", "b.1", "b.10", "a"]],
+)
+def test_numbers_are_an_order(names):
+    shapes = [(6, 2), *[(6, 6)] * (len(names) - 2), (1, 6)]
+    weights = {f"{name}.weight": noise(*shape) for name, shape in zip(names, shapes)}
+    assert layers_in_order(dict(sorted(weights.items()))) == names
+    square = {f"{name}.weight": noise(6, 6) for name in names[1:-1]}
+    assert layers_in_order(dict(sorted(square.items()))) == names[1:-1]
+
+
+@pytest.mark.parametrize(
     ("weights", "text"),
     [
         ({"a.weight": (5, 4), "b.weight": (3, 2)}, "fit together in no order"),

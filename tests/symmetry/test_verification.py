@@ -8,7 +8,7 @@ from symmetry_networks import Computed, attention_by_hand, mlp, noise
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.axes import Product
+from wsrl.symmetry.axes import Concat, Product
 from wsrl.symmetry.spec import PermutationSpec
 
 
@@ -110,3 +110,46 @@ def test_dropout_is_off_and_the_generator_decides():
     assert spec.permutations == ("0",)
     reports = [spec.verify(net, noise(4, 2), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert reports[0] == reports[1] and all(report.largest_error < 1e-10 for report in reports)
+
+
+def test_what_the_inputs_do_not_reach_is_told():
+    """Reported as samuela/git-re-basin#5: unread rows that move were called proved ("alone")."""
+    net = Computed(
+        lambda self, x: self.o(torch.relu(self.i(x) + self.pos[:, : x.shape[1]])),
+        i=nn.Linear(3, 6),
+        o=nn.Linear(6, 2),
+        pos=nn.Parameter(noise(1, 9, 6)),
+    )
+    spec = PermutationSpec.from_module(net, noise(2, 4, 3))
+    assert spec.verify(net, noise(2, 4, 3)).unread == {"pos": 30} and spec.verify(net, noise(2, 9, 3)).unread == {}
+    loose = changed(spec, {"pos": (None, Concat((4, "rows")), "i")}, {"rows": 5})
+    report = loose.verify(net, noise(2, 4, 3))
+    assert report.silent == ("rows",) and report.alone == () and report.unread == {"pos": 30}
+    with pytest.raises(UserError, match="'rows' changes the output"):
+        loose.verify(net, noise(2, 9, 3))
+    assert spec.verify(net, torch.zeros(2, 4, 3)).unread == {"i.weight": 18, "pos": 30}
+
+
+def test_masks_and_whole_numbers_stay_as_they_are():
+    seen, kept = [], torch.ones(5, 5).tril()
+
+    def run(self, x, mask, places):
+        seen.append((self.lower.clone(), self.causal.clone(), self.frozen.clone(), mask.clone(), places.clone()))
+        scores = (self.q(x) @ self.k(x).mT).masked_fill(~mask, -1e9).masked_fill(self.causal == 0, float("-inf"))
+        return scores.masked_fill(~self.lower, -1e9).softmax(-1) @ self.v(x) * self.frozen + self.e(places)
+
+    linear = {name: nn.Linear(3, 5) for name in ("q", "k", "v")}
+    frozen = nn.Parameter(torch.tensor([1.0, 0, 1, 1, 0]), requires_grad=False)
+    net = Computed(run, **linear, e=nn.Embedding(7, 5), frozen=frozen)
+    net.register_buffer("causal", kept)
+    net.register_buffer("lower", kept > 0)
+    inputs = (noise(2, 5, 3), torch.rand(2, 5, 5) > 0.3, torch.arange(5))
+    inputs[1][:, :, 0] = True
+    spec = PermutationSpec.from_module(net, inputs)
+    seen.clear()
+    report = spec.verify(net, inputs)
+    assert report.ties_seen and len(seen) > 5 and set(report.unread) >= {"e.weight"}
+    for lower, causal, mask_of_channels, mask, places in seen:
+        assert torch.equal(lower, kept > 0) and torch.equal(causal, kept.double())
+        assert torch.equal(mask_of_channels, frozen.double())
+        assert torch.equal(mask, inputs[1]) and torch.equal(places, inputs[2])

@@ -42,7 +42,12 @@ def make_parser():
     parser = stage.make_parser("import", __doc__)
     parser.formatter_class = raw_help(parser.formatter_class)
     parser.epilog = f"labels:\n  {FORMS}\n\nnetwork.yaml:\n" + "".join(f"  {line}\n" for line in EXAMPLE.splitlines())
-    parser.add_argument("--state-dicts", type=str, help="folder of .pt, .pth or .safetensors files, one per field")
+    parser.add_argument(
+        "--state-dicts",
+        type=str,
+        help="folder of .pt, .pth or .safetensors files, one per field; numbers in names and sizes order layers, "
+        "or else the order of definition that torch files keep",
+    )
     parser.add_argument("--peft", type=str, help="folder of PEFT adapter folders, one per field")
     parser.add_argument("--numpy", type=str, help="folder that wsrl export --format numpy wrote")
     parser.add_argument("--out", type=str, required=True, help="folder of the store")
@@ -128,6 +133,7 @@ def _state_dicts(folder, network, rounding: bool):
                 names = map_names(tensors, network.names, layout)
             else:
                 names = guess_names(tensors, layout, ordered=not file.endswith(".safetensors"))
+                tell_order(file, tensors, layout)
             break
         except UserError as error:
             first = first or UserError(f"{file}: {error.wrong}", allowed=error.allowed, do=error.do)
@@ -135,6 +141,16 @@ def _state_dicts(folder, network, rounding: bool):
         raise first
     reader = FileReader(layout=layout, names=names, inside=network.inside, ignore=network.ignore, rounding=rounding)
     return folder, network, reader, names
+
+
+def tell_order(file: str, tensors: dict, layout) -> None:
+    """Say it where nothing but the order of tensors in a file tells which layer comes first."""
+    from wsrl.store.importing_names import guess_names
+
+    try:
+        guess_names(tensors, layout, ordered=False)
+    except UserError:
+        print(f"the layers are in the order in which {file} has them: torch keeps the order of definition", flush=True)
 
 
 def _adapters(folder, network, base, rounding: bool):

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
 from wsrl.fields.layout import Layout
+from wsrl.symmetry.layer_order import clear_order, natural, numbers_say, possible_orders
 
 NUMBER = "{i}"
 _WEIGHT, _BIAS = "weight", "bias"
@@ -16,7 +18,8 @@ def guess_names(tensors: Mapping[str, Tensor], layout: Layout, ordered: bool = T
     """Name in a file of each of our tensors.
 
     Names that are ours already are taken as they are, also behind a common prefix. Otherwise the modules of the file
-    are a stack: sorted by the numbers in their names, or, where these do not say the order, as they stand in the file.
+    are a stack: in the one order that the numbers in their names and the shapes allow, or, where these leave several,
+    as they stand in a file that keeps the order.
 
     Args:
         tensors: The tensors of a file.
@@ -24,7 +27,7 @@ def guess_names(tensors: Mapping[str, Tensor], layout: Layout, ordered: bool = T
         ordered: Whether the file keeps the order in which a module defines its layers (safetensors does not).
 
     Raises:
-        UserError: The names or shapes do not fit; both sides are listed.
+        UserError: The names or shapes do not fit, both sides are listed; or they fit in several orders.
     """
     prefix = common_prefix(tensors)
     direct = {spec.name: prefix + spec.name for spec in layout}
@@ -32,13 +35,11 @@ def guess_names(tensors: Mapping[str, Tensor], layout: Layout, ordered: bool = T
         if set(names.values()) == set(tensors):
             return names
     modules = list(dict.fromkeys(_module(name) for name in tensors))
-    if len({re.split(r"\d", module)[0] for module in modules}) == 1 or not ordered:
-        modules = sorted(modules, key=_natural)
     ours = [(spec.name, spec.shape) for spec in layout]
     names = {}
-    for i, module in enumerate(modules):
+    for i, module in enumerate(_in_order(modules, tensors, dict(ours), ordered)):
         for kind in (_WEIGHT, _BIAS):
-            names[f"layers.{i}.{kind}"] = f"{module}.{kind}" if module else kind
+            names[f"layers.{i}.{kind}"] = _tensor(module, kind)
     fits = set(names) == {name for name, _ in ours} and set(names.values()) == set(tensors)
     if not fits or any(tuple(tensors[names[name]].shape) != shape for name, shape in ours):
         raise UserError(
@@ -47,6 +48,39 @@ def guess_names(tensors: Mapping[str, Tensor], layout: Layout, ordered: bool = T
             do="mend the description of the network, or say with `names:` in it which is which",
         )
     return {name: names[name] for name, _ in ours}
+
+
+def _in_order(modules: list[str], tensors: Mapping[str, Tensor], ours: Mapping[str, tuple], ordered: bool) -> list[str]:
+    """Modules from the first to the last; as they stand where no order fits.
+
+    Raises:
+        UserError: Several orders fit, and the file does not say which it is.
+    """
+
+    def fits(before: str | None, module: str, place: int) -> bool:
+        found = (tensors.get(_tensor(module, kind)) for kind in (_WEIGHT, _BIAS))
+        wanted = (ours.get(f"layers.{place}.{kind}") for kind in (_WEIGHT, _BIAS))
+        return all((None if t is None else tuple(t.shape)) == shape for t, shape in zip(found, wanted))
+
+    found = clear_order(modules, fits)
+    if found is not None:
+        return found
+    if not possible_orders(modules, fits, lambda first, second: False):
+        return modules
+    place = {name: number for number, name in enumerate(tensors)}
+    pairs = [(place.get(_tensor(m, _WEIGHT), -1), place.get(_tensor(m, _BIAS), len(place))) for m in modules]
+    is_defined = all(weight < bias for weight, bias in pairs)  # a module has its weight first, a sorted file its bias
+    against = any(numbers_say(later, earlier) for earlier, later in combinations(modules, 2))
+    if ordered and is_defined and not against and all(fits(None, module, n) for n, module in enumerate(modules)):
+        return modules
+    raise UserError(
+        f"the layers {', '.join(sorted(modules, key=natural))} fit the network in more than one order, and nothing in "
+        "the files says which it is",
+        allowed="numbers at one place of the names, as in fc1 and fc2; torch files of module.state_dict(), which keep "
+        "the order of definition (safetensors do not); or `names:` in the description of the network (network.yaml)",
+        do="say with `names:` in the description which is which, as in "
+        "names: {first.weight: layers.0.weight, first.bias: layers.0.bias, ...}",
+    )
 
 
 def map_names(tensors: Iterable[str], given: Mapping[str, str], layout: Layout) -> dict[str, str]:
@@ -124,9 +158,8 @@ def _module(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts ``net.10`` after ``net.9``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+def _tensor(module: str, kind: str) -> str:
+    return f"{module}.{kind}" if module else kind
 
 
 def _shape(shape) -> str:

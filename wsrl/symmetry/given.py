@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from wsrl.errors import UserError
 from wsrl.symmetry.axes import Axis as SpecAxis
 from wsrl.symmetry.axes import factors_of, parts_of
+from wsrl.symmetry.reach import Step
 from wsrl.symmetry.solving import unify
 from wsrl.symmetry.terms import Axis, concat, fix, new_axis, resolve, size_of
 from wsrl.symmetry.trace import Tracer
@@ -109,6 +110,8 @@ def follow_by_hand(module: nn.Module, path: str, part: Given, tracer: Tracer, st
             tracer.paused = was_paused
         for tensor, axes in _pairs(path, "outputs", tree_leaves(result), part.outputs):
             tracer.table.record(tensor, [names.axis(axis, size) for axis, size in zip(axes, tensor.shape)])
+        taken = [leaf for leaf in tree_leaves((args, kwargs, own)) if isinstance(leaf, Tensor)]
+        tracer.steps.append(Step("given", taken, [], writes=True))
         return result
 
     target.forward = forward

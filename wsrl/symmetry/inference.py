@@ -14,6 +14,7 @@ import wsrl.symmetry.rules_shape  # noqa: F401  (registers rules)
 from wsrl.errors import UserError
 from wsrl.symmetry.given import Given, follow_by_hand
 from wsrl.symmetry.moves import parents_first
+from wsrl.symmetry.reach import fix_unreached
 from wsrl.symmetry.spec import PermutationSpec
 from wsrl.symmetry.spelling import express, name_atoms, written
 from wsrl.symmetry.table import Table, WrittenConstantError
@@ -33,10 +34,10 @@ def infer_module(
     fixed: Iterable[str] = (),
     buffers: bool = True,
 ) -> PermutationSpec:
-    """Find for every axis of every parameter and buffer the permutation that acts on it.
+    """Find for every axis of every parameter and saved buffer the permutation that acts on it.
 
     The module runs once, as a copy in evaluation mode. Axes of its inputs and outputs are fixed, and so is every tensor
-    that it never reads.
+    that it never reads, and what the example does not reach of others: the rows of a table beyond its length.
 
     Args:
         module: Any module.
@@ -48,20 +49,25 @@ def infer_module(
             with all that is tied to them, but for running statistics, which move with their channels.
 
     Returns:
-        The spec, with tied tensors under each of their names.
+        The spec of the tensors that ``state_dict()`` holds, with tied ones under each of their names. Those that it
+        does not hold, such as buffers that are not persistent, are constants: they stay fixed, with all that is tied
+        to them.
 
     Raises:
         UserError: An operation without a rule, with the submodule it stands in and what to do.
     """
     module = evaluation_copy(module)
     args, kwargs = as_arguments(example_inputs)
-    tensors = dict(module.named_parameters(remove_duplicate=False))
-    for name, buffer in module.named_buffers(remove_duplicate=False):
-        tensors.setdefault(name, buffer)
-    names_of_buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
-    held = set(matching(fixed, tensors))
+    everything = named_tensors(module)
+    saved = saved_names(module)
+    tensors = {name: tensor for name, tensor in everything.items() if name in saved}
+    held = set(matching(fixed, everything)) & saved
     if not buffers:
-        held |= {name for name in names_of_buffers if name.rpartition(".")[2] not in RUNNING}
+        parameters = {id(parameter) for parameter in module.parameters()}
+        constants = [name for name, tensor in tensors.items() if id(tensor) not in parameters]
+        held |= {name for name in constants if name.rpartition(".")[2] not in RUNNING}
+    ids = {id(tensor) for tensor in tensors.values()}
+    unsaved = [tensor for tensor in everything.values() if id(tensor) not in ids]
 
     def run(tracer: Tracer) -> object:
         with ExitStack() as stack:
@@ -71,7 +77,7 @@ def infer_module(
             with plain_kernels(), tracer:
                 return module(*args, **kwargs)
 
-    return _solve(run, tensors, [*args, *kwargs.values()], held, 0, {})
+    return _solve(run, tensors, [*args, *kwargs.values(), *unsaved], held, 0, {})
 
 
 def infer_function(
@@ -107,6 +113,22 @@ def infer_function(
             return function(dict(weights), *args, **kwargs)
 
     return _solve(run, weights, [*args, *kwargs.values()], held, leading, masks or {})
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers, tied ones under each name, and under those that ``state_dict()`` gives them."""
+    found = dict(module.named_parameters(remove_duplicate=False))
+    for name, buffer in module.named_buffers(remove_duplicate=False):
+        found.setdefault(name, buffer)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor) and any(tensor is own for own in found.values()):
+            found.setdefault(name, tensor)
+    return found
+
+
+def saved_names(module: nn.Module) -> set[str]:
+    """Names of the tensors that ``state_dict()`` holds."""
+    return {name for name, tensor in module.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
@@ -192,12 +214,14 @@ def _traced(run, tensors: Mapping[str, Tensor], inputs: Sequence, held: set[str]
             if isinstance(leaf, Tensor):
                 table.enter_input(leaf)
         try:
-            result = run(Tracer(table))
+            tracer = Tracer(table)
+            outputs = tensors_in(run(tracer))
         except WrittenConstantError as found:
             written |= {found.index}
             continue
-        for output in tensors_in(result):
+        for output in outputs:
             table.hold(output)
+        fix_unreached(table, tracer.steps, outputs)
         return table
 
 

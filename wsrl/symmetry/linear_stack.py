@@ -1,16 +1,18 @@
 """A plain stack of linear layers, made again from the names and shapes of its tensors."""
 
-import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.errors import UserError
+from wsrl.symmetry.layer_order import clear_order, natural, possible_orders
 
 ALLOWED = "weights (out, in) that fit one behind the other, each with or without a bias (out,)"
-DO = "say what the network is: a module (--network MODULE:FUNCTION) or a permutation spec (--spec FILE)"
+DO = (
+    "say what the network is: a module (--network MODULE:FUNCTION, network= in Python) or a permutation spec "
+    "(--spec FILE, spec= in Python)"
+)
 
 
 class LinearStack(nn.Module):
@@ -44,7 +46,8 @@ class LinearStack(nn.Module):
 def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
     """Names of the layers from the first to the last.
 
-    Numbers in the names tell the order, or else the shapes where only one order fits.
+    Numbers in the names and the shapes tell the order, where only one fits both; the alphabet and the order of the
+    dictionary don't: a file may have lost it.
 
     Raises:
         UserError: There is no such order, or several.
@@ -57,18 +60,15 @@ def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
     if other or not names:
         what = f"it has {other[0]!r}" if other else "it has no weights"
         raise UserError(f"the network is no plain stack of linear layers: {what}", allowed=ALLOWED, do=DO)
-    natural = sorted(names, key=_natural)
-    if _is_chain(weights, natural):
-        return natural
-    found = [chain for first in natural for chain in _chains(weights, [first], set(natural) - {first})]
-    if len(found) != 1:
-        count = "no order" if not found else "more than one order"
-        raise UserError(f"the layers {', '.join(natural)} fit together in {count}", allowed=ALLOWED, do=DO)
-    return found[0]
-
-
-def _natural(name: str) -> list:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    found = clear_order(names, lambda before, name, place: before is None or _fit(weights, before, name))
+    if found is None:
+        several = possible_orders(names, lambda b, name, place: b is None or _fit(weights, b, name), lambda a, b: False)
+        count = "more than one order" if several else "no order"
+        more = "; only numbers at one place of their names, as in fc1 and fc2, say which comes first" if several else ""
+        raise UserError(
+            f"the layers {', '.join(sorted(names, key=natural))} fit together in {count}{more}", allowed=ALLOWED, do=DO
+        )
+    return found
 
 
 def _fits_bias(weights: Mapping[str, Tensor], name: str) -> bool:
@@ -78,21 +78,6 @@ def _fits_bias(weights: Mapping[str, Tensor], name: str) -> bool:
 
 def _fit(weights: Mapping[str, Tensor], before: str, after: str) -> bool:
     return weights[f"{before}.weight"].shape[0] == weights[f"{after}.weight"].shape[1]
-
-
-def _is_chain(weights: Mapping[str, Tensor], names: list[str]) -> bool:
-    return all(_fit(weights, before, after) for before, after in pairwise(names))
-
-
-def _chains(weights: Mapping[str, Tensor], chain: list[str], left: set[str]) -> list[list[str]]:
-    """Up to two ways to go on to the end."""
-    if not left:
-        return [chain]
-    found: list[list[str]] = []
-    for name in sorted(left):
-        if len(found) < 2 and _fit(weights, chain[-1], name):
-            found += _chains(weights, [*chain, name], left - {name})
-    return found[:2]
 
 
 def _place(root: nn.Module, path: str, layer: nn.Module) -> None:

@@ -92,6 +92,22 @@ class Table:
         self._axes[id(tensor)] = settle(self._axes[id(tensor)])
         return self._axes[id(tensor)]
 
+    def key(self, tensor: Tensor) -> int | None:
+        """What the tensor is known under; None for a constant."""
+        if id(tensor) in self._axes:
+            return id(tensor)
+        twin = self._same_memory(tensor)
+        return None if twin is None else id(twin)
+
+    def key_of_weight(self, name: str) -> int:
+        """What the tensor of a weight is known under."""
+        return next(key for key, names in self._names.items() if name in names)
+
+    def peek(self, tensor: Tensor) -> list[Axis]:
+        """Axes of a tensor without counting as a use of it; none for a constant."""
+        key = self.key(tensor)
+        return [] if key is None else self._axes[key]
+
     def _same_memory(self, tensor: Tensor) -> Tensor | None:
         """The known tensor that another is a view of which was made outside the trace (``.data``, numpy)."""
         if not tensor.numel():

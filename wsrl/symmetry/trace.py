@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from wsrl.errors import UserError
+from wsrl.symmetry.reach import Step
 from wsrl.symmetry.regroup import view
 from wsrl.symmetry.table import Table
 from wsrl.symmetry.terms import Axis, new_axis, size_of
@@ -109,11 +110,13 @@ class Tracer(TorchDispatchMode):
         table: What is known about tensors.
         modules: Paths of the modules that are running, outermost first.
         paused: Whether operations run without being followed.
+        steps: The operations that were followed.
     """
 
     def __init__(self, table: Table):
         super().__init__()
         self.table, self.modules, self.paused = table, [], False
+        self.steps: list[Step] = []
         self._count = 0
 
     @classmethod
@@ -153,6 +156,7 @@ class Tracer(TorchDispatchMode):
                 self.table.tie(output, axes)
             else:
                 self.table.record(output, axes)
+        self.steps.append(Step(call.name, call.tensors, call.outputs, bool(written)))
 
     def _axes_of(self, call: Call) -> list[list[Axis] | None]:
         found = RULES.get(call.name)

@@ -1,7 +1,7 @@
 """Proof of a spec on a network: the permutations leave its output as it is, and broken ties do not."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,9 @@ from torch.utils._pytree import tree_map
 
 from wsrl.errors import UserError
 from wsrl.symmetry.axes import Axis, Concat, Product, factors_of, names_in, parts_of
-from wsrl.symmetry.inference import as_arguments, evaluation_copy, tensors_in
+from wsrl.symmetry.coverage import squares, unread_entries
+from wsrl.symmetry.doubled import in_double
+from wsrl.symmetry.inference import RUNNING, as_arguments, evaluation_copy, named_tensors, tensors_in
 from wsrl.symmetry.spec import PermutationSpec
 from wsrl.symmetry.trace import plain_kernels
 
@@ -17,6 +19,14 @@ TOLERANCE = 1e-10
 """Largest change of the output, relative to its largest entry, in float64."""
 CHANGED = 1e-7
 """Smallest change that counts as one."""
+STEP = 1e-6
+"""How far weights are moved, relative to themselves, to see whether the output is rounded on the way."""
+ROUNDED = 1e-9
+"""Second difference of the output from which it is: a smooth one in float64 has about ``STEP ** 2``."""
+MARGIN = 100
+"""How many times its rounding the output of a network that rounds may change."""
+COARSEST = 1e-4
+"""Largest such change: a broken tie changes an output by more."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,10 @@ class Verification:
         ties_seen: Permutations for which moving only one of the axes that they tie changes the output.
         silent: Those for which it changes nothing, such as units that nothing reads.
         alone: Those that act on one axis only, so that there is no tie to break.
+        unread: For tensors of which the output for these inputs does not depend on all, how many entries it does not
+            depend on, such as rows of a table beyond the length of the input. Nothing is proved of these.
+        tolerance: Largest change that was allowed; more than ``TOLERANCE`` where the network computes in float32 inside
+            in ways that cannot be changed, such as in NumPy.
     """
 
     largest_error: float
@@ -36,6 +50,8 @@ class Verification:
     ties_seen: tuple[str, ...]
     silent: tuple[str, ...]
     alone: tuple[str, ...]
+    unread: Mapping[str, int] = field(default_factory=dict)
+    tolerance: float = TOLERANCE
 
 
 def verify(
@@ -50,8 +66,10 @@ def verify(
 ) -> Verification:
     """Check ``f(pi theta) = f(theta)`` in float64, and that it fails where a tie is broken.
 
-    A copy of the network in evaluation mode is used. Its weights and buffers are drawn at random first, so that zeros
-    and ones of the initialisation hide nothing.
+    A copy of the network in evaluation mode is used, and all that it computes in fewer bits is computed in float64. Its
+    weights are drawn at random first, so that zeros and ones of the initialisation hide nothing; so are running
+    statistics and buffers of equal numbers. Inputs, other buffers, masks and whole numbers stay as they are. What the
+    inputs do not reach is not proved, and told.
 
     Args:
         spec: The spec.
@@ -66,29 +84,51 @@ def verify(
         UserError: The symmetry does not hold; names the permutation and the error.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    run, start = _runner(spec, module, inputs, weights)
-    start = {name: _drawn(name, tensor, generator) for name, tensor in start.items()}
+    run, follow, own = _runner(spec, module, inputs, weights)
+    kept = _kept(module, own)
+    draw = lambda: {n: tensor if n in kept else _drawn(n, tensor, generator) for n, tensor in own.items()}  # noqa: E731
+    start = draw()
     subject = {name: tensor for name, tensor in start.items() if name in spec.axes}
     before = run(start)
-    errors = []
+    errors, tolerance = [], TOLERANCE
     for _ in range(trials):
         permutation = spec.random_permutation(generator)
         errors.append(_difference(before, run({**start, **spec.apply(subject, permutation)})))
-        if not errors[-1] <= TOLERANCE:
-            raise _refusal(spec, permutation, errors[-1], lambda p: run({**start, **spec.apply(subject, p)}), before)
+        if TOLERANCE < errors[-1] <= COARSEST and tolerance == TOLERANCE:
+            tolerance = _tolerance(run, start, before, generator)
+        if not errors[-1] <= tolerance:
+            moved = lambda p: run({**start, **spec.apply(subject, p)})  # noqa: E731
+            raise _refusal(spec, permutation, errors[-1], moved, before, tolerance)
+    unread = unread_entries(run, follow, start, draw)
     found: dict[str, list[str]] = {"ties_seen": [], "silent": [], "alone": []}
+    limit = max(CHANGED, 10 * tolerance if tolerance > TOLERANCE else 0)
     for name in spec.permutations[:controls]:
-        found[_control(spec, name, subject, lambda moved: _difference(before, run({**start, **moved})))].append(name)
-    return Verification(max(errors, default=0.0), trials, **{key: tuple(names) for key, names in found.items()})
+        change = lambda moved: _difference(before, run({**start, **moved}))  # noqa: E731
+        found[_control(spec, name, subject, change, limit, unread)].append(name)
+    return Verification(
+        max(errors, default=0.0),
+        trials,
+        **{key: tuple(names) for key, names in found.items()},
+        unread={name: int(entries.sum()) for name, entries in unread.items()},
+        tolerance=tolerance,
+    )
 
 
-def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, dict[str, Tensor]]:
-    """A function from weights to the outputs as a list of tensors, and the weights to start from."""
+def _tolerance(run: Callable, start: Mapping[str, Tensor], before: list[Tensor], generator: torch.Generator) -> float:
+    """What rounding inside the network makes of the output, seen by moving the weights twice by one small step."""
+    steps = {n: t * torch.randn(t.shape, generator=generator, dtype=t.dtype) for n, t in start.items() if _is_real(t)}
+    once, twice = (run({**start, **{n: start[n] + k * STEP * step for n, step in steps.items()}}) for k in (1, 2))
+    bent = [2 * b.double() - c.double() for b, c in zip(once, twice) if _is_real(b)]
+    rounding = _difference([a for a in before if _is_real(a)], bent)
+    return min(MARGIN * rounding, COARSEST) if ROUNDED < rounding < float("inf") else TOLERANCE
+
+
+def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, Callable, dict[str, Tensor]]:
+    """Functions from weights to the outputs as a list of tensors and to gradients, and the weights to start from."""
     args, kwargs = as_arguments(tree_map(_as_double, inputs))
     if isinstance(module, nn.Module):
         module = evaluation_copy(module).double()
-        own = {**dict(module.named_parameters(remove_duplicate=False))}
-        own.update(module.named_buffers(remove_duplicate=False))
+        own = named_tensors(module)
 
         def call(values):
             for name, value in values.items():  # in place: some modules keep lists of their parameters
@@ -109,11 +149,31 @@ def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, d
         raise UserError(f"the network has no tensor {unknown[0]}", allowed=", ".join(own), do="mend the spec")
 
     def run(values):
-        with torch.random.fork_rng(devices=[]), plain_kernels():
+        with torch.random.fork_rng(devices=[]), plain_kernels(), in_double():
             torch.manual_seed(0)
             return [tensor.detach().clone() for tensor in tensors_in(call(values))]
 
-    return run, {name: tensor.detach().clone() for name, tensor in own.items()}
+    def follow(values):
+        leaves = {name: own[name] for name in values if own[name].is_floating_point()}
+        if not isinstance(module, nn.Module):
+            values = {**values, **{name: values[name].clone() for name in leaves}}
+            leaves = {name: values[name] for name in leaves}
+        with torch.random.fork_rng(devices=[]), plain_kernels(), in_double(), torch.enable_grad():
+            torch.manual_seed(0)
+            flagged = [tensor for tensor in leaves.values() if tensor.is_leaf]
+            for tensor in flagged:
+                tensor.requires_grad_(True)
+            try:
+                score = squares(tensors_in(call(values)))
+                wanted = list(leaves.values())
+                gradients = () if score is None else torch.autograd.grad(score, wanted, allow_unused=True)
+            except RuntimeError:  # it writes into its tensors, or has no gradients: nothing is known from them
+                gradients = ()
+            for tensor in flagged:
+                tensor.requires_grad_(False)
+        return dict(zip(leaves, gradients or [None] * len(leaves)))
+
+    return run, follow, {name: tensor.detach().clone() for name, tensor in own.items()}
 
 
 def _single(spec: PermutationSpec, name: str, tensor: Tensor) -> Tensor:
@@ -123,6 +183,28 @@ def _single(spec: PermutationSpec, name: str, tensor: Tensor) -> Tensor:
 
 def _as_double(leaf):
     return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def _kept(module, start: Mapping[str, Tensor]) -> set[str]:
+    """Tensors whose values mean something: masks, and buffers of a module that differ along some axis."""
+    if not isinstance(module, nn.Module):
+        return set()
+    trained = {name for name, tensor in module.named_parameters(remove_duplicate=False) if tensor.requires_grad}
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
+    kept = set()
+    for name, tensor in start.items():
+        if name in trained or name.rpartition(".")[2] in RUNNING or not tensor.numel():
+            continue
+        varies = bool((tensor != tensor.reshape(-1)[0]).any())
+        is_mask = varies and bool(((tensor == 0) | (tensor == 1)).all())
+        if is_mask or (varies and name in buffers and name not in parameters):
+            kept.add(name)
+    return kept
 
 
 def _drawn(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
@@ -144,15 +226,16 @@ def _difference(first: list[Tensor], second: list[Tensor]) -> float:
     worst = 0.0
     for a, b in zip(first, second):
         if a.numel():
-            scale = max(float(a.abs().max()), 1e-30) if a.is_floating_point() else 1.0
-            worst = max(worst, float((a.double() - b.double()).abs().nan_to_num(float("inf")).max()) / scale)
+            scale = max(float(a.abs().max()), 1e-30) if a.is_floating_point() or a.is_complex() else 1.0
+            change = a - b if a.is_complex() else a.double() - b.double()
+            worst = max(worst, float(change.abs().nan_to_num(float("inf")).max()) / scale)
     return worst
 
 
-def _refusal(spec: PermutationSpec, permutation: dict, error: float, run: Callable, before) -> UserError:
+def _refusal(spec: PermutationSpec, permutation: dict, error: float, run, before, tolerance: float) -> UserError:
     """What to say of a permutation that changed the output: which part of it does."""
     single = {name: _difference(before, run({name: table})) for name, table in permutation.items()}
-    wrong = [name for name, change in single.items() if not change <= TOLERANCE]
+    wrong = [name for name, change in single.items() if not change <= tolerance]
     worst = max(wrong, key=single.__getitem__, default=None)
     blamed = f"the permutation {worst!r}" if worst else "permutations together"
     carriers = [name for name, axes in spec.axes.items() if any(worst in names_in(axis) for axis in axes)]
@@ -160,13 +243,21 @@ def _refusal(spec: PermutationSpec, permutation: dict, error: float, run: Callab
     return UserError(
         f"{blamed} changes the output by {error:.1e} of its largest entry"
         + (f"; so do {', '.join(repr(name) for name in wrong if name != worst)}" if len(wrong) > 1 else ""),
-        allowed=f"at most {TOLERANCE:.0e}",
+        allowed=f"at most {tolerance:.0e}"
+        + (", as the network computes in float32 inside" if tolerance > TOLERANCE else ""),
         do=f"mend its axes (it acts on {', '.join(carriers)})" if worst else "mend the spec",
     )
 
 
-def _control(spec: PermutationSpec, name: str, subject: Mapping[str, Tensor], change: Callable) -> str:
-    """Break the ties of one permutation, one after the other, until the output changes."""
+def _control(
+    spec: PermutationSpec,
+    name: str,
+    subject: Mapping[str, Tensor],
+    change: Callable,
+    limit: float,
+    unread: Mapping[str, Tensor],
+) -> str:
+    """Break the ties of one permutation, one after the other, until the output changes by more than a limit."""
     places = [
         (tensor, axis, part, factor)
         for tensor, axes in spec.axes.items()
@@ -175,14 +266,16 @@ def _control(spec: PermutationSpec, name: str, subject: Mapping[str, Tensor], ch
         for factor, carried in enumerate(factors_of(whole))
         if carried == name
     ]
-    if len(places) == 1:
-        return "alone"
     table = torch.arange(spec.sizes[name]).roll(1).expand(spec.table_shape(name))
     for place in places:
         tensor = place[0]
         broken = _only_at(spec, name, place)
+        if len(places) == 1:
+            numbers = torch.arange(subject[tensor].numel()).view(subject[tensor].shape)
+            touched = broken.apply({tensor: numbers}, {name: table})[tensor] != numbers
+            return "silent" if tensor in unread and bool(unread[tensor][touched].all()) else "alone"
         moved = broken.apply({tensor: subject[tensor]}, {name: table})
-        if change(moved) > CHANGED:
+        if change(moved) > limit:
             return "ties_seen"
     return "silent"
 

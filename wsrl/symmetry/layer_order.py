@@ -1,0 +1,76 @@
+"""The order of the layers of a plain stack, from their names and sizes; one that would be a guess is not found."""
+
+import re
+from collections.abc import Callable, Sequence
+
+MAX_STEPS = 100_000
+"""Layers tried until an order counts as unclear."""
+
+Fits = Callable[[str | None, str, int], bool]
+
+
+def clear_order(names: Sequence[str], fits: Fits) -> list[str] | None:
+    """The one order in which layers can follow each other.
+
+    Numbers at the same place of names that are alike before it tell which of two comes first (``net.2.linear`` before
+    ``net.10``); words don't, whatever their place in the alphabet. Sizes say which layer fits behind which. Where they
+    contradict the numbers, sizes alone decide.
+
+    Args:
+        names: Names of the layers.
+        fits: Whether a layer can stand at a place, from the layer before it (None at the start), its name and its
+            place.
+
+    Returns:
+        The order; None where there is none, or several.
+    """
+    for before in (numbers_say, lambda first, second: False):
+        found = possible_orders(names, fits, before)
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str], bool]) -> list[list[str]]:
+    """Up to two orders in which layers fit behind each other.
+
+    Args:
+        names: Names of the layers.
+        fits: As in :func:`clear_order`.
+        before: Whether the first of two layers must come before the second.
+    """
+    earlier = {name: {other for other in names if before(other, name)} for name in names}
+    found: list[list[str]] = []
+    chain: list[str] = []
+    steps = 0
+
+    def extend(left: list[str]) -> None:
+        nonlocal steps
+        if not left:
+            found.append(list(chain))
+        for name in left:
+            steps += 1
+            if len(found) > 1 or steps > MAX_STEPS:
+                return
+            if earlier[name].isdisjoint(left) and fits(chain[-1] if chain else None, name, len(chain)):
+                chain.append(name)
+                extend([other for other in left if other != name])
+                chain.pop()
+
+    extend(sorted(names, key=natural))
+    if steps > MAX_STEPS:  # nobody has seen that no other order fits
+        found *= 2
+    return found[:2]
+
+
+def numbers_say(first: str, second: str) -> bool:
+    """Whether numbers in two names say that the first comes before the second."""
+    for a, b in zip(natural(first), natural(second)):
+        if a != b:
+            return a[0] == b[0] == 0 and a < b
+    return False
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts ``net.10`` after ``net.9``: the numbers of a name, and the text between them."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
