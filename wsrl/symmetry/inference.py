@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import wsrl.symmetry.rules_linear
+import wsrl.symmetry.rules_order
+import wsrl.symmetry.rules_places
 import wsrl.symmetry.rules_pointwise
-import wsrl.symmetry.rules_shape  # noqa: F401  (registers rules)
+import wsrl.symmetry.rules_shape
+import wsrl.symmetry.rules_sparse  # noqa: F401  (registers rules)
 from wsrl.errors import UserError
 from wsrl.symmetry.given import Given, follow_by_hand
 from wsrl.symmetry.moves import parents_first
