@@ -148,7 +148,7 @@ ORDERED: dict[str, Operation] = {
     "select_scatter": lambda h: h.select_scatter(h[:, 0], 1, 2),
     "diagonal of tokens": lambda h: torch.diagonal(h @ h.mT, dim1=1, dim2=2)[..., None] * h,
     "diagonal of channels": lambda h: torch.diagonal(h.mT @ h, dim1=1, dim2=2)[:, None],
-    "diag_embed": lambda h: torch.diag_embed(h[:, 0]) @ h.mT @ h,
+    "diag_embed": lambda h: (torch.diag_embed(h[:, 0]) @ h.mT).mT,
     "max_unpool": lambda h: F.max_unpool1d(*F.max_pool1d(h.mT, 2, return_indices=True), 2).mT,
     "inverse": lambda h: torch.linalg.inv(h @ h.mT + torch.eye(4, dtype=h.dtype)) @ h,
     "solve": lambda h: torch.linalg.solve(torch.ones(4, 4).tril().to(h.dtype), h),

@@ -153,9 +153,9 @@ class Table:
 
     def _constant_axes(self, tensor: Tensor) -> list[Axis]:
         self._alive[id(tensor)] = tensor
-        if id(tensor) in self._blank:
+        if id(tensor) in self._blank or tensor.numel() == 0:
             return [new_axis(size) for size in tensor.shape]
-        if tensor.numel() == 0 or memory_of(tensor) is None:
+        if memory_of(tensor) is None:
             return [new_axis(size, fixed=True) for size in tensor.shape]
         values, axes = tensor.detach(), []
         for dim, size in enumerate(tensor.shape):

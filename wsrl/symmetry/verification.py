@@ -127,6 +127,8 @@ def _as_double(leaf):
 
 def _drawn(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Random values in place of a tensor's, of the size that keeps activations bounded; tied tensors are alike."""
+    if tensor.layout != torch.strided:  # the places of a sparse one are no weights
+        return tensor
     if not tensor.is_floating_point() or tensor.ndim == 0 or not torch.isfinite(tensor).all():
         return tensor
     seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
