@@ -61,12 +61,20 @@ def spell(axis: Axis, axes: Sequence[Axis]) -> list[list[Atom]]:
     if not leaves(atoms):
         return [list(new_axis(size_of(atoms), fixed=True))]
     for place, atom in enumerate(atoms):
+        if (atom.is_family or atom.is_concat) and _is_still(atom, atoms):
+            still = new_axis(atom.size, fixed=True)
+            return spell((*atoms[:place], *still, *atoms[place + 1 :]), axes)
         if atom.is_family:  # its parent is on another axis, or behind it
             collapse(atom)
             raise _StartOverError
         if atom.is_concat:
             return _spell_concat(atoms, place, axes)
     return [atoms]
+
+
+def _is_still(whole: Atom, atoms: Sequence[Atom]) -> bool:
+    """Whether no part or member of an atom moves, nor anything that depends on which part of it is meant."""
+    return not leaves((whole,)) and not any(whole in parents_of(atom) and leaves((atom,)) for atom in atoms)
 
 
 def _spell_concat(atoms: list[Atom], place: int, axes: Sequence[Axis]) -> list[list[Atom]]:
