@@ -223,7 +223,8 @@ def _write(weights, used: Sequence[str], shapes: Mapping[str, tuple[int, ...]]):
     within = {name: tuple(names[p] for p in atom.parents) for atom, name in names.items() if atom.parents}
     ordered = parents_first(list(names.values()), within)
     atoms = {name: atom for atom, name in names.items()}
-    spec = PermutationSpec(axes, {name: atoms[name].size for name in ordered}, within, shapes)
+    sizes, held = ({name: atoms[name].size for name in ordered if atoms[name].free is free} for free in (True, False))
+    spec = PermutationSpec(axes, sizes, within, shapes, held)
     return spec, atoms
 
 
