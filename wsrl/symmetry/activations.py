@@ -92,8 +92,8 @@ def match_activations(
     axes = {str(place): (axis, None) for place, axis in found if place in first}
     first, second = ({str(place): rows for place, rows in rows_at.items()} for rows_at in (first, second))
     shapes = {key: tuple(rows.shape) for key, rows in first.items()}
-    of_activations = PermutationSpec(axes, spec.sizes, spec.within, shapes)
-    together = PermutationSpec(axes | spec.axes, spec.sizes, spec.within, shapes | spec.shapes)
+    of_activations = replace(spec, axes=axes, shapes=shapes)
+    together = replace(spec, axes=axes | spec.axes, shapes=shapes | spec.shapes)
     reference, moving = _weakened(spec, reference, moving)
     matching = match_weights(together, first | reference, second | moving, generator=generator)
     correlation = agreement(of_activations, first, of_activations.apply(second, matching.permutation))

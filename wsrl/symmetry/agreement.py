@@ -5,7 +5,7 @@ acts within it, F features of a unit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class Problem:
         reference: The pieces of that network, in float64.
         within: For a permutation that acts inside the elements of others, those others.
         sizes: Number of elements of each permutation.
+        held: Axes that stay fixed and that something acts within, with their numbers of elements.
         frozen: Permutations that are left as they are.
     """
 
@@ -33,6 +34,7 @@ class Problem:
     reference: Pieces
     within: Mapping[str, tuple[str, ...]]
     sizes: Mapping[str, int]
+    held: Mapping[str, int] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
 
     def carriers(self, names: Iterable[str]) -> list[str]:
@@ -50,7 +52,8 @@ class Problem:
 
     def table_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the index tensor of a permutation."""
-        return (*(self.sizes[parent] for parent in self.parents(name)), self.sizes[name])
+        lengths = {**self.sizes, **self.held}
+        return (*(lengths[parent] for parent in self.parents(name)), self.sizes[name])
 
     def multiplicity(self, name: str) -> int:
         """Most axes of one piece that a permutation acts on: the degree of the objective in it."""

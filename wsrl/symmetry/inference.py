@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import wsrl.symmetry.rules_linear
+import wsrl.symmetry.rules_order
+import wsrl.symmetry.rules_places
 import wsrl.symmetry.rules_pointwise
-import wsrl.symmetry.rules_shape  # noqa: F401  (registers rules)
+import wsrl.symmetry.rules_shape
+import wsrl.symmetry.rules_sparse  # noqa: F401  (registers rules)
 from wsrl.errors import UserError
 from wsrl.symmetry.given import Given, follow_by_hand
 from wsrl.symmetry.moves import parents_first
@@ -244,7 +247,8 @@ def _write(weights, used: Sequence[str], shapes: Mapping[str, tuple[int, ...]]):
     within = {name: tuple(names[p] for p in atom.parents) for atom, name in names.items() if atom.parents}
     ordered = parents_first(list(names.values()), within)
     atoms = {name: atom for atom, name in names.items()}
-    spec = PermutationSpec(axes, {name: atoms[name].size for name in ordered}, within, shapes)
+    sizes, held = ({name: atoms[name].size for name in ordered if atoms[name].free is free} for free in (True, False))
+    spec = PermutationSpec(axes, sizes, within, shapes, held)
     return spec, atoms
 
 

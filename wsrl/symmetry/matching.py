@@ -121,15 +121,17 @@ def prepare(
             allowed=", ".join(spec.axes),
             do="leave it out of both networks",
         )
-    spec = PermutationSpec(
-        {name: spec.axes[name] for name in names}, spec.sizes, spec.within, {n: references[0][n].shape for n in names}
-    )
+    shapes = {name: tuple(references[0][name].shape) for name in names}
+    spec = replace(spec, axes={name: spec.axes[name] for name in names}, shapes=shapes)
     counted = [name for name in names if name.rpartition(".")[2] not in RUNNING and any(spec.axes[name])]
-    cut = [spec.split({n: _as_numbers(n, [d[n] for d in dicts]) for n in counted}) for dicts in (references, movings)]
-    axes = {key: (*spec.plain.axes[key], *[None] * (cut[0][key].ndim - len(spec.plain.axes[key]))) for key in cut[0]}
-    carried = [key for key in axes if any(axes[key])]
-    problem = Problem({k: axes[k] for k in carried}, {k: cut[0][k] for k in carried}, spec.within, spec.sizes)
-    return spec, problem, {key: cut[1][key] for key in carried}
+    cut = [spec.cut({n: _as_numbers(n, [d[n] for d in dicts]) for n in counted}) for dicts in (references, movings)]
+    cut = [{key: part for parts in of_tensors.values() for key, part in parts.items()} for of_tensors in cut]
+    pieces = [piece for name in counted for piece in spec.pieces[name]]
+    axes = {p.name: (*p.axes, *[None] * (cut[0][p.name].ndim - len(p.axes))) for p in pieces}
+    carried = [key for key in axes if any(name in spec.sizes for name in axes[key])]
+    own = [{key: of_tensors[key] for key in carried} for of_tensors in cut]
+    problem = Problem({k: axes[k] for k in carried}, own[0], spec.within, spec.sizes, spec.held)
+    return spec, problem, own[1]
 
 
 def check_same(reference: Weights, others: Iterable[Weights]) -> None:
@@ -236,7 +238,7 @@ def _assigned(state: _State, name: str, unsettled: set[str]) -> dict[str, Tensor
     for child, tables in nested.items():
         picked = tables.gather(2, chosen[:, :, None, None].expand(-1, -1, 1, tables.shape[-1])).squeeze(2)  # (B, n, m)
         lead = (*problem.parents(name), name)
-        picked = picked.reshape(*(problem.sizes[parent] for parent in lead), -1)
+        picked = picked.reshape(*problem.table_shape(name), -1)
         step[child] = picked.permute(*(lead.index(parent) for parent in problem.parents(child)), -1)
     return step
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from wsrl.symmetry.regroup import cut_children, cut_foreign, view
-from wsrl.symmetry.rules_pointwise import broadcast
+from wsrl.symmetry.rules_pointwise import broadcast, in_order
 from wsrl.symmetry.solving import unify
 from wsrl.symmetry.terms import Axis, fix, new_axis, resolve, size_of
-from wsrl.symmetry.trace import Call, regrouped, rule
+from wsrl.symmetry.trace import Call, UnfollowedError, regrouped, rule
 
 
 def contract(first: Axis, second: Axis, batch: Sequence[Axis], kept: Sequence[Axis]) -> None:
@@ -71,6 +71,28 @@ def linear(call: Call) -> list[Axis]:
     contract(last, inner, [], [*others, rows])
     found = [*others, rows]
     return broadcast([found, call.axes("bias")]) if call.get("bias") is not None else found
+
+
+@rule("linalg_inv_ex")
+def inverse(call: Call) -> list:
+    """The inverse's rows move like the columns of the matrix, and its columns like the rows."""
+    *others, rows, columns = call.axes("A")
+    cut_children([*others, columns], [rows])
+    cut_children([*others, rows], [columns])
+    return [[*others, columns, rows], *([None] * (len(call.outputs) - 1))]
+
+
+@rule("_linalg_solve_ex")
+def solved(call: Call) -> list:
+    """``X`` of ``A @ X = B``."""
+    matrix, right = call.axes("A"), call.axes("B")
+    if not call["left"] or call["B"].shape == call["A"].shape[:-1] or len(right) < 2:
+        raise UnfollowedError("it solves for a vector, or from the right")
+    *others, rows, columns = matrix
+    cut_children([*others, columns], [rows])
+    cut_children([*others, rows], [columns])
+    found = product([*others, columns, rows], right)
+    return [found, *([None] * (len(call.outputs) - 1))]
 
 
 @rule("_trilinear")
@@ -165,6 +187,15 @@ def positions(call: Call) -> list:
         fix(axis)
     cut_children(axes[:-num], axes[-num:])
     return [[*axes[:-num], *(new_axis(s, fixed=True) for s in out.shape[-num:])] for out in call.outputs]
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def unpooled(call: Call) -> list[Axis]:
+    """Entries put back to the places of maxima."""
+    num = 2 if call.name == "max_unpool2d" else 3
+    axes = broadcast([call.axes("self"), call.axes("indices")])
+    in_order(axes, range(len(axes) - num, len(axes)))
+    return [*axes[:-num], *(new_axis(size, fixed=True) for size in call.out_shape[-num:])]
 
 
 @rule("im2col")

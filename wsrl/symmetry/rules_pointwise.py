@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from wsrl.symmetry.regroup import cut_children, narrow
 from wsrl.symmetry.solving import unify
-from wsrl.symmetry.terms import Axis, fix, new_axis, resolve, size_of
+from wsrl.symmetry.terms import Axis, fix, resolve
 from wsrl.symmetry.trace import Call, regrouped, rule
 
 
@@ -36,8 +36,22 @@ def broadcast(operands: Sequence[Sequence[Axis]]) -> list[Axis]:
     "lift_fresh",
     "contiguous",
     "_conj",
+    "_neg_view",
+    "resolve_conj",
+    "resolve_neg",
+    "conj_physical",
+    "complex",
+    "polar",
     "nan_to_num",
     "frac",
+    "to_dense",
+    "_to_dense",
+    "_to_sparse",
+    "_to_sparse_csr",
+    "_to_sparse_csc",
+    "coalesce",
+    "_coalesce",
+    "_coalesced",
 )
 def pointwise(call: Call) -> list[Axis]:
     """Entries are computed from entries at the same place."""
@@ -63,21 +77,7 @@ def pointwise(call: Call) -> list[Axis]:
 def reduce(call: Call) -> list[Axis]:
     """All entries along some axes become one."""
     dims = call.dims("dim") if "dim" in call.arguments else list(range(call["self"].ndim))
-    return _reduced(call.axes("self"), dims, bool(call.get("keepdim")))
-
-
-@rule("max", "min")
-def extreme(call: Call) -> list:
-    """Maxima, and their places, which nothing that uses them may move."""
-    axes = call.axes("self")
-    if "other" in call.arguments:
-        return broadcast([axes, call.axes("other")])
-    if "dim" not in call.arguments:
-        return _reduced(axes, range(len(axes)), False)
-    (dim,) = call.dims("dim")
-    kept = _reduced(axes, [dim], bool(call["keepdim"]))
-    call.table.fix_on_use(call.outputs[1], axes[dim])
-    return [kept, list(kept)]
+    return reduced(call.axes("self"), dims, bool(call.get("keepdim")))
 
 
 @rule("var_mean", "std_mean")
@@ -87,7 +87,14 @@ def moments(call: Call) -> list:
     return [kept, list(kept)]
 
 
-def _reduced(axes: Sequence[Axis], dims: Sequence[int], keep: bool) -> list[Axis]:
+@rule("dist")
+def distance(call: Call) -> list[Axis]:
+    """Norm of a difference."""
+    return reduced(broadcast([call.axes("self"), call.axes("other")]), range(call["self"].ndim), False)
+
+
+def reduced(axes: Sequence[Axis], dims: Sequence[int], keep: bool) -> list[Axis]:
+    """Axes of a tensor of which all entries along some axes became one, whatever their order."""
     others = [axis for dim, axis in enumerate(axes) if dim not in dims]
     cut_children(others, [axes[dim] for dim in dims])
     if keep:
@@ -95,7 +102,7 @@ def _reduced(axes: Sequence[Axis], dims: Sequence[int], keep: bool) -> list[Axis
     return others
 
 
-@rule("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")
+@rule("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "_sparse_softmax", "_sparse_log_softmax")
 def softmax(call: Call) -> list[Axis]:
     """Entries along one axis are normalised together."""
     (dim,) = call.dims("dim")
@@ -108,46 +115,19 @@ def mixed(axes: list[Axis], dims: Sequence[int]) -> list[Axis]:
     return axes
 
 
-@rule(
-    "cumsum",
-    "cumprod",
-    "cummax",
-    "cummin",
-    "logcumsumexp",
-    "sort",
-    "topk",
-    "argmax",
-    "argmin",
-    "argsort",
-    "roll",
-    "flip",
-    "triu",
-    "tril",
-    "fft_r2c",
-    "fft_c2c",
-    "fft_c2r",
-)
-def ordered(call: Call) -> list:
-    """The order along some axes matters, so they are fixed."""
-    axes, ndim = call.axes("self"), call["self"].ndim
-    if call.name in ("triu", "tril"):
-        dims = [ndim - 2, ndim - 1]
-    else:
-        name = next((n for n in ("dim", "dims") if n in call.arguments), None)
-        dims = call.dims(name) if name and call[name] is not None else list(range(ndim))
+def in_order(axes: list[Axis], dims: Sequence[int]) -> list[Axis]:
+    """Axes of a tensor for which the order along some of its axes matters: nothing moves along those."""
     mixed(axes, dims)
     for dim in dims:
         fix(axes[dim])
-    one = []
-    for output in call.outputs:
-        kept = axes if output.ndim == ndim else [axis for dim, axis in enumerate(axes) if dim not in dims]
-        same = list(kept) if all(size == size_of(axis) for size, axis in zip(output.shape, kept)) else None
-        one.append(same if same is not None else _fixed_where_changed(kept, output.shape))
-    return one
+    return [resolve(axis) for axis in axes]
 
 
-def _fixed_where_changed(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
-    return [axis if size_of(axis) == size else new_axis(size, fixed=True) for axis, size in zip(axes, shape)]
+@rule("renorm")
+def renorm(call: Call) -> list[Axis]:
+    """Slices along one axis are scaled by their norms."""
+    axes = call.axes("self")
+    return mixed(axes, [dim for dim in range(len(axes)) if dim != call["dim"] % len(axes)])
 
 
 @rule("native_layer_norm", "_fused_rms_norm")

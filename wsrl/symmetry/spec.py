@@ -4,7 +4,7 @@ Letters: B items of a batch, N permutations.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -15,6 +15,7 @@ from wsrl.symmetry.axes import Axis, axis_from_json, axis_size, axis_to_json, ch
 from wsrl.symmetry.cutting import Piece, join_tensor, pieces_of, split_tensor
 from wsrl.symmetry.moves import composed, draw, inverted, move, parents_first
 from wsrl.symmetry.plain import PlainSpec
+from wsrl.symmetry.unrolling import rolled, unroll, unrolled_spec
 
 Permutation = Mapping[str, Tensor]
 
@@ -29,6 +30,8 @@ class PermutationSpec:
         within: For a permutation of something inside the elements of others, such as the channels inside heads: those
             others. There is then one independent permutation for each of their elements.
         shapes: Shape of each tensor; may be left out where sizes tell, that is, where no axis is None.
+        held: Names of axes that stay fixed, such as that of stacked networks, with their numbers of elements: what acts
+            within one of them has a permutation of its own for each element.
 
     Raises:
         UserError: An unknown permutation, a size that does not fit, or a permutation that acts within another that its
@@ -39,21 +42,26 @@ class PermutationSpec:
     sizes: Mapping[str, int]
     within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         set_field = object.__setattr__
         set_field(self, "axes", {name: tuple(axes) for name, axes in self.axes.items()})
         set_field(self, "sizes", dict(self.sizes))
+        set_field(self, "held", dict(self.held))
         set_field(self, "within", {name: tuple(parents) for name, parents in self.within.items() if parents})
         self._check_within()
         shapes = {name: self._checked_shape(name) for name in self.axes}
         set_field(self, "shapes", {name: shape for name, shape in shapes.items() if shape is not None})
         if len(self.shapes) == len(self.axes):
-            self.plain  # noqa: B018  (checks that parents stand beside what acts within them)
+            self._check_pieces()
 
     def _check_within(self) -> None:
+        both = [name for name in self.held if name in self.sizes]
+        if both:
+            raise UserError(f"{both[0]!r} is held and permuted", allowed="one of the two", do="take it out of held")
         for name, parents in self.within.items():
-            unknown = [p for p in (name, *parents) if p not in self.sizes]
+            unknown = [p for p in (name, *parents) if p not in (self.sizes if p == name else self.lengths)]
             if unknown:
                 raise UserError(
                     f"within speaks of the permutation {unknown[0]!r}, which has no size",
@@ -77,8 +85,8 @@ class PermutationSpec:
         """Shape of a tensor, where it is known."""
         axes = self.axes[name]
         for i, axis in enumerate(axes):
-            check_axis(axis, self.sizes, f"axis {i} of {name}")
-        found = [axis_size(axis, self.sizes) for axis in axes]
+            check_axis(axis, self.lengths, f"axis {i} of {name}")
+        found = [axis_size(axis, self.lengths) for axis in axes]
         given = self.shapes.get(name)
         if given is None:
             return None if None in found else tuple(found)
@@ -119,8 +127,13 @@ class PermutationSpec:
         return tuple(self.sizes)
 
     @cached_property
+    def lengths(self) -> dict[str, int]:
+        """Number of elements of every name that an axis may carry."""
+        return {**self.sizes, **self.held}
+
+    @cached_property
     def pieces(self) -> dict[str, tuple[Piece, ...]]:
-        """For each tensor what :meth:`split` cuts it into."""
+        """For each tensor what it is cut into until every axis carries one name or none."""
         lost = [name for name in self.axes if name not in self.shapes]
         if lost:
             raise UserError(
@@ -128,11 +141,19 @@ class PermutationSpec:
                 allowed="specs with shapes",
                 do=f"pass shapes={{{lost[0]!r}: (...)}}, or with_shapes(weights), or sizes in place of None",
             )
-        return {name: pieces_of(name, axes, self.shapes[name], self.sizes) for name, axes in self.axes.items()}
+        return {name: pieces_of(name, axes, self.shapes[name], self.lengths) for name, axes in self.axes.items()}
 
     @cached_property
     def plain(self) -> PlainSpec:
-        """The spec of what :meth:`split` gives: every axis carries one permutation or none."""
+        """The spec of what :meth:`split` gives: every axis carries one permutation or none, and nothing is held.
+
+        Raises:
+            UserError: More elements are held than are told apart.
+        """
+        return unrolled_spec([piece for pieces in self.pieces.values() for piece in pieces], self.within, self.held)
+
+    def _check_pieces(self) -> None:
+        """Refuse what acts within something that does not stand beside it exactly once."""
         pieces = [piece for pieces in self.pieces.values() for piece in pieces]
         for piece in pieces:
             for name in piece.axes:
@@ -143,11 +164,11 @@ class PermutationSpec:
                         allowed="one axis of each parent beside what acts within it",
                         do=f"give one of the two axes a permutation of its own, or take {name} out of within",
                     )
-        return PlainSpec({p.name: p.axes for p in pieces}, {p.name: p.shape for p in pieces}, self.within)
+        PlainSpec({p.name: p.axes for p in pieces}, {p.name: p.shape for p in pieces}, self.within)
 
     def with_shapes(self, weights: Mapping[str, Tensor]) -> "PermutationSpec":
         """This spec with the shapes of the weights of one network, without a batch axis."""
-        return PermutationSpec(self.axes, self.sizes, self.within, {k: tuple(v.shape) for k, v in weights.items()})
+        return replace(self, shapes={k: tuple(v.shape) for k, v in weights.items()})
 
     def split(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
         """Cut every composite axis.
@@ -159,11 +180,16 @@ class PermutationSpec:
         Returns:
             The tensors of :attr:`plain`, with the same leading and trailing axes.
         """
-        return {
-            key: part
-            for name, tensor in self._known(weights, leading).items()
-            for key, part in split_tensor(tensor, self.pieces[name], leading).items()
-        }
+        found = {}
+        for name, parts in self.cut(weights, leading).items():
+            for piece in self.pieces[name]:
+                found.update(unroll(parts[piece.name], piece, self.held, leading))
+        return found
+
+    def cut(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, dict[str, Tensor]]:
+        """For each tensor its :attr:`pieces`, as :meth:`split` takes them; held axes are left whole."""
+        known = self._known(weights, leading)
+        return {name: split_tensor(tensor, self.pieces[name], leading) for name, tensor in known.items()}
 
     def join(self, parts: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
         """Undo :meth:`split`.
@@ -172,6 +198,8 @@ class PermutationSpec:
             UserError: A part of a tensor is missing.
         """
         joined = {}
+        if self.held:
+            parts = rolled(parts, [piece for pieces in self.pieces.values() for piece in pieces], self.held, leading)
         for name, pieces in self.pieces.items():
             missing = [piece.name for piece in pieces if piece.name not in parts]
             if missing and len(missing) < len(pieces):
@@ -199,7 +227,7 @@ class PermutationSpec:
 
     def table_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the index tensor of a permutation: sizes of what it acts within, then its own."""
-        return (*(self.sizes[parent] for parent in self.within.get(name, ())), self.sizes[name])
+        return (*(self.lengths[parent] for parent in self.within.get(name, ())), self.sizes[name])
 
     def apply(
         self, weights: Mapping[str, Tensor], permutation: Permutation, leading: int | None = None
@@ -229,7 +257,7 @@ class PermutationSpec:
             if name in weights:
                 ahead = weights[name].ndim - len(axes) if leading is None else leading
                 shapes[name] = tuple(weights[name].shape[ahead : ahead + len(axes)])
-        return PermutationSpec({name: self.axes[name] for name in shapes}, self.sizes, self.within, shapes)
+        return replace(self, axes={name: self.axes[name] for name in shapes}, shapes=shapes)
 
     def _moved(self, name: str, tensor: Tensor, permutation: Permutation, leading: int, batched: bool) -> Tensor:
         if not any(carried in permutation for axis in self.axes[name] for carried in names_in(axis)):
@@ -310,6 +338,7 @@ class PermutationSpec:
             "sizes": dict(self.sizes),
             "within": {name: list(parents) for name, parents in self.within.items()},
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            **({"held": dict(self.held)} if self.held else {}),
         }
 
     @classmethod
@@ -317,7 +346,7 @@ class PermutationSpec:
         """Rebuild a spec from :meth:`to_json`."""
         axes = {name: tuple(map(axis_from_json, axes)) for name, axes in data["axes"].items()}
         shapes = {name: tuple(shape) for name, shape in data.get("shapes", {}).items()}
-        return cls(axes, data["sizes"], data.get("within", {}), shapes)
+        return cls(axes, data["sizes"], data.get("within", {}), shapes, data.get("held", {}))
 
     def _line(self, name: str) -> str:
         texts = ["." if axis is None else str(axis) for axis in self.axes[name]]
@@ -329,4 +358,4 @@ class PermutationSpec:
         for name in parents_first(list(self.sizes), self.within):
             parents = self.within.get(name, ())
             lines.append(f"  {name}: {self.sizes[name]}" + (f" within {', '.join(parents)}" if parents else ""))
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  {name}: {size} held" for name, size in self.held.items()])

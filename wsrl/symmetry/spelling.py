@@ -36,7 +36,7 @@ def express(weights: Mapping[str, Sequence[Axis]]) -> dict[str, list[list[list[A
 
 
 def _simplify(weights: Mapping[str, Sequence[Axis]]) -> None:
-    """Settle all axes, and replace dependence on fixed elements by copies."""
+    """Settle all axes, and replace dependence on fixed elements of the same axis by copies."""
     changed = True
     while changed:
         changed = False
@@ -44,9 +44,16 @@ def _simplify(weights: Mapping[str, Sequence[Axis]]) -> None:
             settled = settle(axes)
             for atom in [atom for axis in settled for atom in deep(axis)]:
                 for parent in parents_of(atom):
-                    if parent.fixed and parent.product is None:
+                    if parent.fixed and parent.product is None and not _is_held(atom, parent, weights):
                         _copy(atom, parent, settled)
                         changed = True
+
+
+def _is_held(atom: Atom, parent: Atom, weights: Mapping[str, Sequence[Axis]]) -> bool:
+    """Whether an atom may act within a fixed one by name: these stand on different axes of all tensors."""
+    carriers = [axes for axes in map(settle, weights.values()) if any(atom in deep(axis) for axis in axes)]
+    apart = [any(parent in axis and atom not in deep(axis) for axis in axes) for axes in carriers]
+    return atom.free and all(apart)
 
 
 def _copy(atom: Atom, parent: Atom, axes: Sequence[Axis]) -> None:
@@ -59,14 +66,22 @@ def spell(axis: Axis, axes: Sequence[Axis]) -> list[list[Atom]]:
     """Consecutive parts of an axis, each as factors that are free or fixed."""
     atoms = list(resolve(axis))
     if not leaves(atoms):
-        return [list(new_axis(size_of(atoms), fixed=True))]
+        return [atoms if all(atom.fixed for atom in atoms) else list(new_axis(size_of(atoms), fixed=True))]
     for place, atom in enumerate(atoms):
+        if (atom.is_family or atom.is_concat) and _is_still(atom, atoms):
+            still = new_axis(atom.size, fixed=True)
+            return spell((*atoms[:place], *still, *atoms[place + 1 :]), axes)
         if atom.is_family:  # its parent is on another axis, or behind it
             collapse(atom)
             raise _StartOverError
         if atom.is_concat:
             return _spell_concat(atoms, place, axes)
     return [atoms]
+
+
+def _is_still(whole: Atom, atoms: Sequence[Atom]) -> bool:
+    """Whether no part or member of an atom moves, nor anything that depends on which part of it is meant."""
+    return not leaves((whole,)) and not any(whole in parents_of(atom) and leaves((atom,)) for atom in atoms)
 
 
 def _spell_concat(atoms: list[Atom], place: int, axes: Sequence[Axis]) -> list[list[Atom]]:
@@ -98,7 +113,7 @@ def written(parts: list[list[Atom]], names: Mapping[Atom, str]) -> SpecAxis:
     for part in parts:
         factors: list = []
         for atom in part:
-            if atom.free:
+            if atom in names:
                 factors.append(names[atom])
             elif factors and isinstance(factors[-1], int):
                 factors[-1] *= atom.size
@@ -115,7 +130,9 @@ def written(parts: list[list[Atom]], names: Mapping[Atom, str]) -> SpecAxis:
 
 
 def name_atoms(spelled: Mapping[str, list[list[list[Atom]]]], order: Sequence[str]) -> dict[Atom, str]:
-    """Names of all free atoms: the module that carries them first, and a word where there are several.
+    """Names of all free atoms, and of fixed ones that these act within.
+
+    A name is the module that carries the atom first, and a word where there are several.
 
     Args:
         spelled: Parts of the axes of every weight.
@@ -126,7 +143,7 @@ def name_atoms(spelled: Mapping[str, list[list[list[Atom]]]], order: Sequence[st
     with_children = {p for axes in spelled.values() for axis in axes for part in axis for a in part for p in a.parents}
     for weight in order:
         for dim, axis in enumerate(spelled[weight]):
-            for atom in [atom for part in axis for atom in part if atom.free]:
+            for atom in [atom for part in axis for atom in part if atom.free or atom in with_children]:
                 if atom not in names:
                     word = _word(atom, weight, atom in with_children, taken)
                     names[atom] = next(c for c in _candidates(weight, dim, word) if c not in taken)
@@ -135,6 +152,8 @@ def name_atoms(spelled: Mapping[str, list[list[list[Atom]]]], order: Sequence[st
 
 
 def _word(atom: Atom, weight: str, has_children: bool, taken: set[str]) -> str:
+    if atom.fixed:
+        return "copies"
     if has_children:
         return atom.label if atom.label in ("heads", "groups") else ""
     if not atom.parents:

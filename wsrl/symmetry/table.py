@@ -20,6 +20,18 @@ class WrittenConstantError(Exception):
         self.index = index
 
 
+def memory_of(tensor: Tensor) -> int | None:
+    """The memory that a tensor views, as a number; None for sparse tensors and others that have none of their own."""
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided and not tensor.is_nested else None
+
+
+def layout_of(tensor: Tensor) -> tuple:
+    """Shape, strides and offset of a tensor; of one without memory of its own, its identity."""
+    if memory_of(tensor) is None:
+        return tuple(tensor.shape), id(tensor), 0
+    return tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+
+
 class Table:
     """Axes of tensors, by identity; keeps the tensors alive so that no identity returns.
 
@@ -73,8 +85,8 @@ class Table:
         """Enter what was found about a tensor."""
         self._axes[id(tensor)] = settle(axes)
         self._alive[id(tensor)] = tensor
-        self._geometry[id(tensor)] = (tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
-        if tensor.numel():
+        self._geometry[id(tensor)] = layout_of(tensor)
+        if tensor.numel() and memory_of(tensor) is not None:
             self._memory.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
 
     def get(self, tensor: Tensor) -> list[Axis]:
@@ -110,15 +122,11 @@ class Table:
 
     def _same_memory(self, tensor: Tensor) -> Tensor | None:
         """The known tensor that another is a view of which was made outside the trace (``.data``, numpy)."""
-        if not tensor.numel():
+        if not tensor.numel() or memory_of(tensor) is None:
             return None
         twins = self._memory.get(tensor.untyped_storage().data_ptr(), ())
         for twin in twins:
-            if (twin.shape, twin.stride(), twin.storage_offset()) == (
-                tensor.shape,
-                tensor.stride(),
-                tensor.storage_offset(),
-            ):
+            if layout_of(twin) == layout_of(tensor):
                 return twin
         if twins:  # some other view: nothing of the memory may move
             for twin in twins:
@@ -130,7 +138,7 @@ class Table:
 
     def geometry(self, tensor: Tensor) -> tuple:
         """Shape, strides and offset that a tensor had when it was entered."""
-        return self._geometry.get(id(tensor), (tuple(tensor.shape), tensor.stride(), tensor.storage_offset()))
+        return self._geometry.get(id(tensor), layout_of(tensor))
 
     def fix_on_use(self, tensor: Tensor, axis: Axis) -> None:
         """Let an axis be fixed if a tensor, such as the places of maxima along it, is ever used."""
@@ -138,8 +146,10 @@ class Table:
 
     def number(self, tensor: Tensor, index: int) -> None:
         """Note that a tensor without known axes was made as the constant of a number."""
+        if memory_of(tensor) is None:
+            return
         self._alive[id(tensor)] = tensor
-        self._numbers.setdefault(tensor.untyped_storage()._cdata, index)
+        self._numbers.setdefault(memory_of(tensor), index)
         if index in self.written:
             is_even = id(tensor) in self._blank or (tensor.numel() and bool((tensor == tensor.reshape(-1)[0]).all()))
             self.record(tensor, [new_axis(size) for size in tensor.shape] if is_even else self._constant_axes(tensor))
@@ -151,7 +161,7 @@ class Table:
 
     def refuse_write(self, tensor: Tensor) -> None:
         """Start over with a constant that is written to as one tensor."""
-        index = self._numbers.get(tensor.untyped_storage()._cdata)
+        index = self._numbers.get(memory_of(tensor))
         if index is None or index in self.written:  # made outside, or a view that we cannot follow
             self.record(tensor, [new_axis(size, fixed=True) for size in tensor.shape])
             return
@@ -159,9 +169,9 @@ class Table:
 
     def _constant_axes(self, tensor: Tensor) -> list[Axis]:
         self._alive[id(tensor)] = tensor
-        if id(tensor) in self._blank:
+        if id(tensor) in self._blank or tensor.numel() == 0:
             return [new_axis(size) for size in tensor.shape]
-        if tensor.numel() == 0:
+        if memory_of(tensor) is None:
             return [new_axis(size, fixed=True) for size in tensor.shape]
         values, axes = tensor.detach(), []
         for dim, size in enumerate(tensor.shape):

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from wsrl.errors import UserError
 from wsrl.symmetry.reach import Step
 from wsrl.symmetry.regroup import view
-from wsrl.symmetry.table import Table
+from wsrl.symmetry.table import Table, memory_of
 from wsrl.symmetry.terms import Axis, new_axis, size_of
 
 Rule = Callable[["Call"], "list[Axis] | list[list[Axis] | None]"]
@@ -44,6 +44,14 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+class UnfollowedError(Exception):
+    """A rule met a use of its operation that it does not cover."""
+
+
+FAILED = (UnfollowedError, AssertionError, ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError)
+"""What a rule ends in that does not cover a use of its operation; the user learns which operation it was."""
 
 
 class Call:
@@ -134,7 +142,7 @@ class Tracer(TorchDispatchMode):
             for i, output in enumerate(outputs):
                 if call.name in BLANK:
                     self.table.blank(output)
-                if not any(output.untyped_storage()._cdata == t.untyped_storage()._cdata for t in call.tensors):
+                if memory_of(output) not in [memory_of(tensor) for tensor in call.tensors]:
                     self.table.number(output, self._count * 16 + i)
         else:
             self._follow(call)
@@ -148,10 +156,7 @@ class Tracer(TorchDispatchMode):
                 self.table.refuse_write(tensor)
         found = self._axes_of(call)
         for output, axes in zip(call.outputs, found):
-            if output.numel() == 0:
-                continue
             axes = [new_axis(size, fixed=True) for size in output.shape] if axes is None else axes
-            assert [*map(size_of, axes)] == [*output.shape], (call.name, [*map(size_of, axes)], output.shape)
             if any(output is tensor for tensor in written) and call.name not in RESHAPES:
                 self.table.tie(output, axes)
             else:
@@ -162,26 +167,40 @@ class Tracer(TorchDispatchMode):
         found = RULES.get(call.name)
         if found is None and call.is_pointwise:
             found = RULES["pointwise"]
+        failure = None
         if found is not None:
-            axes = found(call)
-            several = len(call.outputs) != 1 or (axes and (axes[0] is None or isinstance(axes[0], list)))
-            return axes if several else [axes]
+            try:
+                axes = found(call)
+                several = len(call.outputs) != 1 or (axes and (axes[0] is None or isinstance(axes[0], list)))
+                return _checked(call, axes if several else [axes])
+            except FAILED as error:
+                failure = error
         if self.table.moves(call.tensors):
-            raise self._unknown(call)
+            raise self._unknown(call, failure) from failure
         return [None] * len(call.outputs)
 
-    def _unknown(self, call: Call) -> UserError:
+    def _unknown(self, call: Call, failure: Exception | None) -> UserError:
         path = self.modules[-1] if self.modules else ""
         place = f"in the module {path!r}" if path else "in the network itself, outside of its submodules"
         example = (
             f'given={{"{path or "path.to.module"}": Given(tensors={{"weight": ("c", None)}}, inputs=((None, "c"),), '
         )
+        use = "" if failure is None else f" as it is used there ({failure or type(failure).__name__})"
         return UserError(
-            f"there is no rule for the operation {call.name} ({place}) on axes that may move",
+            f"there is no rule for the operation {call.name} ({place}) on axes that may move{use}",
             allowed=f"operations with a rule: {', '.join(sorted(RULES))}, and pointwise ones",
             do=f'describe that part by hand, as in {example}outputs=((None, "c"),))}}, '
             "move the operation into a module of its own and describe that, or hold its weights with fixed=(...)",
         )
+
+
+def _checked(call: Call, found: list[list[Axis] | None]) -> list[list[Axis] | None]:
+    """What a rule found, once its axes are as long as those of the outputs; an axis of no elements has no atoms."""
+    for output, axes in zip(call.outputs, found, strict=True):
+        sizes = axes if axes is None else [size_of(axis) for axis in axes]
+        if sizes is not None and sizes != [size or 1 for size in output.shape]:
+            raise UnfollowedError(f"axes of {sizes} elements were found for a tensor of shape {tuple(output.shape)}")
+    return found
 
 
 @contextmanager

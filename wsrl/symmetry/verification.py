@@ -209,6 +209,8 @@ def _kept(module, start: Mapping[str, Tensor]) -> set[str]:
 
 def _drawn(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Random values in place of a tensor's, of the size that keeps activations bounded; tied tensors are alike."""
+    if tensor.layout != torch.strided:  # the places of a sparse one are no weights
+        return tensor
     if not tensor.is_floating_point() or tensor.ndim == 0 or not torch.isfinite(tensor).all():
         return tensor
     seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
@@ -288,7 +290,7 @@ def _only_at(spec: PermutationSpec, name: str, place: tuple) -> PermutationSpec:
     def factor(text, is_place: bool):
         if not isinstance(text, str) or text in keep or (text == name and is_place):
             return text
-        return spec.sizes[text]
+        return spec.lengths[text]
 
     def part(text, index: tuple):
         factors = [factor(f, (*index, k) == place[1:]) for k, f in enumerate(factors_of(text))]
@@ -302,4 +304,5 @@ def _only_at(spec: PermutationSpec, name: str, place: tuple) -> PermutationSpec:
     names = [*keep, name]
     within = {child: spec.within[child] for child in names if child in spec.within}
     shapes = {tensor: spec.shapes[tensor]} if tensor in spec.shapes else {}
-    return PermutationSpec(axes, {n: spec.sizes[n] for n in names}, within, shapes)
+    sizes, held = ({n: known[n] for n in names if n in known} for known in (spec.sizes, spec.held))
+    return PermutationSpec(axes, sizes, within, shapes, held)
