@@ -134,7 +134,8 @@ def _tables(store, num_failures: int) -> list[tuple[str, tuple[str, ...], list[t
 
 
 def _overview(store, num_failures: int) -> list[tuple]:
-    from wsrl.store.schema import SEGMENTS
+    from wsrl.signals.passed_over import tell_passed_over
+    from wsrl.store.schema import PASSED_OVER, SEGMENTS
 
     manifest, layout = store.manifest, store.layout
     shards = manifest["shards"]
@@ -153,5 +154,7 @@ def _overview(store, num_failures: int) -> list[tuple]:
         ("base field", manifest["base_sha256"] or "none"),
         ("schema", f"{manifest['schema']} version {manifest['version']}"),
     ]
+    if told := tell_passed_over(manifest.get(PASSED_OVER, {})):
+        lines.append(("not read", told))
     command = manifest.get("command")
     return lines + ([("made by", command)] if command else [])

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from wsrl.errors import UserError
@@ -25,6 +25,7 @@ def create_or_resume(
     label_names: Sequence[str],
     save_base: Callable[[Path], None] | None = None,
     command: str = "",
+    passed_over: Mapping[str, int] | None = None,
 ) -> None:
     """Make the store's directory, or check that what is there is the same build.
 
@@ -40,6 +41,7 @@ def create_or_resume(
         label_names: Class names in the order of their stored numbers.
         save_base: Called with the path of a new folder to write the base field to.
         command: The command that makes the store again; kept for the data card.
+        passed_over: Number of files beside the signals that were not read, by ending; told in the data card.
 
     Raises:
         UserError: The folder holds something else or another build, or cannot be written.
@@ -67,8 +69,16 @@ def create_or_resume(
         else:
             head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
             schema.write_manifest(directory, head | asked | {"shards": []})
+        _note(directory, dict(passed_over or {}))
         if save_base is not None:
             _save_base(directory, save_base)
+
+
+def _note(directory: Path, passed_over: dict[str, int]) -> None:
+    """Keep in the manifest what was passed over this time; it says nothing of the signals, so it may change."""
+    there = schema.read_manifest(directory)
+    if there.get(schema.PASSED_OVER, {}) != passed_over:
+        schema.write_manifest(directory, there | {schema.PASSED_OVER: passed_over})
 
 
 def _refuse_foreign(directory: Path) -> None:
