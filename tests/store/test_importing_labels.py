@@ -30,11 +30,18 @@ TEXTS = {
     "absolute.json": json.dumps(
         {s: {"path": [f"/home/x/zoo/{p}" for p in c["path"]], "label": c["label"]} for s, c in SPLITS.items()}
     ),
-    "moved.json": json.dumps({s: {"path": [f"/h/old/{p[4:]}" for p in c["path"]], "label": c["label"]} for s, c in SPLITS.items()}),
-    "windows.json": json.dumps(
-        {s: {"path": [f"C:\\zoo\\{p}".replace("/", "\\") for p in c["path"]], "label": c["label"]} for s, c in SPLITS.items()}
+    "moved.json": json.dumps(
+        {s: {"path": [f"/h/old/{p[4:]}" for p in c["path"]], "label": c["label"]} for s, c in SPLITS.items()}
     ),
-    "dots.json": json.dumps({s: {"path": [f"./{p}" for p in c["path"]], "label": c["label"]} for s, c in SPLITS.items()}),
+    "windows.json": json.dumps(
+        {
+            s: {"path": [f"C:\\zoo\\{p}".replace("/", "\\") for p in c["path"]], "label": c["label"]}
+            for s, c in SPLITS.items()
+        }
+    ),
+    "dots.json": json.dumps(
+        {s: {"path": [f"./{p}" for p in c["path"]], "label": c["label"]} for s, c in SPLITS.items()}
+    ),
     "columns.json": json.dumps({key: [record[key] for record in RECORDS] for key in RECORDS[0]}),
     "pandas.json": json.dumps({key: {str(i): record[key] for i, record in enumerate(RECORDS)} for key in RECORDS[0]}),
     "pandas_index.json": json.dumps({str(i): record for i, record in enumerate(RECORDS)}),
@@ -71,7 +78,9 @@ def test_latin_1_is_refused_with_its_line_or_read_as_such(tmp_path):
     """pandas-dev/pandas#22610, h5py/h5py#135."""
     path = tmp_path / "labels.csv"
     path.write_bytes("id,label\na,dog\nB,café\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"labels\.csv: line 3 .*no UTF-8: the label caf\\xe9\. Allowed.*--encoding latin-1"):
+    with pytest.raises(
+        UserError, match=r"labels\.csv: line 3 .*no UTF-8: the label caf\\xe9\. Allowed.*--encoding latin-1"
+    ):
         read_labels(path)
     assert found(path, encoding="latin-1")["sub/B.PT"] == ("café", None)
     with pytest.raises(UserError, match="cannot be read as latin-17"):
@@ -90,7 +99,7 @@ def test_latin_1_is_refused_with_its_line_or_read_as_such(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", {"train": {"path": ["a", "B"], "label": ["cat"]}}, "train: its columns differ in length: file 2, label 1"),
+        ("a.json", {"train": {"path": ["a", "B"], "label": ["cat"]}}, "its columns differ in length: file 2, label 1"),
         ("a.json", {"cat": ["a"], "dog": ["B"]}, "its lists stand under 'cat', 'dog', which are no splits"),
         ("a.json", {"a": ["cat", "grey"], "train": ["B"]}, "no file"),
         ("a.json", {"a": {"colour": "grey"}}, "'a' has 'colour'"),

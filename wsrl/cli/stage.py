@@ -72,7 +72,17 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
     except UserError as error:  # those of an option leave it to the command to say where it was given
         raise UserError(error.wrong, allowed=error.allowed, do=error.do or "mend --source") from error
     parser.set_defaults(defaults(first, source))
-    return parse(parser, argv), source
+    options = parse(parser, argv)
+    tell_passed_over(source)
+    return options, source
+
+
+def tell_passed_over(source) -> None:
+    """Say which files of a source's folder are no signals, where there are any."""
+    from wsrl.signals import passed_over
+
+    if told := passed_over.tell_passed_over(source.passed_over):
+        print(f"{source.name}: {told}", file=sys.stderr, flush=True)
 
 
 def prepare_signals(source, indices) -> None:

@@ -134,7 +134,7 @@ def open_folder(
         files=ordered,
         ids=ids,
         entries=known,
-        num_asked=None if entries is None else len(entries),
+        num_asked=None if entries is None else len({entry.asked for entry in entries}),
         passed_over=dict(sorted(others.items())),
     )
 

@@ -42,7 +42,7 @@ class Entry:
 
 
 def read_labels(path: Path, encoding: str | None = None) -> list[Entry]:
-    """Entries of a label file in its order; one that is there twice and says the same is taken once.
+    """Entries of a label file in its order; one may be there twice if it says the same.
 
     Args:
         path: The file.
@@ -60,9 +60,8 @@ def read_labels(path: Path, encoding: str | None = None) -> list[Entry]:
             others = [(key, seen[key]) for key in keys if key in seen]
             if any(other != entry for _, other in others):
                 raise UserError(_contradiction(entry, *others[0]), allowed="each field once", do="mend the file")
-            if not others:
-                entries.append(entry)
-                seen |= dict.fromkeys(keys, entry)
+            entries.append(entry)
+            seen |= dict.fromkeys(keys, entry)
     except (ValueError, TypeError, AttributeError, csv.Error) as error:
         given = error if isinstance(error, UserError) else UserError(str(error))
         raise UserError(

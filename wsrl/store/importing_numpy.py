@@ -14,7 +14,7 @@ from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.signals.passed_over import ending
 from wsrl.store.importing import as_weights
-from wsrl.store.importing_folder import ImportFolder, check_ids, walk
+from wsrl.store.importing_folder import ImportFolder, walk
 from wsrl.store.importing_labels import Entry
 
 ARRAY = "weights.npy"
@@ -97,7 +97,8 @@ def open_arrays(
     num_asked = None if entries is None else len(entries)
     entries = entries or [Entry(id=f"{row:0>6}") for row in rows]
     ids = [entry.id or entry.file for entry in entries]
-    check_ids(ids, [f"row {row}" for row in rows])
+    if twice := [name for name, number in Counter(ids).items() if number > 1]:
+        raise UserError(f"the labels name {twice[0]!r} twice", allowed="each row once", do="mend the labels")
     others: Counter = Counter()
     for _, names in walk(directory, others, (*used, directory / ARRAY)):
         others.update(map(ending, names))

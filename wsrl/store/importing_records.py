@@ -1,7 +1,7 @@
 """The records of a label file, whatever its form.
 
-A *record* maps our names of columns, ``id``, ``file``, ``label``, ``split`` and ``metrics.<name>``, to values as the file
-has them; a *place* says where in the file a record stands.
+A *record* maps our names of columns, ``id``, ``file``, ``label``, ``split`` and ``metrics.<name>``, to values as the
+file has them; a *place* says where in the file a record stands.
 """
 
 import codecs
@@ -60,7 +60,8 @@ def decode_text(data: bytes, encoding: str | None = None) -> str:
         if encoding is not None:
             return data.decode(encoding)
     except (LookupError, UnicodeError) as error:
-        raise UserError(f"it cannot be read as {encoding} ({error})", allowed="its own encoding", do="mend --encoding")
+        wrong = f"it cannot be read as {encoding} ({error})"
+        raise UserError(wrong, allowed="the encoding it was saved in", do="mend --encoding") from error
     if b"\0" in data:
         raise UserError("it holds zero bytes: no text, or UTF-16 without a mark", do="pass --encoding utf-16-le")
     return data.decode("utf-8", "surrogateescape")
@@ -94,8 +95,10 @@ def _csv_records(text: str, usual: str) -> Iterator[tuple[str, dict]]:
     # Excel may say the separator in a line of its own; otherwise it is the one under which the header says most.
     stated = re.match(r"sep=(.)\r?\n", text)
     text, skipped = (text[stated.end() :], 1) if stated else (text, 0)
-    delimiter = stated[1] if stated else max(
-        (usual, *DELIMITERS), key=lambda one: len(known_places(next(_rows(text, one), [])))
+    delimiter = (
+        stated[1]
+        if stated
+        else max((usual, *DELIMITERS), key=lambda one: len(known_places(next(_rows(text, one), []))))
     )
     rows = _rows(text, delimiter)
     try:
