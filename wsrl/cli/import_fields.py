@@ -29,8 +29,9 @@ def main(argv: list[str]) -> int:
     out = Path(options.out)
     folder, network, reader, names = prepare(kinds[0], Path(getattr(options, kinds[0])), options)
     print(told(folder, network, names), flush=True)
-    create(folder, network, names, kinds[0], out, options.shards, shlex.join(["wsrl", "import", *argv]))
-    fill(folder, reader, network.representation.layout.num_weights, out)
+    command = shlex.join(["wsrl", "import", *argv])
+    create(folder, network, names, kinds[0], out, options.shards, command)
+    fill(folder, reader, network.representation.layout.num_weights, out, command)
     return report(finished(out))
 
 
@@ -232,23 +233,56 @@ def create(folder, network, names: dict[str, str], kind: str, out: Path, num_sha
         save_base=base.save_pretrained if base else None,
         command=command,
         passed_over=folder.passed_over,
+        mended="files_sha256" if only_failures_changed(folder, out, sha256) else None,
     )
 
 
-def fill(folder, reader, num_weights: int, out: Path) -> None:
-    """Write every field of ``num_weights`` numbers that has no row yet."""
+def only_failures_changed(folder, out: Path, sha256: str) -> bool:
+    """Whether a store's import is of other files now, but every field in it is still what its file holds.
+
+    Args:
+        folder: The fields' folder.
+        out: Folder of the store, new or not.
+        sha256: Hash of all files.
+    """
+    from wsrl.store import rows, schema
+    from wsrl.store.shard import ShardFile
+
+    if not (out / schema.MANIFEST).is_file() or schema.read_manifest(out)["source"].get("files_sha256") == sha256:
+        return False
+    for path in [*out.glob("shard-*.h5"), *out.glob(f"{schema.SEGMENTS}/*/segment-*.h5")]:
+        with ShardFile(path) as shard:
+            ids, hashes = (rows.decode(shard.column(f"fields/{name}")) for name in ("id", "signal_sha256"))
+            indices = shard.column("fields/index").tolist()
+        for index, name, found in zip(indices, ids, hashes):
+            if index >= len(folder.ids) or folder.ids[index] != name or folder.hash_or_reason(index) != found:
+                return False
+    return True
+
+
+def fill(folder, reader, num_weights: int, out: Path, command: str) -> None:
+    """Write every field of ``num_weights`` numbers that has no row yet; what failed before is tried again.
+
+    The command that made a field of what failed before is the one that makes the store again.
+    """
     from wsrl.cli import stage
     from wsrl.fitting.shards import segments
     from wsrl.store import schema
+    from wsrl.store.durable import locked
     from wsrl.store.writer import ShardWriter
 
+    mended = False
     size = max(1, min(SEGMENT, SEGMENT_BYTES // (4 * num_weights)))
     with stage.progress("import", len(folder.files)) as shown:
         for shard in range(schema.read_manifest(out)["num_shards"]):
-            with ShardWriter(out, shard) as writer:
+            with ShardWriter(out, shard, retry=True) as writer:
                 todo = [index for index in writer.indices if index not in writer.done]
                 shown.advance(len(writer.indices) - len(todo))
                 for segment in segments(folder.results(todo, reader.read), size):
                     writer.write_segment(segment)
+                    mended |= any(r.weights is not None and r.index in writer.failed for r in segment)
                     shown.advance(len(segment))
                 writer.finish()
+    if mended:
+        with locked(out / schema.LOCK):
+            schema.write_manifest(out, schema.read_manifest(out) | {"command": command})

@@ -26,6 +26,7 @@ def create_or_resume(
     save_base: Callable[[Path], None] | None = None,
     command: str = "",
     passed_over: Mapping[str, int] | None = None,
+    mended: str | None = None,
 ) -> None:
     """Make the store's directory, or check that what is there is the same build.
 
@@ -42,6 +43,8 @@ def create_or_resume(
         save_base: Called with the path of a new folder to write the base field to.
         command: The command that makes the store again; kept for the data card.
         passed_over: Number of files beside the signals that were not read, by ending; told in the data card.
+        mended: Key of ``source`` that may differ from that of the store, since only signals without a field changed;
+            all shards are then to be finished again, with ``ShardWriter(..., retry=True)``. The command is kept anew.
 
     Raises:
         UserError: The folder holds something else or another build, or cannot be written.
@@ -65,6 +68,8 @@ def create_or_resume(
     _refuse_foreign(directory)
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
+            if mended is not None:
+                _renew(directory, asked["source"], mended, command)
             _check_same_build(directory, asked)
         else:
             head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
@@ -72,6 +77,14 @@ def create_or_resume(
         _note(directory, dict(passed_over or {}))
         if save_base is not None:
             _save_base(directory, save_base)
+
+
+def _renew(directory: Path, source: dict, mended: str, command: str) -> None:
+    """Take over a source that differs in one key from that of the manifest."""
+    there = schema.read_manifest(directory)
+    if there["source"] | {mended: source[mended]} == source:
+        renewed = {"source": source, "command": command, "shards": [], "complete": False}
+        schema.write_manifest(directory, there | renewed)
 
 
 def _note(directory: Path, passed_over: dict[str, int]) -> None:

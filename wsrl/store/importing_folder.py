@@ -59,7 +59,7 @@ class ImportFolder:
         """One hash of the names and contents of all files."""
         digest = hashlib.sha256()
         for index, file in enumerate(self.files):
-            digest.update(f"{file}\0{self._hash_or_reason(index)}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{file}\0{self.hash_or_reason(index)}\n".encode("utf-8", "surrogateescape"))
             advance(1)
         return digest.hexdigest()
 
@@ -72,7 +72,8 @@ class ImportFolder:
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def _hash_or_reason(self, index: int) -> str:
+    def hash_or_reason(self, index: int) -> str:
+        """Hash of the content of one field's file or files, or the system's number of why there is none."""
         try:
             return self.hashes(index)
         except OSError as error:  # becomes a failure when it is its turn
