@@ -125,3 +125,12 @@ def test_a_mended_picture_is_built(build, tmp_path, interrupted, capsys):
     with WeightStore.open(out) as store:
         assert store.ids == [f"p{i}.png" for i in range(6)]
     assert "p3.png" not in (out / "README.md").read_text()
+
+
+def test_a_shard_that_was_deleted_as_advised_is_made_again(build, tmp_path):
+    """The message for a damaged shard says to delete it and to run the same build again."""
+    out = tmp_path / "store"
+    assert build(out, "--shards", "2") == 0
+    before = bytes_of(out)
+    (out / "shard-00001-of-00002.h5").unlink()
+    assert build(out, "--shards", "2") == 0 and bytes_of(out) == before

@@ -88,10 +88,17 @@ def _renew(directory: Path, source: dict, mended: str, command: str) -> None:
 
 
 def _note(directory: Path, passed_over: dict[str, int]) -> None:
-    """Keep in the manifest what was passed over this time; it says nothing of the signals, so it may change."""
+    """Keep in the manifest what was passed over this time, and forget shards whose file was deleted.
+
+    Neither says anything of the signals; a shard that is gone is made again, as the message for a damaged one promises.
+    """
     there = schema.read_manifest(directory)
+    kept = [entry for entry in there["shards"] if (directory / entry["file"]).exists()]
+    new = there if len(kept) == len(there["shards"]) else there | {"shards": kept, "complete": False}
     if there.get(schema.PASSED_OVER, {}) != passed_over:
-        schema.write_manifest(directory, there | {schema.PASSED_OVER: passed_over})
+        new = new | {schema.PASSED_OVER: passed_over}
+    if new != there:
+        schema.write_manifest(directory, new)
 
 
 def _refuse_foreign(directory: Path) -> None:
