@@ -241,9 +241,10 @@ def test_texts_in_a_csv_are_kept(tmp_path):
     with open(tmp_path / "labels.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "label", "metrics.psnr"))
-        writer.writerows((name, name, 1 / 3) for name in names)
+        writer.writerows((name, "cat, grey", 1 / 3) for name in names)
     entries = read_labels(tmp_path / "labels.csv")
     assert [entry.id for entry in entries] == names and entries[0].metrics == {"psnr": 1 / 3}
+    assert {entry.label for entry in entries} == {"cat, grey"}
 
 
 def test_the_example_of_the_help_is_a_description(tmp_path):

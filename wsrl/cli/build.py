@@ -184,6 +184,7 @@ def _create(source, plan: BuildPlan, out: Path, representation, base, num_shards
         label_names=source.label_names,
         save_base=save_base if base else None,
         command=command,
+        passed_over=source.passed_over,
     )
 
 

@@ -65,15 +65,15 @@ def prepare(args: argparse.Namespace) -> int:
     Args:
         args: Parsed arguments.
     """
-    from wsrl.cli.stage import tell_notes
+    from wsrl.cli.stage import tell_source
     from wsrl.signals import open_source
 
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes is {args.processes}", allowed="a whole number from 1")
     source = open_source(args.name, **source_options(args))
+    tell_source(source)
     out = args.out or Path("data") / folder_name(source.name).replace("-", "_")
     claim(out, source.description)
-    tell_notes(source)
     if source.quantity != "intensity":
         from wsrl.cli.prepare_shapes import prepare_shapes, shape_index, tell_shapes
 

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     out = Path(options.out)
     with WeightStore.open(options.store) as store:
         rows = chosen_rows(store, options.ids, options.num, options.all)
-        options.format = options.format or ("meshes" if shows_shapes(store) else "images")
+        options.format = options.format or shows(store) or "images"
         kind = options.mesh_format if options.format == "meshes" else options.format
         check_export(store, rows, options.format, kind)
         transforms = file_transforms(store, rows, options)
@@ -81,9 +81,12 @@ def check_options(options) -> None:
         raise UserError("--units file is for meshes", allowed="--format meshes", do="leave out --units")
 
 
-def shows_shapes(store) -> bool:
-    """Whether the fields of a store are shapes."""
-    return bool(store.manifest["representation"]) and len(store) > 0 and store.field(0).is_shape
+def shows(store) -> str | None:
+    """What the fields of a store can be looked at as: ``images``, ``meshes``, or nothing that we know."""
+    if not store.manifest["representation"] or not len(store):
+        return None
+    field = store.field(0)
+    return "meshes" if field.is_shape else "images" if field.is_picture else None
 
 
 def chosen_rows(store, ids: list[str], num: int, every: bool) -> list[int] | range:
@@ -116,11 +119,13 @@ def check_export(store, rows, format: str, kind: str) -> None:
             allowed="a store of lora or mlora fields",
             do="export images or state_dict instead",
         )
-    if kind in LOOKS and len(store) and (format in OF_SHAPES) != shows_shapes(store):
+    found = shows(store)
+    if kind in LOOKS and len(store) and ("meshes" if format in OF_SHAPES else format) != found:
+        sizes = store.representation.in_features, store.representation.out_features
         raise UserError(
-            f"the fields of {store.directory} have no {format}",
-            allowed="images of pictures, meshes and turntables of shapes",
-            do=f"choose --format {'images' if format in OF_SHAPES else 'meshes'}",
+            f"the fields of {store.directory}, from {sizes[0]} coordinates to {sizes[1]} values, have no {format}",
+            allowed="images of pictures, meshes and turntables of shapes; state_dict, safetensors and numpy of any",
+            do=f"choose --format {found or 'state_dict'}",
         )
 
 

@@ -1,6 +1,7 @@
 """``wsrl import``: make a weight store out of files that other programs wrote; continues what is there."""
 
 import shlex
+from collections import Counter
 from pathlib import Path
 
 from wsrl.errors import UserError
@@ -28,15 +29,16 @@ def main(argv: list[str]) -> int:
     out = Path(options.out)
     folder, network, reader, names = prepare(kinds[0], Path(getattr(options, kinds[0])), options)
     print(told(folder, network, names), flush=True)
-    create(folder, network, names, kinds[0], out, options.shards, shlex.join(["wsrl", "import", *argv]))
-    fill(folder, reader, network.representation.layout.num_weights, out)
+    command = shlex.join(["wsrl", "import", *argv])
+    create(folder, network, names, kinds[0], out, options.shards, command)
+    fill(folder, reader, network.representation.layout.num_weights, out, command)
     return report(finished(out))
 
 
 def make_parser():
     """The parser of the command line."""
     from wsrl.cli import stage
-    from wsrl.store.importing_labels import FORMS
+    from wsrl.store.importing_columns import FORMS
     from wsrl.store.importing_network import EXAMPLE
 
     parser = stage.make_parser("import", __doc__)
@@ -53,6 +55,7 @@ def make_parser():
     parser.add_argument("--out", type=str, required=True, help="folder of the store")
     parser.add_argument("--network", type=str, help="YAML file that describes the network; network.yaml in the folder")
     parser.add_argument("--labels", type=str, help="CSV or JSON file of labels and splits; labels.csv in the folder")
+    parser.add_argument("--encoding", type=str, help="encoding of the labels, such as latin-1; UTF-8 if not given")
     parser.add_argument("--base", type=str, help="base field of adapters; base/ in the folder if not given")
     parser.add_argument("--shards", type=int, help="number of shards; one per 8,192 fields if not given")
     parser.add_argument("--unmatched", type=str, default="refuse", help="labels without a file: refuse or ignore")
@@ -89,16 +92,18 @@ def prepare(kind: str, directory: Path, options):
     if not directory.is_dir():
         raise UserError(f"there is no folder {directory}", allowed="a folder of weights", do="check the path")
     labels = beside(options.labels, directory / importing_labels.FILE)
-    entries = importing_labels.read_labels(labels) if labels else None
+    entries = importing_labels.read_labels(labels, options.encoding) if labels else None
     found = beside(options.base, directory / schema.BASE if is_base(directory / schema.BASE) else None)
     base = BaseField.from_pretrained(found) if found else None
     described = beside(options.network, directory / importing_network.FILE)
     network = importing_network.read_network(described, base) if described else None
+    used = [path for path in (labels, described) if path]
     if kind == "numpy":
         network = network or _no_network(directory)
-        folder, reader = open_arrays(directory, network.representation.layout, entries, options.rounding)
+        layout = network.representation.layout
+        folder, reader = open_arrays(directory, layout, entries, options.rounding, used)
         return folder, network, reader, {}
-    folder = open_folder(directory, kind, entries, options.unmatched == "ignore")
+    folder = open_folder(directory, kind, entries, options.unmatched == "ignore", used)
     if kind == "peft":
         return *_adapters(folder, network, base, options.rounding), {}
     return _state_dicts(folder, network or _no_network(directory), options.rounding)
@@ -132,7 +137,7 @@ def _state_dicts(folder, network, rounding: bool):
             if network.names:
                 names = map_names(tensors, network.names, layout)
             else:
-                names = guess_names(tensors, layout, ordered=not file.endswith(".safetensors"))
+                names = guess_names(tensors, layout, ordered=not file.lower().endswith(".safetensors"))
                 tell_order(file, tensors, layout)
             break
         except UserError as error:
@@ -180,6 +185,8 @@ def _adapters(folder, network, base, rounding: bool):
 
 def told(folder, network, names: dict[str, str]) -> str:
     """What is imported, and how, in a few lines."""
+    from wsrl.signals.passed_over import tell_passed_over
+
     representation = network.representation
     lines = [
         f"{len(folder.files)} fields of kind {representation.config.kind}, {representation.layout.num_weights} numbers"
@@ -190,9 +197,24 @@ def told(folder, network, names: dict[str, str]) -> str:
         same = (None, [], "none")
         kept = {k: v for k, v in convention.items() if v not in same and (k, v) not in _USUAL}
         lines.append(f"the numbers stay as they are, nothing is folded into them; the store's convention: {kept}")
-    if folder.entries and folder.num_unlabelled:
-        lines.append(f"{folder.num_unlabelled} fields have no label")
+    lines += _told_of_labels(folder)
+    if passed_over := tell_passed_over(folder.passed_over):
+        lines.append(passed_over)
     return "\n".join(lines)
+
+
+def _told_of_labels(folder) -> list[str]:
+    """How much of the labels was used, where there are any."""
+    if folder.num_asked is None:
+        return []
+    used, asked = len(folder.entries), folder.num_asked
+    if not used:
+        what = f"none of its {asked} entries names a file of the folder" if asked else "it names no field"
+        return [f"no label was used: the label file fits nothing, {what}"]
+    lines = [f"{asked - used} of {asked} entries of the labels name no file here and were left out"] * (used < asked)
+    splits = Counter(entry.split for entry in folder.entries.values() if entry.split is not None)
+    lines += [f"splits: {', '.join(f'{number} {name}' for name, number in sorted(splits.items()))}"] * bool(splits)
+    return lines + [f"{folder.num_unlabelled} fields have no label"] * bool(folder.num_unlabelled)
 
 
 def create(folder, network, names: dict[str, str], kind: str, out: Path, num_shards: int | None, command: str) -> None:
@@ -226,23 +248,57 @@ def create(folder, network, names: dict[str, str], kind: str, out: Path, num_sha
         label_names=folder.label_names,
         save_base=base.save_pretrained if base else None,
         command=command,
+        passed_over=folder.passed_over,
+        mended="files_sha256" if only_failures_changed(folder, out, sha256) else None,
     )
 
 
-def fill(folder, reader, num_weights: int, out: Path) -> None:
-    """Write every field of ``num_weights`` numbers that has no row yet."""
+def only_failures_changed(folder, out: Path, sha256: str) -> bool:
+    """Whether a store's import is of other files now, but every field in it is still what its file holds.
+
+    Args:
+        folder: The fields' folder.
+        out: Folder of the store, new or not.
+        sha256: Hash of all files.
+    """
+    from wsrl.store import rows, schema
+    from wsrl.store.shard import ShardFile
+
+    if not (out / schema.MANIFEST).is_file() or schema.read_manifest(out)["source"].get("files_sha256") == sha256:
+        return False
+    for path in [*out.glob("shard-*.h5"), *out.glob(f"{schema.SEGMENTS}/*/segment-*.h5")]:
+        with ShardFile(path) as shard:
+            ids, hashes = (rows.decode(shard.column(f"fields/{name}")) for name in ("id", "signal_sha256"))
+            indices = shard.column("fields/index").tolist()
+        for index, name, found in zip(indices, ids, hashes):
+            if index >= len(folder.ids) or folder.ids[index] != name or folder.hash_or_reason(index) != found:
+                return False
+    return True
+
+
+def fill(folder, reader, num_weights: int, out: Path, command: str) -> None:
+    """Write every field of ``num_weights`` numbers that has no row yet; what failed before is tried again.
+
+    The command that made a field of what failed before is the one that makes the store again.
+    """
     from wsrl.cli.progress import show_progress
     from wsrl.fitting.shards import segments
     from wsrl.store import schema
+    from wsrl.store.durable import locked
     from wsrl.store.writer import ShardWriter
 
+    mended = False
     size = max(1, min(SEGMENT, SEGMENT_BYTES // (4 * num_weights)))
     with show_progress("import", len(folder.files)) as shown:
         for shard in range(schema.read_manifest(out)["num_shards"]):
-            with ShardWriter(out, shard) as writer:
+            with ShardWriter(out, shard, retry=True) as writer:
                 todo = [index for index in writer.indices if index not in writer.done]
                 shown.advance(len(writer.indices) - len(todo))
                 for segment in segments(folder.results(todo, reader.read), size):
                     writer.write_segment(segment)
+                    mended |= any(r.weights is not None and r.index in writer.failed for r in segment)
                     shown.advance(len(segment))
                 writer.finish()
+    if mended:
+        with locked(out / schema.LOCK):
+            schema.write_manifest(out, schema.read_manifest(out) | {"command": command})

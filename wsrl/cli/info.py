@@ -64,6 +64,8 @@ def _show_nearest(store, options: argparse.Namespace, console) -> None:
     """Print the nearest fields of one, and draw them where a file is given."""
     from wsrl.evaluation.retrieval import nearest_fields
 
+    if options.out is not None:
+        _check_looks(store)
     row = store.row(options.nearest)
     found = nearest_fields(store, row, options.k, options.metric)
     rows, lines = [row, *found.rows.tolist()], []
@@ -80,13 +82,20 @@ def _show_nearest(store, options: argparse.Namespace, console) -> None:
         console.print(f"the strip, the field asked about first, is in {options.out}")
 
 
+def _check_looks(store) -> None:
+    """Refuse to draw what can't be seen, before anything is printed."""
+    if not store.manifest["representation"]:
+        raise UserError(f"{store.directory} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
+    field = store.field(0)
+    if not (field.is_picture or field.is_shape):
+        raise field.without("picture", "2 coordinates to colours, or 3 to a distance")
+
+
 def _strip(store, rows: list[int], titles: list[str]):
     """A row of what fields show, each under its title."""
     from wsrl.report.render import NORMALISED, render_mesh
     from wsrl.report.sheets import beside, grid_sheet
 
-    if not store.manifest["representation"]:
-        raise UserError(f"{store.directory} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
     fields = [store.field(row) for row in rows]
     if fields[0].is_shape:
         cells = [render_mesh(field.mesh(MESH_RESOLUTION), CELL, frame=NORMALISED) for field in fields]
@@ -134,7 +143,8 @@ def _tables(store, num_failures: int) -> list[tuple[str, tuple[str, ...], list[t
 
 
 def _overview(store, num_failures: int) -> list[tuple]:
-    from wsrl.store.schema import SEGMENTS
+    from wsrl.signals.passed_over import tell_passed_over
+    from wsrl.store.schema import PASSED_OVER, SEGMENTS
 
     manifest, layout = store.manifest, store.layout
     shards = manifest["shards"]
@@ -153,5 +163,7 @@ def _overview(store, num_failures: int) -> list[tuple]:
         ("base field", manifest["base_sha256"] or "none"),
         ("schema", f"{manifest['schema']} version {manifest['version']}"),
     ]
+    if told := tell_passed_over(manifest.get(PASSED_OVER, {})):
+        lines.append(("not read", told))
     command = manifest.get("command")
     return lines + ([("made by", command)] if command else [])

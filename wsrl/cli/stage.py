@@ -68,15 +68,20 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
         source = open_source(first.data, **first.source)
     except UserError as error:  # those of an option leave it to the command to say where it was given
         raise UserError(error.wrong, allowed=error.allowed, do=error.do or "mend --source") from error
-    tell_notes(source)
+    tell_source(source)
     parser.set_defaults(defaults(first, source))
-    return parse(parser, argv), source
+    options = parse(parser, argv)
+    return options, source
 
 
-def tell_notes(source) -> None:
-    """Say what the user should know of how a source was read."""
-    for note in source.notes:
-        print(f"{source.name}: {note}", file=sys.stderr, flush=True)
+def tell_source(source) -> None:
+    """Say what the user should know of how a source was read, and which files of its folder are no signals."""
+    from wsrl.cli.progress import say
+    from wsrl.signals.passed_over import tell_passed_over
+
+    for note in (*source.notes, tell_passed_over(source.passed_over)):
+        if note:
+            say(f"{source.name}: {note}")
 
 
 def prepare_signals(source, indices) -> None:

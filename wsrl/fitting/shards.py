@@ -94,7 +94,7 @@ class ShardBuilder:
             self.representation = store.representation
 
     def build(self, shard: int, tell: Tell) -> None:
-        """Fit every signal of a shard that has no outcome yet, and finish the shard.
+        """Fit every signal of a shard that has no field yet, and finish the shard.
 
         Args:
             shard: Its number.
@@ -108,16 +108,21 @@ class ShardBuilder:
             writer = self._open(shard, held)
             for name, reason in writer.discarded:
                 tell(Event(shard=shard, message=f"damaged and fitted again: {name}: {reason}"))
+            if writer.failed:
+                tell(Event(shard=shard, message=f"{len(writer.failed)} signals without a field are tried again"))
             todo = [index for index in writer.indices if index not in writer.done]
             tell(Event(shard=shard, found=len(writer.indices) - len(todo)))
             if todo:
-                record_environment(self.task.store, self._environment())
+                recorded = False
                 self.source.prepare(todo, self.task.threads, lambda number: None)
                 signals = read_signals(self.source, todo)
                 results = fit(self.representation, signals, config, device=self.task.device)
                 for segment in segments(results, max(config.batch_size or 0, SMALLEST_SEGMENT)):
-                    writer.write_segment(segment)
                     scores = tuple(result.metrics["psnr"] for result in segment if result.weights is not None)
+                    if scores and not recorded:  # what fitted no row is not kept
+                        record_environment(self.task.store, self._environment())
+                        recorded = True
+                    writer.write_segment(segment)
                     tell(Event(shard=shard, fitted=len(segment), scores=scores))
             writer.finish()
 
@@ -125,9 +130,9 @@ class ShardBuilder:
         """The shard's writer; waits a little where a process that was killed still seems to hold its lock."""
         for _ in range(BUSY_TRIES):
             with suppress(ShardBusy):
-                return held.enter_context(ShardWriter(self.task.store, shard))
+                return held.enter_context(ShardWriter(self.task.store, shard, retry=True))
             time.sleep(BUSY_PAUSE_S)
-        return held.enter_context(ShardWriter(self.task.store, shard))
+        return held.enter_context(ShardWriter(self.task.store, shard, retry=True))
 
     def _environment(self) -> dict:
         task = self.task

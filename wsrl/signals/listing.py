@@ -16,6 +16,7 @@ from pathlib import Path
 
 from wsrl.errors import UserError
 from wsrl.signals.image import printable
+from wsrl.signals.passed_over import LINKED, ending
 from wsrl.signals.split_names import known_split
 
 SPLITS = ("train", "val", "test")
@@ -25,12 +26,13 @@ MESH_TYPES = ("obj", "ply", "stl", "off", "glb", "gltf")
 MESH_EXTENSIONS = tuple(f".{file_type}" for file_type in MESH_TYPES)
 
 
-def list_files(root: Path, extensions: tuple[str, ...]) -> tuple[list[str], Counter]:
+def list_files(root: Path, extensions: tuple[str, ...], others: Counter | None = None) -> tuple[list[str], Counter]:
     """Relative paths of the wanted files below a folder, sorted, and how much was skipped and why.
 
     Args:
         root: The folder.
         extensions: Endings of the wanted files, in lower case, with the dot.
+        others: Counts what is not hidden and was passed over, files by their endings.
 
     Raises:
         UserError: A folder cannot be listed.
@@ -49,6 +51,8 @@ def list_files(root: Path, extensions: tuple[str, ...]) -> tuple[list[str], Coun
                 found.append(path)
             else:
                 skipped[kind] += 1
+                if others is not None and kind != "hidden":
+                    others[LINKED if kind == "linked_folders" else ending(entry.name)] += 1
     return sorted(found, key=os.fsencode), skipped
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,9 +27,12 @@ class Source(ABC):
         out_features: Channels of a value.
         quantity: What the values are: one of ``wsrl.signals.signal.QUANTITIES``.
         notes: What the user should know of how the source was read, a line each; not part of the description.
+        passed_over: Number of files of a folder that are no signals, by ending; not part of the description, since a
+            note added to the folder changes no signal.
     """
 
     notes: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self,

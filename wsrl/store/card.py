@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 
+from wsrl.signals.passed_over import tell_passed_over
+from wsrl.store import schema
 from wsrl.store.remaking import how_to_make_again
 
 
@@ -24,6 +26,7 @@ def data_card(store) -> str:
         *_representation(store),
         "## Source\n",
         _json(manifest["source"]),
+        *([f"In its folder {told}.\n"] if (told := tell_passed_over(manifest.get(schema.PASSED_OVER, {}))) else []),
         *how_to_make_again(store),
         *_how(store),
     ]

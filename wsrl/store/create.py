@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from wsrl.errors import UserError
@@ -25,6 +25,8 @@ def create_or_resume(
     label_names: Sequence[str],
     save_base: Callable[[Path], None] | None = None,
     command: str = "",
+    passed_over: Mapping[str, int] | None = None,
+    mended: str | None = None,
 ) -> None:
     """Make the store's directory, or check that what is there is the same build.
 
@@ -40,6 +42,9 @@ def create_or_resume(
         label_names: Class names in the order of their stored numbers.
         save_base: Called with the path of a new folder to write the base field to.
         command: The command that makes the store again; kept for the data card.
+        passed_over: Number of files beside the signals that were not read, by ending; told in the data card.
+        mended: Key of ``source`` that may differ from that of the store, since only signals without a field changed;
+            all shards are then to be finished again, with ``ShardWriter(..., retry=True)``. The command is kept anew.
 
     Raises:
         UserError: The folder holds something else or another build, or cannot be written.
@@ -63,12 +68,37 @@ def create_or_resume(
     _refuse_foreign(directory)
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
+            if mended is not None:
+                _renew(directory, asked["source"], mended, command)
             _check_same_build(directory, asked)
         else:
             head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
             schema.write_manifest(directory, head | asked | {"shards": []})
+        _note(directory, dict(passed_over or {}))
         if save_base is not None:
             _save_base(directory, save_base)
+
+
+def _renew(directory: Path, source: dict, mended: str, command: str) -> None:
+    """Take over a source that differs in one key from that of the manifest."""
+    there = schema.read_manifest(directory)
+    if there["source"] | {mended: source[mended]} == source:
+        renewed = {"source": source, "command": command, "shards": [], "complete": False}
+        schema.write_manifest(directory, there | renewed)
+
+
+def _note(directory: Path, passed_over: dict[str, int]) -> None:
+    """Keep in the manifest what was passed over this time, and forget shards whose file was deleted.
+
+    Neither says anything of the signals; a shard that is gone is made again, as the message for a damaged one promises.
+    """
+    there = schema.read_manifest(directory)
+    kept = [entry for entry in there["shards"] if (directory / entry["file"]).exists()]
+    new = there if len(kept) == len(there["shards"]) else there | {"shards": kept, "complete": False}
+    if there.get(schema.PASSED_OVER, {}) != passed_over:
+        new = new | {schema.PASSED_OVER: passed_over}
+    if new != there:
+        schema.write_manifest(directory, new)
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -97,7 +97,8 @@ def _claim(store: WeightStore, ids: list[str], out: Path, form: dict) -> None:
     digest = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogateescape")).hexdigest()
     record = {"store": str(store.directory), **form, "num_fields": len(ids), "ids_sha256": digest}
     path = out / RECORD
-    if path.exists() and json.loads(path.read_text()) != record:
+    there = json.loads(path.read_text()) if path.exists() else record
+    if there | {"store": os.path.abspath(there.get("store", ""))} != record:
         raise UserError(
             f"{out} holds another export", allowed="a new folder, or the same export again", do="choose another --out"
         )

@@ -30,16 +30,50 @@ class Field:
         self.grid = grid
 
     @property
+    def is_picture(self) -> bool:
+        """Whether it gives a colour, grey, RGB or RGBA, at points of a plane."""
+        return self.representation.in_features == 2 and self.representation.out_features in (1, 3, 4)
+
+    @property
     def is_shape(self) -> bool:
         """Whether it gives one number at points in space."""
         return (self.representation.in_features, self.representation.out_features) == (3, 1)
 
     @torch.no_grad()
     def __call__(self, coords: Tensor) -> Tensor:
-        """Values ``(P, C)`` at coordinates ``(P, D)`` in [-1, 1]."""
+        """Values ``(..., C)`` at coordinates ``(..., D)`` in [-1, 1].
+
+        Args:
+            coords: A tensor, an array or nested lists of numbers; they are computed in the weights' type, on their
+                device.
+
+        Raises:
+            UserError: The coordinates are no real numbers, or their last axis is not D.
+        """
+        points = self._points(coords)  # (P, D)
         batched = {name: tensor[None] for name, tensor in self.weights.items()}
-        parts = [self.representation.evaluate(batched, part)[0] for part in coords.split(_POINTS_AT_ONCE)]
-        return torch.cat(parts)
+        parts = [self.representation.evaluate(batched, part)[0] for part in points.split(_POINTS_AT_ONCE)]
+        return torch.cat(parts).reshape(*np.shape(coords)[:-1], self.representation.out_features)  # (..., C)
+
+    def _points(self, coords) -> Tensor:
+        """Coordinates ``(..., D)`` as points ``(P, D)`` in the weights' type, on their device."""
+        features = self.representation.in_features
+        allowed = f"real numbers (..., {features}): {features} coordinate(s) in [-1, 1] in the last axis"
+        try:
+            points = torch.as_tensor(coords)
+        except (TypeError, ValueError, RuntimeError) as error:
+            wrong = f"the coordinates are no array of numbers: {type(coords).__name__}"
+            raise UserError(wrong, allowed=allowed, do="pass a tensor or an array") from error
+        if points.dtype == torch.bool or points.is_complex():
+            raise UserError(f"the coordinates are {points.dtype}", allowed=allowed, do="convert them to float32")
+        if points.dim() == 0 or points.shape[-1] != features:
+            raise UserError(
+                f"the coordinates have the shape {tuple(points.shape)}",
+                allowed=allowed,
+                do=f"give them {features} in the last axis, as wsrl.signals.signal.grid_coords does",
+            )
+        like = next(iter(self.weights.values()))
+        return points.to(like.device, like.dtype).reshape(-1, features)  # (P, D)
 
     def image(self, size: int | tuple[int, int]):
         """Render a field of two coordinates as a picture.
@@ -48,10 +82,15 @@ class Field:
             size: Height and width in pixels; one number is the longer side, the other follows the signal's grid.
 
         Returns:
-            A PIL image, grey or RGB, with values clipped to [0, 1].
+            A PIL image, grey, RGB or RGBA, with values clipped to [0, 1].
+
+        Raises:
+            UserError: The field is no picture.
         """
         from PIL import Image
 
+        if not self.is_picture:
+            raise self.without("picture", "2 coordinates to 1, 3 or 4 channels")
         height, width = self._sides(size) if isinstance(size, int) else size
         values = self(grid_coords((height, width))).clamp(0, 1)  # (P, C)
         pixels = (values * 255).round().to(torch.uint8).reshape(height, width, -1).numpy()
@@ -79,18 +118,28 @@ class Field:
         from wsrl.fields.surface import extract_surface
 
         if not self.is_shape:
-            sizes = self.representation.in_features, self.representation.out_features
-            raise UserError(
-                f"a field from {sizes[0]} coordinates to {sizes[1]} values has no surface",
-                allowed="fields from 3 coordinates to a distance or an occupancy",
-                do="ask for its image instead" if sizes[0] == 2 else "evaluate it at points of yours",
-            )
+            raise self.without("surface", "3 coordinates to a distance or an occupancy")
         device = next(iter(self.weights.values())).device
         mesh = extract_surface(lambda coords: self(coords.to(device)), resolution, dense=dense)
         if transform is not None:
             center, scale = transform
             mesh.vertices = mesh.vertices * float(scale) + np.asarray(center, dtype=np.float64)
         return mesh
+
+    def without(self, what: str, allowed: str) -> UserError:
+        """The error for a field that is asked for something it does not have.
+
+        Args:
+            what: What it is asked for.
+            allowed: From what to what fields go that have it.
+        """
+        sizes = self.representation.in_features, self.representation.out_features
+        instead = "ask for its image" if self.is_picture else "ask for its mesh" if self.is_shape else ""
+        return UserError(
+            f"a field from {sizes[0]} coordinates to {sizes[1]} values has no {what}",
+            allowed=f"fields from {allowed}",
+            do=f"{instead} instead" if instead else "evaluate it at points of yours, or export its state_dict",
+        )
 
     def _sides(self, size: int) -> tuple[int, int]:
         if self.grid is None or len(self.grid) != 2:

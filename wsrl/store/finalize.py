@@ -66,7 +66,7 @@ def finalize(directory: Path | str) -> bool:
     # neither looks into a folder that the other removes.
     with locked(directory / schema.LOCK):
         with WeightStore.open(directory, partial=True) as store:
-            write_bytes(directory / schema.CARD, data_card(store).encode("utf-8", "surrogateescape"))
+            write_bytes(directory / schema.CARD, data_card(store).encode("utf-8", "backslashreplace"))
         segments = directory / schema.SEGMENTS
         if complete and segments.exists() and not any(entry.is_dir() for entry in segments.iterdir()):
             shutil.rmtree(segments, ignore_errors=True)

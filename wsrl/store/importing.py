@@ -56,7 +56,7 @@ def read_tensors(path: Path, inside: str | None = None) -> dict[str, Tensor]:
         SignalError: The file holds code, no tensors, or cannot be read; the message names it.
     """
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+        content = load_file(path) if path.suffix.lower() == ".safetensors" else _load_pickle(path)
     except SignalError:
         raise
     except _DAMAGE as error:

@@ -2,16 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsrl.errors import SignalError, UserError
-from wsrl.store import schema
+from wsrl.signals.passed_over import LINKED, ending, tell_passed_over
+from wsrl.store import importing_labels, importing_network, schema
 from wsrl.store.importing import SUFFIXES, file_sha256
-from wsrl.store.importing_labels import Entry, assign, without_suffix
+from wsrl.store.importing_labels import Entry, assign, id_of
 from wsrl.store.importing_peft import CONFIG, adapter_files
 from wsrl.store.record import FitResult
+
+# What stands beside the fields of an export and is read, or says nothing of its own.
+BESIDE = (importing_labels.FILE, importing_network.FILE, "layout.json", "export.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +28,16 @@ class ImportFolder:
         files: Path in it of each field, in the order of the store to be.
         ids: Id of each field.
         entries: What the labels say, by file.
+        num_asked: Entries of the labels, those without a file included; None without labels.
+        passed_over: Number of files that are not read, by ending.
     """
 
     directory: Path
     files: list[str]
     ids: list[str]
     entries: dict[str, Entry] = field(default_factory=dict)
+    num_asked: int | None = None
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -50,7 +59,7 @@ class ImportFolder:
         """One hash of the names and contents of all files."""
         digest = hashlib.sha256()
         for index, file in enumerate(self.files):
-            digest.update(f"{file}\0{self._hash_or_reason(index)}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{file}\0{self.hash_or_reason(index)}\n".encode("utf-8", "surrogateescape"))
             advance(1)
         return digest.hexdigest()
 
@@ -63,7 +72,8 @@ class ImportFolder:
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def _hash_or_reason(self, index: int) -> str:
+    def hash_or_reason(self, index: int) -> str:
+        """Hash of the content of one field's file or files, or the system's number of why there is none."""
         try:
             return self.hashes(index)
         except OSError as error:  # becomes a failure when it is its turn
@@ -90,7 +100,11 @@ class ImportFolder:
 
 
 def open_folder(
-    directory: Path, kind: str, entries: list[Entry] | None = None, ignore_unmatched: bool = False
+    directory: Path,
+    kind: str,
+    entries: list[Entry] | None = None,
+    ignore_unmatched: bool = False,
+    used: Collection[Path] = (),
 ) -> ImportFolder:
     """List the fields of a folder and give them ids and labels.
 
@@ -99,20 +113,31 @@ def open_folder(
         kind: ``state_dicts`` or ``peft``.
         entries: What a label file says; its order is that of the fields, those it does not name come last.
         ignore_unmatched: Leave out what the labels say of fields that are not there.
+        used: Files that are read for something else, such as labels.
 
     Raises:
         UserError: The folder holds no field, two have one id, or the labels do not fit.
     """
     suffixes = SUFFIXES if kind == "state_dicts" else ()
-    files = sorted(_files(directory) if kind == "state_dicts" else _adapters(directory))
+    others: Counter = Counter()
+    found = _files if kind == "state_dicts" else _adapters
+    files = sorted(found(directory, others, used))
     if not files:
         what = f"files {', '.join(SUFFIXES)}" if kind == "state_dicts" else f"folders with {CONFIG}"
-        raise UserError(f"{directory} holds no fields", allowed=f"a folder with {what}", do="check the path")
+        told = f" ({tell_passed_over(others)})" if others else ""
+        raise UserError(f"{directory} holds no fields{told}", allowed=f"a folder with {what}", do="check the path")
     known = assign(entries or [], files, suffixes, ignore_unmatched)
     ordered = [*known, *(file for file in files if file not in known)]
-    ids = [known.get(file, Entry()).id or without_suffix(file, suffixes) for file in ordered]
+    ids = [id_of(known.get(file), file, suffixes) for file in ordered]
     check_ids(ids, ordered)
-    return ImportFolder(directory=directory, files=ordered, ids=ids, entries=known)
+    return ImportFolder(
+        directory=directory,
+        files=ordered,
+        ids=ids,
+        entries=known,
+        num_asked=None if entries is None else len({entry.asked for entry in entries}),
+        passed_over=dict(sorted(others.items())),
+    )
 
 
 def check_ids(ids: list[str], files: list[str]) -> None:
@@ -132,16 +157,30 @@ def check_ids(ids: list[str], files: list[str]) -> None:
         places[name] = file
 
 
-def _walk(directory: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Folders below ``directory`` by their path in it, without hidden ones and the base field of an export."""
+def walk(directory: Path, others: Counter, used: Collection[Path] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Folders below ``directory`` by their path in it, with their files.
+
+    Hidden ones are left out, and so are, of an export, its base field and what describes it. Folders that are links
+    are not entered.
+
+    Args:
+        directory: The folder.
+        others: Counts the folders that are not entered.
+        used: Files that are read for something else, such as labels.
+    """
     if not directory.is_dir():
         raise UserError(f"there is no folder {directory}", allowed="a folder of weights", do="check the path")
+    root = os.path.realpath(directory)
+    known = {*BESIDE, *(os.path.relpath(os.path.realpath(path), root).replace(os.sep, "/") for path in used)}
     for folder, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if Path(folder) == directory and schema.BASE in folders and is_base(directory / schema.BASE):
             folders.remove(schema.BASE)
+        if linked := sum(os.path.islink(os.path.join(folder, name)) for name in folders):
+            others[LINKED] += linked
         inside = os.path.relpath(folder, directory).replace(os.sep, "/")
-        yield "" if inside == "." else f"{inside}/", folders, [name for name in names if not name.startswith(".")]
+        inside = "" if inside == "." else f"{inside}/"
+        yield inside, [name for name in names if not name.startswith(".") and inside + name not in known]
 
 
 def is_base(folder: Path) -> bool:
@@ -149,12 +188,18 @@ def is_base(folder: Path) -> bool:
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
 
 
-def _files(directory: Path) -> Iterator[str]:
-    for inside, _, names in _walk(directory):
-        yield from (inside + name for name in names if name.endswith(SUFFIXES))
+def _files(directory: Path, others: Counter, used: Collection[Path]) -> Iterator[str]:
+    for inside, names in walk(directory, others, used):
+        for name in names:
+            if name.lower().endswith(SUFFIXES):
+                yield inside + name
+            else:
+                others[ending(name)] += 1
 
 
-def _adapters(directory: Path) -> Iterator[str]:
-    for inside, _, names in _walk(directory):
+def _adapters(directory: Path, others: Counter, used: Collection[Path]) -> Iterator[str]:
+    for inside, names in walk(directory, others, used):
         if inside and CONFIG in names:
             yield inside.removesuffix("/")
+        else:  # what else an adapter's folder holds belongs to it
+            others.update(map(ending, names))

@@ -1,7 +1,8 @@
 """Read fields from the NumPy form of an export: one array of all weights, mapped into memory, and a table of labels."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.signals.passed_over import ending
 from wsrl.store.importing import as_weights
-from wsrl.store.importing_folder import ImportFolder, check_ids
+from wsrl.store.importing_folder import ImportFolder, walk
 from wsrl.store.importing_labels import Entry
 
 ARRAY = "weights.npy"
@@ -65,7 +67,13 @@ class ArrayFolder(ImportFolder):
         return hashlib.sha256(self.array[index].tobytes()).hexdigest()
 
 
-def open_arrays(directory: Path, layout: Layout, entries: list[Entry] | None, rounding: bool = False):
+def open_arrays(
+    directory: Path,
+    layout: Layout,
+    entries: list[Entry] | None,
+    rounding: bool = False,
+    used: Collection[Path] = (),
+):
     """The fields of a NumPy export and what reads them.
 
     Args:
@@ -73,6 +81,7 @@ def open_arrays(directory: Path, layout: Layout, entries: list[Entry] | None, ro
         layout: The tensors that a row is made of.
         entries: Ids and labels of the rows, in their order; None numbers them.
         rounding: Round numbers that float32 cannot hold.
+        used: Files that are read for something else, such as labels.
 
     Raises:
         UserError: The array does not fit, or there are more or fewer ids than rows.
@@ -85,9 +94,21 @@ def open_arrays(directory: Path, layout: Layout, entries: list[Entry] | None, ro
             allowed="at least one row, and one entry in the labels for each, in the same order",
             do="export it again, or mend the labels",
         )
+    num_asked = None if entries is None else len(entries)
     entries = entries or [Entry(id=f"{row:0>6}") for row in rows]
     ids = [entry.id or entry.file for entry in entries]
-    check_ids(ids, [f"row {row}" for row in rows])
-    return ArrayFolder(
-        directory=directory, files=rows, ids=ids, entries=dict(zip(rows, entries)), array=reader.array
-    ), reader
+    if twice := [name for name, number in Counter(ids).items() if number > 1]:
+        raise UserError(f"the labels name {twice[0]!r} twice", allowed="each row once", do="mend the labels")
+    others: Counter = Counter()
+    for _, names in walk(directory, others, (*used, directory / ARRAY)):
+        others.update(map(ending, names))
+    folder = ArrayFolder(
+        directory=directory,
+        files=rows,
+        ids=ids,
+        entries=dict(zip(rows, entries)),
+        num_asked=num_asked,
+        passed_over=dict(sorted(others.items())),
+        array=reader.array,
+    )
+    return folder, reader

@@ -1,5 +1,6 @@
 """Read a store: rows by number or id, batches, metrics; lazily, from any process, without loading whole shards."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.signals.split_names import split_name
 from wsrl.store import rows, schema
 from wsrl.store.batches import Batch, BatchOptions, iterate
 from wsrl.store.field import Field
@@ -32,7 +34,7 @@ class WeightStore:
     """
 
     def __init__(self, directory: Path, manifest: dict):
-        self.directory = Path(directory)
+        self.directory = Path(directory).absolute()  # the working folder may change before a file is opened
         self.manifest = manifest
         self.layout = Layout.from_json(manifest["layout"])
         self.label_names = tuple(manifest["label_names"])
@@ -86,12 +88,22 @@ class WeightStore:
         """The row number of an id; a number is checked, negative ones count from the end.
 
         Raises:
-            UserError: There is no field of this id.
+            UserError: There is no field of this id, or it is neither an id nor a whole number.
             IndexError: The number is out of range.
         """
         if isinstance(key, str):
             return self._row_of_id(key)
-        row = int(key) + len(self) if key < 0 else int(key)
+        try:
+            if "bool" in str(getattr(key, "dtype", type(key).__name__)):
+                raise TypeError  # True is no row, although Python counts it as 1
+            number = operator.index(key)
+        except TypeError:
+            raise UserError(
+                f"{key!r:.60} is no row of a store",
+                allowed="one id, or one whole number that counts rows from 0",
+                do="for several fields use [store[row] for row in ...], or store.batches",
+            ) from None
+        row = number + len(self) if number < 0 else number
         if not 0 <= row < len(self):
             raise IndexError(f"row {key} of a store of {len(self)} fields")
         return row
@@ -179,6 +191,8 @@ class WeightStore:
 
     def _in_split(self, split: str) -> np.ndarray:
         codes, names = self._split_codes
+        if split not in names and split_name(split) in names:  # such as valid for val
+            split = split_name(split)
         if split not in names:
             raise UserError(
                 f"The store {self.directory} has no split {split!r}",

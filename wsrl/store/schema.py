@@ -13,6 +13,7 @@ LOCK = ".lock"
 SEGMENTS = "segments"
 BASE = "base"
 CARD = "README.md"
+PASSED_OVER = "passed_over"
 # The keys that make two builds the same; each shard repeats those that are needed to read it alone.
 BUILD_KEYS = ("representation", "layout", "base_sha256", "source", "fit", "num_signals", "num_shards", "label_names")
 
@@ -80,9 +81,9 @@ def read_manifest(directory: Path) -> dict:
 
 
 def write_manifest(directory: Path, manifest: dict) -> None:
-    """Replace the manifest atomically."""
+    """Replace the manifest atomically; bytes of names that are no UTF-8 are escaped, and read back as they were."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str)
-    write_bytes(Path(directory) / MANIFEST, (text + "\n").encode("utf-8", "surrogateescape"))
+    write_bytes(Path(directory) / MANIFEST, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def shard_header(manifest: dict, shard: int) -> dict:

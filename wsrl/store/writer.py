@@ -19,6 +19,7 @@ from wsrl.store.create import create_or_resume
 from wsrl.store.durable import disk_errors, locked, publish, write_bytes
 from wsrl.store.finalize import finalize, record_shards
 from wsrl.store.record import FitResult
+from wsrl.store.retrying import WithoutFailures, drop_failures, fail_again
 from wsrl.store.shard import ShardFile, table_bytes
 
 __all__ = ["ShardBusy", "ShardWriter", "create_or_resume", "finalize"]
@@ -35,13 +36,16 @@ class ShardWriter:
         indices: Source indices that belong to the shard.
         done: Those whose outcome is safely on the disk, failures included.
         discarded: Segments found damaged and deleted, with the reason; their rows are no longer in ``done``.
+        failed: Signals without a field that are to be tried again.
 
     Args:
         directory: A store made by :func:`create_or_resume`.
         shard: Number of the shard, from 0.
+        retry: Try failures again: they are not in ``done``, and what comes out takes their place, also in a shard that
+            was finished.
     """
 
-    def __init__(self, directory: Path | str, shard: int):
+    def __init__(self, directory: Path | str, shard: int, *, retry: bool = False):
         self.directory = Path(directory)
         self.manifest = schema.read_manifest(self.directory)
         num_shards = self.manifest["num_shards"]
@@ -54,7 +58,9 @@ class ShardWriter:
         self.indices = schema.shard_range(shard, num_shards, self.manifest["num_signals"])
         self.path = self.directory / schema.shard_name(shard, num_shards)
         self.segments = self.directory / schema.SEGMENTS / f"{shard:05d}"
+        self.retry = retry
         self.done: set[int] = set()
+        self.failed: set[int] = set()
         self.discarded: list[tuple[str, str]] = []
         self._held = ExitStack()
 
@@ -90,6 +96,10 @@ class ShardWriter:
                 shutil.rmtree(self.segments, ignore_errors=True)
                 with ShardFile(self.path) as shard:
                     self.done = self._indices_of(shard)
+                    self.failed = set(shard.column("failures/index").tolist()) if self.retry else set()
+                self.done -= self.failed
+                if self.failed:
+                    self.segments.mkdir(exist_ok=True)
                 return
             self.segments.mkdir(exist_ok=True)
             for left in self.segments.glob("*.tmp"):
@@ -116,6 +126,10 @@ class ShardWriter:
             self.discarded.append((path.name, "its rows are in another segment too"))
             path.unlink()
             return
+        if self.retry:
+            failed = drop_failures(path, schema.shard_header(self.manifest, self.shard))
+            self.failed |= failed
+            found -= failed
         self.done |= found
 
     def _indices_of(self, file: ShardFile) -> set[int]:
@@ -152,9 +166,10 @@ class ShardWriter:
         Raises:
             UserError: The disk refuses, or a segment was damaged meanwhile.
         """
-        if not self.finished:
+        segments = [ShardFile(path) for path in sorted(self.segments.glob("segment-*.h5"))]
+        if not self.finished or self._outdated(segments):
             assert self.done == set(self.indices), f"{len(self.indices) - len(self.done)} signals are not done"
-            segments = [ShardFile(path) for path in sorted(self.segments.glob("segment-*.h5"))]
+            segments += [WithoutFailures(self.path)] if self.finished else []
             temporary = self._temporary()
             try:
                 assemble(temporary, segments, schema.shard_header(self.manifest, self.shard))
@@ -165,6 +180,15 @@ class ShardWriter:
                 temporary.unlink(missing_ok=True)
         record_shards(self.directory, [self.shard])
         shutil.rmtree(self.segments, ignore_errors=True)
+
+    def _outdated(self, segments: Sequence[ShardFile]) -> bool:
+        """Whether a finished shard is to be made anew: a failure came out otherwise, or the source is another one."""
+        if not self.retry:
+            return False
+        with ShardFile(self.path) as shard:
+            header = schema.shard_header(self.manifest, self.shard)
+            current = all(shard.header().get(key) == header[key] for key in schema.BUILD_KEYS)
+            return not current or bool(self.failed and not fail_again(shard, segments))
 
     def _forget(self) -> None:
         """Drop the manifest's entry of a shard that was deleted and is made again."""

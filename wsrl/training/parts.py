@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from wsrl.signals.split_names import split_name
 from wsrl.store import Batch, WeightStore, rows
 from wsrl.store.batches import BatchOptions, iterate
 from wsrl.store.rows import Table
 from wsrl.store.shards import Block
 
 PARTS = ("train", "val", "test")
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def part_of(identifier: str, split: str, val_fraction: float, test_fraction: float) -> str:
@@ -34,7 +34,7 @@ def part_of(identifier: str, split: str, val_fraction: float, test_fraction: flo
     Returns:
         ``train``, ``val`` or ``test``; a split of another name is a part of its own, which nothing reads.
     """
-    known = _SPLITS.get(split, split)
+    known = split_name(split)
     if known not in ("train", ""):
         return known
     digest = hashlib.blake2b(identifier.encode("utf-8", "surrogateescape"), digest_size=8).digest()

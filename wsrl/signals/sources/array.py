@@ -19,6 +19,7 @@ import numpy as np
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.image import SMALLEST_SIDE, resize_values, with_mode
 from wsrl.signals.pictures import PictureOptions, PictureSource
+from wsrl.signals.split_names import split_name
 
 EXTENSIONS = (".npy", ".npz")
 BLOCK = 1024  # pictures that are looked at together
@@ -60,7 +61,7 @@ class ArraySource(PictureSource):
         Raises:
             UserError: The file or the shape or type of an array in it cannot be used.
         """
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         arrays = load_arrays(self.path)
         self._images = check_images(self.path, arrays["images"])
         self._mapped = isinstance(self._images, np.memmap)
@@ -71,7 +72,7 @@ class ArraySource(PictureSource):
             name=self.path.stem,
             ids=[f"{self.path.stem}/{index:05d}" for index in range(num)],
             labels=side_array(self.path, arrays, "labels", num),
-            splits=side_array(self.path, arrays, "splits", num),
+            splits=[split and split_name(split) for split in side_array(self.path, arrays, "splits", num)],
             signal_shape=(options.size or (height, width), {"L": 1, "RGB": 3, None: channels}[options.mode]),
             options=options,
             details={

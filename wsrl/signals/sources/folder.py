@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,9 @@ class Folder(PictureSource):
         Raises:
             UserError: It has no pictures, or a folder in it cannot be listed.
         """
-        self.root = Path(root)
-        found, skipped = list_files(self.root, EXTENSIONS)
+        self.root = Path(root).absolute()
+        others: Counter = Counter()
+        found, skipped = list_files(self.root, EXTENSIONS, others)
         if not found:
             raise UserError(
                 f"the folder {root} has no pictures ({describe_skipped(skipped)})",
@@ -65,6 +67,7 @@ class Folder(PictureSource):
                 do="give the folder that holds the pictures",
             )
         self.num_skipped = dict(sorted(skipped.items()))
+        self.passed_over = dict(sorted(others.items()))
         self._paths = found
         self._mode = options.mode or probe_mode([self.root / path for path in found])
         ids = [printable(path) for path in found]

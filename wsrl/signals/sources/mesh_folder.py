@@ -5,6 +5,7 @@ A mesh may be a link to anywhere; what it refers to (the buffers of a ``.gltf``)
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,9 @@ class MeshFolder(ShapeSource):
         Raises:
             UserError: It has no meshes, or a folder in it cannot be listed.
         """
-        self.root = Path(root)
-        self._paths, skipped = list_files(self.root, MESH_EXTENSIONS)
+        self.root = Path(root).absolute()
+        others: Counter = Counter()
+        self._paths, skipped = list_files(self.root, MESH_EXTENSIONS, others)
         if not self._paths:
             raise UserError(
                 f"the folder {root} has no meshes ({describe_skipped(skipped)})",
@@ -49,6 +51,9 @@ class MeshFolder(ShapeSource):
                 do="give the folder that holds the meshes",
             )
         self.num_skipped = dict(sorted(skipped.items()))
+        if any(path.lower().endswith(".gltf") for path in self._paths):
+            others.pop(".bin", None)  # their buffers
+        self.passed_over = dict(sorted(others.items()))
         ids = [printable(path) for path in self._paths]
         placed = places(self._paths)
         self.notes = placed.notes

@@ -20,6 +20,7 @@ from wsrl.signals.mesh import MeshLimits
 from wsrl.signals.mesh_files import mesh_content
 from wsrl.signals.shape import ShapeOptions
 from wsrl.signals.shape_source import Content, ShapeSource
+from wsrl.signals.split_names import split_name
 
 SYNSET = re.compile(r"[0-9]{8}")
 FILES = ("models/model_normalized.obj", "model.obj")
@@ -127,7 +128,7 @@ class ShapeNet(ShapeSource):
         Raises:
             UserError: It has none of the asked models, or its lists of splits cannot be read.
         """
-        self.root = Path(root)
+        self.root = Path(root).absolute()
         present = synset_folders(self.root)
         asked = present if options.synsets is None else options.synsets
         missing = sorted(set(asked) - set(present))
@@ -222,7 +223,9 @@ def read_csv(path: Path) -> dict[tuple[str, str], str]:
     if absent:
         raise UserError(f"{path} has no column {', '.join(absent)}", allowed=f"a table with {', '.join(wanted)}")
     # Some copies of the table have lost the leading zero of the synset.
-    return {((row["synsetId"] or "").zfill(8), row["modelId"]): row["split"] for row in rows if row["split"]}
+    return {
+        ((row["synsetId"] or "").zfill(8), row["modelId"]): split_name(row["split"]) for row in rows if row["split"]
+    }
 
 
 def read_text(path: Path) -> str:
