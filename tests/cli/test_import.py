@@ -306,3 +306,71 @@ def test_files_without_a_label_have_none_and_others_may_be_left_out(own_zoo, tmp
     with WeightStore.open(tmp_path / "store") as store:
         assert store.ids[0] == "third" and store.record("third")["label"] == "cat"
         assert store.label_names == ("cat",) and (store.labels() == -1).sum() == 5
+
+
+def test_what_is_passed_over_is_told_and_kept(own_zoo, tmp_path, capsys):
+    """openvinotoolkit/anomalib#3058, GaParmar/clean-fid#37: upper-case endings are read, others are told."""
+    shutil.move(own_zoo / "weights" / "image_000001.pt", own_zoo / "weights" / "IMAGE_1.PT")
+    shutil.copy(own_zoo / "weights" / "image_000002.pt", own_zoo / "weights" / "last.ckpt")
+    (own_zoo / "README").touch()
+    (own_zoo / ".hidden").touch()
+    (own_zoo / "linked").symlink_to(own_zoo / "weights")
+    assert import_zoo(own_zoo, tmp_path / "store") == 0
+    told = "2 other files were passed over: .ckpt, no ending; 1 folder that is a link was not entered"
+    assert told in capsys.readouterr().out
+    with WeightStore.open(tmp_path / "store") as store:
+        assert "weights/IMAGE_1" in store.ids and len(store) == 6
+        assert store.manifest["passed_over"] == {".ckpt": 1, "folders that are links": 1, "no ending": 1}
+    assert told in (tmp_path / "store" / "README.md").read_text()
+
+
+def test_labels_that_fit_nothing_are_told(own_zoo, tmp_path, capsys, refused):
+    """AvivNavon/DWSNets: with --unmatched ignore its splits were dropped without a word."""
+    labels = tmp_path / "splits.json"
+    labels.write_text(json.dumps({"train": {"path": ["other/a.pth"], "label": ["1"]}}))
+    argv = ("import", "--state-dicts", own_zoo, "--labels", labels, "--out", tmp_path / "store")
+    assert "other/a.pth (no file)" in refused(*argv) and not (tmp_path / "store").exists()
+    assert import_zoo(own_zoo, tmp_path / "store", "--labels", labels, "--unmatched", "ignore") == 0
+    assert "no label was used" in capsys.readouterr().out
+
+
+def test_bytes_that_are_no_utf8_never_reach_the_manifest(own_zoo, tmp_path, refused):
+    """pandas-dev/pandas#22610, h5py/h5py#135: a refused file leaves no store; names of files may be any bytes."""
+    labels = tmp_path / "labels.csv"
+    labels.write_bytes("id,label\nimage_000000,café\n".encode("latin-1"))
+    argv = ("import", "--state-dicts", own_zoo, "--out", tmp_path / "store", "--labels", labels)
+    assert "line 2" in refused(*argv) and not (tmp_path / "store").exists()
+    assert import_zoo(own_zoo, tmp_path / "store", "--labels", labels, "--encoding", "latin-1") == 0
+    odd = tmp_path / os.fsdecode(b"zoo\xe9")
+    shutil.copytree(own_zoo, odd)
+    shutil.move(odd / "weights" / "image_000001.pt", odd / os.fsdecode(b"caf\xe9.pt"))
+    assert import_zoo(odd, tmp_path / "odd") == 0
+    for name in ("manifest.json", "README.md"):
+        (tmp_path / "odd" / name).read_text(encoding="utf-8")
+    with WeightStore.open(tmp_path / "odd") as store:
+        assert store.manifest["source"]["name"] == os.fsdecode(b"imported/zoo\xe9")
+        assert os.fsdecode(b"caf\xe9") in store.ids
+    assert import_zoo(odd, tmp_path / "odd") == 0 and verify(tmp_path / "odd").ok
+
+
+@pytest.mark.parametrize(("features", "channels"), [(1, 1), (3, 4), (4, 1)])
+def test_fields_that_are_neither_pictures_nor_shapes(tmp_path, refused, features, channels):
+    """Fields of sounds, radiance fields and videos are kept and exported as weights; they have no picture."""
+    zoo, store = tmp_path / "zoo", tmp_path / "store"
+    zoo.mkdir()
+    described = f"in_features: {features}\nout_features: {channels}\nfield: {{width: 4, depth: 1, activation: relu}}\n"
+    (zoo / "network.yaml").write_text(described)
+    shapes = {"0.weight": (4, features), "0.bias": (4,), "2.weight": (channels, 4), "2.bias": (channels,)}
+    for i in range(3):
+        torch.save({name: torch.randn(shape) for name, shape in shapes.items()}, zoo / f"f{i}.pt")
+    assert import_zoo(zoo, store) == 0
+    for format in ((), ("--format", "images"), ("--format", "meshes"), ("--format", "turntables")):
+        message = refused("export", store, "--out", tmp_path / "none", *format)
+        assert f"from {features} coordinates to {channels} values" in message and "state_dict" in message
+    assert not (tmp_path / "none").exists()
+    out = tmp_path / "near.png"
+    assert (
+        f"from {features} coordinates" in refused("info", store, "--nearest", "f0", "--out", out) and not out.exists()
+    )
+    for format in ("state_dict", "safetensors", "numpy"):
+        assert main(["export", str(store), "--format", format, "--out", str(tmp_path / format)]) == 0

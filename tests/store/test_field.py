@@ -78,3 +78,60 @@ def test_package_offers_the_store():
     import wsrl
 
     assert wsrl.WeightStore is WeightStore
+
+
+@pytest.fixture
+def a_field(tmp_path):
+    return a_store(tmp_path, "mlp", 3)[0].field(0)
+
+
+def test_coordinates_of_any_real_type_and_with_any_leading_axes(a_field):
+    """As reported for other callables of PyTorch: float64 from NumPy, integers, a grid (H, W, 2), lists, no points."""
+    coords = grid_coords((8, 8))
+    expected = a_field(coords)
+    for given in (coords.double(), coords.numpy(), coords.double().numpy(), coords.tolist()):
+        torch.testing.assert_close(a_field(given), expected, rtol=0, atol=1e-6)
+    grid = a_field(coords.reshape(8, 8, 2))
+    assert grid.shape == (8, 8, 3) and grid.dtype == torch.float32
+    torch.testing.assert_close(grid.reshape(64, 3), expected, rtol=0, atol=1e-6)
+    corner = a_field(torch.tensor([1, -1]))
+    assert corner.shape == (3,)
+    torch.testing.assert_close(corner, a_field(torch.tensor([[1.0, -1.0]]))[0], rtol=0, atol=1e-6)
+    assert a_field(torch.zeros(0, 2)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("coords", "message"),
+    [
+        (torch.zeros(4, 3), r"the shape \(4, 3\)"),
+        (torch.zeros(2, 8), r"the shape \(2, 8\)"),
+        (torch.tensor(0.5), r"the shape \(\)"),
+        (torch.zeros(4, 2, dtype=torch.complex64), "complex64"),
+        (torch.zeros(4, 2, dtype=torch.bool), "bool"),
+        ("here", "no array of numbers: str"),
+        (None, "no array of numbers: NoneType"),
+        ([[0, 1], [2]], "no array of numbers: list"),
+    ],
+)
+def test_what_are_no_coordinates_is_refused(a_field, coords, message):
+    with pytest.raises(UserError, match=rf"{message}.*Allowed: real numbers \(\.\.\., 2\).*do: ") as caught:
+        a_field(coords)
+    assert caught.value.do
+
+
+@pytest.mark.parametrize(("features", "channels"), [(1, 1), (3, 4), (4, 3), (2, 2), (3, 1)])
+def test_fields_that_are_no_pictures_have_no_image(features, channels):
+    """INRs of audio, radiance fields, videos and flows: errors of matrix shapes elsewhere."""
+    from wsrl.store.field import Field
+
+    field = FieldConfig(width=4, depth=1, encoding="identity")
+    made = Representation.build(
+        RepresentationConfig(kind="mlp", field=field), in_features=features, out_features=channels
+    )
+    one = Field(made, made.initial(torch.Generator().manual_seed(0)))
+    assert one(torch.zeros(5, 2, features)).shape == (5, 2, channels)
+    with pytest.raises(UserError, match=f"from {features} coordinates to {channels} values has no picture"):
+        one.image(8)
+    if not one.is_shape:
+        with pytest.raises(UserError, match="has no surface"):
+            one.mesh(8)

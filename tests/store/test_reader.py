@@ -241,3 +241,36 @@ def test_a_file_that_loses_its_end_while_it_is_read_is_told(tmp_path):
     shorter = tmp_path / "shard-00000-of-00001.h5"
     with pytest.raises(UserError, match="truncated or damaged"):
         WeightStore.open(shorter)
+
+
+@pytest.mark.parametrize("key", [0.5, 1.0, True, None, slice(0, 2), [0, 1], (0,), b"x", np.float32(1), np.bool_(True)])
+def test_what_is_no_row_is_refused(store, key):
+    with pytest.raises(UserError, match=r"is no row of a store.*Allowed: one id, or one whole number.*do: for several"):
+        store[key]
+
+
+def test_whole_numbers_of_any_library_are_rows(store):
+    for key in (np.int64(2), np.uint8(2), torch.tensor(2), 2 - len(store)):
+        assert store.row(key) == 2
+    for key in (len(store), -len(store) - 1):
+        with pytest.raises(IndexError, match=f"row {key} of a store"):
+            store[key]
+
+
+def test_a_store_opened_by_a_relative_path_is_read_from_elsewhere(tmp_path, monkeypatch):
+    """facebookresearch/hydra#922, hippynn#202: the working folder changes between opening and reading."""
+    build(tmp_path / "store", num=8, shards=2)
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with WeightStore.open("store") as opened:
+        one = WeightStore.open("store/shard-00000-of-00002.h5")
+        expected = opened[5]
+        opened.close()
+        monkeypatch.chdir(tmp_path / "away")
+        assert all(map(torch.equal, opened[5].values(), expected.values()))
+        assert len(pickle.loads(pickle.dumps(opened)).ids) == len(opened) and one.record(0)["index"] == 0
+
+
+def test_a_split_is_found_by_another_spelling(tmp_path):
+    with WeightStore.open(build(tmp_path / "store", num=8, shards=1)) as store:
+        assert store.count("Training") == store.count("train") > 0

@@ -211,8 +211,7 @@ def draw_maps(store: WeightStore, given: Given, out: Path, seed: int) -> None:
 
 def picture_of(store: WeightStore, row: int):
     """What a field shows: its picture, or its shaded mesh."""
-    from wsrl.evaluation.features import holds_shapes
     from wsrl.report.render import render_mesh
 
     field = store.field(row)
-    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if holds_shapes(store) else field.image(PICTURE // 2)
+    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if field.is_shape else field.image(PICTURE // 2)

@@ -17,7 +17,7 @@ from wsrl.fields.base import BaseField
 from wsrl.fields.representation import Representation
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
-from wsrl.store.field import Field
+from wsrl.store.field import PICTURE_CHANNELS, Field
 
 VALUES_AT_ONCE = 1 << 22
 """Points times fields that are evaluated together, so that memory does not grow with either."""
@@ -101,7 +101,8 @@ class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
             One grey or colour picture per field, values cut to the value range; none where the fields are not pictures.
         """
         grid = size or self._grid
-        if grid is None or len(grid) != 2:
+        sizes = self.representation.in_features, self.representation.out_features
+        if grid is None or len(grid) != 2 or sizes[0] != 2 or sizes[1] not in PICTURE_CHANNELS:
             return []
         coords = grid_coords(tuple(grid)).to(next(iter(weights.values())).device)
         values = self.decode(weights, coords)

@@ -32,6 +32,7 @@ from wsrl.evaluation.shape_sets import (
 from wsrl.fields.layout import Layout
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
+from wsrl.store.field import PICTURE_CHANNELS
 
 GREY = 0.5
 READ_AT_ONCE = 256
@@ -40,8 +41,19 @@ LEAST = 4
 
 
 def render_pictures(weights: dict[str, Tensor], decoder: FieldDecoder) -> Tensor:
-    """Pictures ``(N, C, H, W)`` of fields ``(N, *shape)`` on the grid of the data, cut to [0, 1]; NaN stays NaN."""
-    grid = tuple(decoder.config.grid)
+    """Pictures ``(N, C, H, W)`` of fields ``(N, *shape)`` on the grid of the data, cut to [0, 1]; NaN stays NaN.
+
+    Raises:
+        UserError: The fields are no pictures, or nothing says on which grid.
+    """
+    sizes, grid = (decoder.representation.in_features, decoder.representation.out_features), decoder.config.grid
+    if sizes[0] != 2 or sizes[1] not in PICTURE_CHANNELS or grid is None:
+        raise UserError(
+            f"fields from {sizes[0]} coordinates to {sizes[1]} values on {'no grid' if grid is None else 'a grid'}",
+            allowed="pictures on a grid, or shapes",
+            do="for an import of pictures give signal.grid in its network.yaml; others are not scored",
+        )
+    grid = tuple(grid)
     values = decoder.decode(weights, grid_coords(grid)).cpu()  # (N, P, C)
     low, high = decoder.bounds.cpu()
     return ((values - low) / (high - low)).clamp(0, 1).mT.unflatten(2, grid)  # (N, C, H, W)

@@ -13,6 +13,8 @@ from wsrl.errors import UserError
 from wsrl.signals.signal import grid_coords
 
 _POINTS_AT_ONCE = 1 << 16
+# Grey, RGB and RGBA.
+PICTURE_CHANNELS = (1, 3, 4)
 
 
 class Field:
@@ -32,7 +34,7 @@ class Field:
     @property
     def is_picture(self) -> bool:
         """Whether it gives a colour, grey, RGB or RGBA, at points of a plane."""
-        return self.representation.in_features == 2 and self.representation.out_features in (1, 3, 4)
+        return self.representation.in_features == 2 and self.representation.out_features in PICTURE_CHANNELS
 
     @property
     def is_shape(self) -> bool:

@@ -189,3 +189,13 @@ def test_folder_that_cannot_be_listed(picture_folder):
             open_source(picture_folder)
     finally:
         (picture_folder / "train").chmod(0o755)
+
+
+def test_other_files_are_told_by_their_endings(picture_folder, tmp_path, monkeypatch):
+    """openvinotoolkit/anomalib#3058; facebookresearch/hydra#922: pictures are read after the working folder changed."""
+    for name in ("a.txt", "train/cat/b.GIF", "train/.hidden"):
+        (picture_folder / name).touch()
+    monkeypatch.chdir(picture_folder.parent)
+    source = open_source(picture_folder.name)
+    monkeypatch.chdir("/")
+    assert source.passed_over == {".GIF": 1, ".txt": 1} and len(list(source)) == 5

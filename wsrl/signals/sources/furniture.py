@@ -111,7 +111,7 @@ def catalogue_files(path: str | os.PathLike) -> list[Path]:
     Raises:
         UserError: There is none.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if path.is_file():
         return [path]
     found = sorted(file for file in path.glob(f"*{EXTENSION}") if file.is_file()) if path.is_dir() else []
