@@ -49,10 +49,10 @@ def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str
         if not left:
             found.append(list(chain))
         for name in left:
-            steps += 1
             if len(found) > 1 or steps > MAX_STEPS:
                 return
             if earlier[name].isdisjoint(left) and fits(chain[-1] if chain else None, name, len(chain)):
+                steps += 1
                 chain.append(name)
                 extend([other for other in left if other != name])
                 chain.pop()

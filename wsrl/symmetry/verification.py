@@ -5,15 +5,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from wsrl.errors import UserError
 from wsrl.symmetry.axes import Axis, Concat, Product, factors_of, names_in, parts_of
-from wsrl.symmetry.coverage import squares, unread_entries
-from wsrl.symmetry.doubled import in_double
-from wsrl.symmetry.inference import RUNNING, as_arguments, evaluation_copy, named_tensors, tensors_in
+from wsrl.symmetry.coverage import unread_entries
+from wsrl.symmetry.running import drawing, runner
 from wsrl.symmetry.spec import PermutationSpec
-from wsrl.symmetry.trace import plain_kernels
 
 TOLERANCE = 1e-10
 """Largest change of the output, relative to its largest entry, in float64."""
@@ -84,9 +81,8 @@ def verify(
         UserError: The symmetry does not hold; names the permutation and the error.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    run, follow, own = _runner(spec, module, inputs, weights)
-    kept = _kept(module, own)
-    draw = lambda: {n: tensor if n in kept else _drawn(n, tensor, generator) for n, tensor in own.items()}  # noqa: E731
+    run, follow, own = runner(spec, module, inputs, weights)
+    draw = drawing(module, own, generator)
     start = draw()
     subject = {name: tensor for name, tensor in start.items() if name in spec.axes}
     before = run(start)
@@ -123,104 +119,8 @@ def _tolerance(run: Callable, start: Mapping[str, Tensor], before: list[Tensor],
     return min(MARGIN * rounding, COARSEST) if ROUNDED < rounding < float("inf") else TOLERANCE
 
 
-def _runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, Callable, dict[str, Tensor]]:
-    """Functions from weights to the outputs as a list of tensors and to gradients, and the weights to start from."""
-    args, kwargs = as_arguments(tree_map(_as_double, inputs))
-    if isinstance(module, nn.Module):
-        module = evaluation_copy(module).double()
-        own = named_tensors(module)
-
-        def call(values):
-            for name, value in values.items():  # in place: some modules keep lists of their parameters
-                own[name].data.copy_(value)
-            return module(*args, **kwargs)
-    else:
-        if weights is None:
-            raise UserError(
-                "a function was given without weights", allowed="weights of one network", do="pass weights="
-            )
-        own = {name: _single(spec, name, _as_double(tensor)) for name, tensor in weights.items()}
-
-        def call(values):
-            return module({name: value.unsqueeze(0) for name, value in values.items()}, *args, **kwargs)
-
-    unknown = [name for name in spec.axes if name not in own]
-    if unknown:
-        raise UserError(f"the network has no tensor {unknown[0]}", allowed=", ".join(own), do="mend the spec")
-
-    def run(values):
-        with torch.random.fork_rng(devices=[]), plain_kernels(), in_double():
-            torch.manual_seed(0)
-            return [tensor.detach().clone() for tensor in tensors_in(call(values))]
-
-    def follow(values):
-        leaves = {name: own[name] for name in values if own[name].is_floating_point()}
-        if not isinstance(module, nn.Module):
-            values = {**values, **{name: values[name].clone() for name in leaves}}
-            leaves = {name: values[name] for name in leaves}
-        with torch.random.fork_rng(devices=[]), plain_kernels(), in_double(), torch.enable_grad():
-            torch.manual_seed(0)
-            flagged = [tensor for tensor in leaves.values() if tensor.is_leaf]
-            for tensor in flagged:
-                tensor.requires_grad_(True)
-            try:
-                score = squares(tensors_in(call(values)))
-                wanted = list(leaves.values())
-                gradients = () if score is None else torch.autograd.grad(score, wanted, allow_unused=True)
-            except RuntimeError:  # it writes into its tensors, or has no gradients: nothing is known from them
-                gradients = ()
-            for tensor in flagged:
-                tensor.requires_grad_(False)
-        return dict(zip(leaves, gradients or [None] * len(leaves)))
-
-    return run, follow, {name: tensor.detach().clone() for name, tensor in own.items()}
-
-
-def _single(spec: PermutationSpec, name: str, tensor: Tensor) -> Tensor:
-    """Weights of one network without the batch axis."""
-    return tensor[0] if name in spec.axes and tensor.ndim > len(spec.axes[name]) else tensor
-
-
-def _as_double(leaf):
-    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
-
 def _is_real(tensor: Tensor) -> bool:
     return tensor.is_floating_point()
-
-
-def _kept(module, start: Mapping[str, Tensor]) -> set[str]:
-    """Tensors whose values mean something: masks, and buffers of a module that differ along some axis."""
-    if not isinstance(module, nn.Module):
-        return set()
-    trained = {name for name, tensor in module.named_parameters(remove_duplicate=False) if tensor.requires_grad}
-    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
-    kept = set()
-    for name, tensor in start.items():
-        if name in trained or name.rpartition(".")[2] in RUNNING or not tensor.numel():
-            continue
-        varies = bool((tensor != tensor.reshape(-1)[0]).any())
-        is_mask = varies and bool(((tensor == 0) | (tensor == 1)).all())
-        if is_mask or (varies and name in buffers and name not in parameters):
-            kept.add(name)
-    return kept
-
-
-def _drawn(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Random values in place of a tensor's, of the size that keeps activations bounded; tied tensors are alike."""
-    if tensor.layout != torch.strided:  # the places of a sparse one are no weights
-        return tensor
-    if not tensor.is_floating_point() or tensor.ndim == 0 or not torch.isfinite(tensor).all():
-        return tensor
-    seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
-    own = torch.Generator().manual_seed(seed)
-    if name.rpartition(".")[2] == "running_var":
-        return torch.rand(tensor.shape, generator=own, dtype=tensor.dtype) + 0.5
-    noise = torch.randn(tensor.shape, generator=own, dtype=tensor.dtype)
-    if tensor.ndim == 1:
-        return noise * 0.5 + tensor.mean()
-    return noise * (len(tensor) / tensor.numel()) ** 0.5
 
 
 def _difference(first: list[Tensor], second: list[Tensor]) -> float:
