@@ -52,7 +52,7 @@ def expanded(call: Call) -> list[Axis]:
     axes = [()] * (len(call.out_shape) - len(axes)) + list(axes)
     found: list[Axis] = []
     for axis, size in zip(axes, call.out_shape):
-        parents = [atom for before in found for atom in before if atom.free]
+        parents = [atom for before in found for atom in before]
         found.append(axis if axis or size == 1 else new_axis(size, parents))
     return found
 

@@ -32,6 +32,28 @@ def layout_of(tensor: Tensor) -> tuple:
     return tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
 
 
+def _factors(values: Tensor, dim: int) -> list[tuple[int, bool]]:
+    """Lengths whose product is an axis of a constant, row-major, each with whether the values change along it.
+
+    Repeated entries and repeated blocks, such as one mask for all heads of an item, are told from what changes.
+    """
+    size = values.shape[dim]
+    flat = values.movedim(dim, 0).reshape(size, -1)
+    if size == 1 or torch.equal(flat, flat[:1].expand_as(flat)):
+        return [(size, False)]
+    lengths = [n for n in range(size // 2, 0, -1) if size % n == 0]
+    for entries in lengths:  # the most entries in a row that are alike
+        blocks = flat.unflatten(0, (-1, entries))
+        if torch.equal(blocks, blocks[:, :1].expand_as(blocks)):
+            break
+    changing = blocks[:, 0]
+    for copies in (n for n in lengths if len(changing) % n == 0):  # the most copies of one block
+        tiles = changing.unflatten(0, (copies, -1))
+        if torch.equal(tiles, tiles[:1].expand_as(tiles)):
+            break
+    return [(copies, False), (len(changing) // copies, True), (entries, False)]
+
+
 class Table:
     """Axes of tensors, by identity; keeps the tensors alive so that no identity returns.
 
@@ -158,10 +180,12 @@ class Table:
         if memory_of(tensor) is None:
             return [new_axis(size, fixed=True) for size in tensor.shape]
         values, axes = tensor.detach(), []
-        for dim, size in enumerate(tensor.shape):
-            varies = size > 1 and not torch.equal(values, values.narrow(dim, 0, 1).expand_as(values))
-            parents = [atom for axis in axes for atom in axis if atom.free]
-            axes.append(new_axis(size, () if varies else parents, fixed=varies))
+        for dim in range(tensor.ndim):
+            axis: Axis = ()
+            for length, varies in _factors(values, dim):
+                before = [atom for other in (*axes, axis) for atom in other]
+                axis = (*axis, *new_axis(length, () if varies else before, fixed=varies))
+            axes.append(axis)
         return axes
 
     def moves(self, tensors: list[Tensor]) -> bool:
