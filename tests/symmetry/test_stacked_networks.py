@@ -36,12 +36,24 @@ def one_by_one(self, x):
     return torch.stack([torch.relu(x @ self.a[k] + self.c[k]) @ self.b[k] for k in range(NUM)])
 
 
+def by_places(self, x):
+    places = (x[:, 0] * 7).long() % NUM  # the cell of the grid that a point is in
+    hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[places]) + self.c[places])
+    return torch.einsum("bh,bho->bo", hidden, self.b.index_select(0, places))
+
+
 def normalised(self, x):
     hidden = nn.functional.layer_norm(torch.einsum("bd,edh->beh", x, self.a) + self.c, (SIZE,))
     return torch.einsum("beh,eho->beo", hidden, self.b)
 
 
-RUNS = {"einsum": by_einsum, "products": by_products, "one by one": one_by_one, "normalised": normalised}
+RUNS = {
+    "einsum": by_einsum,
+    "products": by_products,
+    "one by one": one_by_one,
+    "by places": by_places,
+    "normalised": normalised,
+}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -52,6 +64,29 @@ def test_each_network_of_a_stack_has_permutations_of_its_own(name):
     assert spec.sizes == {hidden: SIZE} and spec.held == {copies: NUM} and spec.within == {hidden: (copies,)}
     assert spec.axes == {"a": (copies, None, hidden), "c": (copies, hidden), "b": (copies, hidden, None)}
     assert spec.table_shape(hidden) == (NUM, SIZE)
+
+
+def test_networks_chosen_by_different_places_share_a_permutation():
+    """Where two layers may be of different networks, only one permutation for all is sure."""
+
+    def run(self, x):
+        first, second = torch.arange(8) % NUM, torch.arange(8) % NUM
+        hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[first]) + self.c[first])
+        return torch.einsum("bh,bho->bo", hidden, self.b[second])
+
+    spec = found(stacked(run), noise(8, 3))
+    assert list(spec.sizes.values()) == [SIZE] and not spec.held
+
+
+def test_networks_that_no_place_names_are_tied_all_the_same():
+    def run(self, x):
+        places = (x[:, 0] > 100).long()
+        hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[places]) + self.c[places])
+        return torch.einsum("bh,bho->bo", hidden, self.b[places])
+
+    net, x = stacked(run), noise(8, 3)
+    spec = found(net, x)
+    assert spec.verify(net, torch.cat([x, x + 200])).largest_error <= 1e-10
 
 
 def test_two_hidden_layers():

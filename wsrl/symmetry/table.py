@@ -76,6 +76,7 @@ class Table:
         self._numbers: dict[int, int] = {}
         self._blank: set[int] = set()
         self._on_use: dict[int, Axis] = {}
+        self._index: Tensor | None = None
 
     def add_weight(self, name: str, tensor: Tensor, is_fixed: bool, num_fixed: int = 0) -> None:
         """Enter a weight; one that is known under another name shares its axes.
@@ -145,6 +146,11 @@ class Table:
     def geometry(self, tensor: Tensor) -> tuple:
         """Shape, strides and offset that a tensor had when it was entered."""
         return self._geometry.get(id(tensor), layout_of(tensor))
+
+    def is_only_index(self, index: Tensor) -> bool:
+        """Whether stacked networks were told apart by no other tensor of places so far; later ones are refused."""
+        self._index = index if self._index is None else self._index
+        return self._index is index
 
     def fix_on_use(self, tensor: Tensor, axis: Axis) -> None:
         """Let an axis be fixed if a tensor, such as the places of maxima along it, is ever used."""
