@@ -181,3 +181,29 @@ def test_gated_feed_forward_layers_cut_by_chunk_or_glu():
         net = Computed(lambda self, x, f=function: self.b(f(self.a(x))), a=nn.Linear(3, 8), b=nn.Linear(4, 2))
         spec = found(net, noise(2, 3))
         assert spec.axes["a.weight"] == (Concat(("a", "a")), None) and spec.axes["b.weight"] == (None, "a")
+
+
+@pytest.mark.parametrize("as_input", [False, True])
+def test_heads_under_a_mask_of_padded_steps_permute(as_input):
+    """One mask for all heads of an item, which PyTorch repeats for each head."""
+    padded = torch.tensor([[False, False, True, True, True], [False] * 5])
+
+    def run(self, x, mask=padded):
+        x = self.before(x)
+        return self.after(x + self.attention(x, x, x, key_padding_mask=mask)[0])
+
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    net = Computed(run, before=nn.Linear(3, 8), attention=attention, after=nn.Linear(8, 2))
+    spec = found(net, noise(2, 5, 3), *([padded] if as_input else []))
+    multihead(spec, "attention", "before")
+
+
+def test_a_mask_repeated_for_each_head_leaves_heads_free():
+    def run(self, x):
+        q, k, v = (layer(x).unflatten(-1, (2, 4)).transpose(1, 2).flatten(0, 1) for layer in (self.q, self.k, self.v))
+        mask = torch.stack([torch.ones(5, 5).tril(), torch.ones(5, 5)]).repeat_interleave(2, 0)
+        scores = (q @ k.mT).masked_fill(mask == 0, -9).softmax(-1)
+        return self.o((scores @ v).unflatten(0, (2, 2)).transpose(1, 2).flatten(2))
+
+    net = Computed(run, **{name: nn.Linear(3, 8) for name in "qkv"}, o=nn.Linear(8, 2))
+    assert found(net, noise(2, 5, 3)).sizes == {"q.heads": 2, "q.channels": 4, "v.channels": 4}

@@ -77,7 +77,7 @@ def _move_axis(tensor: Tensor, axes, axis: int, index: Tensor, parents, leading:
 def inverted(permutation: Mapping[str, Tensor], within: Mapping[str, tuple[str, ...]], batched: bool) -> dict:
     """The permutation that undoes another."""
     found: dict[str, Tensor] = {}
-    for name in parents_first(list(permutation), within):
+    for name in [name for name in parents_first(list(permutation), within) if name in permutation]:  # not the held
         table = permutation[name].argsort(-1)  # still at the old places of the parents
         parents = within.get(name, ())
         found[name] = move(table, (*parents, None), found, within, int(batched), batched) if parents else table

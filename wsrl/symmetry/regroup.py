@@ -111,7 +111,7 @@ def narrow(axes: Sequence[Axis], dim: int, start: int, stop: int) -> list[Axis]:
     axis, size = axes[dim], size_of(axes[dim])
     if (start, stop) == (0, size):
         return list(axes)
-    if all(atom.fixed for atom in axis) and not _depends(axes, axis):
+    if all(atom.fixed for atom in axis) and not depends(axes, axis):
         return [*axes[:dim], new_axis(stop - start, fixed=True), *axes[dim + 1 :]]
     points = [point for point in (start, stop) if 0 < point < size]
     if not cut_at(axis, points):
@@ -132,7 +132,7 @@ def select(axes: Sequence[Axis], dim: int, index: int) -> list[Axis]:
     axes = [resolve(axis) for axis in axes]
     axis = axes[dim]
     size = size_of(axis)
-    short = len(axis) == 1 and size <= EXPLODED and _depends(axes, axis)
+    short = len(axis) == 1 and size <= EXPLODED and depends(axes, axis)
     if not short or not cut_at(axis, range(1, size)):
         fix(axis)
         others = [*axes[:dim], *axes[dim + 1 :]]
@@ -167,7 +167,8 @@ def _tie(operands: list[list[Axis]]) -> None:
     operands[:] = [[resolve(axis) for axis in operands[0]]] * len(operands)
 
 
-def _depends(axes: Sequence[Axis], axis: Axis) -> bool:
+def depends(axes: Sequence[Axis], axis: Axis) -> bool:
+    """Whether something on one of some axes acts within the elements of an axis."""
     return any(parent in axis for other in axes for atom in other for parent in parents_of(atom))
 
 

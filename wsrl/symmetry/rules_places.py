@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wsrl.symmetry.regroup import narrow, select, view
+from wsrl.symmetry.regroup import EXPLODED, depends, narrow, select, stack, view
 from wsrl.symmetry.rules_pointwise import broadcast, in_order
 from wsrl.symmetry.solving import unify
 from wsrl.symmetry.terms import Axis, fix, new_axis, resolve, size_of
@@ -20,7 +20,25 @@ MASKS = (torch.bool, torch.uint8)
 @rule("index", "_unsafe_index", "_unsafe_masked_index")
 def indexed(call: Call) -> list[Axis]:
     """Elements at given places, or those that a mask chooses."""
-    return _taken(call, call.axes("self"), call.out_shape)
+    axes, given = call.axes("self"), [index for index in call["indices"] if index is not None]
+    found = told_apart(call, axes, list(call["indices"]).index(given[0]), given[0]) if len(given) == 1 else None
+    return _taken(call, axes, call.out_shape) if found is None else found
+
+
+def told_apart(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Axis] | None:
+    """Stacked networks at given places, each with what acts within it; None where they are not told apart.
+
+    That takes one list of places, the same for all tensors of the trace and with every network in it: only so are
+    tensors tied network by network whatever the places are.
+    """
+    size = call["self"].shape[dim]
+    if index.dtype in MASKS or index.ndim != 1 or not size <= len(index) <= EXPLODED or not depends(axes, axes[dim]):
+        return None
+    places = index.tolist()
+    if len({place % size for place in places}) < size or not call.table.is_only_index(index):
+        return None
+    call.table.hold(index)
+    return stack([select(axes, dim, place % size) for place in places], dim)
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
@@ -169,6 +187,9 @@ def _beside(axes: Sequence[Axis], dim: int, shape: Sequence[int] | None = None) 
 def index_selected(call: Call) -> list[Axis]:
     """Elements of one axis at given places."""
     (dim,) = call.dims("dim")
+    found = told_apart(call, call.axes("self"), dim, call["index"])
+    if found is not None:
+        return found
     call.table.hold(call["index"])
     axes = in_order(call.axes("self"), [dim])
     return [*axes[:dim], new_axis(call.out_shape[dim], fixed=True), *axes[dim + 1 :]]
@@ -258,21 +279,3 @@ def strided(call: Call) -> list[Axis]:
     if shape == tuple(call["size"]) and all(a == b for a, b in used) and call["storage_offset"] in (None, offset):
         return call.axes("self")
     raise UnfollowedError("it views memory by strides")
-
-
-@rule("embedding")
-def embedded(call: Call) -> list[Axis]:
-    """Rows of a table; which row means which word, so the rows are fixed."""
-    _, columns = in_order(call.axes("weight"), [0])
-    call.table.hold(call["indices"])
-    return [*(new_axis(size, fixed=True) for size in call["indices"].shape), columns]
-
-
-@rule("_embedding_bag", "_embedding_bag_forward_only")
-def embedded_bag(call: Call) -> list:
-    """Sums, means or maxima of rows of a table."""
-    _, columns = in_order(call.axes("weight"), [0])
-    for tensor in (call["indices"], call["offsets"], call.get("per_sample_weights")):
-        if tensor is not None:
-            call.table.hold(tensor)
-    return [[new_axis(call.out_shape[0], fixed=True), columns], *([None] * (len(call.outputs) - 1))]

@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 from wsrl.symmetry.regroup import narrow, select, stack, view
-from wsrl.symmetry.rules_pointwise import broadcast
+from wsrl.symmetry.rules_pointwise import broadcast, in_order
 from wsrl.symmetry.terms import Axis, concat, fix, new_axis, resolve
 from wsrl.symmetry.trace import Call, rule
 
@@ -52,7 +52,7 @@ def expanded(call: Call) -> list[Axis]:
     axes = [()] * (len(call.out_shape) - len(axes)) + list(axes)
     found: list[Axis] = []
     for axis, size in zip(axes, call.out_shape):
-        parents = [atom for before in found for atom in before if atom.free]
+        parents = [atom for before in found for atom in before]
         found.append(axis if axis or size == 1 else new_axis(size, parents))
     return found
 
@@ -153,3 +153,21 @@ def shuffled(call: Call) -> list:
     channels, blocks = view([axes[-3]], [size], [size // factor**2, factor**2])
     fix(blocks)
     return [*lead, channels, *positions]
+
+
+@rule("embedding")
+def embedded(call: Call) -> list[Axis]:
+    """Rows of a table; which row means which word, so the rows are fixed."""
+    _, columns = in_order(call.axes("weight"), [0])
+    call.table.hold(call["indices"])
+    return [*(new_axis(size, fixed=True) for size in call["indices"].shape), columns]
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedded_bag(call: Call) -> list:
+    """Sums, means or maxima of rows of a table."""
+    _, columns = in_order(call.axes("weight"), [0])
+    for tensor in (call["indices"], call["offsets"], call.get("per_sample_weights")):
+        if tensor is not None:
+            call.table.hold(tensor)
+    return [[new_axis(call.out_shape[0], fixed=True), columns], *([None] * (len(call.outputs) - 1))]

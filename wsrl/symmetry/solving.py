@@ -117,6 +117,9 @@ def _unify_atoms(a: Atom, b: Atom) -> None:
         fix((a, b))
         if a.fixed and b.fixed:
             b.product = (a,)
+        for still, whole in ((a, b), (b, a)):
+            if still.fixed and whole.is_concat and not any(resolve(part) for part in whole.parts):
+                still.fixed, still.product = False, (whole,)  # elements that are told apart stay so
     elif a.is_family and b.is_family:
         _unify_families(a, b)
     elif a.is_family or b.is_family:

@@ -355,7 +355,7 @@ class PermutationSpec:
     def __str__(self):
         """One line per tensor, then one per permutation."""
         lines = [f"{name} {self.shapes.get(name, '')} {self._line(name)}" for name in self.axes]
-        for name in parents_first(list(self.sizes), self.within):
+        for name in [name for name in parents_first(list(self.sizes), self.within) if name in self.sizes]:
             parents = self.within.get(name, ())
             lines.append(f"  {name}: {self.sizes[name]}" + (f" within {', '.join(parents)}" if parents else ""))
         return "\n".join(lines + [f"  {name}: {size} held" for name, size in self.held.items()])

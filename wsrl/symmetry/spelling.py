@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from wsrl.symmetry.axes import Axis as SpecAxis
 from wsrl.symmetry.axes import Concat, Product
+from wsrl.symmetry.holding import hold_families
 from wsrl.symmetry.regroup import settle
 from wsrl.symmetry.solving import collapse, cut, cut_at
 from wsrl.symmetry.terms import Atom, Axis, deep, fix, leaves, new_axis, parents_of, resolve, size_of
@@ -26,6 +27,7 @@ def express(weights: Mapping[str, Sequence[Axis]]) -> dict[str, list[list[list[A
 
     What a spec cannot express is fixed, or moves alike for all elements of its parent.
     """
+    hold_families([axis for axes in weights.values() for axis in axes])
     for _ in range(MAX_ROUNDS):
         _simplify(weights)
         try:
@@ -50,10 +52,11 @@ def _simplify(weights: Mapping[str, Sequence[Axis]]) -> None:
 
 
 def _is_held(atom: Atom, parent: Atom, weights: Mapping[str, Sequence[Axis]]) -> bool:
-    """Whether an atom may act within a fixed one by name: these stand on different axes of all tensors."""
+    """Whether an atom may act within a fixed one by name: on another axis, and elsewhere at most beside it on one."""
     carriers = [axes for axes in map(settle, weights.values()) if any(atom in deep(axis) for axis in axes)]
     apart = [any(parent in axis and atom not in deep(axis) for axis in axes) for axes in carriers]
-    return atom.free and all(apart)
+    beside = [any(parent in axis and atom in axis for axis in axes) for axes in carriers]
+    return atom.free and any(apart) and all(a or b for a, b in zip(apart, beside))
 
 
 def _copy(atom: Atom, parent: Atom, axes: Sequence[Axis]) -> None:

@@ -32,6 +32,28 @@ def layout_of(tensor: Tensor) -> tuple:
     return tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
 
 
+def _factors(values: Tensor, dim: int) -> list[tuple[int, bool]]:
+    """Lengths whose product is an axis of a constant, row-major, each with whether the values change along it.
+
+    Repeated entries and repeated blocks, such as one mask for all heads of an item, are told from what changes.
+    """
+    size = values.shape[dim]
+    flat = values.movedim(dim, 0).reshape(size, -1)
+    if size == 1 or torch.equal(flat, flat[:1].expand_as(flat)):
+        return [(size, False)]
+    lengths = [n for n in range(size // 2, 0, -1) if size % n == 0]
+    for entries in lengths:  # the most entries in a row that are alike
+        blocks = flat.unflatten(0, (-1, entries))
+        if torch.equal(blocks, blocks[:, :1].expand_as(blocks)):
+            break
+    changing = blocks[:, 0]
+    for copies in (n for n in lengths if len(changing) % n == 0):  # the most copies of one block
+        tiles = changing.unflatten(0, (copies, -1))
+        if torch.equal(tiles, tiles[:1].expand_as(tiles)):
+            break
+    return [(copies, False), (len(changing) // copies, True), (entries, False)]
+
+
 class Table:
     """Axes of tensors, by identity; keeps the tensors alive so that no identity returns.
 
@@ -54,6 +76,7 @@ class Table:
         self._numbers: dict[int, int] = {}
         self._blank: set[int] = set()
         self._on_use: dict[int, Axis] = {}
+        self._index: Tensor | None = None
 
     def add_weight(self, name: str, tensor: Tensor, is_fixed: bool, num_fixed: int = 0) -> None:
         """Enter a weight; one that is known under another name shares its axes.
@@ -140,6 +163,11 @@ class Table:
         """Shape, strides and offset that a tensor had when it was entered."""
         return self._geometry.get(id(tensor), layout_of(tensor))
 
+    def is_only_index(self, index: Tensor) -> bool:
+        """Whether stacked networks were told apart by no other tensor of places so far; later ones are refused."""
+        self._index = index if self._index is None else self._index
+        return self._index is index
+
     def fix_on_use(self, tensor: Tensor, axis: Axis) -> None:
         """Let an axis be fixed if a tensor, such as the places of maxima along it, is ever used."""
         self._on_use[id(tensor)] = axis
@@ -174,10 +202,12 @@ class Table:
         if memory_of(tensor) is None:
             return [new_axis(size, fixed=True) for size in tensor.shape]
         values, axes = tensor.detach(), []
-        for dim, size in enumerate(tensor.shape):
-            varies = size > 1 and not torch.equal(values, values.narrow(dim, 0, 1).expand_as(values))
-            parents = [atom for axis in axes for atom in axis if atom.free]
-            axes.append(new_axis(size, () if varies else parents, fixed=varies))
+        for dim in range(tensor.ndim):
+            axis: Axis = ()
+            for length, varies in _factors(values, dim):
+                before = [atom for other in (*axes, axis) for atom in other]
+                axis = (*axis, *new_axis(length, () if varies else before, fixed=varies))
+            axes.append(axis)
         return axes
 
     def moves(self, tensors: list[Tensor]) -> bool:
