@@ -18,7 +18,7 @@ def test_the_second_takes_the_diagonal_of_the_first_and_keeps_its_direction():
 
 
 def test_bent_ones_and_solids_stay():
-    bent = CORNERS + [[0, 0, 0], [0, 0, 0.1], [0, 0, 0], [0, 0, 0.1]]
+    bent = np.array([(0, 0, 0), (2, 0, 0.1), (2, 1, 0), (0, 1, 0.1)])
     faces = np.array([(0, 1, 2), (0, 2, 3), (3, 2, 1), (3, 1, 0)])  # a tetrahedron
     assert (match_diagonals(bent, faces) == faces).all()
     box = trimesh.creation.box()

@@ -23,8 +23,6 @@ def match_diagonals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     order = np.argsort(key, kind="stable")
     new = np.flatnonzero(np.append(True, np.diff(key[order]) != 0))
     count = np.diff(np.append(new, len(order)))
-    if (count <= 2).all():
-        return faces  # of two that lie on each other, the outer edges have more faces
     # quadrilaterals: two faces on both sides of an edge that no other face has
     first, second = order[new[count == 2]], order[new[count == 2] + 1]
     quads = np.stack([start[first], end[first], third[first], third[second]], axis=1)  # (Q, 4)
