@@ -123,3 +123,10 @@ def test_wrong_options_of_shapes(meshes, tmp_path):
         main([*argv, "--source", "three"])
     with pytest.raises(UserError, match=r"--processes is 0\. Allowed: a whole number from 1"):
         main([*argv, "--processes", "0"])
+
+
+def test_what_the_user_should_know_of_a_source_is_said(tmp_path, capsys):
+    """gpeyre/numerical-tours#31: a range that is guessed is told, once."""
+    np.save(tmp_path / "wide.npy", np.arange(256).reshape(4, 8, 8))
+    assert main(["prepare", str(tmp_path / "wide.npy"), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count("wide: int64 with values up to 255, read as 0 to 255") == 1

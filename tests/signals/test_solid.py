@@ -198,6 +198,23 @@ def test_sides_that_are_given_both_ways_close_the_solid(twice):
         assert solid.reasons == ((f"dropped {len(more)} doubled faces",) if len(more) else ())
 
 
+@pytest.mark.parametrize("twice", [(0,), (0, 2), (0, 1, 2), (2, 3, 4, 5), (0, 1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("tilted", [False, True])
+def test_sides_that_are_given_both_ways_with_other_diagonals(twice, tilted):
+    """libigl/libigl#644, as programs write it that turn quadrilaterals and divide them then."""
+    corners = np.array([(x, y, z) for x in (0, 2) for y in (0, 3) for z in (0, 4)], float)
+    turn = trimesh.transformations.rotation_matrix(1, [1, 2, 3])[:3, :3] if tilted else np.eye(3)
+    sides = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    sides += [sides[k][::-1] for k in twice]
+    faces = [triangle for a, b, c, d in sides for triangle in ((a, b, c), (a, c, d))]
+    solid = MeshSolid(trimesh.Trimesh((corners @ turn.T).astype(np.float32), faces, process=False))
+    places = np.array(
+        [(1, 1.5, 2), (0.1, 0.1, 0.1), (1.9, 2.9, 3.9), (-0.3, 1, 1), (2.3, 1, 1), (1, 1, 4.3), (1, 3.3, 1)]
+    )
+    distance = solid.signed_distance((places @ turn.T - solid.center) / solid.scale) * solid.scale
+    np.testing.assert_allclose(distance, [-1, -0.1, -0.1, 0.3, 0.3, 0.3, 0.3], atol=1e-5)
+
+
 def test_a_wall_that_is_given_both_ways_is_no_skin():
     """libigl/libigl#644, its control: a doubled face that closes nothing stays out of the skin."""
     halves = [trimesh.creation.box(bounds=[[x, 0, 0], [x + 1, 1, 1]]) for x in (0, 1)]

@@ -29,7 +29,10 @@ def mesh_content(root: Path, path: str, limits: MeshLimits) -> Content:
     file = root / path
     file_type = file.suffix.lower().removeprefix(".")
     data = read_bounded(file, printable(file.name), limits.max_bytes)
-    needed = buffers(root, file.parent, data, limits.max_bytes) if file_type in ("gltf", "glb") else {}
+    try:
+        needed = buffers(root, file.parent, data, limits.max_bytes) if file_type in ("gltf", "glb") else {}
+    except SignalError as error:
+        raise SignalError(f"{printable(file.name)}: {error.wrong}", allowed=error.allowed, do=error.do) from error
     everything = b"\0".join([file_type.encode(), data, *(name.encode() + b"\0" + needed[name] for name in needed)])
     name = printable(file.name)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wsrl.errors import SignalError
+from wsrl.signals.diagonals import match_diagonals
 
 NORMALISED_RADIUS = 0.9
 MERGE_DISTANCE = 1e-6
@@ -61,7 +62,8 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Soup:
     center, scale = normalisation(vertices)
     vertices, faces = join_vertices((vertices - center) / scale, faces)
     different = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
-    faces, twofold, counts["duplicates"] = unique_faces(faces[different], len(vertices))
+    faces = match_diagonals(vertices, faces[different])
+    faces, twofold, counts["duplicates"] = unique_faces(faces, len(vertices))
     flat = double_areas(vertices[faces]) < SMALLEST_DOUBLE_AREA
     counts["zero_area"] = int((~different).sum() + flat.sum())
     if flat.all():

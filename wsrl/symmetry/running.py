@@ -101,6 +101,8 @@ def _has_meaning(name: str, tensor: Tensor, parameter: nn.Parameter | None, is_b
     is_frozen = is_buffer or (parameter is not None and not parameter.requires_grad)
     if not is_frozen or name.rpartition(".")[2] in RUNNING or not tensor.numel():
         return False
+    if tensor.layout != torch.strided:  # the places of a sparse one
+        return True
     varies = bool((tensor != tensor.reshape(-1)[0]).any())
     return varies and (is_buffer or bool(((tensor == 0) | (tensor == 1)).all()))
 
