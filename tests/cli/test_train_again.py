@@ -167,3 +167,20 @@ def test_last_is_the_newest_by_time_and_not_by_name(train, run, tmp_path):
     os.utime(last, (1, 1))
     assert train("classifier", "--ckpt_path", "last", epochs=3) == 0
     assert state(run)["epoch"] == 2
+
+
+def test_an_unfinished_run_of_more_epochs_is_not_cut(train, run, capsys):
+    assert train(epochs=4) == 0
+    (run / "metrics.json").unlink()
+    assert train(epochs=2) == 2
+    message = capsys.readouterr().err
+    assert "the checkpoint is of a longer run" in message and "raise --trainer.max_epochs" in message
+    assert train(epochs=4) == 0
+
+
+def test_checkpoints_without_a_record_are_gone_on_from_only_where_that_is_asked_for(train, run, tmp_path, capsys):
+    shared = ("--checkpoint.dirpath", str(tmp_path / "shared"))
+    assert train("classifier", *shared) == 0
+    run.rename(tmp_path / "first")
+    assert train("classifier", *shared, "--seed_everything", "1") == 0
+    assert "going on from" not in capsys.readouterr().err

@@ -259,7 +259,9 @@ def _record(cli, task: str, argv: Sequence[str], root: Path) -> None:
 
 
 def _run(cli, step: Callable[[], Any]) -> Any:
-    """Call a trainer entry point; an interrupt and a checkpoint of another model become what the user can act on."""
+    """Call a trainer entry point; an interrupt and a checkpoint that does not fit become what the user can act on."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     try:
         return step()
     except SystemExit:
@@ -267,6 +269,14 @@ def _run(cli, step: Callable[[], Any]) -> Any:
             raise
         print("training stopped: give the same command again to go on from the last finished epoch", file=sys.stderr)
         raise KeyboardInterrupt from None
+    except MisconfigurationException as error:
+        if "restored a checkpoint" not in str(error):
+            raise
+        raise UserError(
+            f"the checkpoint is of a longer run: {' '.join(str(error).split())}",
+            allowed="a trainer.max_epochs of at least the epochs of the checkpoint",
+            do="raise --trainer.max_epochs, or choose another --trainer.default_root_dir to start from the beginning",
+        ) from error
     except (RuntimeError, KeyError) as error:
         if "loading state_dict" not in str(error):
             raise

@@ -52,14 +52,15 @@ def look_into(root: Path, task: str, config: dict[str, Any], store_hash: str | N
     model = Path(config["model"].get("export_dir") or root) / "model"
     if last is None and not model.exists():
         return Found()
-    if record:  # a folder without a record is of an earlier version: nothing is known of its options
-        difference = _difference(record, task, config, store_hash)
-        if difference is not None:
-            raise UserError(
-                f"{root} belongs to another model: {difference}",
-                allowed="the options, the store and the seed of the run that is there, to go on with it",
-                do="choose another --trainer.default_root_dir, or remove that folder",
-            )
+    if not record:  # nothing is known of what the checkpoints belong to: go on from them where that is asked for
+        return Found(checkpoint=last if config.get("ckpt_path") == LAST else None)
+    difference = _difference(record, task, config, store_hash)
+    if difference is not None:
+        raise UserError(
+            f"{root} belongs to another model: {difference}",
+            allowed="the options, the store and the seed of the run that is there, to go on with it",
+            do="choose another --trainer.default_root_dir, or remove that folder",
+        )
     metrics = root / "metrics.json"
     if record.get("results") and metrics.is_file() and model.exists() and not _is_longer(record, config):
         found = json.loads(metrics.read_text())

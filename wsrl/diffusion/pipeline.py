@@ -146,23 +146,14 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         labels = self.class_numbers(class_labels, num)
         noise = self.noise(num, generator) if latents is None else self._given_noise(num, latents)
         after_step = _after_step(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        # The number of steps is the sampler's own: some look twice at a timestep.
-        self.scheduler.set_timesteps(num_inference_steps, device=noise.device)
-        starts = range(0, num, batch_size)
-        parts = []
+        self.scheduler.set_timesteps(num_inference_steps, device=noise.device)  # some look twice at a timestep
+        starts, parts = range(0, num, batch_size), []
         with self.progress_bar(total=len(starts) * len(self.scheduler.timesteps)) as bar:
-            for start in starts:
-                these = slice(start, start + batch_size)
-                part = self.denoise(
-                    noise[these],
-                    self.predictor(None if labels is None else labels[these], guidance_scale),
-                    num_inference_steps,
-                    generator=generator[these] if isinstance(generator, (list, tuple)) else generator,
-                    eta=eta,
-                    advance=bar.update,
-                    after_step=after_step,
-                )
-                parts.append(part)
+            for these in (slice(start, start + batch_size) for start in starts):
+                predict = self.predictor(None if labels is None else labels[these], guidance_scale)
+                given = generator[these] if isinstance(generator, (list, tuple)) else generator
+                options = {"generator": given, "eta": eta, "advance": bar.update, "after_step": after_step}
+                parts.append(self.denoise(noise[these], predict, num_inference_steps, **options))
         self.maybe_free_model_hooks()
         samples = self.samples(torch.cat(parts), size, batch_size)
         return samples if return_dict else (samples.weights, samples.images, samples.fields)

@@ -13,6 +13,7 @@ from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.parametrize import is_parametrized
 
 from wsrl.adapters.masks import asymmetric_mask
 from wsrl.adapters.mlora.config import MLoraConfig
@@ -27,6 +28,51 @@ def module_mask(config: MLoraConfig, rank: int, num_in: int, module_name: str) -
     digest = hashlib.sha256(f"{config.mask_seed}/{module_name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return asymmetric_mask(rank, num_in, config.mask_fraction, generator)
+
+
+def check_layer(layer: nn.Module, name: str) -> None:
+    """Refuse a layer whose weight cannot be scaled.
+
+    Args:
+        layer: The layer that is asked for.
+        name: Its name in the model.
+
+    Raises:
+        UserError: It is of another kind, computes its weight anew from others, or stores it in another form.
+    """
+    allowed = ", ".join(kind.__name__ for kind in SUPPORTED)
+    if isinstance(layer, BaseTunerLayer):
+        raise UserError(
+            f"mLoRA cannot adapt {name}, which another method of PEFT adapts already ({type(layer).__module__})",
+            allowed="layers of a model without adapters, or with adapters of mLoRA",
+            do="call merge_and_unload() of that model first",
+        )
+    if not isinstance(layer, SUPPORTED):
+        raise UserError(
+            f"mLoRA cannot adapt {name}, a {type(layer).__name__}",
+            allowed=allowed,
+            do="name such layers in target_modules",
+        )
+    weight = layer._parameters.get("weight")
+    if weight is None:  # a hook or a parametrisation writes it before each pass, over any scaled weight
+        kinds = ", ".join(sorted(key for key in layer._parameters if key.startswith("weight")))
+        if is_parametrized(layer, "weight"):
+            kinds = ", ".join(type(part).__name__ for part in layer.parametrizations["weight"])
+        raise UserError(
+            f"mLoRA cannot adapt {name}: its weight is computed anew in each pass ({kinds or 'no parameter'})",
+            allowed=f"{allowed} with a weight of their own",
+            do="remove that first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), "
+            "remove_weight_norm(layer), remove_spectral_norm(layer) or prune.remove(layer, 'weight')",
+        )
+    is_plain = type(weight) is nn.Parameter and weight.dtype.itemsize > 1
+    if not (is_plain and (weight.is_floating_point() or weight.is_complex())):
+        kind = f"{type(weight).__name__}, {str(weight.dtype).removeprefix('torch.')}"
+        is_lazy = isinstance(weight, nn.parameter.UninitializedParameter)
+        raise UserError(
+            f"mLoRA cannot adapt {name}: its weight is {'not initialised' if is_lazy else 'quantised'} ({kind})",
+            allowed=f"{allowed} with a weight in float16 or wider",
+            do="pass a batch through the model first" if is_lazy else "load the model without quantisation",
+        )
 
 
 class MLoraLayer(nn.Module, BaseTunerLayer):
@@ -48,12 +94,7 @@ class MLoraLayer(nn.Module, BaseTunerLayer):
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: MLoraConfig, rank: int, module_name: str):
         super().__init__()
-        if not isinstance(base_layer, SUPPORTED):
-            raise UserError(
-                f"mLoRA cannot adapt {module_name}, a {type(base_layer).__name__}",
-                allowed=", ".join(kind.__name__ for kind in SUPPORTED),
-                do="name such layers in target_modules",
-            )
+        check_layer(base_layer, module_name)
         self.base_layer = base_layer
         self.num_out = base_layer.weight.shape[0]
         self.num_in = math.prod(base_layer.weight.shape[1:])
@@ -63,7 +104,7 @@ class MLoraLayer(nn.Module, BaseTunerLayer):
         self.mlora_B = nn.ParameterDict()
         self.mlora_mask = BufferDict(persistent=True)
         self._disable_adapters = False
-        self._weight_before_merge: Tensor | None = None
+        self._own_weight: tuple[nn.Parameter, ...] = ()  # while merged; in a tuple, so that it is not a parameter here
         self.merged_adapters: list[str] = []
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config, rank, module_name)
@@ -107,8 +148,14 @@ class MLoraLayer(nn.Module, BaseTunerLayer):
             return self.base_layer(x)
         return functional_call(self.base_layer, {"weight": self.scaled_weight(self.base_layer.weight, names)}, (x,))
 
+    @property
+    def _weight_before_merge(self) -> Tensor | None:
+        return self._own_weight[0] if self._own_weight else None
+
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Write the scaled weight into the wrapped layer, keeping a copy of the weight for :meth:`unmerge`.
+        """Give the wrapped layer the scaled weight, keeping its own for :meth:`unmerge`.
+
+        The weight is replaced and not written to: another layer that shares it stays as it is.
 
         Args:
             safe_merge: Refuse to merge a weight that is not finite.
@@ -124,9 +171,9 @@ class MLoraLayer(nn.Module, BaseTunerLayer):
                 raise UserError(
                     f"The adapters {', '.join(names)} give weights that are not finite", do="do not merge them"
                 )
-            if self._weight_before_merge is None:
-                self._weight_before_merge = weight.detach().clone()
-            weight.copy_(merged)
+            if not self._own_weight:
+                self._own_weight = (weight,)
+            self.base_layer.weight = nn.Parameter(merged, requires_grad=weight.requires_grad)
         self.merged_adapters.extend(names)
 
     def unmerge(self) -> None:
@@ -134,9 +181,11 @@ class MLoraLayer(nn.Module, BaseTunerLayer):
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        with torch.no_grad():
-            self.base_layer.weight.copy_(self._weight_before_merge)
-        self._weight_before_merge = None
+        (own,), merged = self._own_weight, self.base_layer.weight
+        if (own.device, own.dtype) != (merged.device, merged.dtype):  # the model was moved meanwhile
+            own = nn.Parameter(own.detach().to(merged), requires_grad=own.requires_grad)
+        self.base_layer.weight = own
+        self._own_weight = ()
         self.merged_adapters.clear()
 
     def extra_repr(self) -> str:

@@ -1,11 +1,13 @@
 """The tuner that puts mLoRA layers into a model."""
 
+import torch
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import get_pattern_key
 from torch import nn
 
 from wsrl.adapters.mlora.config import MLoraConfig
 from wsrl.adapters.mlora.layer import MLoraLayer
+from wsrl.errors import UserError
 
 
 class MLoraModel(BaseTuner):
@@ -35,7 +37,38 @@ class MLoraModel(BaseTuner):
         if isinstance(target, MLoraLayer):
             target.update_layer(adapter_name, peft_config, rank, current_key)
             return
+        check_place(self.model, parent, target, current_key)
         layer = MLoraLayer(target, adapter_name, peft_config, rank, current_key)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+
+def check_place(model: nn.Module, parent: nn.Module, target: nn.Module, name: str) -> None:
+    """Refuse a layer that its model uses in a way that an adapter around it would not see.
+
+    Args:
+        model: The whole model.
+        parent: The module that holds the layer.
+        target: The layer.
+        name: Its name in the model.
+
+    Raises:
+        UserError: The parent reads the weight without calling the layer, or the model has the layer in two places.
+    """
+    reads_weight = isinstance(parent, nn.MultiheadAttention)
+    is_fast = isinstance(parent, nn.TransformerEncoderLayer) and torch.backends.mha.get_fastpath_enabled()
+    if reads_weight or is_fast:
+        do = "torch.backends.mha.set_fastpath_enabled(False) first" if is_fast else "leave it out with exclude_modules"
+        raise UserError(
+            f"mLoRA cannot adapt {name}: torch's {type(parent).__name__} reads its weight and does not call the layer",
+            allowed="layers that are called",
+            do=do,
+        )
+    names = [path for path, module in model.named_modules(remove_duplicate=False) if module is target]
+    if len(names) > 1:
+        raise UserError(
+            f"mLoRA cannot adapt {name}: the model uses one layer under {len(names)} names, {', '.join(names)}",
+            allowed="layers that stand in one place",
+            do="give each place a layer of its own; they may share the weight",
+        )
