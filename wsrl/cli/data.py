@@ -155,7 +155,7 @@ def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], 
     Returns:
         Rows of the index (file, id, label, split), and (id, reason) of the signals left out.
     """
-    from wsrl.signals.image import values_to_image
+    from wsrl.signals.pictures.image import values_to_image
 
     rows, failures = [], []
     files = file_names(source)
