@@ -23,13 +23,14 @@ from torch import Tensor
 from pipelines import command
 from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linear, measure_reading
 from pipelines.rivals import JaxFields, LoopOutcome, fit_by_loop
-from wsrl.cli.base import train_base
+from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import logistic_probe
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.config import FitConfig
 from wsrl.fitting.engine import fit, optimise, read_signals
 from wsrl.signals import open_source
+from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
 
 PSNR_TOLERANCE_DB = 0.2
@@ -160,7 +161,7 @@ def run(config: BenchmarkConfig) -> tuple[dict[str, float], list[str]]:
     """Every part; returns the numbers of the record, and what makes a comparison invalid."""
     out, source = Path(config.out), open_source(config.data, **config.source)
     for name, training in config.bases.items():
-        train_base(source, training, out / "bases" / name)
+        train_base(source, training, out=out / "bases" / name, progress=show_progress)
     bench = Benchmark(config, source, out)
     for name, task in config.tasks.items():
         bench.time_steps(name, task)

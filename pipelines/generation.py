@@ -25,25 +25,26 @@ from PIL import Image
 
 from pipelines import command
 from wsrl.cli import eval_generation as generation
-from wsrl.cli.base import train_base
-from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import load_pipeline, merge_metrics
+from wsrl.cli.eval import load_pipeline
 from wsrl.cli.eval import make_parser as make_eval_parser
-from wsrl.cli.run import train_arguments
-from wsrl.cli.stage import save_picture
-from wsrl.cli.train import train
+from wsrl.cli.parser import show_progress
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.evaluation.features import holds_shapes
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.fields import RepresentationConfig
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig
-from wsrl.report.contact_sheet import beside, grid_sheet
+from wsrl.provenance import merge_metrics
+from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
+from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
+from wsrl.training.run import TrainOptions, train
+from wsrl.training.run_folder import LAST
 
 CELL = 56
 MESH_RESOLUTION = 64
@@ -175,16 +176,17 @@ def build(kind: str, config: GenerationConfig) -> None:
     if chosen.representation.is_adapter:
         base = Path(config.base_dir)
         options = config.source if config.base_source is None else config.base_source
-        train_base(open_source(config.data, **options), config.base, base)
-    plan = BuildPlan(representation=chosen.representation, fit=chosen.fit, base=base)
-    build_store(source, plan, out / kind, command=f"python -m pipelines.generation (kind {kind})")
+        train_base(open_source(config.data, **options), config.base, out=base, progress=show_progress)
+    command = f"python -m pipelines.generation (kind {kind})"
+    parts = (source, chosen.representation, chosen.fit)
+    build_store(*parts, base=base, out=out / kind, command=command, progress=show_progress)
 
 
 def trained(task: str, options: dict[str, Any], store: Path, root: Path, seed: int) -> Path:
     """The folder of a model of these options: trained now, or by an earlier run."""
     if not ((root / "model").is_dir() and (root / "metrics.json").is_file()):
-        fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={seed}"]
-        train(task, [*fixed, "--ckpt_path=last", *train_arguments(options)])
+        training = TrainOptions(store=store, out=root, seed=seed, ckpt_path=LAST).changed(options)
+        train(task, training, progress=show_progress)
     return root
 
 

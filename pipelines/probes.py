@@ -21,16 +21,17 @@ import numpy as np
 from pipelines import command
 from pipelines.probe_figures import draw_figures
 from pipelines.probe_scores import Items, Scores, order_of, score_items
-from wsrl.cli.base import train_base
-from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.parser import show_progress
 from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
 from wsrl.evaluation.importance import columns_of_parts, importance
 from wsrl.evaluation.protocol import Protocol, Spread
 from wsrl.fields import RepresentationConfig
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import write_json_atomic
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
+from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
 
 
@@ -157,7 +158,7 @@ def run(config: ProbesConfig) -> dict[str, float]:
 def build(config: ProbesConfig) -> dict[str, Path]:
     """The base field and every store, by the name of its rows in the record; finished ones are kept."""
     base_options = config.source if config.base_source is None else config.base_source
-    train_base(open_source(config.data, **base_options), config.base, Path(config.base_dir))
+    train_base(open_source(config.data, **base_options), config.base, out=config.base_dir, progress=show_progress)
     source, stores = open_source(config.data, **config.source), {}
     for name, kind in config.kinds.items():
         stores[name] = build_kind(name, kind, source, config)
@@ -172,8 +173,9 @@ def build_kind(name: str, kind: ProbedKind, source, config: ProbesConfig) -> Pat
     """The store of one kind."""
     out = Path(config.out) / name if kind.store is None else Path(kind.store)
     base = config.base_dir if kind.representation.is_adapter else None
-    plan = BuildPlan(representation=kind.representation, fit=kind.fit, base=base)
-    build_store(source, plan, out, command=f"python -m pipelines.probes (kind {name})")
+    command = f"python -m pipelines.probes (kind {name})"
+    parts = (source, kind.representation, kind.fit)
+    build_store(*parts, base=base, out=out, command=command, progress=show_progress)
     return out
 
 

@@ -20,16 +20,17 @@ import torch
 from pipelines import command
 from pipelines.kind_config import KindConfig, best_rate, sweep
 from pipelines.pixels import pixel_store
-from wsrl.cli.base import train_base, training_indices
-from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import merge_metrics
-from wsrl.cli.train import train
+from wsrl.cli.parser import show_progress
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.probe import logistic_probe, one_nn
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import merge_metrics
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
+from wsrl.training.base import train_base, training_indices
 from wsrl.training.base_field import BaseTrainingConfig
+from wsrl.training.run import TrainOptions, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ def make_parser():
 def run(config: RepresentationsConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     out, source = Path(config.out), open_source(config.data, **config.source)
-    results = train_base(source, config.base, out / "base")
+    results = dict(train_base(source, config.base, out=out / "base", progress=show_progress).metrics)
     # The last ones: unlike the first, the base field may not have been trained on them.
     tried = training_indices(source)[-config.num_sweep :]
     for name, kind in config.kinds.items():
@@ -85,10 +86,15 @@ def run(config: RepresentationsConfig) -> dict[str, float]:
         results |= found
         if config.sweep_only:
             continue
-        plan = BuildPlan(
-            representation=kind.representation, fit=replace(config.fit, learning_rate=best), base=out / "base"
+        build_store(
+            source,
+            kind.representation,
+            replace(config.fit, learning_rate=best),
+            base=out / "base",
+            out=out / name,
+            command=f"python -m pipelines.representations (kind {name})",
+            progress=show_progress,
         )
-        build_store(source, plan, out / name, command=f"python -m pipelines.representations (kind {name})")
         results |= score(name, out, config)
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
     if not config.sweep_only:
@@ -117,9 +123,9 @@ def score(name: str, out: Path, config: RepresentationsConfig) -> dict[str, floa
         if "psnr" in store.metric_names:
             results |= reconstruction(name, store)
     root = out / f"{name}.classifier"
-    options = [f"--{key}={json.dumps(value)}" for key, value in config.classifier.items()]
-    fixed = [f"--data.store={out / name}", f"--trainer.default_root_dir={root}", f"--seed_everything={config.seed}"]
-    results[f"{name}.classifier"] = train("classifier", [*fixed, *options])["classifier.test_accuracy"]
+    options = TrainOptions(store=out / name, out=root, seed=config.seed).changed(config.classifier)
+    model = train("classifier", options, progress=show_progress)
+    results[f"{name}.classifier"] = model.metrics["classifier.test_accuracy"]
     merge_metrics(done, results)
     return results
 

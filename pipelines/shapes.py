@@ -24,19 +24,20 @@ from pipelines.benchmark_meshing import compare
 from pipelines.kind_config import KindConfig, best_rate, sweep
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
-from wsrl.cli import stage
-from wsrl.cli.base import train_base, training_indices
-from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import merge_metrics
+from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
 from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
 from wsrl.evaluation.shape_reconstruction import summarise_scores
+from wsrl.fields import RepresentationConfig
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import merge_metrics
 from wsrl.signals import open_source
 from wsrl.signals.shapes.shape import VERDICTS
-from wsrl.signals.source import Source
+from wsrl.signals.source import Source, prepare_signals
 from wsrl.store import WeightStore
+from wsrl.training.base import train_base, training_indices
 from wsrl.training.base_field import BaseTrainingConfig
 
 HELDOUT = "test"
@@ -109,17 +110,14 @@ def run(config: ShapesConfig) -> dict[str, float]:
     whole = open_source(config.data, **config.source)
     heldout = open_source(config.data, **heldout_options(config))
     results, usable = prepare(whole)
-    results |= train_base(whole, config.base, out / "base")
+    results |= train_base(whole, config.base, out=out / "base", progress=show_progress).metrics
     # The last ones: unlike the first, the base field may not have been trained on them.
     tried = [index for index in training_indices(whole) if index in set(usable)][-config.num_sweep :]
     for name, kind in config.kinds.items():
         rate, found = best_rate(name, sweep(whole, tried, out, name, kind, config.fit))
         results |= found
         source = whole if name == config.on_all else heldout
-        plan = BuildPlan(
-            representation=kind.representation, fit=replace(config.fit, learning_rate=rate), base=out / "base"
-        )
-        results |= build(name, source, plan, out)
+        results |= build(name, source, kind.representation, replace(config.fit, learning_rate=rate), out)
         results |= score(name, heldout, config)
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
     results |= geometric_baseline(heldout, config)
@@ -136,7 +134,7 @@ def heldout_options(config: ShapesConfig) -> dict[str, Any]:
 
 def prepare(source) -> tuple[dict[str, float], list[int]]:
     """Prepare every shape; how many can be used, how long one took, and the places of the usable ones."""
-    stage.prepare_signals(source, range(len(source)))
+    prepare_signals(source, range(len(source)), show_progress)
     records = [source.record(index) for index in range(len(source))]
     verdicts = Counter(record.verdict for record in records)
     usable = [index for index, record in enumerate(records) if record.verdict != "rejected"]
@@ -168,17 +166,19 @@ def meshing(config: ShapesConfig) -> dict[str, float]:
     return results
 
 
-def build(name: str, source, plan: BuildPlan, out: Path) -> dict[str, float]:
+def build(name: str, source, representation: RepresentationConfig, fit: FitConfig, out: Path) -> dict[str, float]:
     """Fit a kind; seconds per field of the run that fitted most of them."""
     done = out / f"{name}.build.json"
     before, started = num_fields(out / name), time.monotonic()
-    outcome = build_store(source, plan, out / name, command=f"python -m pipelines.shapes (kind {name})")
-    fitted, elapsed = outcome.num_fields - before, time.monotonic() - started
+    folders = {"base": out / "base", "out": out / name}
+    command = f"python -m pipelines.shapes (kind {name})"
+    store = build_store(source, representation, fit, **folders, command=command, progress=show_progress)
+    fitted, elapsed = len(store) - before, time.monotonic() - started
     known = json.loads(done.read_text()) if done.exists() else {f"{name}.num_timed": 0}
     if fitted > known[f"{name}.num_timed"]:
         known = {f"{name}.num_timed": fitted, f"{name}.fit_s_per_field": elapsed / fitted}
         merge_metrics(done, known)
-    return {f"{name}.fit_s_per_field": known[f"{name}.fit_s_per_field"], f"{name}.num_failed": len(outcome.failures)}
+    return {f"{name}.fit_s_per_field": known[f"{name}.fit_s_per_field"], f"{name}.num_failed": len(store.failures)}
 
 
 def num_fields(directory: Path) -> int:

@@ -20,9 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from pipelines import command
-from wsrl.cli import stage
-from wsrl.cli.base import train_base
-from wsrl.cli.display import show_progress
+from wsrl.cli.parser import show_progress
 from wsrl.durable import write_bytes
 from wsrl.evaluation.structure import NUM_POINTS
 from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of
@@ -30,6 +28,8 @@ from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
 from wsrl.signals import open_source
+from wsrl.signals.source import prepare_signals
+from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
 
 PANELS = {
@@ -108,10 +108,12 @@ def run(config: StructureConfig) -> dict[str, float]:
     source = open_source(config.data, **config.source)
     base = None
     if any(kind.representation.is_adapter for kind in config.kinds.values()):
-        train_base(open_source(config.data, **config.base_source), config.base, Path(config.base_dir))
+        train_base(
+            open_source(config.data, **config.base_source), config.base, out=config.base_dir, progress=show_progress
+        )
         base = BaseField.from_pretrained(config.base_dir)
     indices = range(min(config.num, len(source)))
-    stage.prepare_signals(source, indices)
+    prepare_signals(source, indices, show_progress)
     signals = read_usable(source, indices)
     results: dict[str, float] = {"run.num_signals": len(signals)}
     for name, kind in config.kinds.items():

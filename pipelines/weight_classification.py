@@ -17,15 +17,16 @@ from typing import Any
 
 from pipelines import command
 from pipelines.pixels import pixel_store
-from wsrl.cli.base import train_base
-from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import merge_metrics
-from wsrl.cli.train import train
+from wsrl.cli.parser import show_progress
 from wsrl.fields import RepresentationConfig
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import merge_metrics
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
+from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
+from wsrl.training.run import TrainOptions, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +73,18 @@ def run(config: WeightClassificationConfig) -> dict[str, float]:
     out = Path(config.out)
     source = open_source(config.data, **config.source)
     if config.base is not None:
-        train_base(open_source(config.data, **config.base_source), config.base, Path(config.base_dir))
-    plan = BuildPlan(representation=config.representation, fit=config.fit, base=config.base_dir)
-    build_store(source, plan, out / "fields", command=f"python -m pipelines.weight_classification (zoo {config.name})")
+        train_base(
+            open_source(config.data, **config.base_source), config.base, out=config.base_dir, progress=show_progress
+        )
+    build_store(
+        source,
+        config.representation,
+        config.fit,
+        base=config.base_dir,
+        out=out / "fields",
+        command=f"python -m pipelines.weight_classification (zoo {config.name})",
+        progress=show_progress,
+    )
     if "pixels" in config.encoders:
         pixel_store(source, out / "pixels")
     results = counts(out / "fields")
@@ -105,9 +115,8 @@ def trained(row: str, seed: int, options: dict[str, Any], store: Path, out: Path
     done = root / "scores.json"
     if done.exists():
         return json.loads(done.read_text())
-    fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={seed}"]
-    plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
-    metrics = train("classifier", [*fixed, *(f"--{key}={value}" for key, value in plain.items())])
+    training = TrainOptions(store=store, out=root, seed=seed).changed(options)
+    metrics = train("classifier", training, progress=show_progress).metrics
     merge_metrics(done, metrics)
     return metrics
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from pipelines import command
 from pipelines.edited_pictures import draw_edits
-from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.display import show_progress
+from wsrl.cli.parser import show_progress
 from wsrl.encoders.editors import WeightEditor, build_editor
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields import RepresentationConfig
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig
 from wsrl.signals import open_source
 from wsrl.signals.fidelity import psnr
@@ -90,8 +90,8 @@ class WeightEditingConfig:
 def run(config: WeightEditingConfig) -> dict[str, float]:
     """Build the zoo, train every editor, draw some test fields; parts that an earlier run finished are kept."""
     source = open_source(config.data, **config.source)
-    plan = BuildPlan(representation=config.representation, fit=config.fit)
-    build_store(source, plan, Path(config.store), command=f"python -m pipelines.weight_editing (zoo {config.name})")
+    command = f"python -m pipelines.weight_editing (zoo {config.name})"
+    build_store(source, config.representation, config.fit, out=config.store, command=command, progress=show_progress)
     with WeightStore.open(config.store) as store:
         train = examples(store, source, "train", config.num_train, config.size)
         test = examples(store, source, "test", config.num_test, config.size)

@@ -16,10 +16,11 @@ import torch
 
 from pipelines.weight_classification import counts, trained
 from wsrl.cli.align_store import AlignConfig, AlignedFields, align_fields
-from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.parser import show_progress
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.retrieval import precision_at_k
 from wsrl.fields import RepresentationConfig
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import write_json_atomic
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
@@ -87,9 +88,9 @@ def run_zoo(config: ZooConfig) -> dict[str, float]:
     """
     out = Path(config.out)
     forms = {UNALIGNED: out / "fields"} | {name: out / name for name in config.alignments}
-    plan = BuildPlan(representation=config.representation, fit=config.fit, base=None)
     command = "python -m pipelines.alignment (its zoo)"
-    build_store(open_source(config.data, **config.source), plan, forms[UNALIGNED], command=command)
+    parts = (open_source(config.data, **config.source), config.representation, config.fit)
+    build_store(*parts, out=forms[UNALIGNED], command=command, progress=show_progress)
     results = counts(forms[UNALIGNED])
     for name, alignment in config.alignments.items():
         results |= aligned(name, forms, alignment)

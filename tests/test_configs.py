@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsrl.cli import stage
+from wsrl.cli import parser as parsers
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -20,14 +20,14 @@ def base(config):
     from wsrl.cli.base import make_parser
 
     parser = make_parser()
-    return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
+    return parser.instantiate(parsers.parse(parser, [*NAMED, "--config", config]))
 
 
 def build(config):
-    from wsrl.cli.build_options import make_parser
+    from wsrl.cli.build import make_parser
 
-    parser = make_parser("")
-    return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
+    parser = make_parser()
+    return parser.instantiate(parsers.parse(parser, [*NAMED, "--config", config]))
 
 
 def pipeline(module):
@@ -35,7 +35,7 @@ def pipeline(module):
 
     def parse(config):
         parser = import_module(f"pipelines.{module}").make_parser()
-        return parser.instantiate(stage.parse(parser, ["--config", config]))
+        return parser.instantiate(parsers.parse(parser, ["--config", config]))
 
     return parse
 

@@ -15,6 +15,7 @@ LEVELS = [
     {"store"},
     {"fitting", "exchange", "unf", "encoders", "diffusion"},
     {"training", "evaluation", "report"},
+    {"flow", "saved"},
     {"cli"},
     {"pipelines"},
 ]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from killer import killing_a_worker, shard_bytes
 
-from wsrl.cli.build import Compute
 from wsrl.errors import UserError
+from wsrl.fitting.build import Compute
 from wsrl.fitting.devices import choose_device, worker_devices, worker_threads
 from wsrl.store.writer import ShardWriter
 

@@ -17,8 +17,7 @@ def align_network_files(options: argparse.Namespace) -> int:
     """Align the second file with the first; write the weights, the permutations and the metrics, and print a table."""
     import torch
 
-    from wsrl.cli.stage import claim_folder
-    from wsrl.provenance import finish_run, write_run
+    from wsrl.provenance import claim_folder, finish_run, write_run
     from wsrl.symmetry.matching.alignment import align_networks
     from wsrl.symmetry.matching.alignment_files import read_network
     from wsrl.symmetry.matching.matching import check_same

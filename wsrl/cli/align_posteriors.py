@@ -17,9 +17,8 @@ def align_posteriors(options: argparse.Namespace) -> int:
     import torch
     from safetensors.torch import save
 
-    from wsrl.cli.stage import claim_folder
     from wsrl.durable import write_bytes
-    from wsrl.provenance import finish_run, write_json_atomic, write_run
+    from wsrl.provenance import claim_folder, finish_run, write_json_atomic, write_run
     from wsrl.symmetry.matching.posteriors import align_posterior, squared_wasserstein
     from wsrl.training.variational import load_posterior, save_posterior
 

@@ -31,9 +31,8 @@ def draw_pictures(source, out: Path, *, size: int, seed: int) -> None:
 
 
 def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int) -> None:
-    from wsrl.cli.stage import save_picture
     from wsrl.evaluation.features import signals_of_rows
-    from wsrl.report.contact_sheet import beside, error_picture, grid_sheet
+    from wsrl.report.contact_sheet import beside, error_picture, grid_sheet, save_picture
     from wsrl.signals.pictures.image import values_to_image
 
     samples = pipeline(NUM_SHOWN, generator=generator)
@@ -56,8 +55,7 @@ def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int)
 
 
 def _draw_shapes(source, store, rows, pipeline, generator, out: Path, size: int) -> None:
-    from wsrl.cli.stage import save_picture
-    from wsrl.report.contact_sheet import beside
+    from wsrl.report.contact_sheet import beside, save_picture
     from wsrl.report.render import shape_sheet
 
     samples = pipeline(NUM_SHOWN, generator=generator)

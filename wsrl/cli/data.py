@@ -65,13 +65,13 @@ def prepare(args: argparse.Namespace) -> int:
     Args:
         args: Parsed arguments.
     """
-    from wsrl.cli.stage import tell_source
+    from wsrl.cli.parser import say_notes
     from wsrl.signals import open_source
 
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes is {args.processes}", allowed="a whole number from 1")
     source = open_source(args.name, **source_options(args))
-    tell_source(source)
+    say_notes(source)
     out = args.out or Path("data") / folder_name(source.name).replace("-", "_")
     claim(out, source.description)
     if source.quantity != "intensity":

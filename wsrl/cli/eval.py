@@ -1,7 +1,6 @@
 """``wsrl eval``: score a store or a model, say what came out, and write ``metrics.json``."""
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +8,8 @@ from wsrl.cli import eval_generation, eval_probe, eval_structure
 from wsrl.cli.display import say
 from wsrl.cli.summary import INDENT, summary
 from wsrl.errors import UserError
+from wsrl.provenance import METRICS_FILE, merge_metrics
 
-METRICS_FILE = "metrics.json"
 NUM_SHAPES = 200
 
 
@@ -240,25 +239,6 @@ def find_store_source(store, data: str | None):
         return None
     given = {key: value for key, value in described.get("options", {}).items() if value is not None}
     return open_source(name, **given)
-
-
-def merge_metrics(path: Path, metrics: dict[str, float]) -> None:
-    """Add metrics to a file, keeping the other keys that are there.
-
-    Raises:
-        UserError: The file is there and holds something else.
-    """
-    from wsrl.provenance import write_json_atomic
-
-    there = {}
-    if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON: {error}", do="choose another file with --out") from error
-        if not isinstance(there, dict):
-            raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
-    write_json_atomic(path, there | metrics)
 
 
 def positive(number: int, name: str) -> int:

@@ -41,8 +41,9 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
     """Scores of sampled fields; says what they are taken on, and draws ``closest.png``."""
     import torch
 
-    from wsrl.cli.eval import METRICS_FILE, load_pipeline, positive
+    from wsrl.cli.eval import load_pipeline, positive
     from wsrl.evaluation.features import holds_shapes
+    from wsrl.provenance import METRICS_FILE
     from wsrl.store import WeightStore
     from wsrl.training.lightning_noise import quiet_lightning
 
@@ -319,8 +320,7 @@ def classes(features, pictures, real) -> dict[str, float]:
 
 def draw_closest(samples, weights, parts: Parts, decoder, out: Path) -> None:
     """Draw the samples that are nearest to training, each beside its nearest training field."""
-    from wsrl.cli.stage import save_picture
-    from wsrl.report.contact_sheet import beside
+    from wsrl.report.contact_sheet import beside, save_picture
 
     sheets = []
     for what, nearest in (("weights", samples.in_weights), ("signals", samples.in_signals)):

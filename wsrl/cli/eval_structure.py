@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsrl.cli.display import say
+from wsrl.cli.display import say, show_progress
 from wsrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def structure(options: argparse.Namespace) -> tuple[str, dict]:
 
 def of_data(options: argparse.Namespace) -> dict[str, float]:
     """Measures by kind and distance, of fits that are made now; where ``--out`` is missing it becomes a file here."""
-    from wsrl.cli.stage import prepare_signals
     from wsrl.evaluation.structure_fits import LAMBDAS, read_usable
     from wsrl.fields.representation import KINDS
+    from wsrl.signals.source import prepare_signals
 
     if options.partner is not None:
         raise UserError(f"--with is given, but {options.path} is no store", do="give two stores, or leave out --with")
@@ -69,7 +69,7 @@ def of_data(options: argparse.Namespace) -> dict[str, float]:
         representation, config, source = opened(kind, options)
         if signals is None:
             indices = range(min(options.num, len(source)))
-            prepare_signals(source, indices)
+            prepare_signals(source, indices, show_progress)
             signals = read_usable(source, indices)
         found = measured(representation, signals, config, tuple(options.lambdas or LAMBDAS), options)
         metrics |= {f"{kind}.{name}": value for name, value in found.items()}
@@ -78,15 +78,13 @@ def of_data(options: argparse.Namespace) -> dict[str, float]:
 
 def opened(kind: str, options: argparse.Namespace) -> tuple:
     """The representation of a kind and how it is fitted, as ``wsrl build`` would choose them, and the source."""
-    from wsrl.cli import build_options, stage
+    from wsrl.cli.build import make_parser, parse_build
     from wsrl.fields.base import BaseField
     from wsrl.fields.representation import Representation
 
     argv = [options.path, "--out", "none", "--representation", kind]
     argv += [f"--{name}={value}" for name in ("config", "source") if (value := getattr(options, name)) is not None]
-    parser = build_options.make_parser("")
-    parsed, source = stage.parse_for_data(parser, build_options.spell_out_kind(argv), build_options.data_defaults)
-    made = parser.instantiate(parsed)
+    _, source, made = parse_build(make_parser(), argv)
     base = BaseField.from_pretrained(options.base) if options.base and made.representation.is_adapter else None
     say(f"{made.representation}, {made.fit}")
     return Representation.build(made.representation, base, **source.sizes), made.fit, source
@@ -94,7 +92,6 @@ def opened(kind: str, options: argparse.Namespace) -> tuple:
 
 def measured(representation, signals: list, config, lambdas: tuple[float, ...], options) -> dict[str, float]:
     """Measures by distance, of fits of one kind that are made now."""
-    from wsrl.cli.display import show_progress
     from wsrl.evaluation.structure_fits import fit_from, measure_starts, starts_of
 
     with show_progress(f"{representation.config.kind}: fields", len(signals) * len({0.0, *lambdas})) as shown:

@@ -16,11 +16,12 @@ UNITS = ("normalised", "file")
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status, 1 where a field has no mesh."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
     from wsrl.exchange.export_files import RECORD
+    from wsrl.provenance import claim_folder
     from wsrl.store import WeightStore
 
-    options = stage.parse(make_parser(), argv)
+    options = parsers.parse(make_parser(), argv)
     check_options(options)
     out = Path(options.out)
     with WeightStore.open(options.store) as store:
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> int:
         kind = options.mesh_format if options.format == "meshes" else options.format
         check_export(store, rows, options.format, kind)
         transforms = file_transforms(store, rows, options)
-        stage.claim_folder(out, (RECORD,))
+        claim_folder(out, (RECORD,))
         failed = export(store, rows, out, kind, options, transforms)
     print(f"{len(rows) - len(failed)} fields are in {out}")
     for field_id, reason in failed:
@@ -39,9 +40,9 @@ def main(argv: list[str]) -> int:
 
 def make_parser():
     """The parser of the command line."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
 
-    parser = stage.make_parser("export", __doc__)
+    parser = parsers.make_parser("export", __doc__)
     parser.add_argument("store", type=str, help="folder of the store")
     parser.add_argument("--out", type=str, required=True, help="folder to write to")
     parser.add_argument(
@@ -190,12 +191,12 @@ def looks_of(kind: str) -> tuple[str, ...]:
 
 def shower(kind: str, options) -> Callable:
     """The function that writes what a field shows: ``(field, path, transform)``."""
-    from wsrl.cli import stage
     from wsrl.exchange.export_files import write_mesh
+    from wsrl.report.contact_sheet import save_picture
     from wsrl.store.durable import write_bytes
 
     def image(field, path: Path, transform) -> None:
-        stage.save_picture(field.image(options.size), path)
+        save_picture(field.image(options.size), path)
 
     def mesh(field, path: Path, transform) -> None:
         write_mesh(field.mesh(options.resolution, transform=transform), path)

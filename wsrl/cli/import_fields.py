@@ -15,10 +15,11 @@ _USUAL = (("omega_hidden", 1.0), ("value_scale", [1.0]), ("value_offset", [0.0])
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 where some files hold no field."""
-    from wsrl.cli import stage
-    from wsrl.cli.build import finished, report
+    from wsrl.cli import parser as parsers
+    from wsrl.cli.build import report
+    from wsrl.fitting.build import complete
 
-    options = stage.parse(make_parser(), argv)
+    options = parsers.parse(make_parser(), argv)
     kinds = [kind for kind in KINDS if getattr(options, kind)]
     if len(kinds) != 1 or options.unmatched not in ("refuse", "ignore"):
         raise UserError(
@@ -32,16 +33,17 @@ def main(argv: list[str]) -> int:
     command = shlex.join(["wsrl", "import", *argv])
     create(folder, network, names, kinds[0], out, options.shards, command)
     fill(folder, reader, network.representation.layout.num_weights, out, command)
-    return report(finished(out))
+    with complete(out) as made:
+        return report(made)
 
 
 def make_parser():
     """The parser of the command line."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
     from wsrl.exchange.label_columns import FORMS
     from wsrl.exchange.networks import EXAMPLE
 
-    parser = stage.make_parser("import", __doc__)
+    parser = parsers.make_parser("import", __doc__)
     parser.formatter_class = raw_help(parser.formatter_class)
     parser.epilog = f"labels:\n  {FORMS}\n\nnetwork.yaml:\n" + "".join(f"  {line}\n" for line in EXAMPLE.splitlines())
     parser.add_argument(
@@ -221,8 +223,8 @@ def _told_of_labels(folder) -> list[str]:
 
 def create(folder, network, names: dict[str, str], kind: str, out: Path, num_shards: int | None, command: str) -> None:
     """Make the store, or check that the one there is of the same import."""
-    from wsrl.cli.build import FIELDS_PER_SHARD
     from wsrl.cli.display import show_progress
+    from wsrl.fitting.build import FIELDS_PER_SHARD
     from wsrl.store.writer import create_or_resume
 
     representation = network.representation

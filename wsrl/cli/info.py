@@ -75,7 +75,7 @@ def _show_nearest(store, options: argparse.Namespace, console) -> None:
     title = f"Nearest by {options.metric} distance of standardised weights"
     console.print(_rendered(title, ("rank", "id", "label", "split", "distance"), lines))
     if options.out is not None:
-        from wsrl.cli.stage import save_picture
+        from wsrl.report.contact_sheet import save_picture
 
         options.out.parent.mkdir(parents=True, exist_ok=True)
         save_picture(_strip(store, rows, [f"{line[0]}: {line[2] or line[1]}" for line in lines]), options.out)

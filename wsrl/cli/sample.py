@@ -69,9 +69,9 @@ class SampleOptions:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
 
-    given = stage.parse(make_parser(), argv)
+    given = parsers.parse(make_parser(), argv)
     mode = mode_of(given)
     options = SampleOptions(
         model=given.model,
@@ -100,9 +100,9 @@ def main(argv: list[str]) -> int:
 
 def make_parser():
     """The parser of the command line."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
 
-    parser = stage.make_parser("sample", __doc__)
+    parser = parsers.make_parser("sample", __doc__)
     add = parser.add_argument
     add("model", type=str, help="folder of a diffusion model (wsrl train diffusion)")
     add("--out", type=str, required=True, help="folder for pictures or meshes, and weights.safetensors")
@@ -222,11 +222,10 @@ def labels_of(pipeline, options: SampleOptions):
 
 def begin(options: SampleOptions, config: dict, inputs: dict) -> None:
     """Claim the folder, record the run, and remove what an earlier run has left."""
-    from wsrl.cli import stage
-    from wsrl.provenance import write_run
+    from wsrl.provenance import claim_folder, write_run
 
     out = options.out
-    stage.claim_folder(out, ("run.json",), "sample")
+    claim_folder(out, ("run.json",), "sample")
     inputs = {"model": options.model, **{name: path for name, path in inputs.items() if path is not None}}
     write_run(out, options.command, config, inputs=inputs, seed=options.seed)
     sheets = [out / name for name in ("samples.png", "strip.png", "metrics.json")]
@@ -291,10 +290,9 @@ def write_fields(samples, options: SampleOptions) -> tuple[list, dict[str, int]]
 
 def save_sheet(cells: list, options: SampleOptions, name: str, columns: int) -> None:
     """Write a sheet of the cells."""
-    from wsrl.cli import stage
-    from wsrl.report.contact_sheet import grid_sheet
+    from wsrl.report.contact_sheet import grid_sheet, save_picture
 
-    stage.save_picture(grid_sheet(cells, columns=columns, size=cell_size(cells, options)), options.out / name)
+    save_picture(grid_sheet(cells, columns=columns, size=cell_size(cells, options)), options.out / name)
 
 
 def cell_size(cells: list, options: SampleOptions) -> int:
@@ -304,11 +302,11 @@ def cell_size(cells: list, options: SampleOptions) -> int:
 
 def write_images(samples, out: Path, size: int | None) -> list:
     """Write ``00000.png``, ...; returns the pictures that the sheet shows."""
-    from wsrl.cli import stage
+    from wsrl.report.contact_sheet import save_picture
 
     images = samples.images if size is None else [field.image(size) for field in samples.fields]
     for i, image in enumerate(images):
-        stage.save_picture(image, out / f"{i:05d}.png")
+        save_picture(image, out / f"{i:05d}.png")
     return images[:SHOWN]
 
 

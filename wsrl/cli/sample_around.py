@@ -239,14 +239,13 @@ def end_cells(pipeline, fields, options: SampleOptions) -> list:
 
 def save_strip(cells, ends, names, along: str, options: SampleOptions) -> None:
     """Write ``strip.png``: the way in one row between the two stored fields."""
-    from wsrl.cli import stage
-    from wsrl.report.contact_sheet import beside, grid_sheet
+    from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 
     size = max(96, cell_size(cells, options))
     titles = [name if len(name) <= TITLE_LETTERS else ".." + name[2 - TITLE_LETTERS :] for name in names]
     parts = ([ends[0]], cells, [ends[1]])
     sheets = [grid_sheet(part, columns=max(1, len(part)), size=size) for part in parts]
-    stage.save_picture(beside(list(zip((titles[0], IN[along], titles[1]), sheets))), options.out / "strip.png")
+    save_picture(beside(list(zip((titles[0], IN[along], titles[1]), sheets))), options.out / "strip.png")
 
 
 def kind_of_distance(shapes: bool) -> str:
