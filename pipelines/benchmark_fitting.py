@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipelines import command
 from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linear, measure_reading
-from pipelines.contestants import JaxFields, LoopOutcome, fit_by_loop
+from pipelines.rivals import JaxFields, LoopOutcome, fit_by_loop
 from wsrl.cli.base import train_base
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import logistic_probe

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pipelines import command
 from pipelines.plain_unf import PlainEquivariantLinear
 from wsrl import native
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.layers import EquivariantLinear, folded
 from wsrl.unf.nonlinearity import RELU
 from wsrl.unf.pooling import PooledTensor

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsrl.cli.stage import save_picture
-from wsrl.report.sheets import beside, grid_sheet
+from wsrl.report.contact_sheet import beside, grid_sheet
 
 CELL = 56
 COLOURS = 64

@@ -39,8 +39,8 @@ from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
+from wsrl.report.contact_sheet import beside, grid_sheet
 from wsrl.report.render import shape_sheet
-from wsrl.report.sheets import beside, grid_sheet
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
 from wsrl.training.base_field import BaseTrainingConfig

@@ -21,9 +21,9 @@ from torch.nn import functional
 from wsrl.cli.align_networks import open_examples
 from wsrl.durable import write_bytes
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
-from wsrl.symmetry.alignment import PathScores, align_networks, path_scores
-from wsrl.symmetry.barriers import NetworkScores, path_grid
-from wsrl.symmetry.straight_through import RefinementOptions
+from wsrl.symmetry.matching.alignment import PathScores, align_networks, path_scores
+from wsrl.symmetry.matching.barriers import NetworkScores, path_grid
+from wsrl.symmetry.matching.straight_through import RefinementOptions
 
 Examples = dict[str, tuple[Tensor, Tensor]]
 

@@ -32,7 +32,8 @@ from wsrl.evaluation.calibration import calibration, predictive
 from wsrl.signals import open_source
 from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
-from wsrl.symmetry.posteriors import (
+from wsrl.symmetry.fields.sine import SineLayer, canonical_sines
+from wsrl.symmetry.matching.posteriors import (
     COSTS,
     MarginalisedPath,
     Posterior,
@@ -41,8 +42,7 @@ from wsrl.symmetry.posteriors import (
     squared_wasserstein,
     standard_error,
 )
-from wsrl.symmetry.sine import SineLayer, canonical_sines
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.training.variational import (
     VariationalOptions,
     classification_log_likelihood,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pipelines import command
-from pipelines.kinds import KindConfig, best_rate, sweep
+from pipelines.kind_config import KindConfig, best_rate, sweep
 from pipelines.pixels import pixel_store
 from wsrl.cli.base import train_base, training_indices
 from wsrl.cli.build import BuildPlan, build_store

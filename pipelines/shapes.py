@@ -21,7 +21,7 @@ import torch
 
 from pipelines import command
 from pipelines.benchmark_meshing import compare
-from pipelines.kinds import KindConfig, best_rate, sweep
+from pipelines.kind_config import KindConfig, best_rate, sweep
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
 from wsrl.cli import stage
@@ -34,7 +34,7 @@ from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_
 from wsrl.evaluation.shape_reconstruction import summarise_scores
 from wsrl.fitting.engine import FitConfig
 from wsrl.signals import open_source
-from wsrl.signals.shape import VERDICTS
+from wsrl.signals.shapes.shape import VERDICTS
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 from wsrl.training.base_field import BaseTrainingConfig

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from pipelines import command
 from wsrl.cli import stage
 from wsrl.cli.base import train_base
-from wsrl.cli.progress import show_progress
+from wsrl.cli.display import show_progress
 from wsrl.durable import write_bytes
 from wsrl.evaluation.structure import NUM_POINTS
 from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of

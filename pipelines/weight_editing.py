@@ -21,7 +21,7 @@ from torch import Tensor
 from pipelines import command
 from pipelines.edited_pictures import draw_edits
 from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.progress import show_progress
+from wsrl.cli.display import show_progress
 from wsrl.encoders.editors import WeightEditor, build_editor
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields import RepresentationConfig
@@ -31,7 +31,7 @@ from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.training.editor import EditExamples, EditTrainingConfig, dilate, rendered, train_editor
 
 READ_AT_ONCE = 512

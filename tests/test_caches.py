@@ -96,7 +96,7 @@ def test_an_id_without_an_entry_has_its_caches():
     """containers/crun#599, truenas/apps#5272: the kernel and the shapes of such a user."""
     tmp_path = Path(tempfile.mkdtemp())  # that of pytest is this user's alone
     tmp_path.chmod(0o777)
-    code = "import os; from wsrl import caches; from wsrl.signals.shape import default_cache; "
+    code = "import os; from wsrl import caches; from wsrl.signals.shapes.shape import default_cache; "
     code += f"os.setgroups([]); os.setgid({UNKNOWN}); os.setuid({UNKNOWN}); "
     code += "print(default_cache(), caches.code_cache('kernels'))"
     environment = {name: value for name, value in os.environ.items() if name not in FOLDERS} | {"TMPDIR": str(tmp_path)}

@@ -13,7 +13,7 @@ LEVELS = [
     {"signals", "symmetry", "adapters"},
     {"fields"},
     {"store"},
-    {"fitting", "unf", "encoders", "diffusion"},
+    {"fitting", "exchange", "unf", "encoders", "diffusion"},
     {"training", "evaluation", "report"},
     {"cli"},
     {"pipelines"},

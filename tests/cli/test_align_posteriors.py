@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from wsrl.cli.main import main
-from wsrl.symmetry.posteriors import Posterior, squared_wasserstein
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.matching.posteriors import Posterior, squared_wasserstein
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.training.variational import load_posterior, save_posterior
 
 

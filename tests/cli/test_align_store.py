@@ -70,7 +70,7 @@ def scrambled(digits_store, out):
     from wsrl.store.create import create_or_resume
     from wsrl.store.finalize import finalize
     from wsrl.store.rewriting import fields_of_shard
-    from wsrl.symmetry.signed import SignedSymmetry
+    from wsrl.symmetry.fields.signed import SignedSymmetry
 
     with WeightStore.open(digits_store) as store:
         keys = ("representation", "base_sha256", "source", "fit", "num_signals", "num_shards", "label_names")

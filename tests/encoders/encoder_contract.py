@@ -11,7 +11,7 @@ from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.registry import build_encoder
 from wsrl.fields.layout import Layout, TensorSpec
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 # Embeddings are of order 1; float32 rounds at 1e-7 and a permuted sum adds in another order.
 ROUNDING = 1e-5

@@ -12,7 +12,7 @@ from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
 from wsrl.encoders.registry import ENCODERS, build_encoder, encoder_config
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 LAYOUTS = {"siren": siren_layout(), "factors": factor_layout()}
 every_kind = pytest.mark.parametrize("kind", ENCODERS)

@@ -12,7 +12,7 @@ from wsrl.evaluation.shapes import DIAGONAL
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, fit, read_signals
-from wsrl.signals.shape import ShapeOptions, prepare_shape, to_signal
+from wsrl.signals.shapes.shape import ShapeOptions, prepare_shape, to_signal
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from wsrl.evaluation.interpolation import signal_distances, way_scores
 from wsrl.evaluation.shapes import volumetric_iou
-from wsrl.evaluation.way import signal_distances, way_scores
 
 ENDS = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
 

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from wsrl.errors import UserError
+from wsrl.exchange.networks import read_network
 from wsrl.fields.foreign import Convention, ForeignRepresentation
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.signals.signal import grid_coords
-from wsrl.store.importing_network import read_network
 
 GRID = (6, 4)
 MODULES = {"relu": nn.ReLU(), "tanh": nn.Tanh(), "gelu": nn.GELU(), "elu": nn.ELU(), "silu": nn.SiLU()}

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import contracts
 
 from pipelines.benchmark_fitting import step_flops
-from pipelines.contestants import JaxFields, LoopField, fit_by_loop
+from pipelines.rivals import JaxFields, LoopField, fit_by_loop
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig

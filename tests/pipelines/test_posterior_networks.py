@@ -5,7 +5,7 @@ import torch
 from torch.func import functional_call
 
 from pipelines.posterior_networks import NetworkConfig, classifier, siren
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsrl.report.sheets import GAP, MARGIN, beside, error_picture, grid_sheet
+from wsrl.report.contact_sheet import GAP, MARGIN, beside, error_picture, grid_sheet
 
 
 def test_pictures_stand_in_rows():

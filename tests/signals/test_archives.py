@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.archives import Archive, ArchiveLimits, outside, read_inside
+from wsrl.signals.shapes.archives import Archive, ArchiveLimits, outside, read_inside
 
 
 def write(path, members, compression=zipfile.ZIP_DEFLATED):

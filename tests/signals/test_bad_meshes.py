@@ -9,9 +9,9 @@ import pytest
 import trimesh
 
 from wsrl.errors import SignalError
-from wsrl.signals.mesh import MESH_TYPES, MeshLimits, read_mesh
-from wsrl.signals.shape import ShapeOptions, prepare_shape
-from wsrl.signals.solid import MeshSolid
+from wsrl.signals.shapes.mesh import MESH_TYPES, MeshLimits, read_mesh
+from wsrl.signals.shapes.shape import ShapeOptions, prepare_shape
+from wsrl.signals.shapes.solid import MeshSolid
 
 FEW = {"num_near": 50, "num_uniform": 50, "num_surface": 50, "num_heldout": 50}
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 import trimesh
 
-from wsrl.signals.diagonals import match_diagonals
+from wsrl.signals.shapes.diagonals import match_diagonals
 
 CORNERS = np.array([(0, 0, 0), (2, 0, 0), (2, 1, 0), (0, 1, 0)], float)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from wsrl.errors import SignalError
-from wsrl.signals.image import (
+from wsrl.signals.pictures.image import (
     read_picture,
     resize_and_crop,
     resize_values,

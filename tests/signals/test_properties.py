@@ -1,6 +1,6 @@
 """Java's properties files as Java reads them."""
 
-from wsrl.signals.properties import parse_properties
+from wsrl.signals.sources.properties import parse_properties
 
 
 def test_keys_values_and_comments():

@@ -6,7 +6,7 @@ import torch
 import trimesh
 
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.shape import ShapeOptions, prepare_shape, rejected, to_signal
+from wsrl.signals.shapes.shape import ShapeOptions, prepare_shape, rejected, to_signal
 
 FEW = {"num_near": 400, "num_uniform": 300, "num_surface": 500, "num_heldout": 600}
 

@@ -8,8 +8,8 @@ import pytest
 import trimesh
 
 from wsrl.errors import UserError
-from wsrl.signals.shape import ShapeOptions, prepare_shape, rejected
-from wsrl.signals.shape_cache import cache_key, cache_path, load_prepared, save_prepared
+from wsrl.signals.shapes.shape import ShapeOptions, prepare_shape, rejected
+from wsrl.signals.shapes.shape_cache import cache_key, cache_path, load_prepared, save_prepared
 
 OPTIONS = ShapeOptions(num_near=50, num_uniform=50, num_surface=50, num_heldout=50)
 

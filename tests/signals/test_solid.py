@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from wsrl.signals.closest import ClosestPoint
-from wsrl.signals.sheets import HALF_THICKNESS
-from wsrl.signals.solid import NORMALISED_RADIUS, MeshSolid
+from wsrl.signals.shapes.closest import ClosestPoint
+from wsrl.signals.shapes.solid import NORMALISED_RADIUS, MeshSolid
+from wsrl.signals.shapes.thin_shells import HALF_THICKNESS
 
 FACETING = 1.1e-3  # of a sphere of radius 0.9 with 5,120 faces: its sagitta
 

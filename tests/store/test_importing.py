@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from wsrl.errors import SignalError, UserError
+from wsrl.exchange.labels import assign, read_labels
+from wsrl.exchange.names import guess_names, map_names
+from wsrl.exchange.networks import EXAMPLE, describe, read_network
+from wsrl.exchange.tensors import FileReader, as_weights, read_tensors, unwrap
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
-from wsrl.store.importing import FileReader, as_weights, read_tensors, unwrap
-from wsrl.store.importing_labels import assign, read_labels
-from wsrl.store.importing_names import guess_names, map_names
-from wsrl.store.importing_network import EXAMPLE, describe, read_network
 
 
 @pytest.fixture(scope="module")

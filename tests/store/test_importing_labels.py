@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wsrl.errors import UserError
-from wsrl.store.importing_labels import assign, id_of, read_labels
+from wsrl.exchange.labels import assign, id_of, read_labels
 
 FILES = ["sub/a.pt", "sub/B.PT"]
 EXPECTED = {"sub/a.pt": ("cat", "train"), "sub/B.PT": ("dog", "val")}
@@ -137,7 +137,7 @@ def test_the_same_said_twice_is_taken_once_and_numbers_are_texts(tmp_path):
 
 def test_a_path_with_another_end_is_not_taken_for_a_file():
     """Fields of two classes with equal names: a contradicting folder is no moved one."""
-    from wsrl.store.importing_labels import Entry
+    from wsrl.exchange.labels import Entry
 
     with pytest.raises(UserError, match="no file"):
         assign([Entry(file="cat/a.pt", label="cat")], ["dog/a.pt"], (".pt",))
@@ -149,13 +149,13 @@ def test_a_path_with_another_end_is_not_taken_for_a_file():
 
 def test_accents_have_one_form():
     """macOS spells the names of files with combining marks."""
-    from wsrl.store.importing_labels import Entry
+    from wsrl.exchange.labels import Entry
 
     assert list(assign([Entry(id="caf\u00e9")], ["cafe\u0301.pt"], (".pt",))) == ["cafe\u0301.pt"]
 
 
 def test_an_id_that_is_a_path_of_elsewhere_does_not_become_one_here():
-    from wsrl.store.importing_labels import Entry
+    from wsrl.exchange.labels import Entry
 
     assert id_of(Entry(id="/home/x/sub/a.pt"), "sub/a.pt", (".pt",)) == "sub/a"
     assert id_of(Entry(id="a"), "sub/a.pt", (".pt",)) == "a"

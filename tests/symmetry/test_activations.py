@@ -6,8 +6,8 @@ from symmetry_networks import BasicBlock, ResNet, attention_by_hand, found, mlp,
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.activations import Place, find_places, match_activations
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.matching.activations import Place, find_places, match_activations
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from wsrl.errors import UserError
 from wsrl.fields import Representation, RepresentationConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.symmetry import PermutationSpec, RefinementOptions, align_networks
-from wsrl.symmetry.linear_stack import LinearStack, layers_in_order
+from wsrl.symmetry.matching.linear_stack import LinearStack, layers_in_order
 
 
 def networks(make, inputs):

@@ -7,7 +7,14 @@ from symmetry_networks import mlp, noise
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.barriers import NetworkScores, barrier, estimate_statistics, interpolate, load_weights, path_losses
+from wsrl.symmetry.matching.barriers import (
+    NetworkScores,
+    barrier,
+    estimate_statistics,
+    interpolate,
+    load_weights,
+    path_losses,
+)
 
 
 def test_a_path_is_straight_and_keeps_its_ends():

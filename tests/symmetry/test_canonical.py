@@ -9,8 +9,8 @@ from wsrl.fields import FieldConfig, Representation, RepresentationConfig
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.foreign import Convention, ForeignRepresentation
 from wsrl.symmetry import canonical
-from wsrl.symmetry.canonical import Aligner, assignments, mean_template, with_least_phases
-from wsrl.symmetry.signed import SignedSymmetry
+from wsrl.symmetry.fields.canonical import Aligner, assignments, mean_template, with_least_phases
+from wsrl.symmetry.fields.signed import SignedSymmetry
 
 NUM = 6
 SMALL = {"width": 8, "depth": 2, "encoding": "identity"}

@@ -6,9 +6,9 @@ from symmetry_networks import Computed, found, mlp, noise
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.axes import Concat, Product
-from wsrl.symmetry.given import Given
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.inference.described import Given
+from wsrl.symmetry.spec.axes import Concat, Product
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 class Distances(nn.Module):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from symmetry_networks import BasicBlock, Computed, found, mlp, noise
 from torch import nn
 
-from wsrl.symmetry.axes import Concat, Product
+from wsrl.symmetry.spec.axes import Concat, Product
 
 
 def test_every_hidden_layer_of_a_perceptron_permutes():

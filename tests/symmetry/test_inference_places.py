@@ -7,7 +7,7 @@ from symmetry_networks import Computed, found, noise
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{start}")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from symmetry_networks import Computed, attention_by_hand, found, noise
 from torch import nn
 
-from wsrl.symmetry.axes import Concat, Product
+from wsrl.symmetry.spec.axes import Concat, Product
 
 
 def gates(name: str, num: int) -> Concat:

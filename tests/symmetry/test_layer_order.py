@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsrl.symmetry.layer_order import clear_order, numbers_say, possible_orders
+from wsrl.symmetry.matching.layer_order import clear_order, numbers_say, possible_orders
 
 
 def anything(before, name, place) -> bool:

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsrl.errors import UserError
-from wsrl.symmetry.axes import Concat, Product
-from wsrl.symmetry.matching import agreement, match_weights
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.matching.matching import agreement, match_weights
+from wsrl.symmetry.spec.axes import Concat, Product
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 class Residual(nn.Module):

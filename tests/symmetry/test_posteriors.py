@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from wsrl.errors import UserError
-from wsrl.symmetry.posteriors import (
+from wsrl.symmetry.matching.posteriors import (
     MarginalisedPath,
     Posterior,
     align_posterior,
@@ -18,7 +18,7 @@ from wsrl.symmetry.posteriors import (
     squared_wasserstein,
     standard_error,
 )
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 def network():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from random_networks import BLOCKS, CONCATENATED, GROUPED, NUM_STEPS, READOUTS, build
 from symmetry_networks import noise
 
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 WIDTHS = st.sampled_from([4, 8])
 

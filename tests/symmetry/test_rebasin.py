@@ -7,7 +7,7 @@ import torch
 from symmetry_networks import mlp, noise, resnet20, resnet50, vgg16
 from torch import nn
 
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 def agrees(spec: PermutationSpec, published: dict[str, tuple]) -> None:

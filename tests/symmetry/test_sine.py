@@ -8,7 +8,7 @@ import torch
 from wsrl.errors import UserError
 from wsrl.fields import FieldConfig, Representation, RepresentationConfig
 from wsrl.symmetry import PermutationSpec
-from wsrl.symmetry.sine import canonical_sines, sine_layers
+from wsrl.symmetry.fields.sine import canonical_sines, sine_layers
 
 OMEGAS = (10.0, 1.0)
 

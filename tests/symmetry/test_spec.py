@@ -8,8 +8,8 @@ from symmetry_networks import Computed, noise
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.axes import Concat, Product
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.axes import Concat, Product
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 SPEC = PermutationSpec(
     axes={

@@ -11,8 +11,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from wsrl.errors import UserError
 from wsrl.symmetry import align_networks, match_weights
-from wsrl.symmetry.axes import Product
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.axes import Product
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import EquivariantNetwork, InvariantNetwork, UnfConfig
 
 NUM, SIZE = 4, 5

@@ -6,10 +6,10 @@ from symmetry_networks import mlp, noise
 from torch import nn
 from torch.nn import functional
 
-from wsrl.symmetry.barriers import NetworkScores, interpolate
-from wsrl.symmetry.matching import agreement, match_weights
-from wsrl.symmetry.spec import PermutationSpec
-from wsrl.symmetry.straight_through import RefinementOptions, refine_straight_through
+from wsrl.symmetry.matching.barriers import NetworkScores, interpolate
+from wsrl.symmetry.matching.matching import agreement, match_weights
+from wsrl.symmetry.matching.straight_through import RefinementOptions, refine_straight_through
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 def trained(make, seed: int, x, y) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ import torch
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import KINDS, Representation, RepresentationConfig
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 FIELDS = [
     FieldConfig(width=8, depth=3, encoding="identity", activation="sine"),

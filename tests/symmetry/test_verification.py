@@ -8,8 +8,8 @@ from symmetry_networks import Computed, attention_by_hand, mlp, noise
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.axes import Concat, Product
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.axes import Concat, Product
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 def changed(spec: PermutationSpec, axes: dict, sizes: dict | None = None) -> PermutationSpec:

@@ -10,7 +10,7 @@ from torch import nn
 
 from wsrl.errors import UserError
 from wsrl.symmetry import PermutationSpec
-from wsrl.symmetry.doubled import in_double
+from wsrl.symmetry.inference.double_precision import in_double
 
 SIZE = 48
 

@@ -11,7 +11,7 @@ from wsrl.fields.network import FieldConfig
 from wsrl.signals.signal import Signal, grid_coords
 from wsrl.training.base_data import Examples, SignalBatches, Stage
 from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
-from wsrl.training.quiet import quiet_lightning
+from wsrl.training.lightning_noise import quiet_lightning
 
 CLAMP = 0.5
 

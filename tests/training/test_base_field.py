@@ -14,7 +14,7 @@ from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.training.base_data import Examples, SignalBatches, Stage, coarse_grid
 from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
-from wsrl.training.quiet import quiet_lightning
+from wsrl.training.lightning_noise import quiet_lightning
 
 GRID = (8, 8)
 MODEL = BaseFieldConfig(

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from wsrl.errors import UserError
+from wsrl.store.splits import Share
 from wsrl.training.cached import CachedPart
 from wsrl.training.data import WeightDataModule
-from wsrl.training.parts import Share
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from wsrl.encoders.models import WeightClassifier
 from wsrl.errors import UserError
 from wsrl.training.classifier import ClassifierTask
 from wsrl.training.data import WeightDataModule
-from wsrl.training.quiet import quiet_lightning
+from wsrl.training.lightning_noise import quiet_lightning
 
 
 def fit(store, root, epochs=15, **options):

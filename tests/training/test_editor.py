@@ -11,7 +11,7 @@ from wsrl.errors import UserError
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.signals.signal import grid_coords
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.training.editor import EditExamples, EditTrainingConfig, dilate, rendered, train_editor
 
 GRID = (7, 9)

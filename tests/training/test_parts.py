@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsrl.store import WeightStore
-from wsrl.training.parts import PARTS, PartReader, Share, part_codes, part_of
+from wsrl.store.splits import PARTS, PartReader, Share, part_codes, part_of
 
 
 def test_splits_are_kept_and_a_share_of_train_is_held_out():

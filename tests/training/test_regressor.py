@@ -11,7 +11,7 @@ from wsrl.fields.layout import Layout, TensorSpec
 from wsrl.fitting.engine import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.data import WeightDataModule
-from wsrl.training.quiet import quiet_lightning
+from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.regressor import RegressorTask, regression_scores
 
 LAYOUT = Layout(

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from wsrl.errors import UserError
-from wsrl.symmetry.posteriors import squared_wasserstein
+from wsrl.symmetry.matching.posteriors import squared_wasserstein
 from wsrl.training.local_noise import LocalNoise, local_layers
 from wsrl.training.variational import (
     MeanFieldPosterior,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from unf_specs import CASES, features, move, permutation, plain_spec
 
-from wsrl.symmetry.plain import PlainSpec
+from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.unf import native
 from wsrl.unf.basis import apply_term, terms
 from wsrl.unf.fused import fused_mix

@@ -5,8 +5,8 @@ import torch
 from unf_specs import CASES, features, move, one_axis_alone, permutation, plain_spec, spec_of
 
 from wsrl.errors import UserError
-from wsrl.symmetry.plain import PlainSpec
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.single_axis import PlainSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import EquivariantNetwork, EquivariantStack, InvariantNetwork, InvariantPool, UnfConfig
 
 TOLERANCE = 1e-5

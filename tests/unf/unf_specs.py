@@ -2,8 +2,8 @@
 
 import torch
 
-from wsrl.symmetry.plain import PlainSpec
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.single_axis import PlainSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 CASES = {
     "mlp": (

@@ -100,7 +100,7 @@ def kind_of(paths: list[str]) -> str:
 
 def _is_posterior(path: str) -> bool:
     """Whether a file holds means and deviations, and nothing else."""
-    from wsrl.symmetry.files import tensor_names
+    from wsrl.symmetry.matching.alignment_files import tensor_names
 
     names = tensor_names(path)
     return all(name.startswith(POSTERIOR_PARTS) for name in names) and all(

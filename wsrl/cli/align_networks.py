@@ -19,9 +19,9 @@ def align_network_files(options: argparse.Namespace) -> int:
 
     from wsrl.cli.stage import claim_folder
     from wsrl.provenance import finish_run, write_run
-    from wsrl.symmetry.alignment import align_networks
-    from wsrl.symmetry.files import read_network
-    from wsrl.symmetry.matching import check_same
+    from wsrl.symmetry.matching.alignment import align_networks
+    from wsrl.symmetry.matching.alignment_files import read_network
+    from wsrl.symmetry.matching.matching import check_same
 
     assert options.method in METHODS
     first, second = (read_network(path) for path in options.paths)
@@ -93,7 +93,7 @@ def read_spec(path: str):
     Raises:
         UserError: The file is no such JSON.
     """
-    from wsrl.symmetry.spec import PermutationSpec
+    from wsrl.symmetry.spec.spec import PermutationSpec
 
     allowed = 'JSON as PermutationSpec.to_json gives it: {"axes": {tensor: [...]}, "sizes": {permutation: number}, ...}'
     try:
@@ -147,8 +147,8 @@ def fitted(network, weights: dict, examples: dict, spec) -> tuple:
     """
     import torch
 
-    from wsrl.symmetry.barriers import load_weights
-    from wsrl.symmetry.linear_stack import LinearStack
+    from wsrl.symmetry.matching.barriers import load_weights
+    from wsrl.symmetry.matching.linear_stack import LinearStack
 
     if network is None and (examples or spec is None):
         network = LinearStack(weights).eval()

@@ -20,7 +20,7 @@ def align_posteriors(options: argparse.Namespace) -> int:
     from wsrl.cli.stage import claim_folder
     from wsrl.durable import write_bytes
     from wsrl.provenance import finish_run, write_json_atomic, write_run
-    from wsrl.symmetry.posteriors import align_posterior, squared_wasserstein
+    from wsrl.symmetry.matching.posteriors import align_posterior, squared_wasserstein
     from wsrl.training.variational import load_posterior, save_posterior
 
     if options.method != "weights":
@@ -55,8 +55,8 @@ def align_posteriors(options: argparse.Namespace) -> int:
 def _network(options: argparse.Namespace, reference):
     """The symmetry of the network, and with ``--data`` the log-likelihood of its test examples given weights."""
     from wsrl.cli.align_networks import fitted, made_network, open_examples, read_spec
-    from wsrl.symmetry.linear_stack import LinearStack
-    from wsrl.symmetry.spec import PermutationSpec
+    from wsrl.symmetry.matching.linear_stack import LinearStack
+    from wsrl.symmetry.spec.spec import PermutationSpec
 
     network, example = made_network(options.network) if options.network else (None, None)
     spec = read_spec(options.spec) if options.spec else None
@@ -78,7 +78,7 @@ def _example(network, options: argparse.Namespace):
     """Inputs to trace a network on that was given without any."""
     import torch
 
-    from wsrl.symmetry.linear_stack import LinearStack
+    from wsrl.symmetry.matching.linear_stack import LinearStack
 
     if isinstance(network, LinearStack):
         return torch.zeros(2, network.get_submodule(network.order[0]).in_features)
@@ -94,7 +94,7 @@ def _likelihood(network, inputs, labels):
     import torch
     from torch.func import functional_call
 
-    from wsrl.symmetry.barriers import AT_ONCE
+    from wsrl.symmetry.matching.barriers import AT_ONCE
     from wsrl.training.variational import classification_log_likelihood
 
     def log_likelihood(weights):
@@ -106,7 +106,7 @@ def _likelihood(network, inputs, labels):
 
 def _barriers(posteriors: dict, reference, likelihood, options: argparse.Namespace) -> dict[str, float]:
     """Marginalised losses along the path to each posterior, and the barrier with its Monte-Carlo error, in nats."""
-    from wsrl.symmetry.posteriors import marginalised_path
+    from wsrl.symmetry.matching.posteriors import marginalised_path
 
     metrics = {}
     for when, posterior in posteriors.items():

@@ -113,8 +113,8 @@ def align_fields(path: Path, out: Path, config: AlignConfig) -> AlignedFields:
     """
     from wsrl.store import WeightStore
     from wsrl.store.finalize import finalize
-    from wsrl.symmetry.canonical import Aligner
-    from wsrl.symmetry.signed import SignedSymmetry
+    from wsrl.symmetry.fields.canonical import Aligner
+    from wsrl.symmetry.fields.signed import SignedSymmetry
 
     if path.resolve() == out.resolve():
         raise UserError(f"{out} is the store itself", allowed="another folder", do="choose another --out")
@@ -172,8 +172,8 @@ def _mean(store, rows, symmetry, importance: dict[str, float], rounds: int):
     import numpy as np
     import torch
 
-    from wsrl.cli.progress import show_progress
-    from wsrl.symmetry.canonical import mean_template
+    from wsrl.cli.display import show_progress
+    from wsrl.symmetry.fields.canonical import mean_template
 
     chosen = np.zeros(len(store), dtype=bool)
     chosen[rows] = True
@@ -191,8 +191,8 @@ def _mean(store, rows, symmetry, importance: dict[str, float], rounds: int):
 
 
 def _read_template(path: Path, layout) -> dict:
-    from wsrl.store.importing import as_weights, read_tensors
-    from wsrl.store.importing_names import match_names
+    from wsrl.exchange.names import match_names
+    from wsrl.exchange.tensors import as_weights, read_tensors
 
     if not path.is_file():
         raise UserError(f"there is no template {path}", allowed="a safetensors file of weights", do="check the path")
@@ -250,7 +250,7 @@ def _fill(store, out: Path, aligner) -> AlignedFields:
 
     import torch
 
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.store.rewriting import failures_of_shard, fields_of_shard
     from wsrl.store.writer import ShardWriter
 

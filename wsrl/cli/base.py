@@ -135,11 +135,11 @@ def _train(config, train, heldout, device, out: Path):
     import lightning as L
     import torch
 
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.training.base_data import SignalBatches
     from wsrl.training.base_field import BaseFieldTask
-    from wsrl.training.progress import TrainingProgress
-    from wsrl.training.quiet import quiet_lightning
+    from wsrl.training.lightning_noise import quiet_lightning
+    from wsrl.training.step_progress import TrainingProgress
 
     task = BaseFieldTask(config, len(train), *train.sizes, train.loss)
     batches = SignalBatches(train, config.stages, torch.Generator().manual_seed(config.seed + 1))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wsrl.cli.build_progress import shown
-from wsrl.cli.progress import say
+from wsrl.cli.display import say
 from wsrl.errors import UserError
 from wsrl.provenance import RUN_FILE
 

@@ -14,7 +14,7 @@ def shown(out: Path, shards: Sequence[int]) -> Iterator[Callable]:
         out: The store.
         shards: Numbers of the shards to build.
     """
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.store import schema
 
     manifest = schema.read_manifest(out)

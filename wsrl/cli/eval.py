@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsrl.cli import eval_generation, eval_probe, eval_structure
-from wsrl.cli.progress import say
+from wsrl.cli.display import say
 from wsrl.cli.summary import INDENT, summary
 from wsrl.errors import UserError
 
@@ -131,7 +131,7 @@ def picture_scores_through(store, options: argparse.Namespace) -> dict:
 
 def surface_scores(store, options: argparse.Namespace) -> dict:
     """Scores of the surfaces of some fields; says how they are normalised and what they are taken on."""
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
 
     asked = NUM_SHAPES if options.shapes is None else options.shapes
@@ -170,7 +170,7 @@ def prefixed(prefix: str, name: str) -> str:
 def about_scores(resolution: int, num_points: int) -> str:
     """What the scores of surfaces are taken on and what they mean, in a few lines."""
     from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
-    from wsrl.signals.solid import NORMALISED_RADIUS
+    from wsrl.signals.shapes.solid import NORMALISED_RADIUS
 
     return (
         f"Normalisation: centre of the bounding box at the origin, farthest vertex at radius {NORMALISED_RADIUS}.\n"

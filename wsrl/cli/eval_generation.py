@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from wsrl.cli.progress import say
+from wsrl.cli.display import say
 from wsrl.errors import SignalError
 
 NOISE_LEVELS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -44,7 +44,7 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
     from wsrl.cli.eval import METRICS_FILE, load_pipeline, positive
     from wsrl.evaluation.features import holds_shapes
     from wsrl.store import WeightStore
-    from wsrl.training.quiet import quiet_lightning
+    from wsrl.training.lightning_noise import quiet_lightning
 
     for name in ("num", "steps", "limit", "resolution", "references"):
         if (number := getattr(options, name)) is not None:
@@ -84,7 +84,7 @@ class Parts:
         import numpy as np
 
         from wsrl.evaluation.generation import stored_weights
-        from wsrl.training.parts import PARTS, part_codes
+        from wsrl.store.splits import PARTS, part_codes
 
         codes, generator = part_codes(store, 0.0, 0.2), np.random.default_rng(options.seed)
         every = [np.flatnonzero(codes == PARTS.index(name)) for name in ("train", "test")]
@@ -177,7 +177,7 @@ def drawn(num: int, most: int, seed: int):
 
 def trained_features(source, train: list[int], test: list[int], parts: Parts, options: argparse.Namespace):
     """Features of the classifier of a source's training pictures, or of the one in the folder that was given."""
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.encoders.saving import CONFIG_FILE
     from wsrl.evaluation.picture_classifier import ClassifierOptions
     from wsrl.evaluation.picture_features import (
@@ -222,8 +222,8 @@ def shape_references(store, parts: Parts, decoder, options: argparse.Namespace):
     """Real shapes that sets of fields are compared with; says which."""
     import numpy as np
 
+    from wsrl.cli.display import show_progress
     from wsrl.cli.eval import open_store_source
-    from wsrl.cli.progress import show_progress
     from wsrl.evaluation.features import signals_of_rows
     from wsrl.evaluation.generation import ShapeReferences
     from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
@@ -320,7 +320,7 @@ def classes(features, pictures, real) -> dict[str, float]:
 def draw_closest(samples, weights, parts: Parts, decoder, out: Path) -> None:
     """Draw the samples that are nearest to training, each beside its nearest training field."""
     from wsrl.cli.stage import save_picture
-    from wsrl.report.sheets import beside
+    from wsrl.report.contact_sheet import beside
 
     sheets = []
     for what, nearest in (("weights", samples.in_weights), ("signals", samples.in_signals)):
@@ -338,8 +338,8 @@ def draw_closest(samples, weights, parts: Parts, decoder, out: Path) -> None:
 
 def pair_sheet(pairs: list[tuple[int, int]], weights, train, decoder):
     """Samples and training fields in turn, four pairs in a row."""
+    from wsrl.report.contact_sheet import grid_sheet
     from wsrl.report.render import NORMALISED, render_mesh
-    from wsrl.report.sheets import grid_sheet
 
     fields = []
     for sample, place in pairs:

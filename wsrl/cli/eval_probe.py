@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsrl.cli.progress import say
+from wsrl.cli.display import say
 from wsrl.errors import UserError
 
 if TYPE_CHECKING:

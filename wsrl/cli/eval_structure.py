@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsrl.cli.progress import say
+from wsrl.cli.display import say
 from wsrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def opened(kind: str, options: argparse.Namespace) -> tuple:
 
 def measured(representation, signals: list, config, lambdas: tuple[float, ...], options) -> dict[str, float]:
     """Measures by distance, of fits of one kind that are made now."""
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.evaluation.structure_fits import fit_from, measure_starts, starts_of
 
     with show_progress(f"{representation.config.kind}: fields", len(signals) * len({0.0, *lambdas})) as shown:

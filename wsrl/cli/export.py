@@ -17,8 +17,8 @@ UNITS = ("normalised", "file")
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status, 1 where a field has no mesh."""
     from wsrl.cli import stage
+    from wsrl.exchange.export_files import RECORD
     from wsrl.store import WeightStore
-    from wsrl.store.exporting import RECORD
 
     options = stage.parse(make_parser(), argv)
     check_options(options)
@@ -109,7 +109,7 @@ def check_export(store, rows, format: str, kind: str) -> None:
         UserError: An id is no name of a file, standalone networks are asked for as adapters, or fields as what they
             are not.
     """
-    from wsrl.store.exporting import LOOKS, check_paths
+    from wsrl.exchange.export_files import LOOKS, check_paths
 
     ids = store.ids
     check_paths([ids[row] for row in rows], kind, kind not in LOOKS and store.manifest["base_sha256"] is not None)
@@ -158,8 +158,8 @@ def export(store, rows, out: Path, kind: str, options, transforms: Iterator[tupl
     Returns:
         Ids of fields that have no mesh, with the reason.
     """
-    from wsrl.cli.progress import show_progress
-    from wsrl.store.exporting import LOOKS, field_path, write_beside, write_fields
+    from wsrl.cli.display import show_progress
+    from wsrl.exchange.export_files import LOOKS, field_path, write_beside, write_fields
 
     look = {name: getattr(options, name) for name in looks_of(kind)}
     write_beside(store, rows, out, kind, look)
@@ -191,8 +191,8 @@ def looks_of(kind: str) -> tuple[str, ...]:
 def shower(kind: str, options) -> Callable:
     """The function that writes what a field shows: ``(field, path, transform)``."""
     from wsrl.cli import stage
+    from wsrl.exchange.export_files import write_mesh
     from wsrl.store.durable import write_bytes
-    from wsrl.store.exporting import write_mesh
 
     def image(field, path: Path, transform) -> None:
         stage.save_picture(field.image(options.size), path)

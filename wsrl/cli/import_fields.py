@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
 def make_parser():
     """The parser of the command line."""
     from wsrl.cli import stage
-    from wsrl.store.importing_columns import FORMS
-    from wsrl.store.importing_network import EXAMPLE
+    from wsrl.exchange.label_columns import FORMS
+    from wsrl.exchange.networks import EXAMPLE
 
     parser = stage.make_parser("import", __doc__)
     parser.formatter_class = raw_help(parser.formatter_class)
@@ -84,19 +84,21 @@ def prepare(kind: str, directory: Path, options):
     Raises:
         UserError: Something is missing or does not fit.
     """
+    from wsrl.exchange import labels as label_files
+    from wsrl.exchange import networks
+    from wsrl.exchange.arrays import open_arrays
+    from wsrl.exchange.folders import is_base, open_folder
     from wsrl.fields.base import BaseField
-    from wsrl.store import importing_labels, importing_network, schema
-    from wsrl.store.importing_folder import is_base, open_folder
-    from wsrl.store.importing_numpy import open_arrays
+    from wsrl.store import schema
 
     if not directory.is_dir():
         raise UserError(f"there is no folder {directory}", allowed="a folder of weights", do="check the path")
-    labels = beside(options.labels, directory / importing_labels.FILE)
-    entries = importing_labels.read_labels(labels, options.encoding) if labels else None
+    labels = beside(options.labels, directory / label_files.FILE)
+    entries = label_files.read_labels(labels, options.encoding) if labels else None
     found = beside(options.base, directory / schema.BASE if is_base(directory / schema.BASE) else None)
     base = BaseField.from_pretrained(found) if found else None
-    described = beside(options.network, directory / importing_network.FILE)
-    network = importing_network.read_network(described, base) if described else None
+    described = beside(options.network, directory / networks.FILE)
+    network = networks.read_network(described, base) if described else None
     used = [path for path in (labels, described) if path]
     if kind == "numpy":
         network = network or _no_network(directory)
@@ -126,8 +128,8 @@ def _no_network(directory: Path):
 
 def _state_dicts(folder, network, rounding: bool):
     """Names by the first file that fits, so that one bad file does not spoil the import."""
-    from wsrl.store.importing import FileReader, read_tensors
-    from wsrl.store.importing_names import guess_names, map_names
+    from wsrl.exchange.names import guess_names, map_names
+    from wsrl.exchange.tensors import FileReader, read_tensors
 
     layout, first = network.representation.layout, None
     for file in folder.files[:TRIES]:
@@ -150,7 +152,7 @@ def _state_dicts(folder, network, rounding: bool):
 
 def tell_order(file: str, tensors: dict, layout) -> None:
     """Say it where nothing but the order of tensors in a file tells which layer comes first."""
-    from wsrl.store.importing_names import guess_names
+    from wsrl.exchange.names import guess_names
 
     try:
         guess_names(tensors, layout, ordered=False)
@@ -160,8 +162,8 @@ def tell_order(file: str, tensors: dict, layout) -> None:
 
 def _adapters(folder, network, base, rounding: bool):
     """The representation by the description, or by the first adapter that can be read."""
-    from wsrl.store.importing_network import Network
-    from wsrl.store.importing_peft import AdapterReader, guess_representation
+    from wsrl.exchange.networks import Network
+    from wsrl.exchange.peft_folders import AdapterReader, guess_representation
 
     if base is None:
         raise UserError(
@@ -220,7 +222,7 @@ def _told_of_labels(folder) -> list[str]:
 def create(folder, network, names: dict[str, str], kind: str, out: Path, num_shards: int | None, command: str) -> None:
     """Make the store, or check that the one there is of the same import."""
     from wsrl.cli.build import FIELDS_PER_SHARD
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.store.writer import create_or_resume
 
     representation = network.representation
@@ -281,7 +283,7 @@ def fill(folder, reader, num_weights: int, out: Path, command: str) -> None:
 
     The command that made a field of what failed before is the one that makes the store again.
     """
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
     from wsrl.fitting.shards import segments
     from wsrl.store import schema
     from wsrl.store.durable import locked

@@ -93,8 +93,8 @@ def _check_looks(store) -> None:
 
 def _strip(store, rows: list[int], titles: list[str]):
     """A row of what fields show, each under its title."""
+    from wsrl.report.contact_sheet import beside, grid_sheet
     from wsrl.report.render import NORMALISED, render_mesh
-    from wsrl.report.sheets import beside, grid_sheet
 
     fields = [store.field(row) for row in rows]
     if fields[0].is_shape:

@@ -51,7 +51,14 @@ def read_picture_part(path: Path, mask: Path | None, grid: tuple[int, int], chan
 
 
 def _open(path: Path, grid: tuple[int, int], option: str):
-    from wsrl.signals.image import DECODE_ERRORS, MAX_PIXELS, check_dimensions, check_regular, one_line, open_picture
+    from wsrl.signals.pictures.image import (
+        DECODE_ERRORS,
+        MAX_PIXELS,
+        check_dimensions,
+        check_regular,
+        one_line,
+        open_picture,
+    )
 
     allowed = f"a picture of {grid[1]}x{grid[0]} pixels (width x height), the size that the model was trained on"
     try:

@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from wsrl.cli.progress import show_progress
-from wsrl.training.progress import TrainingProgress
+from wsrl.cli.display import show_progress
+from wsrl.training.step_progress import TrainingProgress
 
 
 class TrainCLI(LightningCLI):

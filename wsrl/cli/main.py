@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from wsrl.cli.progress import never_silent
+from wsrl.cli.display import never_silent
 from wsrl.errors import UserError
 
 EXIT_WRONG = 2

@@ -23,7 +23,7 @@ def prepare_shapes(source, processes: int | None) -> list:
     """
     import os
 
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
 
     with show_progress("shapes prepared", len(source)) as shown:
         source.prepare(range(len(source)), processes or os.cpu_count() or 1, shown.advance)

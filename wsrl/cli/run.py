@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wsrl.cli.progress import say
+from wsrl.cli.display import say
 from wsrl.errors import UserError
 from wsrl.fields.representation import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
@@ -158,8 +158,8 @@ def run_flow(
     from wsrl.cli import stage
     from wsrl.cli.base import train_base
     from wsrl.cli.build import BuildPlan, Compute, build_store, report
+    from wsrl.cli.comparisons import draw_pictures
     from wsrl.cli.eval import METRICS_FILE, merge_metrics
-    from wsrl.cli.looks import draw_pictures
     from wsrl.cli.train import check_options
     from wsrl.provenance import finish_run, write_run
 

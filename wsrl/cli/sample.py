@@ -186,11 +186,11 @@ def open_pipeline(options: SampleOptions):
     Raises:
         UserError: There is none, or the sampler or the number of steps does not fit it.
     """
+    from wsrl.cli.display import has_terminal
     from wsrl.cli.eval import load_pipeline
-    from wsrl.cli.progress import has_terminal
     from wsrl.diffusion.samplers import sampler
     from wsrl.fitting.devices import choose_device
-    from wsrl.training.quiet import quiet_lightning
+    from wsrl.training.lightning_noise import quiet_lightning
 
     device = choose_device(options.device)
     with quiet_lightning():
@@ -292,7 +292,7 @@ def write_fields(samples, options: SampleOptions) -> tuple[list, dict[str, int]]
 def save_sheet(cells: list, options: SampleOptions, name: str, columns: int) -> None:
     """Write a sheet of the cells."""
     from wsrl.cli import stage
-    from wsrl.report.sheets import grid_sheet
+    from wsrl.report.contact_sheet import grid_sheet
 
     stage.save_picture(grid_sheet(cells, columns=columns, size=cell_size(cells, options)), options.out / name)
 
@@ -324,9 +324,9 @@ def write_meshes(samples, out: Path, resolution: int, size: int | None) -> tuple
     Returns:
         The pictures that the sheet shows, and how many fields are ``empty`` and how many ``not_a_number``.
     """
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
+    from wsrl.exchange.export_files import write_mesh
     from wsrl.report.render import NORMALISED, render_mesh
-    from wsrl.store.exporting import write_mesh
 
     cells, counts = [], {"empty": 0, "not_a_number": 0}
     with show_progress("mesh", len(samples.fields)) as shown:

@@ -40,7 +40,7 @@ def interpolate(options: SampleOptions, ids, store: str | None, along: str, auto
         UserError: What is given does not fit.
     """
     from wsrl.diffusion.editing import ode_way, straight_way
-    from wsrl.evaluation.way import signal_values, way_scores
+    from wsrl.evaluation.interpolation import signal_values, way_scores
 
     if options.num < 2:
         raise UserError(f"--num is {options.num}", allowed="2 or more, both ends included", do="choose another --num")
@@ -89,7 +89,7 @@ def vary(options: SampleOptions, key: str, store: str | None, strength: float) -
     import torch
 
     from wsrl.diffusion.editing import variations
-    from wsrl.evaluation.way import signal_distances, signal_values
+    from wsrl.evaluation.interpolation import signal_distances, signal_values
 
     if not 0 <= strength <= 1:
         raise UserError(f"--strength is {strength}", allowed="0 (the field) to 1 (a new one)", do="change --strength")
@@ -240,7 +240,7 @@ def end_cells(pipeline, fields, options: SampleOptions) -> list:
 def save_strip(cells, ends, names, along: str, options: SampleOptions) -> None:
     """Write ``strip.png``: the way in one row between the two stored fields."""
     from wsrl.cli import stage
-    from wsrl.report.sheets import beside, grid_sheet
+    from wsrl.report.contact_sheet import beside, grid_sheet
 
     size = max(96, cell_size(cells, options))
     titles = [name if len(name) <= TITLE_LETTERS else ".." + name[2 - TITLE_LETTERS :] for name in names]

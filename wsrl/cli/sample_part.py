@@ -102,7 +102,7 @@ def part_scores(decoder, weights, known, unknown) -> dict:
         known: The known part.
         unknown: Points ``(P, D)`` of the unknown part; None for shapes, whose insides are compared everywhere.
     """
-    from wsrl.evaluation.way import signal_distances, signal_values
+    from wsrl.evaluation.interpolation import signal_distances, signal_values
     from wsrl.signals.fidelity import psnr
 
     device = decoder.bounds.device

@@ -76,7 +76,7 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
 
 def tell_source(source) -> None:
     """Say what the user should know of how a source was read, and which files of its folder are no signals."""
-    from wsrl.cli.progress import say
+    from wsrl.cli.display import say
     from wsrl.signals.passed_over import tell_passed_over
 
     for note in (*source.notes, tell_passed_over(source.passed_over)):
@@ -90,7 +90,7 @@ def prepare_signals(source, indices) -> None:
 
     if source.quantity == "intensity" or not indices:
         return
-    from wsrl.cli.progress import show_progress
+    from wsrl.cli.display import show_progress
 
     with show_progress("signals prepared", len(indices)) as shown:
         source.prepare(indices, os.cpu_count() or 1, shown.advance)

@@ -97,7 +97,7 @@ def train(task: str, argv: Sequence[str]) -> dict[str, float]:
     Raises:
         UserError: A wrong option, a missing device, or a checkpoint that cannot be used.
     """
-    from wsrl.training.quiet import quiet_lightning
+    from wsrl.training.lightning_noise import quiet_lightning
 
     started = time.perf_counter()
     native.keep_freed_memory()
@@ -135,7 +135,7 @@ def check_options(task: str, argv: Sequence[str]) -> None:
     Raises:
         UserError: An unknown option or a wrong type.
     """
-    from wsrl.training.quiet import quiet_lightning
+    from wsrl.training.lightning_noise import quiet_lightning
 
     with quiet_lightning():
         cli = _build_cli(task, ["--data.store=checked-later", *argv, "--seed_everything=false"], parse_only=True)
@@ -193,7 +193,7 @@ def _build_cli(task: str, argv: Sequence[str], *, parse_only: bool = False):
 def _look_into(cli, task: str, root: Path) -> Found:
     """What the folder of the run holds; a wrong option of the data is told before that."""
     from wsrl.provenance import hash_input
-    from wsrl.training.weight_task import WeightTask
+    from wsrl.training.encoder_task import WeightTask
 
     if isinstance(cli.model, WeightTask):
         cli.model.prepare(cli.datamodule)

@@ -19,7 +19,7 @@ from wsrl.encoders.options import EncoderConfig, check, check_sizes, make_config
 from wsrl.encoders.saving import read_model, write_model
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, EquivariantNetwork, UnfConfig
 
 START_SCALE = 0.01

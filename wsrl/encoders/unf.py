@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.options import EncoderConfig, check, check_sizes
-from wsrl.symmetry.sine import canonical_sines, sine_layers
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.fields.sine import canonical_sines, sine_layers
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, InvariantNetwork, UnfConfig
 
 
@@ -33,7 +33,7 @@ class UnfEncoderConfig(EncoderConfig):
             frequencies and phases of independently started sine networks.
         lowest_frequency: Of the first octave, in radians per deviation of the tensor's weights.
         sine_omegas: Factor inside the sine of each hidden layer of a plain sine network: its weights are then read in
-            a form that is free of the signs and phases of neurons (:mod:`wsrl.symmetry.sine`). Empty for none.
+            a form that is free of the signs and phases of neurons (:mod:`wsrl.symmetry.fields.sine`). Empty for none.
         hidden_size: Width of the perceptron after invariant pooling.
         embedding_size: Length of the embedding.
         entry_channels: Channels that a learned factor and offset of every entry make of its weight, for fields of one

@@ -65,7 +65,7 @@ def sample_mesh(mesh: "trimesh.Trimesh", num_points: int, seed: int) -> SurfaceP
     Returns:
         Float32 points and normals.
     """
-    from wsrl.signals.solid import sample_triangles
+    from wsrl.signals.shapes.solid import sample_triangles
 
     triangles = np.asarray(mesh.vertices)[np.asarray(mesh.faces)]  # (F, 3, 3)
     points, normals = sample_triangles(triangles, num_points, np.random.default_rng(seed))
@@ -155,7 +155,7 @@ def score_shape(
     Args:
         mesh: Mesh of the field, normalised; it may be empty.
         field_inside: Whether the field calls each held-out point of the signal inside, ``(H,)``.
-        signal: The original, a :class:`wsrl.signals.shape.ShapeSignal`.
+        signal: The original, a :class:`wsrl.signals.shapes.shape.ShapeSignal`.
         num_points: Points on either surface, at most as many as the signal has.
         seed: Seed of the points.
 

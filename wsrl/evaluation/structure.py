@@ -14,7 +14,7 @@ from wsrl.fields.representation import LayerParts, Representation
 from wsrl.fitting.loss import loss_of
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.signal import Signal
-from wsrl.symmetry.barriers import NUM_POINTS, barrier, path_losses
+from wsrl.symmetry.matching.barriers import NUM_POINTS, barrier, path_losses
 
 CONNECTED = 1.0
 LEVEL, NUM_DRAWS = 0.95, 2000

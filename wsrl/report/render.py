@@ -11,7 +11,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wsrl.report.sheets import grid_sheet
+from wsrl.report.contact_sheet import grid_sheet
 
 Frame = tuple[Sequence[float], float]
 """Centre and radius of the ball that fills a picture."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsrl.errors import UserError
-from wsrl.signals.image import printable
 from wsrl.signals.passed_over import LINKED, ending
+from wsrl.signals.pictures.image import printable
 from wsrl.signals.split_names import known_split
 
 SPLITS = ("train", "val", "test")

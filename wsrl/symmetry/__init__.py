@@ -2,10 +2,10 @@
 
 from importlib import import_module
 
-from wsrl.symmetry.axes import Concat, Product
-from wsrl.symmetry.given import Given
-from wsrl.symmetry.plain import PlainSpec
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.inference.described import Given
+from wsrl.symmetry.spec.axes import Concat, Product
+from wsrl.symmetry.spec.single_axis import PlainSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 _ALIGNING = {
     "align_networks": "alignment",
@@ -28,5 +28,5 @@ __all__ = ["Concat", "Given", "PermutationSpec", "PlainSpec", "Product", *_ALIGN
 
 def __getattr__(name: str):
     if name in _ALIGNING:
-        return getattr(import_module(f"wsrl.symmetry.{_ALIGNING[name]}"), name)
+        return getattr(import_module(f"wsrl.symmetry.matching.{_ALIGNING[name]}"), name)
     raise AttributeError(f"module 'wsrl.symmetry' has no attribute {name!r}")

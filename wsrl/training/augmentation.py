@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 @dataclass(frozen=True, kw_only=True)

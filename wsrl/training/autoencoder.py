@@ -18,7 +18,7 @@ from wsrl.fields.layout import Layout
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
-from wsrl.training.averaged import AveragedTask
+from wsrl.training.ema_task import AveragedTask
 from wsrl.training.perceptual import PerceptualLoss
 
 VALIDATION_SEED = 7

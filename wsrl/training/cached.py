@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from wsrl.store import Batch
-from wsrl.training.parts import PartReader, Share
+from wsrl.store.splits import PartReader, Share
 
 
 class CachedPart:

@@ -10,7 +10,7 @@ from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightClassifier
 from wsrl.errors import UserError
 from wsrl.training.data import WeightDataModule
-from wsrl.training.weight_task import WeightTask
+from wsrl.training.encoder_task import WeightTask
 
 
 class ClassifierTask(WeightTask):

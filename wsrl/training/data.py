@@ -11,8 +11,8 @@ from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import Batch, WeightStore
+from wsrl.store.splits import PARTS, PartReader, Share, part_codes
 from wsrl.training.cached import CachedPart
-from wsrl.training.parts import PARTS, PartReader, Share, part_codes
 
 _EPOCH_STRIDE = 1_000_003
 

@@ -16,7 +16,7 @@ from wsrl.diffusion.samplers import sampler as make_sampler
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
 from wsrl.errors import UserError
-from wsrl.training.averaged import AveragedTask
+from wsrl.training.ema_task import AveragedTask
 
 VALIDATION_SEED = 7
 """Seed of the noise that every validation uses, so that its losses can be compared."""

@@ -16,8 +16,8 @@ from wsrl.encoders.editors import WeightEditor
 from wsrl.errors import UserError
 from wsrl.fields.representation import Representation
 from wsrl.progress import ShowProgress, silent
-from wsrl.training.progress import TrainingProgress
-from wsrl.training.quiet import quiet_lightning
+from wsrl.training.lightning_noise import quiet_lightning
+from wsrl.training.step_progress import TrainingProgress
 
 RENDERED_AT_ONCE = 128
 

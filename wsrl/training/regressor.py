@@ -13,7 +13,7 @@ from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightRegressor
 from wsrl.errors import UserError
 from wsrl.training.data import WeightDataModule
-from wsrl.training.weight_task import WeightTask
+from wsrl.training.encoder_task import WeightTask
 
 
 class RegressorTask(WeightTask):

@@ -22,7 +22,7 @@ from torch.nn import functional
 from wsrl.durable import write_bytes
 from wsrl.errors import UserError
 from wsrl.provenance import write_json_atomic
-from wsrl.symmetry.posteriors import Posterior
+from wsrl.symmetry.matching.posteriors import Posterior
 from wsrl.training.local_noise import LocalNoise, local_layers
 
 CONFIG_FILE = "config.json"

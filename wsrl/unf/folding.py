@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsrl.symmetry.plain import PlainSpec
+from wsrl.symmetry.spec.single_axis import PlainSpec
 
 LONGEST_FOLD = 4
 """Elements of all fixed axes of a tensor together that are still laid into the channels."""

@@ -9,7 +9,7 @@ Source: Zhou, Finn and Harrison, arXiv 2402.05232, section 3; the sharing of mea
 import torch
 from torch import Tensor, nn
 
-from wsrl.symmetry.plain import PlainSpec
+from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.unf.folding import Bundle, bundle_tensors
 from wsrl.unf.maps import HUB, HubMap, JointMap, PairMaps, Start
 from wsrl.unf.mixing import mix

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.plain import PlainSpec
-from wsrl.symmetry.spec import PermutationSpec
+from wsrl.symmetry.spec.single_axis import PlainSpec
+from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.basis import patterns
 from wsrl.unf.folding import Bundle
 from wsrl.unf.layers import EquivariantLinear, Features, folded, unfolded

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from wsrl.errors import SignalError
-from wsrl.signals.mesh import MeshLimits, read_mesh
-from wsrl.signals.mesh_files import mesh_content
-from wsrl.signals.solid import MeshSolid
+from wsrl.signals.shapes.mesh import MeshLimits, read_mesh
+from wsrl.signals.shapes.mesh_files import mesh_content
+from wsrl.signals.shapes.solid import MeshSolid
 
 CORNERS = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], "<f4")
 QUADS = np.array([(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)])

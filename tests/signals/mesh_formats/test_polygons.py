@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wsrl.signals.mesh_formats.polygons import Polygons, strip_triangles, triangulate
+from wsrl.signals.shapes.formats.polygons import Polygons, strip_triangles, triangulate
 
 L = [(0, 0), (3, 0), (3, 1), (1, 1), (1, 3), (0, 3)]
 U = [(0, 0), (3, 0), (3, 3), (2, 3), (2, 1), (1, 1), (1, 3), (0, 3)]

@@ -5,8 +5,8 @@ import pytest
 import trimesh
 
 from wsrl.errors import SignalError
-from wsrl.signals.mesh import read_mesh
-from wsrl.signals.solid import MeshSolid
+from wsrl.signals.shapes.mesh import read_mesh
+from wsrl.signals.shapes.solid import MeshSolid
 
 CORNERS = [(x, y, z) for x in (0, 2) for y in (0, 3) for z in (0, 4)]
 QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from wsrl.signals.solids.closest import ERROR_BOUND, UnionDistance, crease_points
 from wsrl.signals.solids.exact import ExactSolid
 from wsrl.signals.solids.families import FAMILIES, make_union
 from wsrl.signals.solids.meshing import mesh_union, onto_surface
+from wsrl.signals.solids.nearest_point import ERROR_BOUND, UnionDistance, crease_points
 from wsrl.signals.solids.primitives import Box, Ellipsoid, lengths
 from wsrl.signals.solids.union import Union
 

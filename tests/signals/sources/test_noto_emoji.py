@@ -6,7 +6,7 @@ from PIL import ImageFont, features
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals import open_source
-from wsrl.signals.image import values_to_image
+from wsrl.signals.pictures.image import values_to_image
 from wsrl.signals.sources.noto_emoji import BITMAP_SIZE, EMOJI_TEST, FONT, draw_glyph, read_sequences
 
 needs_data = pytest.mark.skipif(

@@ -8,7 +8,7 @@ import trimesh
 
 from wsrl.errors import UserError
 from wsrl.signals import open_source
-from wsrl.signals.solid import NORMALISED_RADIUS, MeshSolid
+from wsrl.signals.shapes.solid import NORMALISED_RADIUS, MeshSolid
 from wsrl.signals.solids.families import FAMILIES
 from wsrl.signals.solids.primitives import lengths
 

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 import trimesh
 
-from wsrl.signals.solid import NORMALISED_RADIUS, Solid, sample_triangles
-from wsrl.signals.solids.closest import UnionDistance
+from wsrl.signals.shapes.solid import NORMALISED_RADIUS, Solid, sample_triangles
 from wsrl.signals.solids.meshing import mesh_union, onto_surface
+from wsrl.signals.solids.nearest_point import UnionDistance
 from wsrl.signals.solids.primitives import lengths
 from wsrl.signals.solids.union import Union
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.image import SMALLEST_SIDE, resize_values, with_mode
-from wsrl.signals.pictures import PictureOptions, PictureSource
+from wsrl.signals.pictures.image import SMALLEST_SIDE, resize_values, with_mode
+from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
 from wsrl.signals.split_names import split_name
 
 EXTENSIONS = (".npy", ".npz")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsrl.signals.image import resize_values, with_mode
-from wsrl.signals.pictures import PictureOptions, PictureSource
+from wsrl.signals.pictures.image import resize_values, with_mode
+from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
 
 
 @dataclass(frozen=True, kw_only=True)

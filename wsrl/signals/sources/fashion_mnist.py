@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from wsrl.errors import UserError
-from wsrl.signals.image import resize_values, with_mode
-from wsrl.signals.pictures import PictureOptions, PictureSource
+from wsrl.signals.pictures.image import resize_values, with_mode
+from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
 
 CLASSES = (
     "T-shirt/top",

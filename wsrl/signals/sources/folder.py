@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.image import GREY_MODES, MAX_PIXELS, open_picture, printable, read_picture
 from wsrl.signals.listing import describe_skipped, list_files, places
 from wsrl.signals.options import is_whole
-from wsrl.signals.pictures import PictureOptions, PictureSource
+from wsrl.signals.pictures.image import GREY_MODES, MAX_PIXELS, open_picture, printable, read_picture
+from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 DEFAULT_SIZE = (32, 32)

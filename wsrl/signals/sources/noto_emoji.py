@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.image import resize_and_crop, to_values
-from wsrl.signals.pictures import PictureOptions, PictureSource
+from wsrl.signals.pictures.image import resize_and_crop, to_values
+from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 EMOJI_TEST = Path("/usr/share/unicode/emoji/emoji-test.txt")

@@ -7,8 +7,8 @@ import numpy as np
 
 from wsrl.errors import UserError
 from wsrl.signals.options import is_whole
-from wsrl.signals.shape import ShapeOptions
-from wsrl.signals.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import ShapeOptions
+from wsrl.signals.shapes.shape_source import Content, ShapeSource
 from wsrl.signals.solids.exact import ExactSolid
 from wsrl.signals.solids.families import FAMILIES, make_union
 

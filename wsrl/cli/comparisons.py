@@ -1,0 +1,76 @@
+"""What a run draws for looking: signals beside their fields, and sampled fields beside signals."""
+
+from pathlib import Path
+
+NUM_SHOWN = 64
+NUM_COMPARED = 16
+MESH_RESOLUTION = 64
+
+
+def draw_pictures(source, out: Path, *, size: int, seed: int) -> None:
+    """Draw ``samples.png`` and ``reconstruction.png`` from the store and the diffusion model of a run.
+
+    Args:
+        source: The signals.
+        out: Folder of the run.
+        size: Longer side of a picture, in pixels.
+        seed: Seed of the samples.
+    """
+    import torch
+
+    from wsrl.cli.eval import load_pipeline
+    from wsrl.store import WeightStore
+    from wsrl.training.lightning_noise import quiet_lightning
+
+    with quiet_lightning():
+        pipeline = load_pipeline(str(out / "diffusion"))
+    with WeightStore.open(out / "fields") as store:
+        rows = list(range(0, len(store), max(1, len(store) // NUM_SHOWN))[:NUM_SHOWN])  # spread over the store
+        draw = _draw_images if source.quantity == "intensity" else _draw_shapes
+        draw(source, store, rows, pipeline, torch.Generator().manual_seed(seed), out, size)
+
+
+def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int) -> None:
+    from wsrl.cli.stage import save_picture
+    from wsrl.evaluation.features import signals_of_rows
+    from wsrl.report.contact_sheet import beside, error_picture, grid_sheet
+    from wsrl.signals.pictures.image import values_to_image
+
+    samples = pipeline(NUM_SHOWN, generator=generator)
+    signals = list(signals_of_rows(store, source, rows))
+    fields = [store.field(row) for row in rows]
+    real = [values_to_image(signal.values, source.grid) for signal in signals]
+    smooth = [field.image(size) for field in samples.fields]
+    sheets = [
+        (f"{NUM_SHOWN} sampled fields", grid_sheet(smooth, 8, size)),
+        (f"{len(real)} signals of {source.name}", grid_sheet(real, 8, size)),
+    ]
+    save_picture(beside(sheets), out / "samples.png")
+    cells, shape = [], (*source.grid, source.out_features)
+    for signal, fitted, picture in list(zip(signals, fields, real))[:NUM_COMPARED]:
+        values = fitted(signal.coords)
+        error = error_picture(values.reshape(shape).numpy(), signal.values.reshape(shape).numpy())
+        cells += [picture, values_to_image(values.clamp(0, 1), source.grid), fitted.image(size), error]
+    titles = f"picture, field on its grid, field at {size} pixels, error x10 (white: none)"
+    save_picture(beside([(titles, grid_sheet(cells, 8, size))]), out / "reconstruction.png")
+
+
+def _draw_shapes(source, store, rows, pipeline, generator, out: Path, size: int) -> None:
+    from wsrl.cli.stage import save_picture
+    from wsrl.report.contact_sheet import beside
+    from wsrl.report.render import shape_sheet
+
+    samples = pipeline(NUM_SHOWN, generator=generator)
+    sampled = [field.mesh(MESH_RESOLUTION) for field in samples.fields]
+    places = {signal_id: index for index, signal_id in enumerate(source.ids)}
+    originals = [source.mesh(places[store.id_of(row)]) for row in rows]
+    sheets = [
+        (f"{NUM_SHOWN} sampled fields", shape_sheet(sampled, columns=8, size=size)),
+        (f"{len(originals)} shapes of {source.name}", shape_sheet(originals, columns=8, size=size)),
+    ]
+    save_picture(beside(sheets), out / "samples.png")
+    pairs = []
+    for row, original in list(zip(rows, originals))[:: max(1, len(rows) // NUM_COMPARED)]:
+        pairs += [original, store.field(row).mesh(2 * MESH_RESOLUTION)]
+    titles = "shape and field, in turn"
+    save_picture(beside([(titles, shape_sheet(pairs, columns=8, size=size))]), out / "reconstruction.png")

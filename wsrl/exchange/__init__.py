@@ -1,0 +1,1 @@
+"""Others' weights in, ours out."""

@@ -1,0 +1,1 @@
+"""Meshes as signals: read, repaired, and measured."""

@@ -1,0 +1,253 @@
+"""What all sources of shapes share: prepared shapes come from the cache, or are prepared and kept.
+
+A shape that cannot be used is a bad signal with its reasons; nothing here ends because of one.
+"""
+
+import hashlib
+import multiprocessing
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import trimesh
+
+from wsrl.errors import SignalError
+from wsrl.signals.pictures.image import one_line
+from wsrl.signals.shapes.preparation import prepare_in_processes
+from wsrl.signals.shapes.shape import PreparedShape, ShapeOptions, ShapeSignal, prepare_shape, rejected, to_signal
+from wsrl.signals.shapes.shape_cache import cache_key, cache_path, load_prepared, save_prepared
+from wsrl.signals.shapes.solid import MeshSolid, Solid
+from wsrl.signals.source import Source
+
+# What NumPy, libigl and trimesh raise on a mesh that nobody thought of; it must not end the work on all others.
+UNFORESEEN = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Content:
+    """One shape as it is given.
+
+    Attributes:
+        data: Bytes that determine the shape: the file and what it refers to, or the recipe of a procedural shape.
+        make: Makes the solid, or the mesh in the file's units; raises SignalError where it cannot.
+    """
+
+    data: bytes
+    make: Callable[[], Solid | trimesh.Trimesh]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeRecord:
+    """What is known of one shape.
+
+    Attributes:
+        id: Its id.
+        verdict: ``used``, ``repaired`` or ``rejected``.
+        reasons: What was repaired, or why it was rejected.
+        quality: Plain numbers about it, ``seconds`` of its preparation among them.
+    """
+
+    id: str
+    verdict: str
+    reasons: tuple[str, ...]
+    quality: dict[str, float]
+
+
+class ShapeSource(Source):
+    """Shapes in a stable order, each prepared when it is first asked for or beforehand by ``prepare``.
+
+    Attributes:
+        options: The options it was opened with.
+    """
+
+    options: ShapeOptions
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        ids: Sequence[str],
+        labels: Sequence[str | None],
+        splits: Sequence[str | None],
+        options: ShapeOptions,
+        details: Mapping[str, object],
+    ):
+        """Select what the options ask for from the full listing.
+
+        Args:
+            name: Name of the source.
+            ids: Ids of the full listing, in order.
+            labels: Class name of each, or None.
+            splits: Split of each, or None.
+            options: Options given by the user.
+            details: Further plain JSON for the description.
+        """
+        super().__init__(
+            name=name,
+            ids=ids,
+            labels=labels,
+            splits=splits,
+            grid=None,
+            in_features=3,
+            out_features=1,
+            options=options,
+            details=details,
+            quantity=options.quantity,
+        )
+        self._keys: dict[int, str] = {}  # of shapes read before, so that their files are not read and hashed again
+
+    @abstractmethod
+    def content(self, position: int) -> Content:
+        """The shape at a place of the full listing.
+
+        Args:
+            position: Place in the full listing, before any selection.
+
+        Raises:
+            SignalError: Its bytes cannot be had; nothing is kept of that, so it is tried again next time.
+        """
+
+    def read(self, position: int, *, id: str, label: str | None, split: str | None) -> ShapeSignal:
+        """See ``Source``.
+
+        Args:
+            position: Place in the full listing.
+            id: Its id.
+            label: Its class name, or None.
+            split: Its split, or None.
+
+        Raises:
+            SignalError: The shape is rejected; the message has the reasons.
+        """
+        return to_signal(self.prepared(position, id), self.options, id=id, label=label, split=split)
+
+    def prepared(self, position: int, id: str) -> PreparedShape:
+        """The prepared shape, from the cache where it has it.
+
+        Args:
+            position: Place in the full listing.
+            id: Its id.
+
+        Raises:
+            SignalError: Its bytes cannot be had.
+        """
+        began = time.perf_counter()
+        known = self._keys.get(position)
+        kept = load_prepared(cache_path(self.options.cache, known)) if known else None
+        if kept is not None:
+            return kept
+        content = self.content(position)
+        path = self.cache_file(content, id)
+        self._keys[position] = path.stem
+        kept = load_prepared(path)
+        if kept is not None:
+            return kept
+        fresh = prepare_content(content, self.options, self.seed_of(id))
+        fresh = replace(fresh, quality=fresh.quality | {"seconds": time.perf_counter() - began})
+        save_prepared(path, fresh)
+        return fresh
+
+    def cache_file(self, content: Content, id: str) -> Path:
+        """Where the prepared shape is kept.
+
+        Args:
+            content: The shape.
+            id: Its id, which its points depend on.
+        """
+        return cache_path(self.options.cache, cache_key(content.data, self.options.sampling(), self.seed_of(id)))
+
+    def seed_of(self, id: str) -> int:
+        """Seed of the points of one shape: its own, whatever else is in the source.
+
+        Args:
+            id: Its id.
+        """
+        return int.from_bytes(hashlib.sha256(f"{self.options.seed}/{id}".encode()).digest()[:8], "big")
+
+    def is_cached(self, index: int) -> bool:
+        """Whether a shape, or its rejection, is in the cache; what cannot be read counts, for there is nothing to do.
+
+        Args:
+            index: Place in the stable order.
+        """
+        try:
+            content = self.content(int(self.positions[index]))
+        except SignalError:
+            return True
+        return self.cache_file(content, self.ids[index]).is_file()
+
+    def record(self, index: int) -> ShapeRecord:
+        """What is known of a shape; prepares it if that has not been done.
+
+        Args:
+            index: Place in the stable order.
+        """
+        id = self.ids[index]
+        try:
+            shape = self.prepared(int(self.positions[index]), id)
+        except SignalError as error:
+            return ShapeRecord(id=id, verdict="rejected", reasons=(str(error),), quality={})
+        return ShapeRecord(id=id, verdict=shape.verdict, reasons=shape.reasons, quality=shape.quality)
+
+    def mesh(self, index: int) -> trimesh.Trimesh:
+        """The surface of a shape in normalised coordinates, as it is taken for the boundary of a solid; it is not kept.
+
+        Args:
+            index: Place in the stable order.
+
+        Raises:
+            SignalError: The shape cannot be used.
+        """
+        made = self.content(int(self.positions[index])).make()
+        return (made if isinstance(made, Solid) else MeshSolid(made)).mesh
+
+    def reject(self, index: int, reason: str) -> None:
+        """Keep in the cache that a shape cannot be prepared.
+
+        Args:
+            index: Place in the stable order.
+            reason: Why.
+        """
+        path = self.cache_file(self.content(int(self.positions[index])), self.ids[index])
+        save_prepared(path, rejected(f"{reason}; to try it again remove {path}"))
+
+    def prepare(self, indices: Sequence[int], processes: int, tell: Callable[[int], None]) -> None:
+        """Prepare shapes that are not in the cache, in processes of one thread each.
+
+        Only the shapes in work are in memory. A process that dies takes no other shape with it; the shape that kills
+        its process twice is rejected.
+
+        Args:
+            indices: Places in the stable order.
+            processes: Processes that work at one time.
+            tell: Called with the number of shapes that are ready since the last call.
+        """
+        missing = [index for index in indices if not self.is_cached(index)]
+        if len(missing) < len(indices):
+            tell(len(indices) - len(missing))
+        # The processes of a build are daemons, which may have no children.
+        if min(processes, len(missing)) > 1 and not multiprocessing.current_process().daemon:
+            for index, reason in prepare_in_processes(self, missing, processes, tell):
+                self.reject(index, reason)
+            return
+        for index in missing:
+            self.record(index)
+            tell(1)
+
+
+def prepare_content(content: Content, options: ShapeOptions, seed: int) -> PreparedShape:
+    """Prepare one shape; whatever is wrong with it makes it rejected.
+
+    Args:
+        content: The shape.
+        options: How it is sampled.
+        seed: Seed of its points.
+    """
+    try:
+        return prepare_shape(content.make(), options, seed)
+    except SignalError as error:
+        return rejected(str(error).rstrip("."))
+    except UNFORESEEN as error:
+        return rejected(f"cannot be prepared ({type(error).__name__}: {one_line(error)})")

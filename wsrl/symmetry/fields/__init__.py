@@ -1,0 +1,1 @@
+"""Signs and half turns of sine networks, and canonical zoos."""

@@ -1,0 +1,1 @@
+"""Specs found by tracing a network, and proved."""

@@ -1,0 +1,281 @@
+"""Rules of operations that take entries from places or put them there: indices, masks, windows, segments.
+
+An axis along which places are given is fixed, since a place is a number along it; all others stay as free as they are.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wsrl.symmetry.inference.reshape import EXPLODED, depends, narrow, select, stack, view
+from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order
+from wsrl.symmetry.inference.solving import unify
+from wsrl.symmetry.inference.terms import Axis, fix, new_axis, resolve, size_of
+from wsrl.symmetry.inference.trace import Call, UnfollowedError, rule
+
+MASKS = (torch.bool, torch.uint8)
+
+
+@rule("index", "_unsafe_index", "_unsafe_masked_index")
+def indexed(call: Call) -> list[Axis]:
+    """Elements at given places, or those that a mask chooses."""
+    axes, given = call.axes("self"), [index for index in call["indices"] if index is not None]
+    found = told_apart(call, axes, list(call["indices"]).index(given[0]), given[0]) if len(given) == 1 else None
+    return _taken(call, axes, call.out_shape) if found is None else found
+
+
+def told_apart(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Axis] | None:
+    """Stacked networks at given places, each with what acts within it; None where they are not told apart.
+
+    That takes one list of places, the same for all tensors of the trace and with every network in it: only so are
+    tensors tied network by network whatever the places are.
+    """
+    size = call["self"].shape[dim]
+    if index.dtype in MASKS or index.ndim != 1 or not size <= len(index) <= EXPLODED or not depends(axes, axes[dim]):
+        return None
+    places = index.tolist()
+    if len({place % size for place in places}) < size or not call.table.is_only_index(index):
+        return None
+    call.table.hold(index)
+    return stack([select(axes, dim, place % size) for place in places], dim)
+
+
+@rule("index_put", "_index_put_impl", "_unsafe_index_put")
+def index_put(call: Call) -> list[Axis]:
+    """Values at given places, or at those that a mask chooses."""
+    shape = call["self"][tuple(slice(None) if index is None else index for index in call["indices"])].shape
+    axes = call.axes("self")  # once, for a constant may have other axes each time that it is used
+    broadcast([_taken(call, axes, shape), call.axes("values")])
+    return [resolve(axis) for axis in axes]
+
+
+def _taken(call: Call, axes: list[Axis], shape: Sequence[int]) -> list[Axis]:
+    """Axes of ``self[indices]``, which has a given shape."""
+    indices = list(call["indices"])
+    given = [k for k, index in enumerate(indices) if index is not None]
+    if len(given) == 1 and indices[given[0]].dtype in MASKS:
+        mask, first = indices[given[0]], given[0]
+        stop = first + mask.ndim
+        return [*axes[:first], chosen(call, axes, mask, first, shape[first]), *axes[stop:]]
+    # a mask among other indices is one list of places for each of its axes
+    places, dim = [], 0
+    for index in indices:
+        if index is not None:
+            call.table.hold(index)
+        width = index.ndim if index is not None and index.dtype in MASKS else 1
+        places += [] if index is None else range(dim, dim + width)
+        dim += width
+    in_order(axes, places)
+    kept = [axis for dim, axis in enumerate(axes) if dim not in places]
+    num_new = len(shape) - len(kept)
+    first = places[0] if places == list(range(places[0], places[-1] + 1)) else 0
+    new = [new_axis(size, fixed=True) for size in shape[first : first + num_new]]
+    return [*kept[:first], *new, *kept[first:]]
+
+
+def chosen(call: Call, axes: Sequence[Axis], mask: Tensor, first: int, num: int) -> Axis:
+    """The one axis of the entries that a mask chooses, in row-major order.
+
+    Args:
+        call: The operation.
+        axes: Axes of the tensor whose entries are chosen.
+        mask: Boolean mask of those from ``first`` on.
+        first: Where the axes of the mask begin.
+        num: Number of entries that are chosen.
+
+    Returns:
+        A fixed axis, times the last axes along which the mask does not change.
+    """
+    stop = first + mask.ndim
+    own = call.table.get(mask)
+    whole = stop
+    while whole > first and _is_even(call, mask, whole - 1 - first):
+        whole -= 1
+    for axis, other in zip(axes[whole:stop], own[whole - first :]):
+        if other:
+            unify(axis, other)
+    in_order(own, range(whole - first))
+    in_order(axes, range(first, whole))
+    kept = tuple(atom for axis in axes[whole:stop] for atom in resolve(axis))
+    return (*new_axis(num // size_of(kept), fixed=True), *kept)
+
+
+def _is_even(call: Call, mask: Tensor, dim: int) -> bool:
+    """Whether a mask does not change along an axis, whatever the weights and inputs are."""
+    if mask.shape[dim] == 1 or mask.stride(dim) == 0:
+        return True
+    return not call.table.known(mask) and torch.equal(mask, mask.narrow(dim, 0, 1).expand_as(mask))
+
+
+def _spread(mask: Tensor, like: Tensor, call: Call) -> Tensor:
+    """A mask in the shape of a tensor, with the same axes where it had any."""
+    if mask.shape == like.shape:
+        return mask
+    wide = mask.expand_as(like)
+    if call.table.known(mask):
+        axes = [()] * (like.ndim - mask.ndim) + call.table.get(mask)
+        call.table.record(wide, [axis if axis or size == 1 else new_axis(size) for axis, size in zip(axes, like.shape)])
+    return wide
+
+
+@rule("masked_select")
+def masked_select(call: Call) -> list[Axis]:
+    """Entries that a mask chooses, in one axis."""
+    if call["mask"].ndim > call["self"].ndim or torch.broadcast_shapes(call["mask"].shape, call["self"].shape) != (
+        call["self"].shape
+    ):
+        raise UnfollowedError("the mask has more entries than what it chooses from")
+    return [chosen(call, call.axes("self"), _spread(call["mask"], call["self"], call), 0, call.out_shape[0])]
+
+
+@rule("masked_scatter")
+def masked_scatter(call: Call) -> list[Axis]:
+    """Entries that a mask chooses are replaced by others, in row-major order."""
+    axes, mask = call.axes("self"), _spread(call["mask"], call["self"], call)
+    num, source = int(mask.sum()), call["source"]
+    target = chosen(call, axes, mask, 0, num)
+    rows = num // size_of(target[1:]) if target and target[0].fixed else 1  # whole rows are taken from the source
+    if num and source.numel() % (num // rows):
+        raise UnfollowedError("the source is not made of whole rows of what is replaced")
+    if num:
+        taken = view(call.axes("source"), source.shape, [source.numel() // (num // rows), num // rows])
+        first, inside = narrow(taken, 0, 0, rows)
+        unify((*first, *inside), target)
+    return [resolve(axis) for axis in axes]
+
+
+@rule("gather")
+def gathered(call: Call) -> list[Axis]:
+    """Entries at places along one axis, which may be others for every element of the other axes."""
+    (dim,) = call.dims("dim")
+    shape = call["index"].shape
+    others = broadcast([_beside(call.axes(name), dim, shape) for name in ("self", "index")])
+    return [*others[:dim], new_axis(shape[dim], fixed=True), *others[dim + 1 :]]
+
+
+@rule("scatter", "scatter_add", "scatter_reduce")
+def scattered(call: Call) -> list[Axis]:
+    """Entries put to places along one axis, which may be others for every element of the other axes."""
+    (dim,) = call.dims("dim")
+    names = ["index", *(["src"] if isinstance(call.get("src"), Tensor) else [])]
+    axes = call.axes("self")
+    broadcast([_beside(own, dim, call["index"].shape) for own in (axes, *map(call.axes, names))])
+    return [resolve(axis) for axis in axes]
+
+
+@rule("index_add", "index_copy", "index_reduce", "index_fill")
+def index_added(call: Call) -> list[Axis]:
+    """Slices put to places along one axis."""
+    (dim,) = call.dims("dim")
+    call.table.hold(call["index"])
+    axes, source = call.axes("self"), call.get("source")
+    broadcast([_beside(own, dim) for own in (axes, *([call.axes("source")] if source is not None else []))])
+    return [resolve(axis) for axis in axes]
+
+
+def _beside(axes: Sequence[Axis], dim: int, shape: Sequence[int] | None = None) -> list[Axis]:
+    """All axes but one, which is fixed; of each as many first elements as a shape says."""
+    in_order(axes, [dim])
+    for other in range(len(axes)):
+        if shape is not None and other != dim:
+            axes = narrow(axes, other, 0, shape[other])
+    return [*axes[:dim], (), *axes[dim + 1 :]]
+
+
+@rule("index_select")
+def index_selected(call: Call) -> list[Axis]:
+    """Elements of one axis at given places."""
+    (dim,) = call.dims("dim")
+    found = told_apart(call, call.axes("self"), dim, call["index"])
+    if found is not None:
+        return found
+    call.table.hold(call["index"])
+    axes = in_order(call.axes("self"), [dim])
+    return [*axes[:dim], new_axis(call.out_shape[dim], fixed=True), *axes[dim + 1 :]]
+
+
+@rule("select_scatter", "slice_scatter")
+def part_replaced(call: Call) -> list[Axis]:
+    """One element, or consecutive ones, of an axis replaced."""
+    (dim,) = call.dims("dim")
+    axes, size = call.axes("self"), call["self"].shape[dim]
+    if call.name == "select_scatter":
+        broadcast([select(axes, dim, call["index"] % size), call.axes("src")])
+        return [resolve(axis) for axis in axes]
+    start, stop, step = slice(call["start"], call["end"], call["step"]).indices(size)
+    if step == 1:
+        broadcast([narrow(axes, dim, start, max(start, stop)), call.axes("src")])
+    else:
+        broadcast([_beside(axes, dim), _beside(call.axes("src"), dim)])
+    return [resolve(axis) for axis in axes]
+
+
+@rule("unfold")
+def windows(call: Call) -> list[Axis]:
+    """Windows along one axis: their number there, and what is inside a window at the end."""
+    (dim,) = call.dims("dimension")
+    axes = in_order(call.axes("self"), [dim])
+    number, inside = (new_axis(call.out_shape[k], fixed=True) for k in (dim, -1))
+    return [*axes[:dim], number, *axes[dim + 1 :], inside]
+
+
+@rule("diagonal", "diagonal_copy")
+def diagonal(call: Call) -> list[Axis]:
+    """Entries at the same place of two axes, which then move alike, or at places some steps apart."""
+    axes = call.axes("self")
+    first, second = call["dim1"] % len(axes), call["dim2"] % len(axes)
+    kept = [axis for dim, axis in enumerate(axes) if dim not in (first, second)]
+    if call["offset"] or size_of(axes[first]) != size_of(axes[second]):
+        in_order(axes, [first, second])
+        return [*kept, new_axis(call.out_shape[-1], fixed=True)]
+    unify(axes[first], axes[second])
+    return [*kept, resolve(axes[first])]
+
+
+@rule("diag_embed")
+def diagonal_embedded(call: Call) -> list[Axis]:
+    """The last axis becomes two, off whose diagonal there are zeros."""
+    *axes, last = call.axes("self")
+    dims = sorted(call[name] % (len(axes) + 2) for name in ("dim1", "dim2"))
+    if call["offset"]:
+        fix(last)
+        last = new_axis(call.out_shape[dims[0]], fixed=True)
+    for dim in dims:
+        axes.insert(dim, resolve(last))
+    return axes
+
+
+@rule("segment_reduce")
+def segments(call: Call) -> list[Axis]:
+    """Sums, means or extremes of consecutive elements of one axis."""
+    dim = call["axis"] % call["data"].ndim
+    for name in ("lengths", "indices", "offsets"):
+        if call.get(name) is not None:
+            call.table.hold(call[name])
+    axes = in_order(call.axes("data"), [dim])
+    return [*axes[:dim], new_axis(call.out_shape[dim], fixed=True), *axes[dim + 1 :]]
+
+
+@rule("bincount")
+def counted(call: Call) -> list[Axis]:
+    """Numbers of equal entries, or sums of their weights."""
+    for tensor in call.tensors:
+        call.table.hold(tensor)
+    return [new_axis(call.out_shape[0], fixed=True)]
+
+
+@rule("take", "put")
+def numbered(call: Call) -> list[Axis]:
+    """Entries by their number in the whole tensor, which no axis keeps."""
+    raise UnfollowedError("entries are named by their number in the whole tensor")
+
+
+@rule("as_strided")
+def strided(call: Call) -> list[Axis]:
+    """Any view of memory; only the same one is followed."""
+    shape, strides, offset = call.table.geometry(call["self"])
+    used = [(a, b) for size, a, b in zip(shape, strides, call["stride"]) if size > 1]
+    if shape == tuple(call["size"]) and all(a == b for a, b in used) and call["storage_offset"] in (None, offset):
+        return call.axes("self")
+    raise UnfollowedError("it views memory by strides")

@@ -1,0 +1,45 @@
+"""Rules of sparse tensors: what they are made of, and products with them. As tensors they move like dense ones."""
+
+from wsrl.symmetry.inference.rules_linear import product
+from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order, reduced
+from wsrl.symmetry.inference.terms import Axis, new_axis
+from wsrl.symmetry.inference.trace import Call, UnfollowedError, rule
+
+
+@rule("_sparse_coo_tensor_with_dims_and_tensors", "_sparse_coo_tensor_unsafe", "sparse_coo_tensor")
+def made(call: Call) -> list[Axis]:
+    """Entries at given places; what is stored whole at each place moves on."""
+    call.table.hold(call["indices"])
+    _, *dense = in_order(call.axes("values"), [0])
+    num_sparse = len(call.out_shape) - len(dense)
+    return [*(new_axis(size, fixed=True) for size in call.out_shape[:num_sparse]), *dense]
+
+
+@rule("_sparse_compressed_tensor_unsafe", "_sparse_csr_tensor_unsafe", "sparse_compressed_tensor", "_values", "values")
+def compressed(call: Call) -> list[Axis]:
+    """Entries by the order in which they are stored; nothing of a plain list of them may move."""
+    for tensor in call.tensors:
+        call.table.hold(tensor)
+    return [new_axis(size, fixed=True) for size in call.out_shape]
+
+
+@rule("_sparse_mm")
+def sparse_product(call: Call) -> list[Axis]:
+    """``sparse @ dense``; sums only."""
+    if call.get("reduce") not in (None, "sum"):
+        raise UnfollowedError(f"it reduces by {call['reduce']}")
+    return product(call.axes("sparse"), call.axes("dense"))
+
+
+@rule("_sparse_addmm", "sspaddmm", "hspmm")
+def sparse_added(call: Call) -> list[Axis]:
+    """``self + mat1 @ mat2`` of a sparse ``mat1``."""
+    found = product(call.axes("mat1"), call.axes("mat2"))
+    return broadcast([found, call.axes("self")]) if "self" in call.arguments else found
+
+
+@rule("_sparse_sum")
+def sparse_sum(call: Call) -> list[Axis]:
+    """Sums along some axes of a sparse tensor."""
+    dims = call.dims("dim") if call.get("dim") is not None else list(range(call["self"].ndim))
+    return reduced(call.axes("self"), dims, False)

@@ -1,0 +1,1 @@
+"""Networks and posteriors matched modulo permutation."""

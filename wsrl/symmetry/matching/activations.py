@@ -1,0 +1,199 @@
+"""Activation matching: units that do the same on the same examples are put in the same place.
+
+Letters: N examples, S samples of a unit (examples and positions), C units.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from wsrl.errors import UserError
+from wsrl.symmetry.matching.barriers import estimate_statistics, load_weights
+from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
+from wsrl.symmetry.spec.axes import Axis, names_in
+from wsrl.symmetry.spec.spec import PermutationSpec
+
+NUM_SAMPLES = 4096
+AT_ONCE = 500
+WEAK = 1e-2
+"""The largest agreement of all weights beside the correlation of one unit."""
+CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the activations of units can be read.
+
+    Attributes:
+        path: Path of a submodule.
+        side: ``input`` or ``output`` of the submodule; its first tensor.
+        dim: Dimension of that tensor that counts the units.
+    """
+
+    path: str
+    side: str = "output"
+    dim: int = -1
+
+    def __str__(self):
+        return f"the {self.side} of {self.path!r} along {self.dim}"
+
+
+def match_activations(
+    spec: PermutationSpec,
+    module: nn.Module,
+    reference: Mapping[str, Tensor],
+    moving: Mapping[str, Tensor],
+    inputs: Tensor,
+    *,
+    places: Mapping[str, Place | Iterable[Place]] | None = None,
+    num_samples: int = NUM_SAMPLES,
+    generator: torch.Generator | None = None,
+) -> Matching:
+    """Align one network with another by the correlation of their units' activations.
+
+    Args:
+        spec: The symmetry.
+        module: The module of both networks; a copy of it is used, in evaluation mode.
+        reference: Weights of the network that stays.
+        moving: Weights of the network that is moved.
+        inputs: Examples ``(N, ...)``.
+        places: For a permutation where to read its units. Those that are left out are read where linear layers and
+            convolutions take them in, or else where these give them out; what is found at neither is matched by its
+            weights.
+        num_samples: Most samples of each unit, drawn over examples and positions.
+        generator: Randomness of that draw; None for a fixed seed.
+
+    Returns:
+        The permutation, and the sum of the correlations over all units and places. Its history has the weights in it,
+        which decide between units of equal correlation.
+
+    Raises:
+        UserError: A place that does not exist or does not count the units.
+
+    Source: Li et al., Convergent Learning, arXiv 1511.07543; Ainsworth et al., arXiv 2209.04836, section 3.1.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    found = _given_places(spec, module, places or {})
+    covered = {name for _, axis in found for name in names_in(axis)}
+    automatic = [(place, axis) for place, axis in find_places(spec, module) if set(names_in(axis)) - covered]
+    found += automatic
+    seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+    first, second = (
+        _standardised(_activations(module, weights, inputs, found, num_samples, seed))
+        for weights in (reference, moving)
+    )
+    unreached = [place for place, _ in found[: len(found) - len(automatic)] if place not in first]
+    if unreached:
+        raise UserError(f"{unreached[0]} is never reached", allowed="submodules that run", do="leave it out of places")
+    axes = {str(place): (axis, None) for place, axis in found if place in first}
+    first, second = ({str(place): rows for place, rows in rows_at.items()} for rows_at in (first, second))
+    shapes = {key: tuple(rows.shape) for key, rows in first.items()}
+    of_activations = replace(spec, axes=axes, shapes=shapes)
+    together = replace(spec, axes=axes | spec.axes, shapes=shapes | spec.shapes)
+    reference, moving = _weakened(spec, reference, moving)
+    matching = match_weights(together, first | reference, second | moving, generator=generator)
+    correlation = agreement(of_activations, first, of_activations.apply(second, matching.permutation))
+    return replace(matching, objective=correlation)
+
+
+def _weakened(spec: PermutationSpec, reference: Mapping[str, Tensor], moving: Mapping[str, Tensor]) -> tuple:
+    """Weights that decide where activations do not, such as between units that are never active."""
+    names = [name for name in reference if name in spec.axes and reference[name].is_floating_point()]
+    first, second = ({name: weights[name].double() for name in names} for weights in (reference, moving))
+    sizes = [sum(float(t.square().sum()) for t in weights.values()) for weights in (first, second)]
+    factor = WEAK**0.5 / max(sizes[0] * sizes[1], 1e-300) ** 0.25
+    return tuple({name: tensor * factor for name, tensor in weights.items()} for weights in (first, second))
+
+
+def find_places(spec: PermutationSpec, module: nn.Module) -> list[tuple[Place, Axis]]:
+    """Where linear layers, convolutions and embeddings take units in; else where they give them out.
+
+    Returns:
+        Places with the axis of the spec that stands there.
+    """
+    takes, gives = [], []
+    for path, part in module.named_modules():
+        axes = spec.axes.get(f"{path}.weight" if path else "weight")
+        if axes is None or not isinstance(part, (nn.Linear, nn.Embedding, *CONVOLUTIONS)):
+            continue
+        dim = 1 if isinstance(part, CONVOLUTIONS) else -1
+        turned = isinstance(part, nn.Embedding) or getattr(part, "transposed", False)
+        out, into = (axes[1], axes[0]) if turned else (axes[0], axes[1])
+        if getattr(part, "groups", 1) == 1:
+            if not isinstance(part, nn.Embedding):
+                takes.append((Place(path, "input", dim), into))
+            gives.append((Place(path, "output", dim), out))
+        elif not turned:
+            gives.append((Place(path, "output", dim), out))
+    chosen = [(place, axis) for place, axis in takes if names_in(axis)]
+    read = {name for _, axis in chosen for name in names_in(axis)}
+    return chosen + [(place, axis) for place, axis in gives if set(names_in(axis)) - read]
+
+
+def _given_places(spec: PermutationSpec, module: nn.Module, places: Mapping) -> list[tuple[Place, Axis]]:
+    paths, found = dict(module.named_modules()), []
+    for name, own in places.items():
+        if name not in spec.sizes or spec.within.get(name):
+            raise UserError(
+                f"places speaks of {name!r}",
+                allowed=", ".join(n for n in spec.sizes if not spec.within.get(n)),
+                do="name a permutation of the spec that acts within no other",
+            )
+        for place in [own] if isinstance(own, Place) else own:
+            if place.path not in paths or place.side not in ("input", "output"):
+                raise UserError(
+                    f"places[{name!r}] is the {place.side} of {place.path!r}",
+                    allowed=f"the input or output of one of {', '.join(paths)}",
+                    do="name a submodule by its path",
+                )
+            found.append((place, name))
+    return found
+
+
+def _activations(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    inputs: Tensor,
+    places: list[tuple[Place, Axis]],
+    num_samples: int,
+    seed: int,
+) -> dict[Place, Tensor]:
+    """Activations ``(C, S)`` at every place that is reached; the same samples for all networks of a module."""
+    module = copy.deepcopy(module).eval()
+    load_weights(module, weights)
+    estimate_statistics(module, inputs.split(AT_ONCE))
+    seen: dict[Place, list[Tensor]] = {place: [] for place, _ in places}
+    batches = inputs.split(AT_ONCE)
+    share = -(-num_samples // len(batches))
+    with ExitStack() as stack, torch.no_grad():
+        for place, rows in seen.items():
+            stack.callback(_watch(module.get_submodule(place.path), place, rows, share, seed))
+        for batch in batches:
+            module(batch)
+    return {place: torch.cat(rows).T.double() for place, rows in seen.items() if rows}
+
+
+def _watch(part: nn.Module, place: Place, seen: list[Tensor], share: int, seed: int):
+    """Let a submodule note its activations ``(S, C)``; returns what ends it."""
+
+    def note(tensor) -> None:
+        tensor = tensor[0] if isinstance(tensor, (tuple, list)) else tensor
+        rows = tensor.detach().movedim(place.dim, -1).flatten(0, -2)
+        if len(rows) > share:
+            own = torch.Generator().manual_seed((seed + len(seen)) % 2**63)
+            rows = rows[torch.randperm(len(rows), generator=own)[:share].to(rows.device)]
+        seen.append(rows.cpu())
+
+    if place.side == "input":
+        return part.register_forward_pre_hook(lambda _, given: note(given)).remove
+    return part.register_forward_hook(lambda _, given, result: note(result)).remove
+
+
+def _standardised(activations: dict[Place, Tensor]) -> dict[Place, Tensor]:
+    """Rows of mean zero and length one, so that inner products are correlations; units that never change are zero."""
+    centred = {key: rows - rows.mean(1, keepdim=True) for key, rows in activations.items()}
+    return {key: rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12) for key, rows in centred.items()}

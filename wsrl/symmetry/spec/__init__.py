@@ -1,0 +1,1 @@
+"""Permutation specs: which axes of which tensors move together."""

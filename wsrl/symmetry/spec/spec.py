@@ -1,0 +1,364 @@
+"""Which permutations leave a network unchanged: one description of its weights, found by tracing or written by hand.
+
+Letters: B items of a batch, N permutations.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from wsrl.errors import UserError
+from wsrl.symmetry.spec.axes import Axis, axis_from_json, axis_size, axis_to_json, check_axis, names_in
+from wsrl.symmetry.spec.cutting import Piece, join_tensor, pieces_of, split_tensor
+from wsrl.symmetry.spec.permute import composed, draw, inverted, move, parents_first
+from wsrl.symmetry.spec.single_axis import PlainSpec
+from wsrl.symmetry.spec.unrolling import rolled, unroll, unrolled_spec
+
+Permutation = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PermutationSpec:
+    """For every axis of every tensor of a network, the permutation that acts on it.
+
+    Attributes:
+        axes: For each tensor its axes: None (fixed), the name of a permutation, a ``Product`` or a ``Concat``.
+        sizes: Number of elements of each permutation.
+        within: For a permutation of something inside the elements of others, such as the channels inside heads: those
+            others. There is then one independent permutation for each of their elements.
+        shapes: Shape of each tensor; may be left out where sizes tell, that is, where no axis is None.
+        held: Names of axes that stay fixed, such as that of stacked networks, with their numbers of elements: what acts
+            within one of them has a permutation of its own for each element.
+
+    Raises:
+        UserError: An unknown permutation, a size that does not fit, or a permutation that acts within another that its
+            tensor does not carry.
+    """
+
+    axes: Mapping[str, tuple[Axis, ...]]
+    sizes: Mapping[str, int]
+    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        set_field = object.__setattr__
+        set_field(self, "axes", {name: tuple(axes) for name, axes in self.axes.items()})
+        set_field(self, "sizes", dict(self.sizes))
+        set_field(self, "held", dict(self.held))
+        set_field(self, "within", {name: tuple(parents) for name, parents in self.within.items() if parents})
+        self._check_within()
+        shapes = {name: self._checked_shape(name) for name in self.axes}
+        set_field(self, "shapes", {name: shape for name, shape in shapes.items() if shape is not None})
+        if len(self.shapes) == len(self.axes):
+            self._check_pieces()
+
+    def _check_within(self) -> None:
+        both = [name for name in self.held if name in self.sizes]
+        if both:
+            raise UserError(f"{both[0]!r} is held and permuted", allowed="one of the two", do="take it out of held")
+        for name, parents in self.within.items():
+            unknown = [p for p in (name, *parents) if p not in (self.sizes if p == name else self.lengths)]
+            if unknown:
+                raise UserError(
+                    f"within speaks of the permutation {unknown[0]!r}, which has no size",
+                    allowed=", ".join(self.sizes),
+                    do=f"add sizes[{unknown[0]!r}] or take it out of within",
+                )
+            ancestors, new = set(), set(parents)
+            while new - ancestors:
+                ancestors |= new
+                new = {p for parent in new for p in self.within.get(parent, ())}
+            if name in ancestors:
+                raise UserError(f"{name} acts within itself", allowed="parents that are other permutations")
+            if ancestors != set(parents):
+                raise UserError(
+                    f"{name} acts within {', '.join(parents)}, and these within others",
+                    allowed="all ancestors of a permutation in within",
+                    do=f"set within[{name!r}] to {tuple(parents_first(sorted(ancestors), self.within))}",
+                )
+
+    def _checked_shape(self, name: str) -> tuple[int, ...] | None:
+        """Shape of a tensor, where it is known."""
+        axes = self.axes[name]
+        for i, axis in enumerate(axes):
+            check_axis(axis, self.lengths, f"axis {i} of {name}")
+        found = [axis_size(axis, self.lengths) for axis in axes]
+        given = self.shapes.get(name)
+        if given is None:
+            return None if None in found else tuple(found)
+        if len(given) != len(axes) or any(f not in (None, g) for f, g in zip(found, given)):
+            raise UserError(
+                f"{name} of shape {tuple(given)} is described as {self._line(name)}",
+                allowed="axes as long as their permutations",
+                do=f"mend axes[{name!r}] or sizes",
+            )
+        return tuple(given)
+
+    @staticmethod
+    def from_module(module: nn.Module, example_inputs: object, **options) -> "PermutationSpec":
+        """Find the symmetry of a module by tracing it; see :func:`wsrl.symmetry.inference.inference.infer_module`."""
+        from wsrl.symmetry.inference.inference import infer_module
+
+        return infer_module(module, example_inputs, **options)
+
+    @staticmethod
+    def from_function(
+        function: Callable, weights: Mapping[str, Tensor], example_inputs: object, **options
+    ) -> "PermutationSpec":
+        """Find the symmetry of ``function(weights, *inputs)``.
+
+        See :func:`wsrl.symmetry.inference.inference.infer_function`.
+        """
+        from wsrl.symmetry.inference.inference import infer_function
+
+        return infer_function(function, weights, example_inputs, **options)
+
+    @classmethod
+    def from_layout(cls, layout: Iterable) -> "PermutationSpec":
+        """The spec of a layout: an iterable of tensors with ``name``, ``shape`` and ``axes`` (names or None)."""
+        tensors = list(getattr(layout, "tensors", layout))
+        sizes = {axis: size for tensor in tensors for axis, size in zip(tensor.axes, tensor.shape) if axis is not None}
+        return cls({t.name: t.axes for t in tensors}, sizes, {}, {t.name: t.shape for t in tensors})
+
+    @property
+    def permutations(self) -> tuple[str, ...]:
+        """Names of all permutations."""
+        return tuple(self.sizes)
+
+    @cached_property
+    def lengths(self) -> dict[str, int]:
+        """Number of elements of every name that an axis may carry."""
+        return {**self.sizes, **self.held}
+
+    @cached_property
+    def pieces(self) -> dict[str, tuple[Piece, ...]]:
+        """For each tensor what it is cut into until every axis carries one name or none."""
+        lost = [name for name in self.axes if name not in self.shapes]
+        if lost:
+            raise UserError(
+                f"the lengths of the fixed axes of {lost[0]} are unknown",
+                allowed="specs with shapes",
+                do=f"pass shapes={{{lost[0]!r}: (...)}}, or with_shapes(weights), or sizes in place of None",
+            )
+        return {name: pieces_of(name, axes, self.shapes[name], self.lengths) for name, axes in self.axes.items()}
+
+    @cached_property
+    def plain(self) -> PlainSpec:
+        """The spec of what :meth:`split` gives: every axis carries one permutation or none, and nothing is held.
+
+        Raises:
+            UserError: More elements are held than are told apart.
+        """
+        return unrolled_spec([piece for pieces in self.pieces.values() for piece in pieces], self.within, self.held)
+
+    def _check_pieces(self) -> None:
+        """Refuse what acts within something that does not stand beside it exactly once."""
+        pieces = [piece for pieces in self.pieces.values() for piece in pieces]
+        for piece in pieces:
+            for name in piece.axes:
+                twice = [parent for parent in self.within.get(name, ()) if piece.axes.count(parent) > 1]
+                if twice:
+                    raise UserError(
+                        f"{piece.name} carries {name}, which acts within {twice[0]}, and {twice[0]} on two axes",
+                        allowed="one axis of each parent beside what acts within it",
+                        do=f"give one of the two axes a permutation of its own, or take {name} out of within",
+                    )
+        PlainSpec({p.name: p.axes for p in pieces}, {p.name: p.shape for p in pieces}, self.within)
+
+    def with_shapes(self, weights: Mapping[str, Tensor]) -> "PermutationSpec":
+        """This spec with the shapes of the weights of one network, without a batch axis."""
+        return replace(self, shapes={k: tuple(v.shape) for k, v in weights.items()})
+
+    def split(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
+        """Cut every composite axis.
+
+        Args:
+            weights: Tensors ``(L..., *shape, C...)``.
+            leading: Number of leading axes L; any trailing ones stay as they are.
+
+        Returns:
+            The tensors of :attr:`plain`, with the same leading and trailing axes.
+        """
+        found = {}
+        for name, parts in self.cut(weights, leading).items():
+            for piece in self.pieces[name]:
+                found.update(unroll(parts[piece.name], piece, self.held, leading))
+        return found
+
+    def cut(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, dict[str, Tensor]]:
+        """For each tensor its :attr:`pieces`, as :meth:`split` takes them; held axes are left whole."""
+        known = self._known(weights, leading)
+        return {name: split_tensor(tensor, self.pieces[name], leading) for name, tensor in known.items()}
+
+    def join(self, parts: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
+        """Undo :meth:`split`.
+
+        Raises:
+            UserError: A part of a tensor is missing.
+        """
+        joined = {}
+        if self.held:
+            parts = rolled(parts, [piece for pieces in self.pieces.values() for piece in pieces], self.held, leading)
+        for name, pieces in self.pieces.items():
+            missing = [piece.name for piece in pieces if piece.name not in parts]
+            if missing and len(missing) < len(pieces):
+                raise UserError(f"{name} cannot be joined without {missing[0]}", allowed="all parts of a tensor")
+            if not missing:
+                joined[name] = join_tensor(parts, pieces, leading)
+        return joined
+
+    def random_permutation(
+        self, generator: torch.Generator | None, num: int | None = None, names: Iterable[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Uniformly random elements of the symmetry group.
+
+        Args:
+            generator: Randomness; None for torch's global one.
+            num: How many; None for one without a leading axis.
+            names: Which permutations to draw; None for all.
+
+        Returns:
+            For each permutation an index tensor ``(num, parents..., size)``.
+        """
+        chosen = self.sizes if names is None else tuple(names)
+        lead = () if num is None else (num,)
+        return {name: draw((*lead, *self.table_shape(name)), generator) for name in chosen}
+
+    def table_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the index tensor of a permutation: sizes of what it acts within, then its own."""
+        return (*(self.lengths[parent] for parent in self.within.get(name, ())), self.sizes[name])
+
+    def apply(
+        self, weights: Mapping[str, Tensor], permutation: Permutation, leading: int | None = None
+    ) -> dict[str, Tensor]:
+        """Move the entries of weights; ``y[i] = x[p[i]]`` along every axis that carries ``p``.
+
+        Args:
+            weights: Tensors ``shape`` or ``(B, *shape)``; any of the spec's.
+            permutation: Index tensors; with a leading axis B every item has its own. Those left out stay as they are.
+            leading: Number of axes before ``shape`` where tensors have further trailing ones; None where they have
+                none.
+        """
+        batched = self._is_batched(permutation)
+        spec = self if len(self.shapes) == len(self.axes) else self._shaped_like(weights, leading, batched)
+        moved = {}
+        for name, tensor in weights.items():
+            ahead = tensor.ndim - len(spec.axes.get(name, ())) if leading is None else leading
+            known = spec._known({name: tensor}, ahead)[name]
+            if batched and ahead == 0:
+                known, ahead = known.expand(len(next(iter(permutation.values()))), *known.shape), 1
+            moved[name] = spec._moved(name, known, permutation, ahead, batched)
+        return moved
+
+    def _shaped_like(self, weights: Mapping[str, Tensor], leading: int | None, batched: bool) -> "PermutationSpec":
+        shapes = {}
+        for name, axes in self.axes.items():
+            if name in weights:
+                ahead = weights[name].ndim - len(axes) if leading is None else leading
+                shapes[name] = tuple(weights[name].shape[ahead : ahead + len(axes)])
+        return replace(self, axes={name: self.axes[name] for name in shapes}, shapes=shapes)
+
+    def _moved(self, name: str, tensor: Tensor, permutation: Permutation, leading: int, batched: bool) -> Tensor:
+        if not any(carried in permutation for axis in self.axes[name] for carried in names_in(axis)):
+            return tensor
+        parts = split_tensor(tensor, self.pieces[name], leading)
+        parts = {
+            piece.name: move(parts[piece.name], piece.axes, permutation, self.within, leading, batched)
+            for piece in self.pieces[name]
+        }
+        return join_tensor(parts, self.pieces[name], leading)
+
+    def _known(self, weights: Mapping[str, Tensor], leading: int) -> dict[str, Tensor]:
+        """The weights, once they are known to be those of the spec."""
+        for name, tensor in weights.items():
+            if name not in self.axes:
+                raise UserError(
+                    f"{name} is no tensor of the spec", allowed=", ".join(self.axes), do="leave it out of the weights"
+                )
+            shape = self.shapes.get(name)
+            if leading < 0 or (shape is not None and tuple(tensor.shape[leading : leading + len(shape)]) != shape):
+                raise UserError(
+                    f"{name} has shape {tuple(tensor.shape)}",
+                    allowed=f"{shape}, after {max(leading, 0)} leading axes",
+                    do="pass weights of the network that the spec describes",
+                )
+        return dict(weights)
+
+    def _is_batched(self, permutation: Permutation) -> bool:
+        extra = set()
+        for name, table in permutation.items():
+            if name not in self.sizes:
+                raise UserError(f"{name} is no permutation of the spec", allowed=", ".join(self.sizes))
+            shape = self.table_shape(name)
+            if tuple(table.shape[table.ndim - len(shape) :]) != shape or table.ndim - len(shape) not in (0, 1):
+                raise UserError(f"the index of {name} has shape {tuple(table.shape)}", allowed=f"{shape} or (N, ...)")
+            extra.add(table.ndim - len(shape))
+        if len(extra) > 1:
+            raise UserError("some permutations have a leading axis and others none", allowed="all or none")
+        return extra == {1}
+
+    def invert(self, permutation: Permutation) -> dict[str, Tensor]:
+        """The permutation that undoes another."""
+        return inverted(self._complete(permutation), self.within, self._is_batched(permutation))
+
+    def compose(self, last: Permutation, first: Permutation) -> dict[str, Tensor]:
+        """One permutation in place of two: ``apply(x, compose(p, q)) == apply(apply(x, q), p)``."""
+        batched = self._is_batched(last)
+        if batched != self._is_batched(first):
+            raise UserError("one of two permutations has a leading axis", allowed="both or none")
+        return composed(self._complete(last), self._complete(first), self.within, batched)
+
+    def _complete(self, permutation: Permutation) -> dict[str, Tensor]:
+        """The permutation with every one that was left out standing still."""
+        batched = self._is_batched(permutation)
+        lead = next(iter(permutation.values())).shape[:1] if batched else ()
+        still = {
+            name: torch.arange(size).expand(*lead, *self.table_shape(name))
+            for name, size in self.sizes.items()
+            if name not in permutation
+        }
+        return {name: permutation[name] if name in permutation else still[name] for name in self.sizes}
+
+    def augment(self, batch: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Move every item ``(B, *shape)`` of a batch by a random permutation of its own; the networks stay the same."""
+        num = len(next(iter(batch.values())))
+        return self.apply(batch, self.random_permutation(generator, num))
+
+    def verify(self, module: nn.Module, inputs: object, **options):
+        """Prove the spec on a module; see :func:`wsrl.symmetry.inference.verification.verify`."""
+        from wsrl.symmetry.inference.verification import verify
+
+        return verify(self, module, inputs, **options)
+
+    def to_json(self) -> dict:
+        """Plain values; :meth:`from_json` gives an equal spec."""
+        return {
+            "axes": {name: [axis_to_json(axis) for axis in axes] for name, axes in self.axes.items()},
+            "sizes": dict(self.sizes),
+            "within": {name: list(parents) for name, parents in self.within.items()},
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            **({"held": dict(self.held)} if self.held else {}),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> "PermutationSpec":
+        """Rebuild a spec from :meth:`to_json`."""
+        axes = {name: tuple(map(axis_from_json, axes)) for name, axes in data["axes"].items()}
+        shapes = {name: tuple(shape) for name, shape in data.get("shapes", {}).items()}
+        return cls(axes, data["sizes"], data.get("within", {}), shapes, data.get("held", {}))
+
+    def _line(self, name: str) -> str:
+        texts = ["." if axis is None else str(axis) for axis in self.axes[name]]
+        return f"({', '.join(texts)})"
+
+    def __str__(self):
+        """One line per tensor, then one per permutation."""
+        lines = [f"{name} {self.shapes.get(name, '')} {self._line(name)}" for name in self.axes]
+        for name in [name for name in parents_first(list(self.sizes), self.within) if name in self.sizes]:
+            parents = self.within.get(name, ())
+            lines.append(f"  {name}: {self.sizes[name]}" + (f" within {', '.join(parents)}" if parents else ""))
+        return "\n".join(lines + [f"  {name}: {size} held" for name, size in self.held.items()])
