@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from wsrl.encoders.attention import AttentionBlock
-from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.options import EncoderConfig, check, check_sizes
 from wsrl.encoders.tokens import WeightTokeniser
+from wsrl.options import Allowed, at_least, check_values, one_of, option
 
 POOLINGS = ("token", "mean", "places")
 
@@ -36,18 +36,17 @@ class TransformerConfig(EncoderConfig):
 
     normalisation: str = "entry"
     dropout: float = 0.1
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
-    expansion: int = 2
+    width: int = option(128, at_least(1))
+    depth: int = option(3, at_least(1))
+    heads: int = option(4, at_least(1))
+    expansion: int = option(2, at_least(1))
     positions: bool = True
-    pooling: str = "token"
+    pooling: str = option("token", one_of(*POOLINGS))
 
     def __post_init__(self):
         super().__post_init__()
-        check_sizes(self, "width", "depth", "heads", "expansion")
-        check(self, "heads", self.width % self.heads == 0, f"a divisor of the width {self.width}")
-        check(self, "pooling", self.pooling in POOLINGS, " or ".join(POOLINGS))
+        divisors = Allowed(f"a divisor of the width {self.width}", lambda heads: self.width % heads == 0)
+        check_values({"heads": self.heads}, "options.", heads=divisors)
 
 
 def make_blocks(config: TransformerConfig) -> nn.ModuleList:
