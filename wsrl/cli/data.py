@@ -156,7 +156,6 @@ def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], 
         Rows of the index (file, id, label, split), and (id, reason) of the signals left out.
     """
     from wsrl.cli.display import show_progress
-    from wsrl.signals.pictures.image import values_to_image
 
     rows, failures = [], []
     files = file_names(source)
@@ -175,7 +174,7 @@ def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], 
 
 def write_picture(signal, path: Path) -> None:
     """Write a signal as a PNG file, whole or not at all."""
-    from wsrl.signals.image import values_to_image
+    from wsrl.signals.pictures.image import values_to_image
 
     encoded = io.BytesIO()
     values_to_image(signal.values, signal.grid).save(encoded, "PNG")
