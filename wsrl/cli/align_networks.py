@@ -199,8 +199,8 @@ def write(found, metrics: dict, out: Path) -> None:
     """Write what was found, each file whole or not at all."""
     from safetensors.torch import save
 
+    from wsrl.durable import write_bytes
     from wsrl.provenance import write_json_atomic
-    from wsrl.store.durable import write_bytes
 
     write_bytes(out / ALIGNED, save({name: tensor.contiguous() for name, tensor in found.aligned.items()}))
     tables = {name: tensor.clone().contiguous() for name, tensor in found.permutation.items()}

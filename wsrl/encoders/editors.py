@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from wsrl.encoders.mlp import check_widths, perceptron
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
 from wsrl.encoders.options import EncoderConfig, check, check_sizes, make_config
-from wsrl.encoders.saving import read_model, write_model
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.fields.saving import read_model, write_model
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, EquivariantNetwork, UnfConfig
 
