@@ -155,24 +155,31 @@ def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], 
     Returns:
         Rows of the index (file, id, label, split), and (id, reason) of the signals left out.
     """
-    from wsrl.signals.pictures.image import values_to_image
+    from wsrl.cli.display import show_progress
 
     rows, failures = [], []
     files = file_names(source)
-    for index, (id, label, split) in enumerate(zip(source.ids, source.labels(), source.splits(), strict=True)):
-        path = out / files[index]
-        if not path.exists():
+    with show_progress("pictures written", len(source)) as shown:
+        for index, (id, label, split) in enumerate(zip(source.ids, source.labels(), source.splits(), strict=True)):
+            path = out / files[index]
             try:
-                signal = source[index]
+                if not path.exists():
+                    write_picture(source[index], path)
+                rows.append((files[index], id, label or "", split or ""))
             except SignalError as error:
                 failures.append((id, str(error)))
-                continue
-            encoded = io.BytesIO()
-            values_to_image(signal.values, signal.grid).save(encoded, "PNG")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, encoded.getvalue())
-        rows.append((files[index], id, label or "", split or ""))
+            shown.advance(1)
     return rows, failures
+
+
+def write_picture(signal, path: Path) -> None:
+    """Write a signal as a PNG file, whole or not at all."""
+    from wsrl.signals.pictures.image import values_to_image
+
+    encoded = io.BytesIO()
+    values_to_image(signal.values, signal.grid).save(encoded, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, encoded.getvalue())
 
 
 def file_names(source) -> list[str]:
