@@ -25,10 +25,10 @@ from PIL import Image
 
 from pipelines import command
 from wsrl.cli import eval_generation as generation
-from wsrl.cli.eval import load_pipeline
 from wsrl.cli.eval import make_parser as make_eval_parser
 from wsrl.cli.parser import show_progress
 from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.evaluation.features import holds_shapes
 from wsrl.evaluation.picture_classifier import ClassifierOptions
