@@ -178,7 +178,6 @@ def drawn(num: int, most: int, seed: int):
 def trained_features(source, train: list[int], test: list[int], parts: Parts, options: argparse.Namespace):
     """Features of the classifier of a source's training pictures, or of the one in the folder that was given."""
     from wsrl.cli.display import show_progress
-    from wsrl.encoders.saving import CONFIG_FILE
     from wsrl.evaluation.picture_classifier import ClassifierOptions
     from wsrl.evaluation.picture_features import (
         LabelledPictures,
@@ -186,6 +185,7 @@ def trained_features(source, train: list[int], test: list[int], parts: Parts, op
         default_features_folder,
         read_classifier,
     )
+    from wsrl.fields.saving import CONFIG_FILE
 
     folder = Path(options.features) if options.features else default_features_folder()
     if (folder / CONFIG_FILE).is_file():
