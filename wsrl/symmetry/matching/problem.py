@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
-from wsrl.symmetry.inference.inference import RUNNING
+from wsrl.symmetry.inference.network_tensors import RUNNING
 from wsrl.symmetry.spec.permute import move
 from wsrl.symmetry.spec.spec import PermutationSpec
 
