@@ -138,7 +138,7 @@ def test_without_permutations_there_is_nothing_to_share(adapter_layout):
         ("deepsets", {"width": "big"}, "width is 'big'", "a whole number"),
         ("deepsets", {"width": True}, "width is True", "a whole number"),
         ("deepsets", {"dropout": 1}, "dropout is 1.0", "0 up to, not including, 1"),
-        ("transformer", {"heads": 3}, "heads is 3", "a divisor of the width 128"),
+        ("transformer", {"heads": 3}, "width is 128", "a multiple of heads, which is 3"),
         ("transformer", {"pooling": "max"}, "pooling is 'max'", "token, mean, places"),
         ("transformer", {"positions": 1}, "positions is 1", "true or false"),
         ("unf", {"normalisation": "batch"}, "normalisation is 'batch'", "entry, tensor"),
