@@ -21,13 +21,13 @@ LEVELS = [
 RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
 ANYWHERE = {"provenance", "progress", "errors", "durable", "native", "caches", "options", ""}
 SELF_CONTAINED = {
-    "provenance": {"errors", ""},
+    "provenance": {"errors", "durable", ""},
     "errors": set(),
     "progress": set(),
     "durable": {"errors"},
     "caches": set(),
     "options": {"errors"},
-    "native": {"caches"},
+    "native": {"caches", "durable"},
     "": {"store"},
     "__main__": {"cli"},
 }

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from wsrl.encoders.encoder import EncoderConfig
 from wsrl.encoders.mlp import perceptron
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
-from wsrl.encoders.saving import read_model, write_model
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.fields.saving import read_model, write_model
 from wsrl.options import Allowed, at_least, every, from_plain, one_of, option
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, EquivariantNetwork, UnfConfig

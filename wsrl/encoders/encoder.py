@@ -10,8 +10,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
-from wsrl.encoders.saving import read_model, write_model
 from wsrl.fields.layout import Layout
+from wsrl.fields.saving import read_model, write_model
 from wsrl.options import SHARE, check, one_of, option
 
 NORMALISATIONS = ("entry", "tensor")
