@@ -18,9 +18,8 @@ from wsrl.encoders.precision import KeepsFloat32
 from wsrl.encoders.transformer import TransformerConfig
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.fields.saving import CONFIG_FILE
 from wsrl.options import check_values, one_of
-
-CONFIG_FILE = "config.json"
 
 
 class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):

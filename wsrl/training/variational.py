@@ -21,12 +21,12 @@ from torch.nn import functional
 
 from wsrl.durable import write_bytes
 from wsrl.errors import UserError
+from wsrl.fields.saving import CONFIG_FILE
 from wsrl.options import POSITIVE, at_least, check, one_of, option
 from wsrl.provenance import write_json_atomic
 from wsrl.symmetry.matching.posteriors import Posterior
 from wsrl.training.local_noise import LocalNoise, local_layers
 
-CONFIG_FILE = "config.json"
 POSTERIOR_FILE = "posterior.safetensors"
 ADAM_BETAS = (0.9, 0.99)  # the second moment of a deviation's gradient changes as soon as the deviation does
 
