@@ -15,8 +15,10 @@ from pathlib import Path
 
 import wsrl
 from wsrl.durable import disk_errors, file_sha256, text_sha256, write_bytes
+from wsrl.errors import UserError
 
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.json"
 PACKAGES = ("torch", "numpy", "peft", "diffusers", "lightning", "h5py", "pillow", "scikit-learn", "jsonargparse")
 
 
@@ -85,6 +87,68 @@ def finish_run(directory: Path | str, **results: object) -> dict:
     record["results"] = results
     write_json_atomic(path, record)
     return record
+
+
+def merge_metrics(path: Path, metrics: dict[str, float]) -> None:
+    """Add metrics to a file, keeping the other keys that are there.
+
+    Raises:
+        UserError: The file is there and holds something else.
+    """
+    there = {}
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON: {error}", do="choose another file with --out") from error
+        if not isinstance(there, dict):
+            raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
+    write_json_atomic(path, there | metrics)
+
+
+def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -> None:
+    """Make the output folder, or refuse one that holds something else.
+
+    Args:
+        out: The folder.
+        ours: Names of which at least one is in a folder that such a run wrote.
+        command: The command whose record, if there is one, the folder may hold; None for any.
+
+    Raises:
+        UserError: The folder is not empty and not ours, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", allowed="a new folder, or one of an earlier run", do="choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    inside = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+    if inside and not any(name in inside for name in ours):
+        raise UserError(
+            f"the output folder {out} is not ours: it holds {sorted(inside)[0]!r}",
+            allowed="a new or empty folder, or one of an earlier run of this command",
+            do="choose another --out",
+        )
+    recorded = recorded_run(out).get("command", "") if command else ""
+    if recorded and not recorded.startswith(f"wsrl {command}"):
+        raise UserError(
+            f"the output folder {out} is not ours: it holds the run `{recorded}`",
+            allowed=f"a new or empty folder, or one of an earlier wsrl {command}",
+            do="choose another --out",
+        )
+
+
+def recorded_run(out: Path) -> dict:
+    """The record of the run in a folder; empty where there is none that can be read."""
+    try:
+        record = json.loads((out / RUN_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def same_config(out: Path, config: dict) -> bool:
+    """Whether the run recorded in ``out`` had this configuration."""
+    recorded = recorded_run(out).get("config")
+    return recorded is not None and recorded == json.loads(json.dumps(config))
 
 
 def code_state() -> dict[str, object]:

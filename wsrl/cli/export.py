@@ -135,8 +135,8 @@ def file_transforms(store, rows, options) -> Iterator[tuple] | None:
     Raises:
         UserError: The source is a folder, and is not given or another one.
     """
-    from wsrl.cli.eval import open_store_source
     from wsrl.evaluation.features import signals_of_rows
+    from wsrl.store.source import open_store_source
 
     if options.units == "normalised":
         return None

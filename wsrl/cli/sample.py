@@ -187,7 +187,7 @@ def open_pipeline(options: SampleOptions):
         UserError: There is none, or the sampler or the number of steps does not fit it.
     """
     from wsrl.cli.display import has_terminal
-    from wsrl.cli.eval import load_pipeline
+    from wsrl.diffusion.pipeline import load_pipeline
     from wsrl.diffusion.samplers import sampler
     from wsrl.fitting.devices import choose_device
     from wsrl.training.lightning_noise import quiet_lightning
