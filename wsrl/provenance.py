@@ -3,13 +3,10 @@
 Also the atomic writing of JSON files that the rest of the library uses.
 """
 
-import contextlib
-import hashlib
 import json
 import os
 import platform
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -17,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import wsrl
+from wsrl.durable import disk_errors, file_sha256, text_sha256, write_bytes
 from wsrl.errors import UserError
 
 RUN_FILE = "run.json"
@@ -32,20 +30,10 @@ def write_json_atomic(path: Path | str, obj: object) -> None:
         obj: Plain data; numbers of numpy and torch, paths and tuples are turned into plain ones.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(obj, indent=2, default=_plain, ensure_ascii=False) + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    write_bytes(path, text.encode())
 
 
 def write_run(
@@ -213,26 +201,15 @@ def hash_input(path: Path | str) -> str | None:
     """
     path = Path(path)
     if path.is_file():
-        return _hash_files([path])
+        return file_sha256(path)
     if not path.is_dir():
         return None
     if (path / "manifest.json").is_file():
-        return _hash_files([path / "manifest.json"])
+        return file_sha256(path / "manifest.json")
     if (path / "config.json").is_file():
-        return _hash_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode())
-    return digest.hexdigest()
-
-
-def _hash_files(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+        return file_sha256(path / "config.json", *sorted(path.glob("*.safetensors")))
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return text_sha256(*(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}" for file in files), "")
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -250,12 +227,6 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: object) -> object:

@@ -191,8 +191,8 @@ def looks_of(kind: str) -> tuple[str, ...]:
 def shower(kind: str, options) -> Callable:
     """The function that writes what a field shows: ``(field, path, transform)``."""
     from wsrl.cli import stage
+    from wsrl.durable import write_bytes
     from wsrl.exchange.export_files import write_mesh
-    from wsrl.store.durable import write_bytes
 
     def image(field, path: Path, transform) -> None:
         stage.save_picture(field.image(options.size), path)

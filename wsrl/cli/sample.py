@@ -280,7 +280,7 @@ def write_fields(samples, options: SampleOptions) -> tuple[list, dict[str, int]]
     """
     from safetensors.torch import save
 
-    from wsrl.store.durable import write_bytes
+    from wsrl.durable import write_bytes
 
     weights = {name: tensor.contiguous() for name, tensor in samples.weights.items()}
     write_bytes(options.out / "weights.safetensors", save(weights))

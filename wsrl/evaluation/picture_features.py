@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.caches import data_cache
-from wsrl.encoders.saving import CONFIG_FILE, WEIGHTS_FILE, read_model, write_model
 from wsrl.errors import UserError
 from wsrl.evaluation.picture_classifier import (
     ClassifierOptions,
@@ -22,6 +21,7 @@ from wsrl.evaluation.picture_classifier import (
     train_picture_classifier,
     training_sha256,
 )
+from wsrl.fields.saving import CONFIG_FILE, WEIGHTS_FILE, read_model, write_model
 from wsrl.progress import ShowProgress, silent
 
 TIMM = "timm:"

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
-from wsrl.encoders.saving import CONFIG_FILE
 from wsrl.errors import SignalError, UserError
 from wsrl.evaluation.features import holds_shapes, signals_of_rows
 from wsrl.evaluation.generation import PictureReferences, ShapeReferences, stored_weights
@@ -25,6 +24,7 @@ from wsrl.evaluation.picture_features import (
     timm_features,
 )
 from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
+from wsrl.fields.saving import CONFIG_FILE
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.signals import open_source
 from wsrl.signals.source import Source

@@ -88,6 +88,11 @@ class Source(ABC):
         """``in_features`` and ``out_features``: what a representation of these signals maps to what."""
         return {"in_features": self.in_features, "out_features": self.out_features}
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of the numbers that the data's authors gave them; sorted where they gave none."""
+        return self.label_names
+
     def labels(self) -> list[str | None]:
         """Class name of each signal, without reading it."""
         return list(self._labels)

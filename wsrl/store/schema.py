@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from wsrl.durable import write_bytes
 from wsrl.errors import UserError
-from wsrl.store.durable import write_bytes
 
 SCHEMA = "wsrl-store"
 VERSION = 1
