@@ -3,12 +3,11 @@
 Pictures or shapes become signals (:func:`open_source`), one base field (:func:`train_base`), and one small field each
 (:func:`build_store`, :class:`WeightStore`):
 
->>> import wsrl
 >>> from wsrl import FitConfig, RepresentationConfig, build_store, open_source, train_base
 >>> source = open_source("pictures", size=8, mode="L")
 >>> base = train_base(source, small_base, out="mine/base")  # without a configuration one that fits the data is chosen
->>> sorted(base.metrics)[:2]
-['base.heldout_psnr_mean', 'base.mean_field_psnr']
+>>> "base.train_psnr_mean" in base.metrics
+True
 >>> store = build_store(source, base=base, out="mine/fields")
 >>> len(store), store.failures
 (24, [])
@@ -53,9 +52,10 @@ Align networks modulo the permutations of their neurons:
 
 What a person can mend is a :class:`UserError` that says what was wrong, what is allowed, and what to do:
 
+>>> from wsrl import UserError
 >>> try:
 ...     load("nowhere")
-... except wsrl.UserError as error:
+... except UserError as error:
 ...     print(error.wrong)
 nowhere holds nothing that wsrl wrote
 """
@@ -81,7 +81,7 @@ _MODULES = {
     "load": "saved",
     "UserError": "errors",
 }
-__all__ = list(_MODULES)  # noqa: PLE0605
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str):

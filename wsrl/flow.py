@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from wsrl.errors import UserError
+from wsrl.evaluation.generation_scores import evaluate_model
+from wsrl.evaluation.references import GenerationOptions
+from wsrl.evaluation.store_probe import ProbeOptions, probe_store
+from wsrl.evaluation.store_scores import ReconstructionOptions, score_store
 from wsrl.fields.representation import RepresentationConfig
 from wsrl.fitting.build import Compute, build_store
 from wsrl.fitting.defaults import default_fit, default_representation
@@ -19,6 +23,7 @@ from wsrl.fitting.devices import choose_device
 from wsrl.fitting.engine import FitConfig
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import METRICS_FILE, RUN_FILE, claim_folder, finish_run, merge_metrics, same_config, write_run
+from wsrl.report.comparisons import draw_pictures
 from wsrl.signals import open_source
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -126,7 +131,6 @@ def run_flow(
     flow: FlowConfig | None = None,
     *,
     out: str | os.PathLike,
-    score: Callable[[Source, FlowConfig, Path, str | None], dict[str, float]],
     data: str | None = None,
     device: str = "auto",
     command: str = "wsrl run",
@@ -139,7 +143,6 @@ def run_flow(
         source: The signals.
         flow: Configuration of every stage; None for the default of the source.
         out: Folder of the run.
-        score: Scores the models in the folder, and draws pictures.
         data: What names the source, for the stages that open it again.
         device: ``auto``, ``cpu`` or ``cuda[:i]``.
         command: What is recorded as the command.
@@ -174,7 +177,8 @@ def run_flow(
         )
     metrics |= _models(source, flow, out, device, progress)
     say(progress, "5/5 scores and pictures")
-    metrics |= score(source, flow, out, data)
+    metrics |= _scores(source, flow, out, data, progress)
+    draw_pictures(source, out, size=flow.look_size, seed=flow.seed)
     metrics["elapsed_s"] = round(spent + time.monotonic() - started, 1)
     merge_metrics(out / METRICS_FILE, metrics)
     finish_run(out, **metrics)
@@ -234,6 +238,22 @@ def _trained(task: str, flow: FlowConfig, out: Path, device: str, progress: Show
     if done.is_file() and (out / task / "model").is_dir():
         return json.loads(done.read_text())
     return train(task, _options(task, flow, out, device), progress=progress).metrics
+
+
+def _scores(source: Source, flow: FlowConfig, out: Path, data: str | None, progress: ShowProgress) -> dict[str, float]:
+    """Scores of the fields, and where they tell something of readers and of samples, by stage."""
+    store, common, is_shape = out / "fields", {"data": data, "seed": flow.seed}, source.quantity != "intensity"
+    asked = ReconstructionOptions(**common, shapes=flow.num_meshed if is_shape else None)
+    scores = {"reconstruction": score_store(store, asked, progress=progress)}
+    if has_classes(source):
+        scores["probe"] = probe_store(store, ProbeOptions(**common), progress=progress)
+    if not is_shape:  # sampled shapes are only looked at
+        # All training pictures of a source may take minutes: the classifier learns from those of the store's fields.
+        options = GenerationOptions(**common, num=flow.num_samples, baselines=True, features_from="store")
+        model = out / "diffusion"
+        closest = model / "closest.png"
+        scores["generation"] = evaluate_model(model, store, options, closest=closest, progress=progress)
+    return {f"{stage}.{name}": value for stage, metrics in scores.items() for name, value in metrics.items()}
 
 
 def _elapsed_before(path: Path) -> float:

@@ -21,6 +21,8 @@ class Progress:
         """Tell a person one line that is worth reading."""
 
 
+UNSEEN = Progress()
+"""The progress of a loop that is not shown."""
 ShowProgress = Callable[[str, int | None], AbstractContextManager[Progress]]
 """Shows a loop: what its items are, and how many there are, None where that is not known.
 

@@ -11,7 +11,9 @@ from wsrl.fields.saving import CONFIG_FILE
 from wsrl.store.schema import MANIFEST
 
 PIPELINE_FILE = "model_index.json"
-KINDS = "a weight store or a shard of one, a base field, an encoder, classifier, regressor, autoencoder or diffusion model"
+KINDS = (
+    "a weight store or a shard of one, a base field, an encoder, classifier, regressor, autoencoder or diffusion model"
+)
 
 
 def load(path: str | os.PathLike) -> Any:

@@ -57,7 +57,6 @@ def flow_command(source, flow, options, command: str, data: str | None = None) -
         source,
         flow,
         out=options.out,
-        score=scores,
         data=data,
         device=options.device,
         command=command,
@@ -83,29 +82,3 @@ def _ending(source, out: Path, metrics: dict[str, float]) -> list[str]:
         line("all figures", f"{out / METRICS_FILE}"),
         line("took", f"{metrics['elapsed_s']:.0f} s"),
     ]
-
-
-def scores(source, flow, out: Path, data: str | None) -> dict[str, float]:
-    """Scores of reconstruction, of readers and of the generator, and pictures to look at."""
-    from wsrl.cli import eval as evaluation
-    from wsrl.cli.comparisons import draw_pictures
-    from wsrl.flow import has_classes
-
-    store, common = str(out / "fields"), ["--seed", str(flow.seed)]
-    if data is not None:
-        common += ["--data", data]
-    parser, metrics = evaluation.make_parser(), {}
-    asked = [["reconstruction", store]]
-    if source.quantity != "intensity":
-        asked[0] += ["--shapes", str(flow.num_meshed)]
-    if has_classes(source):
-        asked += [["probe", store]]
-    if source.quantity == "intensity":  # sampled shapes are only looked at
-        asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
-        asked[-1] += ["--baselines", "--features-from", "store"]  # all training pictures of a source may take minutes
-    for arguments in asked:
-        options = parser.parse_args([*arguments, *common])
-        prefix, found = options.run(options)
-        metrics |= {f"{prefix}.{name}": value for name, value in found.items()}
-    draw_pictures(source, out, size=flow.look_size, seed=flow.seed)
-    return metrics
