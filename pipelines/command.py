@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from pipelines.records import write_record
-from wsrl.cli import parser as parsers
+from wsrl.cli.parser import make_parser as make_command_parser
+from wsrl.cli.parser import parse
 
 Config = TypeVar("Config")
 
@@ -20,7 +21,7 @@ def make_parser(name: str, config: type, about: str):
         config: Dataclass of its configuration.
         about: What it does, in a line or more.
     """
-    parser = parsers.make_parser(name, about.splitlines()[0])
+    parser = make_command_parser(name, about.splitlines()[0])
     parser.prog = f"python -m pipelines.{name}"
     parser.add_class_arguments(config, as_group=False)
     return parser
@@ -38,7 +39,7 @@ def record_of(parser, config: type[Config], run: Callable[[Config], dict], argv:
     Returns:
         What the experiment found.
     """
-    made = parser.instantiate(parsers.parse(parser, list(sys.argv[1:] if argv is None else argv)))
+    made = parser.instantiate(parse(parser, list(sys.argv[1:] if argv is None else argv)))
     given = config(**{key: made[key] for key in config.__dataclass_fields__})
     started = time.monotonic()
     results = run(given)

@@ -1,6 +1,6 @@
 """What the commands share: their parsers, and the argument DATA whose kind decides the defaults."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -54,8 +54,6 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
     Returns:
         The options and the opened source.
     """
-    from wsrl.signals import open_source
-
     given = [word for word in argv if not word.startswith("--print_config")]
     try:
         first = parse(parser, given)
@@ -64,14 +62,21 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
             raise
         parse(parser, argv)  # without data the configuration that fits any data is printed
         raise
+    source = open_data(first.data, first.source)
+    parser.set_defaults(defaults(first, source))
+    return parse(parser, argv), source
+
+
+def open_data(data: str, options: Mapping[str, Any]):
+    """Open the source of a command, and say what the user should know of it."""
+    from wsrl.signals import open_source
+
     try:
-        source = open_source(first.data, **first.source)
+        source = open_source(data, **options)
     except UserError as error:  # those of an option leave it to the command to say where it was given
         raise UserError(error.wrong, allowed=error.allowed, do=error.do or "mend --source") from error
     say_notes(source)
-    parser.set_defaults(defaults(first, source))
-    options = parse(parser, argv)
-    return options, source
+    return source
 
 
 def say_notes(source) -> None:

@@ -100,19 +100,11 @@ def build_store(
     base = base if config.is_adapter else None
     made, num_shards = _representation(config, base, source), _num_shards(source, out, num_shards, shard, len(devices))
     _create(source, fit, out, made, base, num_shards, command)
-    layout = made.layout
-    say(
-        progress,
-        f"{config.kind}: {layout.num_trainable} trainable of {layout.num_weights} parameters a field, "
-        f"{len(source)} signals, {num_shards} shard(s)",
-    )
+    sizes = f"{made.layout.num_trainable} trainable of {made.layout.num_weights} parameters a field"
+    say(progress, f"{config.kind}: {sizes}, {len(source)} signals, {num_shards} shard(s)")
     # Every shard is fitted wherever there is compute; each is written whole, so a killed build goes on here.
-    task = ShardTask(
-        store=str(out),
-        data="" if data is None else located(data),
-        options=source.options.portable(),
-        fit=fit,
-    )
+    where = "" if data is None else located(data)
+    task = ShardTask(store=str(out), data=where, options=source.options.portable(), fit=fit)
     shards = list(range(num_shards)) if shard is None else [shard[0]]
     with shown_build(out, shards, progress) as tell:
         _fit_shards(task, source, shards, devices, compute, tell)
