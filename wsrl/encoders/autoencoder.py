@@ -87,7 +87,7 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         return self.statistics.layout
 
     @property
-    def num_numbers(self) -> int:
+    def vector_size(self) -> int:
         """Length ``K * D`` of a latent vector."""
         return len(self.latent_mean)
 
@@ -137,7 +137,7 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         Raises:
             UserError: There are no fields.
         """
-        moments = Moments(self.num_numbers)
+        moments = Moments(self.vector_size)
         for weights in batches:
             mean, _ = self.posterior(self.statistics.normalise(weights))
             moments.update(mean.flatten(1).cpu().double())
