@@ -5,7 +5,6 @@ Letters: N pictures, P points of a path.
 
 import hashlib
 import json
-import math
 import sys
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -25,6 +24,7 @@ from wsrl.signals.pictures.labelled import labelled_pictures
 from wsrl.symmetry.matching.alignment import PathScores, align_networks, path_scores
 from wsrl.symmetry.matching.barriers import NetworkScores, path_grid
 from wsrl.symmetry.matching.straight_through import RefinementOptions
+from wsrl.training.optimisation import warmup_cosine
 
 Examples = dict[str, tuple[Tensor, Tensor]]
 
@@ -151,7 +151,7 @@ def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOp
     )
     batches = len(inputs) // options.batch_size
     total = options.epochs * batches
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share_of_rate(step / total, options.warm_up))
+    schedule = warmup_cosine(optimiser, options.warm_up * total, total)
     loss = torch.tensor(float("nan"))
     for epoch in range(options.epochs):
         order = torch.randperm(len(inputs), generator=generator)
@@ -163,13 +163,6 @@ def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOp
             schedule.step()
         print(f"seed {seed}, epoch {epoch + 1}: loss {float(loss.detach()):.3f}", file=sys.stderr, flush=True)
     return model
-
-
-def share_of_rate(done: float, warm_up: float) -> float:
-    """The learning rate at a share of the steps, over its peak: a line up, half a cosine down to zero."""
-    if done < warm_up:
-        return (done + 0.01) / (warm_up + 0.01)
-    return (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
 
 
 def _aligned(config: NetworksConfig, examples: Examples, first: nn.Module, second: nn.Module, paths: dict) -> dict:
