@@ -20,10 +20,9 @@ import numpy as np
 from wsrl.cli import stage
 from wsrl.cli.base import train_base
 from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import merge_metrics
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, fit, read_signals
-from wsrl.provenance import RUN_FILE, code_state, machine, versions, write_json_atomic
+from wsrl.provenance import RUN_FILE, code_state, machine, merge_metrics, versions, write_json_atomic
 from wsrl.signals import open_source
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore

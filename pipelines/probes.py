@@ -20,7 +20,7 @@ from pipelines.experiment import FieldExperiment, Kind, main
 from pipelines.probe_figures import draw_figures
 from pipelines.probe_scores import Items, Scores, order_of, score_items
 from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
-from wsrl.evaluation.importance import columns_of_parts, importance
+from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.evaluation.protocol import Protocol, Spread
 from wsrl.store import WeightStore
 
@@ -199,7 +199,7 @@ def measure(path: Path, config: ProbesConfig) -> dict[str, float]:
     with WeightStore.open(path) as store:
         parts = columns_of_parts(store.layout)
     train = items.train[: config.importance_train]
-    measured = importance(items.features, items.labels, train, items.test, parts, config.importance_seeds)
+    measured = part_importance(items.features, items.labels, train, items.test, parts, config.importance_seeds)
     values: dict[str, float] = {}
     for part, measures in measured.items():
         for measure, spread in measures.items():

@@ -22,16 +22,16 @@ from pipelines.benchmark_meshing import compare
 from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
-from wsrl.cli import stage
 from wsrl.cli.base import training_indices
-from wsrl.cli.eval import merge_metrics
+from wsrl.cli.display import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
 from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
 from wsrl.evaluation.shape_reconstruction import summarise_scores
 from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import merge_metrics
 from wsrl.signals.shapes.shape import VERDICTS
-from wsrl.signals.source import Source
+from wsrl.signals.source import Source, prepare_signals
 from wsrl.store import WeightStore
 
 HELDOUT = "test"
@@ -107,7 +107,7 @@ def heldout_options(config: ShapesConfig) -> dict[str, Any]:
 
 def prepare(source) -> tuple[dict[str, float], list[int]]:
     """Prepare every shape; how many can be used, how long one took, and the places of the usable ones."""
-    stage.prepare_signals(source, range(len(source)))
+    prepare_signals(source, range(len(source)), show_progress)
     records = [source.record(index) for index in range(len(source))]
     verdicts = Counter(record.verdict for record in records)
     usable = [index for index, record in enumerate(records) if record.verdict != "rejected"]

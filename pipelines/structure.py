@@ -19,14 +19,15 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from pipelines.experiment import FieldExperiment, main
-from wsrl.cli import stage
 from wsrl.cli.display import show_progress
 from wsrl.durable import write_bytes
 from wsrl.evaluation.structure import NUM_POINTS
 from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
+from wsrl.progress import Progress
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
+from wsrl.signals.source import prepare_signals
 
 PANELS = {
     "cosine": ("cosine similarity of the weights", False),
@@ -85,7 +86,7 @@ def run(config: StructureConfig) -> dict[str, float]:
         config.train_base()
         base = BaseField.from_pretrained(config.base_folder)
     indices = range(min(config.num, len(source)))
-    stage.prepare_signals(source, indices)
+    prepare_signals(source, indices, show_progress)
     signals = read_usable(source, indices)
     results: dict[str, float] = {"run.num_signals": len(signals)}
     for name, kind in config.kinds.items():
@@ -106,14 +107,20 @@ def measure(name: str, kind: StructureKind, representation, signals, config: Str
     with show_progress(f"{name}: fields", len(signals) * len({0.0, *config.lambdas})) as shown:
 
         def fitted(distance: float) -> Fits:
-            return kept_fits(folder, distance, representation, signals, fit, config, shown.advance)
+            return kept_fits(folder, distance, representation, signals, fit, config, shown)
 
         sizes = {"seed": config.seed, "num_points": config.num_points}
         return measure_starts(representation, signals, fitted, config.lambdas, **sizes)
 
 
 def kept_fits(
-    folder: Path, distance: float, representation: Representation, signals, fit: FitConfig, config, tell
+    folder: Path,
+    distance: float,
+    representation: Representation,
+    signals,
+    fit: FitConfig,
+    config: StructureConfig,
+    shown: Progress,
 ) -> Fits:
     """Fits from the start at a distance: read where an earlier run left them, else made and kept."""
     start = starts_of(representation, distance, config.seed)
@@ -123,11 +130,11 @@ def kept_fits(
     there = path.is_file()
     with config.parts.timed(f"fits.{folder.name}.lambda_{distance:g}", there=there):
         if not there:
-            fits = fit_from(representation, signals, fit, start, tell)
+            fits = fit_from(representation, signals, fit, start, shown)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, save(fits.weights, metadata={"ids": json.dumps(fits.ids)}))
             return fits
-    tell(len(signals))
+    shown.advance(len(signals))
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Fits(json.loads(file.metadata()["ids"]), weights, start)

@@ -9,9 +9,9 @@ from wsrl.symmetry.spec.spec import PermutationSpec
 
 _ALIGNING = {
     "align_networks": "alignment",
-    "Alignment": "alignment",
+    "NetworkAlignment": "alignment",
     "match_activations": "activations",
-    "Place": "activations",
+    "Readout": "activations",
     "match_weights": "matching",
     "Matching": "matching",
     "refine_straight_through": "straight_through",

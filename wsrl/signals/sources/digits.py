@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wsrl.durable import text_number
 from wsrl.signals.pictures.image import resize_values, with_mode
 from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
 
@@ -57,5 +58,5 @@ def split_of(id: str) -> str:
     Args:
         id: Id of a signal.
     """
-    number = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
+    number = text_number(id)
     return "test" if number % 5 == 0 else "train"

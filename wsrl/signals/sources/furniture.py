@@ -5,13 +5,13 @@ model is a test model when the first 8 bytes of the SHA-256 of its id, read as a
 when divided by 10.
 """
 
-import hashlib
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wsrl.durable import text_number
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.listing import MESH_TYPES
 from wsrl.signals.pictures.image import printable
@@ -158,4 +158,4 @@ def split_of(id: str) -> str:
     Args:
         id: Id of a model.
     """
-    return "test" if int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % 10 < 3 else "train"
+    return "test" if text_number(id) % 10 < 3 else "train"
