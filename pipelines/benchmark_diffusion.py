@@ -9,7 +9,6 @@ it. Sampling ends with pictures.
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from pipelines import command
 from pipelines.benchmark_fitting import matrix_peak
+from pipelines.experiment import Experiment, main
 from wsrl.cli.parser import show_progress
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.diffusion.samplers import sampler
@@ -33,11 +32,10 @@ BACKWARD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionBenchmarkConfig:
+class DiffusionBenchmarkConfig(Experiment):
     """What is timed.
 
     Attributes:
-        name: Name of the record.
         base: Form of the base field.
         representation: Form of the adapters.
         grid: Height and width of the pictures.
@@ -61,17 +59,6 @@ class DiffusionBenchmarkConfig:
     threads: int = 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark and write its record."""
-    command.record_of(make_parser(), DiffusionBenchmarkConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("benchmark_diffusion", DiffusionBenchmarkConfig, __doc__)
-
-
 def run(config: DiffusionBenchmarkConfig) -> dict[str, float]:
     """Time one epoch and the samplers; returns the numbers of the record."""
     torch.set_num_threads(config.threads)
@@ -83,7 +70,7 @@ def run(config: DiffusionBenchmarkConfig) -> dict[str, float]:
         options = TrainOptions(store=root / "store", out=root / "m", trainer=trainer).changed(config.diffusion)
         model = train("diffusion", options, progress=show_progress)
         seconds = model.metrics["diffusion.epoch_seconds"]
-        pipeline = load_pipeline(str(root / "m"))
+        pipeline = load_pipeline(model)
     denoiser = pipeline.transformer
     flops = denoiser.count_flops()
     tokens = config.num_fields * denoiser.num_tokens
@@ -161,4 +148,4 @@ def write_store(directory: Path, config: DiffusionBenchmarkConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

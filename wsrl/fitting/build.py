@@ -23,7 +23,6 @@ from wsrl.signals.source import Source
 from wsrl.store import WeightStore, schema
 from wsrl.store.writer import ShardBusy, ShardWriter, create_or_resume, finalize
 
-FIELDS_PER_SHARD = 8192
 Base = BaseField | str | os.PathLike | None
 """A base field, or the folder of one, which is what ``train_base`` gives too; None for standalone networks."""
 
@@ -128,7 +127,7 @@ def _num_shards(source: Source, out: Path, asked: int | None, shard: tuple[int, 
         return asked
     if (out / schema.MANIFEST).is_file():
         return schema.read_manifest(out)["num_shards"]
-    return max(-(-len(source) // FIELDS_PER_SHARD), min(workers, len(source)))
+    return max(-(-len(source) // schema.FIELDS_PER_SHARD), min(workers, len(source)))
 
 
 def _create(
