@@ -25,7 +25,8 @@ from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fields.base import BaseFieldConfig
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
-from wsrl.training.run import TrainOptions, train
+from wsrl.training.run import train
+from wsrl.training.train_options import TrainOptions
 
 BACKWARD = 3
 """Matrix products of a training step, in forward passes."""

@@ -34,8 +34,9 @@ from wsrl.report.closest_pairs import draw_closest
 from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.store import WeightStore
-from wsrl.training.run import TrainOptions, train
+from wsrl.training.run import train
 from wsrl.training.run_folder import LAST
+from wsrl.training.train_options import TrainOptions
 
 CELL = 56
 MESH_RESOLUTION = 64

@@ -24,7 +24,8 @@ from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.fitting.engine import FitConfig
 from wsrl.store import WeightStore
 from wsrl.training.base import training_indices
-from wsrl.training.run import TrainOptions, train
+from wsrl.training.run import train
+from wsrl.training.train_options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.store import WeightStore
 from wsrl.training.base_field import BaseTrainingConfig
-from wsrl.training.run import TrainOptions, train
+from wsrl.training.run import train
+from wsrl.training.train_options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ _MODULES = {
     "RepresentationConfig": "fields",
     "FitConfig": "fitting.engine",
     "train": "training.run",
-    "TrainOptions": "training.run",
+    "TrainOptions": "training.train_options",
     "load_encoder": "encoders.registry",
     "WeightAutoencoder": "encoders.autoencoder",
     "WeightDiffusionPipeline": "diffusion.pipeline",

@@ -29,8 +29,9 @@ from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 from wsrl.training.base import default_base, train_base
 from wsrl.training.base_field import BaseTrainingConfig
-from wsrl.training.run import TrainOptions, check_options, train
+from wsrl.training.run import check_options, train
 from wsrl.training.run_folder import LAST
+from wsrl.training.train_options import TrainOptions
 
 LARGEST_SOURCE = 5_000
 FEW = {"train": 4000, "test": 1000}

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from wsrl.errors import UserError
-from wsrl.training.run import TASKS, TrainedModel, TrainOptions, check_options
+from wsrl.training.run import TASKS, TrainedModel, check_options
+from wsrl.training.train_options import TrainOptions
 
 
 def test_options_by_dotted_name_are_added_to_those_that_are_there():

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from wsrl.cli.display import say, show_progress
 from wsrl.errors import UserError
@@ -30,8 +30,6 @@ def add_source_arguments(parser: ArgumentParser) -> None:
 
 def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     """Parse arguments; an unknown key or a wrong type becomes a message."""
-    from argparse import ArgumentError
-
     try:
         return parser.parse_args(argv)
     except (ArgumentError, UnicodeDecodeError) as error:  # the latter from a configuration that is no text
