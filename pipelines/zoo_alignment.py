@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from pipelines.weight_classification import counts, trained
-from wsrl.cli.align_store import AlignConfig, AlignedFields, align_fields
 from wsrl.cli.build import BuildPlan, build_store
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.retrieval import precision_at_k
+from wsrl.exchange.aligned import AlignConfig, AlignedFields, align_fields
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import write_json_atomic

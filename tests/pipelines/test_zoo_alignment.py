@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.zoo_alignment import Reader, ZooConfig, run_zoo
-from wsrl.cli.align_store import AlignConfig
+from wsrl.exchange.aligned import AlignConfig
 from wsrl.fields import FieldConfig, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 
