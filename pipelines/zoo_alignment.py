@@ -18,7 +18,6 @@ from pipelines.weight_classification import counts, trained
 from wsrl.cli.build import BuildPlan, build_store
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.retrieval import precision_at_k
-from wsrl.exchange.aligned import AlignConfig, AlignedFields, align_fields
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import write_json_atomic
@@ -26,6 +25,7 @@ from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_
 from wsrl.signals import open_source
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
+from wsrl.store.aligned import AlignConfig, AlignedFields, align_fields
 
 UNALIGNED, ALIGNED = "unaligned", "aligned"
 NUM_CHECKED = 256

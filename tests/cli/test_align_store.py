@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from wsrl.cli.main import main
 from wsrl.errors import UserError
-from wsrl.exchange.aligned import TEMPLATE, AlignConfig, align_fields, depth_factors
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
+from wsrl.store.aligned import TEMPLATE, AlignConfig, align_fields, depth_factors
 from wsrl.store.verify import verify
 from wsrl.store.writer import ShardWriter
 
@@ -67,8 +67,7 @@ def scrambled(digits_store, out):
     """The store with every field's neurons in another order."""
     from dataclasses import replace
 
-    from wsrl.store.create import create_or_resume
-    from wsrl.store.finalize import finalize
+    from wsrl.store.directory import create_or_resume, finalize
     from wsrl.store.rewriting import fields_of_shard
     from wsrl.symmetry.fields.signed import SignedSymmetry
 

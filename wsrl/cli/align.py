@@ -61,7 +61,7 @@ def make_parser() -> ArgumentParser:
 
 def align_store(options) -> int:
     """Write every field of a store in the form nearest to a template; returns 0."""
-    from wsrl.exchange.aligned import TEMPLATE, AlignConfig, align_fields
+    from wsrl.store.aligned import TEMPLATE, AlignConfig, align_fields
 
     (path,), allowed = options.paths, "the id of a field, mean, or a safetensors file"
     if options.template is None:

@@ -14,6 +14,7 @@ SEGMENTS = "segments"
 BASE = "base"
 CARD = "README.md"
 PASSED_OVER = "passed_over"
+ENVIRONMENTS = "environments"
 # The keys that make two builds the same; each shard repeats those that are needed to read it alone.
 BUILD_KEYS = ("representation", "layout", "base_sha256", "source", "fit", "num_signals", "num_shards", "label_names")
 

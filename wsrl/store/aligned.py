@@ -20,15 +20,14 @@ from torch import Tensor
 
 from wsrl.durable import locked, write_bytes
 from wsrl.errors import UserError
-from wsrl.exchange.names import match_names
-from wsrl.exchange.tensors import as_weights, read_tensors
 from wsrl.fields.layout import Layout
 from wsrl.fields.representation import Representation
+from wsrl.fields.tensor_files import as_weights, match_names, read_tensors
 from wsrl.options import POSITIVE, at_least, check, option
 from wsrl.progress import ShowProgress, silent
-from wsrl.store import WeightStore, schema
-from wsrl.store.create import create_or_resume
-from wsrl.store.finalize import finalize
+from wsrl.store import schema
+from wsrl.store.directory import create_or_resume, finalize
+from wsrl.store.reader import WeightStore
 from wsrl.store.rewriting import failures_of_shard, fields_of_shard
 from wsrl.store.writer import ShardWriter
 from wsrl.symmetry.fields.canonical import Aligner, mean_template
