@@ -8,8 +8,8 @@ from wsrl.cli.display import show_progress
 from wsrl.cli.stage import parse
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
+from wsrl.symmetry.matching import METHODS
 
-METHODS = ("weights", "activations", "straight-through")
 MANIFEST = "manifest.json"
 POSTERIOR_PARTS = ("mean.", "deviation.")
 FOR_STORES = "a folder of a store, with --template and --out"

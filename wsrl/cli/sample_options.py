@@ -40,6 +40,12 @@ def make_parser(description: str, num: Mapping[str, int]):
     add("--size", type=number, default=None, help="longer side of the pictures; the data's grid")
     add("--resolution", type=int, default=128, help="cells of a side of the grid that meshes are found on")
     add("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
+    _add_modes(add, text, number)
+    return parser
+
+
+def _add_modes(add, text, number) -> None:
+    """Add the options of fields between, around and from parts of given ones."""
     ends = ("ID_A", "ID_B")
     add("--interpolate", type=str, nargs=2, default=None, metavar=ends, help="fields between two stored ones")
     add("--along", type=text, default=None, help="weights, latents or ode (through the model's noise)")
@@ -51,7 +57,6 @@ def make_parser(description: str, num: Mapping[str, int]):
     strength = "of variations: 0 the field, 1 new; of the known part's pull"
     add("--strength", type=float | None, default=None, help=strength)
     add("--store", type=text, default=None, help="store of the ids; the one the model was trained on")
-    return parser
 
 
 def mode_of(given) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from wsrl.errors import UserError
 from wsrl.evaluation.probe import fixed_split, knn_probe, logistic_probe, one_nn_cosine, svm_probe
 from wsrl.evaluation.retrieval import precision_at_k
+from wsrl.options import at_least, check, option
 
 TRAIN_FRACTION = 0.9
 PROBES: Mapping[str, Callable[..., float]] = {
@@ -35,14 +35,11 @@ class Protocol:
             folds of all items, drawn by each seed: each item is tested once, which suits data that are few.
     """
 
-    seeds: int = 5
-    folds: int | None = None
+    seeds: int = option(5, at_least(1))
+    folds: int | None = option(None, at_least(2))
 
     def __post_init__(self):
-        if self.seeds < 1:
-            raise UserError(f"seeds is {self.seeds}", allowed="1 or more", do="choose another number of seeds")
-        if self.folds is not None and self.folds < 2:
-            raise UserError(f"folds is {self.folds}", allowed="2 or more", do="choose another number of folds")
+        check(self)
 
     def splits(
         self, labels: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int

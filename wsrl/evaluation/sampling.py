@@ -18,7 +18,7 @@ from wsrl.durable import write_bytes
 from wsrl.errors import SignalError, UserError
 from wsrl.exchange.export_files import write_mesh
 from wsrl.fitting.devices import choose_device
-from wsrl.options import at_least, check_values
+from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, silent
 from wsrl.provenance import METRICS_FILE, claim_folder, finish_run, write_json_atomic, write_run
 from wsrl.report.contact_sheet import grid_sheet, save_picture
@@ -54,11 +54,11 @@ class SampleOptions:
 
     model: str
     out: Path
-    num: int
+    num: int = option(64, at_least(1))
     seed: int = 0
-    steps: int = 50
-    size: int | None = None
-    resolution: int = 128
+    steps: int = option(50, at_least(1))
+    size: int | None = option(None, at_least(2))
+    resolution: int = option(128, at_least(2))
     device: str = "auto"
     classes: Sequence[str] = ()
     guidance: float = 1.0
@@ -67,8 +67,7 @@ class SampleOptions:
     bar: bool = False
 
     def __post_init__(self):
-        least = {"num": 1, "steps": 1, "size": 2, "resolution": 2}
-        check_values(vars(self), **{name: at_least(bound) for name, bound in least.items()})
+        check(self)
 
     def config(self) -> dict:
         """What is recorded as the configuration."""
