@@ -110,17 +110,17 @@ def probe_scores(
     Returns:
         For each probe the share of the tested items that is classified rightly, in [0, 1].
     """
-    found: dict[str, list[float]] = {name: [] for name in probes}
+    scores: dict[str, list[float]] = {name: [] for name in probes}
     for seed in range(protocol.seeds):
         right, tested = dict.fromkeys(probes, 0.0), 0
         for inside, outside in protocol.splits(labels, train, test, seed):
-            given = features[inside], labels[inside], features[outside], labels[outside], seed
+            parts = features[inside], labels[inside], features[outside], labels[outside], seed
             tested += len(outside)
             for name in probes:
-                right[name] += PROBES[name](*given) * len(outside)
+                right[name] += PROBES[name](*parts) * len(outside)
         for name in probes:
-            found[name].append(right[name] / tested)
-    return {name: Spread(tuple(values)) for name, values in found.items()}
+            scores[name].append(right[name] / tested)
+    return {name: Spread(tuple(values)) for name, values in scores.items()}
 
 
 def label_efficiency(
@@ -147,14 +147,14 @@ def label_efficiency(
         Accuracies by the number of items of each class.
     """
     least = np.unique(labels[train], return_counts=True)[1].min()
-    found = {}
+    curve = {}
     for count in (count for count in counts if count <= least):
         values = []
         for seed in range(seeds):
             few = draw_per_class(labels, train, count, seed)
             values.append(PROBES[probe](features[few], labels[few], features[test], labels[test], seed))
-        found[count] = Spread(tuple(values))
-    return found
+        curve[count] = Spread(tuple(values))
+    return curve
 
 
 def precision_by_class(

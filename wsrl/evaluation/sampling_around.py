@@ -74,11 +74,13 @@ def interpolate_fields(
         others = read_rows(fields, spread_rows(fields, rows), pipeline.device)
     config = options.config() | {"interpolate": names, "along": along, "autoencoder": autoencoder, "store": str(path)}
     start_folder(options, config, {"store": path, "autoencoder": autoencoder})
+    # Fields (S, *shape) on a straight line, or through the noise of the model.
     if along == "ode":
         predict = one_class_predictor(pipeline, labels, options.guidance)
         between = ode_way(pipeline, ends, options.num, predict=predict, steps=options.steps)
     else:
         between = straight_way(ends, options.num, space)
+    # What they show, and how far each step is from the ends and from other signals.
     samples = pipeline.samples_of(between)
     cells, bad = write_fields(samples, options, progress)
     shapes = samples.fields[0].is_shape
@@ -123,13 +125,14 @@ def vary_field(
         field, name = read_rows(fields, [row], pipeline.device), fields.id_of(row)
     config = options.config() | {"variations": name, "strength": strength, "store": str(path)}
     start_folder(options, config, {"store": path})
-    # The field is noised in part and denoised again, by the paper's share of the steps.
+    # The field is noised in part and denoised again, by a share of the steps.
     how = {"predict": pipeline.predictor(labels, options.guidance), "steps": options.steps}
     generator = torch.Generator().manual_seed(options.seed)
     weights = variations(pipeline, field, options.num, strength=strength, generator=generator, **how)
     samples = pipeline.samples_of(weights)
     cells, bad = write_fields(samples, options, progress)
     save_sheet([*pictures_of(pipeline.samples_of(field), options), *cells], options, columns=9)
+    # How far they went, as signals.
     shapes = samples.fields[0].is_shape
     values = signal_values(pipeline.decoder, weights), signal_values(pipeline.decoder, field)
     distances = signal_distances(*values, shapes=shapes)[:, 0]  # (N,)
