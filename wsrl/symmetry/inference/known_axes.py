@@ -99,7 +99,7 @@ class Table:
 
     def known(self, tensor: Tensor) -> bool:
         """Whether a tensor is more than a constant."""
-        return id(tensor) in self._axes or self._same_memory(tensor) is not None
+        return self.key(tensor) is not None
 
     def record(self, tensor: Tensor, axes: list[Axis]) -> None:
         """Enter what was found about a tensor."""

@@ -13,9 +13,14 @@ from wsrl.symmetry.matching.alignment import spec_of
 from wsrl.symmetry.matching.barriers import AT_ONCE, NUM_POINTS
 from wsrl.symmetry.matching.examples import Examples
 from wsrl.symmetry.matching.linear_stack import LinearStack
-from wsrl.symmetry.matching.marginalised import MarginalisedPath, marginalised_path
 from wsrl.symmetry.matching.matching import Matching, match_weights
-from wsrl.symmetry.matching.posteriors import Posterior, check_alike, squared_wasserstein
+from wsrl.symmetry.matching.posteriors import (
+    MarginalisedPath,
+    Posterior,
+    check_alike,
+    marginalised_path,
+    squared_wasserstein,
+)
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 COSTS = ("means", "means_and_deviations")
