@@ -138,7 +138,7 @@ def align_posterior(
         reference: Posterior that stays.
         moving: Posterior whose neurons are permuted.
         cost: ``means_and_deviations`` for the Wasserstein distance, whose minimum is the maximum of the summed inner
-            products of means and of deviations; ``means`` for that of the means alone.
+            products of means and of standard deviations; ``means`` for that of the means alone.
         generator: Randomness of the order of the axes.
         restarts: Number of runs of coordinate ascent, of which the best is kept.
 

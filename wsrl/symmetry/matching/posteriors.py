@@ -23,7 +23,7 @@ class Posterior:
         deviations: Standard deviation of each tensor, at least zero, under the same names and shapes.
 
     Raises:
-        UserError: Names or shapes differ, or a deviation is negative or not a number.
+        UserError: Names or shapes differ, or a standard deviation is negative or not a number.
     """
 
     means: Mapping[str, Tensor]
@@ -36,10 +36,12 @@ class Posterior:
         wrong = sorted(means.keys() ^ deviations.keys())
         wrong += [name for name in means if not wrong and means[name].shape != deviations[name].shape]
         if wrong:
-            raise UserError(f"{wrong[0]} has no mean and deviation of one shape", allowed="both for every tensor")
+            raise UserError(
+                f"{wrong[0]} has no mean and standard deviation of one shape", allowed="both for every tensor"
+            )
         for name, deviation in deviations.items():
             if not bool((deviation >= 0).all()):
-                raise UserError(f"a deviation of {name} is negative or not a number", allowed="at least zero")
+                raise UserError(f"a standard deviation of {name} is negative or not a number", allowed="at least zero")
 
     def noise(self, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Independent standard normal numbers in the shapes of the tensors."""
@@ -48,7 +50,7 @@ class Posterior:
         }
 
     def at(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights that standard normal noise stands for: ``mean + deviation * noise``."""
+        """The weights that standard normal noise stands for: ``mean + standard deviation * noise``."""
         return {name: torch.addcmul(mean, self.deviations[name], noise[name]) for name, mean in self.means.items()}
 
     def sample(self, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -56,7 +58,7 @@ class Posterior:
         return self.at(self.noise(generator))
 
     def moved(self, spec: PermutationSpec, permutation: Permutation) -> "Posterior":
-        """The posterior of the permuted network: means and deviations move alike."""
+        """The posterior of the permuted network: means and standard deviations move alike."""
         return Posterior(spec.apply(self.means, permutation), spec.apply(self.deviations, permutation))
 
 
@@ -86,7 +88,7 @@ def squared_wasserstein(first: Posterior, second: Posterior) -> float:
 
 
 def geodesic(first: Posterior, second: Posterior, time: float) -> Posterior:
-    """The point of the Wasserstein geodesic at ``time`` in [0, 1]: linear in means and in deviations."""
+    """The point of the Wasserstein geodesic at ``time`` in [0, 1]: linear in means and in standard deviations."""
     check_alike(first, second)
     ends = [(first.means, second.means), (first.deviations, second.deviations)]
     return Posterior(*({name: torch.lerp(a[name], b[name], time) for name in a} for a, b in ends))
