@@ -29,8 +29,8 @@ class BaseTrainingConfig:
         stages: Stages in order: large batches on coarse grids first, small ones on the full grid last.
         learning_rate: Peak step size of the network's Adam.
         latent_learning_rate: Peak step size of the latents' Adam.
-        latent_penalty: The lambda in ``L_recon + lambda ||z||^2``, with the mean over the numbers of a latent.
-        latent_noise: Deviation of the normal noise that is added to a latent in training.
+        latent_penalty: The lambda in ``L_recon + lambda ||z||^2``, with the mean over the entries of a latent.
+        latent_noise: Standard deviation of the normal noise that is added to a latent in training.
         ema_decay: Decay of the moving average of the network's parameters, which becomes the base field.
         num_signals: Number of training signals, at most.
         num_points: Points that are kept of a training signal on no grid; each step draws some of them.

@@ -180,7 +180,7 @@ class WeightDataModule(L.LightningDataModule):
         return WeightStatistics.from_batches(self.layout, (batch.weights for batch in self.batches("train")))
 
     def statistics(self) -> WeightStatistics:
-        """Mean and deviation of each trainable weight over the train part, in one pass; measured once."""
+        """Mean and standard deviation of each trainable weight over the train part, in one pass; measured once."""
         return self._statistics
 
     def train_dataloader(self) -> EpochLoader:
