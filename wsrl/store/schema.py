@@ -15,6 +15,7 @@ BASE = "base"
 CARD = "README.md"
 PASSED_OVER = "passed_over"
 ENVIRONMENTS = "environments"
+FIELDS_PER_SHARD = 8192
 # The keys that make two builds the same; each shard repeats those that are needed to read it alone.
 BUILD_KEYS = ("representation", "layout", "base_sha256", "source", "fit", "num_signals", "num_shards", "label_names")
 
