@@ -130,7 +130,7 @@ def fit_posterior(
     data: tuple[Tensor, Tensor],
     options: VariationalOptions,
     generator: torch.Generator,
-    tell: Callable[[float], None] = lambda objective: None,
+    after_step: Callable[[float], None] = lambda objective: None,
 ) -> Posterior:
     """Fit a posterior by stochastic gradient ascent on the evidence lower bound.
 
@@ -141,7 +141,7 @@ def fit_posterior(
         data: Inputs and targets of all N examples.
         options: The prior, the family and its optimisation.
         generator: Randomness of the order and of the samples.
-        tell: Called after each step with minus the bound of an example, in nats.
+        after_step: Called after each step with minus the bound of an example, in nats.
 
     Returns:
         The posterior.
@@ -173,7 +173,7 @@ def fit_posterior(
             loss.backward()
             optimiser.step()
             schedule.step()
-            tell(loss.item())
+            after_step(loss.item())
     return family.posterior()
 
 
