@@ -89,13 +89,13 @@ class AutoencoderTask(AveragedTask):
         self.save_hyperparameters()
         self.model = self.average = None
         self.register_buffer("signal_variance", torch.ones(()))
-        self._signal: Signal | None = None
+        self._signal: StoredSignals | None = None
         self._is_measured = False
 
     def setup(self, stage: str) -> None:
         """Build network and statistics from the data module, once, and take up the base field of the store."""
         data = self.trainer.datamodule
-        self._signal = Signal(data.store)
+        self._signal = StoredSignals(data.store)
         if self.hparams.perceptual is not None:
             self._signal.look_through(self.hparams.perceptual, data.batches("train"))
         if self.model is None:
@@ -207,7 +207,7 @@ class AutoencoderTask(AveragedTask):
         return self.average.module
 
 
-class Signal:
+class StoredSignals:
     """The fields of a store as signals: where they are compared, and on what scale.
 
     Args:
