@@ -13,7 +13,7 @@ from wsrl.errors import UserError
 
 FORMS = ("exp", "one_plus", "product")
 INIT_STD = {"exp": 0.5, "one_plus": 0.5, "product": 0.1}
-"""Deviation of the start that was measured to fit best, by form (see ``start_factors``)."""
+"""Standard deviation of the start that was measured to fit best, by form (see ``start_factors``)."""
 
 
 def check_form(form: str, allowed: tuple[str, ...] = FORMS) -> str:
@@ -70,7 +70,7 @@ def start_factors(
         rank: Rank of the pair.
         form: One of ``FORMS``, or ``add``.
         mask: Boolean ``(rank, in)``, true where ``A`` is trainable; ``A`` is zero elsewhere. None for no mask.
-        init_std: Deviation of ``A``; for ``product`` of the logarithm of its free entries.
+        init_std: Standard deviation of ``A``; for ``product`` of the logarithm of its free entries.
         generator: Source of the noise, on the CPU; None for torch's global one.
 
     Returns:
