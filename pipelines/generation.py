@@ -34,7 +34,6 @@ from wsrl.cli.stage import save_picture
 from wsrl.cli.train import train
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.encoders.autoencoder import open_autoencoder
-from wsrl.evaluation.features import holds_shapes
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.fields import RepresentationConfig
@@ -208,7 +207,7 @@ class Scorer:
         self.decoder = FieldDecoder.from_store(self.store)
         self.options = self._options()
         self.parts = generation.Parts(self.store, self.options)
-        make = generation.shape_references if holds_shapes(self.store) else generation.picture_references
+        make = generation.shape_references if self.store.form.is_shape else generation.picture_references
         self.references = make(self.store, self.parts, self.decoder, self.options)
 
     def _options(self):

@@ -43,7 +43,7 @@ def sweep(
     path = out / "sweep.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     base = BaseField.from_pretrained(out / "base") if kind.representation.is_adapter else None
-    representation = Representation.build(kind.representation, base, **source.sizes)
+    representation = Representation.build(kind.representation, base, **source.form.sizes)
     rates = {}
     for rate in kind.learning_rates:
         key = f"{name}.{rate:g}"

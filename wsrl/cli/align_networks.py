@@ -115,8 +115,8 @@ def open_examples(data: str, limit: int | None) -> dict:
     from wsrl.signals import open_source
 
     source = open_source(data)
-    if source.grid is None or not source.label_names:
-        lacks = "labels" if source.grid is not None else "pictures"
+    if source.form.grid is None or not source.label_names:
+        lacks = "labels" if source.form.grid is not None else "pictures"
         raise UserError(
             f"{data} has no {lacks}", allowed="a source of pictures with labels", do="choose another --data"
         )
@@ -127,7 +127,7 @@ def open_examples(data: str, limit: int | None) -> dict:
     for split, chosen in rows.items():
         signals = [source[row] for row in chosen[:limit]]
         values = torch.stack([signal.values for signal in signals])  # (N, H W, C)
-        pictures = values.transpose(1, 2).reshape(len(values), -1, *source.grid)
+        pictures = values.transpose(1, 2).reshape(len(values), -1, *source.form.grid)
         found[split] = (pictures.float(), torch.tensor([numbers[signal.label] for signal in signals]))
     return found if "train" in found else {"train": next(iter(found.values())), **found}
 

@@ -42,7 +42,7 @@ def data_defaults(options, source) -> dict:
     from wsrl.cli.defaults import default_base
     from wsrl.cli.stage import dotted
 
-    return dotted("train", asdict(default_base(source.grid, len(source))))
+    return dotted("train", asdict(default_base(source.form.grid, len(source))))
 
 
 def train_base(source, config, out: Path, device: str = "auto", *, command: str = "") -> dict[str, float]:
@@ -176,10 +176,10 @@ def _scores(base, latents, config, train, heldout) -> dict[str, float]:
     from wsrl.training.base_field import fit_latents, latent_psnr
 
     num_points = config.heldout_points
-    seen = train.points(slice(0, 1000 if train.grid else 100), num_points)
-    low, high = train.value_range
+    seen = train.points(slice(0, 1000 if train.form.grid else 100), num_points)
+    low, high = train.form.value_range
     with torch.no_grad():
-        mean_error = (in_quantity(base.trunk(seen.coords), train.quantity, (low, high)) - seen.values).square().mean()
+        mean_error = (in_quantity(base.trunk(seen.coords), train.form) - seen.values).square().mean()
     metrics = {
         "base.train_psnr_mean": latent_psnr(base, latents[:1000], train, num_points),
         "base.mean_field_psnr": float(10 * torch.log10((high - low) ** 2 / mean_error)),

@@ -144,7 +144,7 @@ def _representation(plan: BuildPlan, source):
     from wsrl.fields.representation import Representation
 
     base = BaseField.from_pretrained(plan.base) if plan.base and plan.representation.is_adapter else None
-    return Representation.build(plan.representation, base, **source.sizes), base
+    return Representation.build(plan.representation, base, **source.form.sizes), base
 
 
 def _shards(shard: str | None, asked: int | None, source, out: Path, workers: int) -> tuple[list[int], int]:
@@ -178,6 +178,7 @@ def _create(source, plan: BuildPlan, out: Path, representation, base, num_shards
         representation=representation.to_dict(),
         base_sha256=base.sha256() if base else None,
         source=source.description,
+        form=source.form,
         fit=fit,
         num_signals=len(source),
         num_shards=num_shards,

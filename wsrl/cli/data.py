@@ -74,7 +74,7 @@ def prepare(args: argparse.Namespace) -> int:
     tell_source(source)
     out = args.out or Path("data") / folder_name(source.name).replace("-", "_")
     claim(out, source.description)
-    if source.quantity != "intensity":
+    if source.form.is_shape:
         from wsrl.cli.prepare_shapes import prepare_shapes, shape_index, tell_shapes
 
         records = prepare_shapes(source, args.processes)
@@ -168,7 +168,7 @@ def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], 
                 failures.append((id, str(error)))
                 continue
             encoded = io.BytesIO()
-            values_to_image(signal.values, signal.grid).save(encoded, "PNG")
+            values_to_image(signal.values, signal.form.grid).save(encoded, "PNG")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, encoded.getvalue())
         rows.append((files[index], id, label or "", split or ""))

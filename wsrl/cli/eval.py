@@ -79,7 +79,6 @@ def add_shape_arguments(action: argparse.ArgumentParser) -> None:
 
 def reconstruction(options: argparse.Namespace) -> tuple[str, dict]:
     """Summaries of the recorded metrics, of fields evaluated anew, and of the surfaces of shapes."""
-    from wsrl.evaluation.features import holds_shapes
     from wsrl.evaluation.reconstruction import recomputed, recorded
     from wsrl.store import WeightStore
 
@@ -88,9 +87,9 @@ def reconstruction(options: argparse.Namespace) -> tuple[str, dict]:
         if options.recompute > 0 and len(store):
             rows = some_rows(store, options.recompute, options.seed)
             metrics |= recomputed(store, open_store_source(store, options.data), rows)
-        if options.autoencoder and len(store) and not holds_shapes(store):
+        if options.autoencoder and len(store) and not store.form.is_shape:
             metrics |= picture_scores_through(store, options)
-        if holds_shapes(store) and len(store):
+        if store.form.is_shape and len(store):
             metrics |= surface_scores(store, options)
         elif options.shapes:
             raise UserError(

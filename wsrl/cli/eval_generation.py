@@ -42,7 +42,6 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
     import torch
 
     from wsrl.cli.eval import METRICS_FILE, load_pipeline, positive
-    from wsrl.evaluation.features import holds_shapes
     from wsrl.store import WeightStore
     from wsrl.training.lightning_noise import quiet_lightning
 
@@ -52,7 +51,7 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
     with quiet_lightning(), WeightStore.open(options.store) as store:
         pipeline = load_pipeline(options.path)
         parts = Parts(store, options)
-        build = shape_references if holds_shapes(store) else picture_references
+        build = shape_references if store.form.is_shape else picture_references
         references = build(store, parts, pipeline.decoder, options)
         generator = torch.Generator().manual_seed(options.seed)
         weights = pipeline(options.num, generator=generator, num_inference_steps=options.steps).weights
@@ -212,9 +211,9 @@ def read_pictures(source, indices: list[int]):
             values = source[index].values  # (P, C)
         except SignalError:
             continue  # the build of the store has recorded it
-        pictures.append(values.T.reshape(-1, *source.grid))
+        pictures.append(values.T.reshape(-1, *source.form.grid))
         classes.append(names.get(labels[index], -1))
-    empty = torch.zeros(0, source.out_features, *source.grid)
+    empty = torch.zeros(0, source.form.out_features, *source.form.grid)
     return torch.stack(pictures) if pictures else empty, torch.tensor(classes, dtype=torch.long)
 
 
@@ -347,7 +346,7 @@ def pair_sheet(pairs: list[tuple[int, int]], weights, train, decoder):
             decoder.field({name: tensor[i] for name, tensor in given.items()})
             for given, i in ((weights, sample), (train, place))
         ]
-    if not fields[0].is_shape:
+    if not fields[0].form.is_shape:
         return grid_sheet([field.image(CELL) for field in fields], 8, CELL)
     cells = [render_mesh(field.mesh(48), 2 * CELL, frame=NORMALISED) for field in fields]
     return grid_sheet(cells, 8, 2 * CELL)

@@ -99,12 +99,12 @@ def read(store: WeightStore, source, seed: int, limit: int | None = None) -> Giv
     """
     import numpy as np
 
-    from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
+    from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, weight_features
 
     parts = labelled_rows(store, seed, limit)
     rows = np.sort(np.concatenate([parts.train, parts.test]))
     features = {"weights": weight_features(store, rows).numpy()}
-    if source is not None and holds_shapes(store):
+    if source is not None and store.form.is_shape:
         features["d2"] = d2_features(store, source, rows, seed).numpy()
     elif source is not None:
         features["pixels"] = pixel_features(store, source, rows).numpy()
@@ -214,4 +214,4 @@ def picture_of(store: WeightStore, row: int):
     from wsrl.report.render import render_mesh
 
     field = store.field(row)
-    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if field.is_shape else field.image(PICTURE // 2)
+    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if field.form.is_shape else field.image(PICTURE // 2)

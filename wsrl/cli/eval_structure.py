@@ -89,7 +89,7 @@ def opened(kind: str, options: argparse.Namespace) -> tuple:
     made = parser.instantiate(parsed)
     base = BaseField.from_pretrained(options.base) if options.base and made.representation.is_adapter else None
     say(f"{made.representation}, {made.fit}")
-    return Representation.build(made.representation, base, **source.sizes), made.fit, source
+    return Representation.build(made.representation, base, **source.form.sizes), made.fit, source
 
 
 def measured(representation, signals: list, config, lambdas: tuple[float, ...], options) -> dict[str, float]:

@@ -85,8 +85,7 @@ def shows(store) -> str | None:
     """What the fields of a store can be looked at as: ``images``, ``meshes``, or nothing that we know."""
     if not store.manifest["representation"] or not len(store):
         return None
-    field = store.field(0)
-    return "meshes" if field.is_shape else "images" if field.is_picture else None
+    return "meshes" if store.form.is_shape else "images" if store.form.is_picture else None
 
 
 def chosen_rows(store, ids: list[str], num: int, every: bool) -> list[int] | range:
@@ -121,9 +120,9 @@ def check_export(store, rows, format: str, kind: str) -> None:
         )
     found = shows(store)
     if kind in LOOKS and len(store) and ("meshes" if format in OF_SHAPES else format) != found:
-        sizes = store.representation.in_features, store.representation.out_features
         raise UserError(
-            f"the fields of {store.directory}, from {sizes[0]} coordinates to {sizes[1]} values, have no {format}",
+            f"the fields of {store.directory}, from {store.form.in_features} coordinates to "
+            f"{store.form.out_features} values, have no {format}",
             allowed="images of pictures, meshes and turntables of shapes; state_dict, safetensors and numpy of any",
             do=f"choose --format {found or 'state_dict'}",
         )

@@ -223,6 +223,7 @@ def create(folder, network, names: dict[str, str], kind: str, out: Path, num_sha
     """Make the store, or check that the one there is of the same import."""
     from wsrl.cli.build import FIELDS_PER_SHARD
     from wsrl.cli.display import show_progress
+    from wsrl.signals.form import SignalForm
     from wsrl.store.writer import create_or_resume
 
     representation = network.representation
@@ -237,6 +238,7 @@ def create(folder, network, names: dict[str, str], kind: str, out: Path, num_sha
         "labels_sha256": folder.labels_sha256(),
         "names": names,
     }
+    sizes = {"in_features": representation.in_features, "out_features": representation.out_features}
     base = representation.base
     create_or_resume(
         out,
@@ -244,6 +246,7 @@ def create(folder, network, names: dict[str, str], kind: str, out: Path, num_sha
         representation=representation.to_dict(),
         base_sha256=base.sha256() if base else None,
         source=source | ({"grid": list(network.grid)} if network.grid else {}),
+        form=SignalForm(**sizes, grid=network.grid),
         fit={},
         num_signals=len(folder.files),
         num_shards=-(-len(folder.files) // FIELDS_PER_SHARD) if num_shards is None else num_shards,

@@ -55,7 +55,7 @@ def default_flow(source) -> FlowConfig:
     """A configuration that fits the form and the number of a source's signals."""
     from wsrl.cli.defaults import default_base, default_fit, default_representation
 
-    grid, num = source.grid, len(source)
+    grid, num = source.form.grid, len(source)
     batch = min(64, max(4, num // 4))
     steps = DIFFUSION_STEPS if grid is not None else DIFFUSION_STEPS_OF_SHAPES
     epochs = -(-steps * batch // num)
@@ -132,7 +132,7 @@ def limited(source, options):
     """The source, cut to what minutes on two cores can fit where the user set no limit of their own."""
     from wsrl.signals import open_source
 
-    largest, few = (LARGEST_SOURCE, FEW) if source.quantity == "intensity" else (LARGEST_SHAPES, FEW_SHAPES)
+    largest, few = (LARGEST_SOURCE, FEW) if not source.form.is_shape else (LARGEST_SHAPES, FEW_SHAPES)
     if len(source) <= largest or options.source.get("limit") is not None:
         return source
     limit = few if {"train", "test"} <= set(source.splits()) else largest
@@ -269,11 +269,11 @@ def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, 
         common += ["--data", data]
     parser, metrics = scores.make_parser(), {}
     asked = [["reconstruction", store]]
-    if source.quantity != "intensity":
+    if source.form.is_shape:
         asked[0] += ["--shapes", str(flow.num_meshed)]
     if has_classes(source):
         asked += [["probe", store]]
-    if source.quantity == "intensity":  # sampled shapes are only looked at
+    if not source.form.is_shape:  # sampled shapes are only looked at
         asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
         asked[-1] += ["--baselines", "--features-from", "store"]  # all training pictures of a source may take minutes
     for arguments in asked:

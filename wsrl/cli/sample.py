@@ -284,7 +284,7 @@ def write_fields(samples, options: SampleOptions) -> tuple[list, dict[str, int]]
 
     weights = {name: tensor.contiguous() for name, tensor in samples.weights.items()}
     write_bytes(options.out / "weights.safetensors", save(weights))
-    if samples.fields[0].is_shape:
+    if samples.fields[0].form.is_shape:
         return write_meshes(samples, options.out, options.resolution, options.size)
     return write_images(samples, options.out, options.size), {}
 

@@ -66,12 +66,12 @@ def interpolate(options: SampleOptions, ids, store: str | None, along: str, auto
     samples = pipeline.samples_of(way)
     cells, bad = write_fields(samples, options)
     values = (signal_values(pipeline.decoder, part) if part else [] for part in (way, ends, others))
-    scores = way_scores(*values, shapes=samples.fields[0].is_shape)
+    scores = way_scores(*values, shapes=samples.fields[0].form.is_shape)
     save_strip(cells, end_cells(pipeline, ends, options), names, along, options)
     write_metrics(options.out, {"along": along, "ids": names, **scores, **bad})
     finish(options, {"num": options.num, **{name: value for name, value in scores.items() if name != "steps"}, **bad})
     tell_bad(bad)
-    tell_way(scores, names, samples.fields[0].is_shape)
+    tell_way(scores, names, samples.fields[0].form.is_shape)
 
 
 def vary(options: SampleOptions, key: str, store: str | None, strength: float) -> None:
@@ -112,7 +112,7 @@ def vary(options: SampleOptions, key: str, store: str | None, strength: float) -
     samples = pipeline.samples_of(weights)
     cells, bad = write_fields(samples, options)
     save_sheet([*end_cells(pipeline, field, options), *cells], options, "samples.png", columns=9)
-    shapes = samples.fields[0].is_shape
+    shapes = samples.fields[0].form.is_shape
     values = signal_values(pipeline.decoder, weights), signal_values(pipeline.decoder, field)
     distances = signal_distances(*values, shapes=shapes)[:, 0]
     mean = float(distances.mean())
@@ -231,7 +231,7 @@ def end_cells(pipeline, fields, options: SampleOptions) -> list:
     from wsrl.report.render import NORMALISED, render_mesh
 
     samples = pipeline.samples_of(fields)
-    if samples.fields[0].is_shape:
+    if samples.fields[0].form.is_shape:
         meshes = [field.mesh(options.resolution) for field in samples.fields]
         return [render_mesh(mesh, max(128, options.size or 0), frame=NORMALISED) for mesh in meshes]
     return samples.images if options.size is None else [field.image(options.size) for field in samples.fields]

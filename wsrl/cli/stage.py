@@ -88,7 +88,7 @@ def prepare_signals(source, indices) -> None:
     """Let a source compute, with all cores, what reading these signals needs; pictures need nothing."""
     import os
 
-    if source.quantity == "intensity" or not indices:
+    if not source.form.is_shape or not indices:
         return
     from wsrl.cli.display import show_progress
 

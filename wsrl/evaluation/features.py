@@ -64,11 +64,6 @@ def d2_features(store: WeightStore, source: Source, rows: np.ndarray, seed: int)
     return torch.stack([torch.from_numpy(histogram) for histogram in histograms])
 
 
-def holds_shapes(store: WeightStore) -> bool:
-    """Whether the fields of a store are shapes, negative inside, and not pictures."""
-    return store.manifest["source"].get("quantity", "intensity") != "intensity"
-
-
 def signals_of_rows(store: WeightStore, source: Source, rows: Sequence[int]) -> Iterator[Signal]:
     """The signals that some fields were fitted to.
 

@@ -91,11 +91,7 @@ def kind_of(entry: os.DirEntry, extensions: tuple[str, ...]) -> str:
 
 
 def describe_skipped(skipped: Counter) -> str:
-    """What was skipped, for a message.
-
-    Args:
-        skipped: Number of entries by reason.
-    """
+    """What was skipped, for a message."""
     counts = [f"{number} {kind.replace('_', ' ')}" for kind, number in sorted(skipped.items())]
     return f"skipped: {', '.join(counts)}" if counts else "it is empty"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.signals.form import SignalForm
 from wsrl.store import schema
 from wsrl.store.durable import disk_errors, locked, publish
 
@@ -19,6 +20,7 @@ def create_or_resume(
     representation: dict,
     base_sha256: str | None,
     source: dict,
+    form: SignalForm | None = None,
     fit: dict,
     num_signals: int,
     num_shards: int,
@@ -36,6 +38,7 @@ def create_or_resume(
         representation: Plain JSON from which the representation is rebuilt.
         base_sha256: Hash of the base field, None for standalone fields.
         source: Plain JSON that identifies the signals.
+        form: What the signals have in common; None as far as the source and the representation tell it.
         fit: Configuration of the fit, plain JSON.
         num_signals: Signals of the source, bad ones included.
         num_shards: Shards that they are spread over.
@@ -57,6 +60,7 @@ def create_or_resume(
         "layout": layout.to_json(),
         "base_sha256": base_sha256,
         "source": source,
+        schema.FORM: (form or SignalForm.from_description(source, representation)).to_json(),
         "fit": fit,
         "num_signals": num_signals,
         "num_shards": num_shards,

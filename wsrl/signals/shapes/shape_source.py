@@ -89,12 +89,9 @@ class ShapeSource(Source):
             ids=ids,
             labels=labels,
             splits=splits,
-            grid=None,
-            in_features=3,
-            out_features=1,
+            form=options.form,
             options=options,
             details=details,
-            quantity=options.quantity,
         )
         self._keys: dict[int, str] = {}  # of shapes read before, so that their files are not read and hashed again
 
@@ -150,20 +147,11 @@ class ShapeSource(Source):
         return fresh
 
     def cache_file(self, content: Content, id: str) -> Path:
-        """Where the prepared shape is kept.
-
-        Args:
-            content: The shape.
-            id: Its id, which its points depend on.
-        """
+        """Where the prepared shape is kept."""
         return cache_path(self.options.cache, cache_key(content.data, self.options.sampling(), self.seed_of(id)))
 
     def seed_of(self, id: str) -> int:
-        """Seed of the points of one shape: its own, whatever else is in the source.
-
-        Args:
-            id: Its id.
-        """
+        """Seed of the points of one shape: its own, whatever else is in the source."""
         return int.from_bytes(hashlib.sha256(f"{self.options.seed}/{id}".encode()).digest()[:8], "big")
 
     def is_cached(self, index: int) -> bool:
@@ -204,12 +192,7 @@ class ShapeSource(Source):
         return (made if isinstance(made, Solid) else MeshSolid(made)).mesh
 
     def reject(self, index: int, reason: str) -> None:
-        """Keep in the cache that a shape cannot be prepared.
-
-        Args:
-            index: Place in the stable order.
-            reason: Why.
-        """
+        """Keep in the cache that a shape cannot be prepared."""
         path = self.cache_file(self.content(int(self.positions[index])), self.ids[index])
         save_prepared(path, rejected(f"{reason}; to try it again remove {path}"))
 

@@ -78,19 +78,16 @@ class Folder(PictureSource):
             ids=ids,
             labels=placed.labels,
             splits=placed.splits,
-            signal_shape=(options.size or DEFAULT_SIZE, 1 if self._mode == "L" else 3),
+            grid=options.size or DEFAULT_SIZE,
+            channels=1 if self._mode == "L" else 3,
             options=options,
             details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},
         )
 
     def read_values(self, position: int) -> np.ndarray:
-        """Values ``(H, W, C)`` of one picture.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """Values ``(H, W, C)`` of one picture."""
         path = self.root / self._paths[position]
-        return read_picture(path, self.signal_shape[0], self._mode, self.options.max_pixels)
+        return read_picture(path, self.form.grid, self._mode, self.options.max_pixels)
 
 
 def probe_mode(paths: list[Path]) -> str:

@@ -87,11 +87,7 @@ class Furniture(ShapeSource):
         )
 
     def content(self, position: int) -> Content:
-        """See ``ShapeSource``.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """See ``ShapeSource``."""
         model = self._models[position]
         file_type = PurePosixPath(model.member).suffix.lower().removeprefix(".")
         if file_type not in MESH_TYPES:
@@ -153,9 +149,5 @@ def list_models(archives: list[Archive]) -> list[Model]:
 
 
 def split_of(id: str) -> str:
-    """``test`` for about three tenths of all ids, the same on every machine, else ``train``.
-
-    Args:
-        id: Id of a model.
-    """
+    """``test`` for about three tenths of all ids, the same on every machine, else ``train``."""
     return "test" if int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % 10 < 3 else "train"

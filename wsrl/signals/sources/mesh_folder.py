@@ -67,9 +67,5 @@ class MeshFolder(ShapeSource):
         )
 
     def content(self, position: int) -> Content:
-        """See ``ShapeSource``.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """See ``ShapeSource``."""
         return mesh_content(self.root, self._paths[position], MeshLimits(max_faces=self.options.max_faces))

@@ -88,7 +88,8 @@ class NotoEmoji(PictureSource):
             ids=[f"noto-emoji/{'-'.join(f'{ord(point):x}' for point in text)}" for text in self._texts],
             labels=[getattr(one, options.label) for one in kept],
             splits=[None] * len(kept),
-            signal_shape=(options.size or (32, 32), 1 if options.mode == "L" else 3),
+            grid=options.size or (32, 32),
+            channels=1 if options.mode == "L" else 3,
             options=options,
             details={
                 "sha256": {"font": file_sha256(font), "emoji_test": file_sha256(listing)},
@@ -107,7 +108,7 @@ class NotoEmoji(PictureSource):
         """
         picture = draw_glyph(self.font(), self._texts[position])
         picture = picture.convert("L") if self.options.mode == "L" else picture
-        return to_values(resize_and_crop(picture, self.signal_shape[0]))
+        return to_values(resize_and_crop(picture, self.form.grid))
 
     def font(self) -> ImageFont.FreeTypeFont:
         """The font, opened on first use in each process."""
@@ -193,30 +194,17 @@ def load_font(path: Path) -> ImageFont.FreeTypeFont:
 
 
 def existing(path: str | os.PathLike, package: str) -> Path:
-    """The path, if it is a file.
-
-    Args:
-        path: Path of a file.
-        package: Debian package that brings it.
-    """
+    """The path, if it is a file."""
     if not Path(path).is_file():
         raise UserError(f"{path} is missing", do=f"apt-get install {package}, or give the option with its path")
     return Path(path)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file.
-
-    Args:
-        path: The file.
-    """
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def spell(text: str) -> str:
-    """Code points of a text as Unicode writes them.
-
-    Args:
-        text: Any text.
-    """
+    """Code points of a text as Unicode writes them."""
     return " ".join(f"U+{ord(point):04X}" for point in text)

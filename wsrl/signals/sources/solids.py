@@ -57,19 +57,11 @@ class Solids(ShapeSource):
         )
 
     def content(self, position: int) -> Content:
-        """See ``ShapeSource``.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """See ``ShapeSource``."""
         recipe = {"solids": VERSION, "seed": self.options.seed, "index": position}
         return Content(json.dumps(recipe, sort_keys=True).encode(), lambda: self.solid(position))
 
     def solid(self, position: int) -> ExactSolid:
-        """The shape itself.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """The shape itself."""
         generator = np.random.default_rng([self.options.seed, position])
         return ExactSolid(make_union(self._families[position % len(self._families)], generator))

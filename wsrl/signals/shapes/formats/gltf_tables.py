@@ -54,27 +54,15 @@ class Tables:
         return values
 
     def count(self, number: int) -> int:
-        """Number of rows of a table.
-
-        Args:
-            number: Number of the accessor.
-        """
+        """Number of rows of a table."""
         return self._entry("accessors", number)["count"]
 
     def restart(self, number: int) -> int:
-        """The index that begins a new strip or fan (EXT_mesh_primitive_restart): the largest of the table's type.
-
-        Args:
-            number: Number of the accessor.
-        """
+        """The index that begins a new strip or fan (EXT_mesh_primitive_restart): the largest of the table's type."""
         return int(np.iinfo(KINDS[self._entry("accessors", number)["componentType"]]).max)
 
     def is_filled(self, number: int) -> bool:
-        """Whether a table has bytes of its own, without those of an extension.
-
-        Args:
-            number: Number of the accessor.
-        """
+        """Whether a table has bytes of its own, without those of an extension."""
         accessor = self._entry("accessors", number)
         return "bufferView" in accessor or "sparse" in accessor
 
