@@ -1,4 +1,4 @@
-"""The README's tables of the analyses: structure, probes, alignment of networks and zoos, posteriors."""
+"""The tables of the analyses: structure, probes, alignment of networks and zoos, posteriors."""
 
 KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
 LAMBDAS = ("0.1", "0.5", "1")
@@ -77,7 +77,7 @@ def zoo(record: dict) -> str:
     return "\n".join(lines)
 
 
-COSTS = {"none": "not aligned", "means": "by means", "means_and_deviations": "by means and deviations"}
+COSTS = {"none": "not aligned", "means": "by means", "means_and_deviations": "by means and standard deviations"}
 
 
 def posteriors(*records: dict) -> str:
@@ -100,4 +100,4 @@ TABLES = {
     "alignment/zoo": ("alignment/zoo", zoo),
     "posteriors": (tuple(f"posteriors/{name}" for name in POSTERIORS), posteriors),
 }
-"""Name in the README: record, or several, and function."""
+"""Name in a page: record, or several, and function."""

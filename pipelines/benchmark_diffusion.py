@@ -19,9 +19,9 @@ import torch
 
 from pipelines import command
 from pipelines.benchmark_fitting import matrix_peak
-from wsrl.cli.eval import load_pipeline
 from wsrl.cli.run import train_arguments
 from wsrl.cli.train import train
+from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.diffusion.samplers import sampler
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fields.base import BaseFieldConfig

@@ -31,15 +31,6 @@ NETWORKS = {
     "mlp_2-128-128-128-3": [2, 128, 128, 128, 3],
     "resnet20": [],
 }
-# The public JAX code, jitted, on a like machine of two cores.
-PUBLISHED = {
-    "mlp_2-32-32-3.jax_forward_ms": 4.7,
-    "mlp_2-32-32-3.jax_step_ms": 9.5,
-    "mlp_64-64-64-64-1.jax_forward_ms": 7.6,
-    "mlp_64-64-64-64-1.jax_step_ms": 40.7,
-    "mlp_2-128-128-128-3.jax_forward_ms": 27.8,
-    "mlp_2-128-128-128-3.jax_step_ms": 114.0,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +46,6 @@ class UnfBenchmarkConfig:
         batch_size: Networks that are read at once.
         repetitions: Times that ours and the plain one are timed in turn.
         budget_s: Seconds after which a network is not timed again, however many repetitions are left.
-        published: Milliseconds of others by ``<network>.<what>``, which the record repeats.
         threads: Threads of torch.
     """
 
@@ -66,7 +56,6 @@ class UnfBenchmarkConfig:
     batch_size: int = 8
     repetitions: int = 15
     budget_s: float = 90.0
-    published: dict[str, float] = field(default_factory=lambda: dict(PUBLISHED))
     threads: int = 2
 
 
@@ -239,15 +228,12 @@ def run(config: UnfBenchmarkConfig) -> dict[str, float]:
     """All networks; returns the numbers of the record."""
     torch.set_num_threads(config.threads)
     native.keep_freed_memory()
-    results: dict[str, float] = dict(config.published)
+    results: dict[str, float] = {}
     for name, sizes in config.networks.items():
         contest = Contestants(sizes, config)
         weights = sum(values.numel() for values in contest.features.values()) // config.batch_size
         found = {"difference": contest.check(), "weights": weights}
         found |= in_turn(contest.run_ours, contest.run_plain, config) | memory(sizes, config)
-        for what in ("forward", "step"):
-            if f"{name}.jax_{what}_ms" in results:
-                found[f"share_of_jax_{what}"] = found[f"{what}_ms"] / results[f"{name}.jax_{what}_ms"]
         results |= {f"{name}.{key}": value for key, value in found.items()}
         print(name, {key: round(value, 3) for key, value in found.items()}, file=sys.stderr, flush=True)
     return results

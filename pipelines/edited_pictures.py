@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from wsrl.cli.stage import save_picture
-from wsrl.report.contact_sheet import beside, grid_sheet
+from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 
 CELL = 56
 COLOURS = 64

@@ -27,18 +27,18 @@ from pipelines import command
 from wsrl.cli import eval_generation as generation
 from wsrl.cli.base import train_base
 from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import load_pipeline, merge_metrics
 from wsrl.cli.eval import make_parser as make_eval_parser
 from wsrl.cli.run import train_arguments
-from wsrl.cli.stage import save_picture
 from wsrl.cli.train import train
 from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
-from wsrl.report.contact_sheet import beside, grid_sheet
+from wsrl.provenance import merge_metrics
+from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.signals import open_source
 from wsrl.store import WeightStore

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wsrl.cli.eval import merge_metrics
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, fit, read_signals
+from wsrl.provenance import merge_metrics
 from wsrl.signals.source import Source
 
 

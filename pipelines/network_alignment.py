@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsrl.cli.align_networks import open_examples
 from wsrl.durable import write_bytes
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
+from wsrl.signals import open_source
+from wsrl.signals.pictures.labelled import labelled_pictures
 from wsrl.symmetry.matching.alignment import PathScores, align_networks, path_scores
 from wsrl.symmetry.matching.barriers import NetworkScores, path_grid
 from wsrl.symmetry.matching.straight_through import RefinementOptions
@@ -84,7 +85,8 @@ class NetworksConfig:
 
 def run_networks(config: NetworksConfig) -> dict[str, float]:
     """Train the pairs, align each by every method, and score the paths."""
-    examples = {split: (x.flatten(1), y) for split, (x, y) in open_examples(config.data, config.limit).items()}
+    pictures = labelled_pictures(open_source(config.data), config.limit)
+    examples = {split: (x.flatten(1), y) for split, (x, y) in pictures.items()}
     paths: dict[str, list[PathScores]] = {}
     results: dict[str, list[float]] = {}
     for seeds in config.pairs:

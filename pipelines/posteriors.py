@@ -27,21 +27,15 @@ from torch.nn import functional
 from pipelines import command
 from pipelines.posterior_figures import draw_path, draw_trends
 from pipelines.posterior_networks import NetworkConfig, classifier, siren
-from wsrl.cli.align_networks import open_examples
 from wsrl.evaluation.calibration import calibration, predictive
 from wsrl.signals import open_source
 from wsrl.signals.fidelity import psnr
+from wsrl.signals.pictures.labelled import labelled_pictures
 from wsrl.signals.signal import grid_coords
 from wsrl.symmetry.fields.sine import SineLayer, canonical_sines
-from wsrl.symmetry.matching.posteriors import (
-    COSTS,
-    MarginalisedPath,
-    Posterior,
-    align_posterior,
-    sampled_along,
-    squared_wasserstein,
-    standard_error,
-)
+from wsrl.symmetry.matching.marginalised import MarginalisedPath, sampled_along, standard_error
+from wsrl.symmetry.matching.posterior_alignment import COSTS, align_posterior
+from wsrl.symmetry.matching.posteriors import Posterior, squared_wasserstein
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.training.variational import (
     VariationalOptions,
@@ -142,7 +136,7 @@ def classifiers(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, M
 @lru_cache(maxsize=1)
 def examples_of(data: str) -> dict[str, tuple[Tensor, Tensor]]:
     """Pictures and class numbers of each split; kept for the next experiment of the process."""
-    return open_examples(data, None)
+    return labelled_pictures(open_source(data))
 
 
 def shrunk(pictures: Tensor, size: int | None) -> Tensor:

@@ -22,11 +22,11 @@ from pipelines.kind_config import KindConfig, best_rate, sweep
 from pipelines.pixels import pixel_store
 from wsrl.cli.base import train_base, training_indices
 from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import merge_metrics
 from wsrl.cli.train import train
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import merge_metrics
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
 from wsrl.training.base_field import BaseTrainingConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from wsrl.cli.stage import save_picture
+from wsrl.report.contact_sheet import save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore

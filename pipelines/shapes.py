@@ -27,12 +27,12 @@ from pipelines.shape_scores import ScoreTask, score_in_processes
 from wsrl.cli import stage
 from wsrl.cli.base import train_base, training_indices
 from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import merge_metrics
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
 from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
 from wsrl.evaluation.shape_reconstruction import summarise_scores
 from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import merge_metrics
 from wsrl.signals import open_source
 from wsrl.signals.shapes.shape import VERDICTS
 from wsrl.signals.source import Source

@@ -1,4 +1,4 @@
-"""The README's tables, made from the records; ``python -m pipelines.tables`` writes them into the README."""
+"""The tables of the pages, made from the records; ``python -m pipelines.tables`` writes them into the pages."""
 
 import json
 import re
@@ -10,13 +10,54 @@ from pipelines.records import RECORDS
 from wsrl.evaluation.shapes import D2_BINS
 
 README = Path(__file__).parent.parent / "README.md"
+RESULTS = Path(__file__).parent / "README.md"
+
+
+def headline(fields: dict, surfaces: dict, samples: dict, speed: dict, aligned: dict) -> str:
+    """One figure for each question, beside what to hold it against."""
+    of_its_own = "for networks of their own of like size"
+    rows = (
+        (
+            "fit of held-out pictures (`mlora`), PSNR in dB",
+            f"{fields['mlora.test_psnr_mean']:.1f}",
+            f"{fields['mlp.test_psnr_mean']:.1f} {of_its_own}",
+        ),
+        (
+            "fit of held-out shapes (`mlora`), median IoU",
+            f"{surfaces['mlora.iou_median']:.3f}",
+            f"{surfaces['mlp.iou_median']:.3f} {of_its_own}",
+        ),
+        (
+            "class read from the weights (`mlora_asym`), accuracy",
+            f"{fields['mlora_asym.logistic']:.3f}",
+            f"{fields['pixels.logistic']:.3f} for the same reader on the pixels",
+        ),
+        (
+            "generated fields, asked for by class, FD",
+            f"{samples['conditional.fd']:.1f}",
+            f"{samples['hyperdiffusion.fd']:.1f} for HyperDiffusion's recipe, {samples['fitted_test.fd']:.1f} for "
+            "fitted test pictures",
+        ),
+        (
+            "fields fitted to 30 dB per second",
+            f"{speed['quality30.fields_per_s']:.0f}",
+            f"{speed['quality30.ratio_loop']:.0f} times a loop over fields in torch",
+        ),
+        (
+            "barrier between two perceptrons, aligned (nats)",
+            f"{aligned['weights.barrier']:.3f}",
+            f"{aligned['before.barrier']:.3f} before",
+        ),
+    )
+    lines = ["| what | here | beside |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
 def representations(record: dict) -> str:
     """Fit and reading of each representation, one row each."""
     kinds = [key.split(".")[0] for key in record if key.endswith(".classifier") and not key.startswith("pixels")]
     lines = [
-        "| representation | numbers | rate | test PSNR (dB) | least | SSIM | logistic | 1-NN | classifier |",
+        "| representation | parameters | rate | test PSNR (dB) | least | SSIM | logistic | 1-NN | classifier |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for kind in sorted(kinds, key=lambda name: -record[f"{name}.test_psnr_mean"]):
@@ -100,7 +141,7 @@ RATIOS = (
 
 def quality(record: dict) -> str:
     """Time to 30 dB of each way there."""
-    lines = ["| way | numbers | reached | steps | ms per field | probe |", "|---|---|---|---|---|---|"]
+    lines = ["| way | parameters | reached | steps | ms per field | probe |", "|---|---|---|---|---|---|"]
     names = {key.split(".")[1] for key in record if key.startswith("quality30.") and key.endswith(".ms_per_field")}
     for name in sorted(names, key=lambda name: -record[f"quality30.{name}.ms_per_field"]):
         get = {key: record.get(f"quality30.{name}.{key}") for key in ("numbers", "probe_accuracy")}
@@ -117,7 +158,7 @@ def shapes(record: dict) -> str:
     """Surfaces of each representation and what its weights say of the class, one row each."""
     kinds = [key.removesuffix(".iou_median") for key in record if key.endswith(".iou_median")]
     lines = [
-        "| representation | numbers | IoU median | F-score at 1% median | Chamfer L1 mean | Chamfer L2 squared mean "
+        "| representation | parameters | IoU median | F-score at 1% median | Chamfer L1 mean | Chamfer L2 squared mean "
         "| normals | empty | logistic | s per field |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -171,16 +212,15 @@ def _with_spread(record: dict, row: str) -> str:
 def unf_speed(record: dict) -> str:
     """Time and memory of universal neural functionals, one row for each network that is read."""
     lines = [
-        "| network read | weights | forward (ms) | forward + backward (ms) | plain / ours, forward | both | JAX (ms) "
+        "| network read | weights | forward (ms) | forward + backward (ms) | plain / ours, forward | both "
         "| peak memory / activations |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in [key.removesuffix(".ratio_plain_step") for key in record if key.endswith(".ratio_plain_step")]:
         get = {key.removeprefix(f"{name}."): value for key, value in record.items() if key.startswith(f"{name}.")}
-        jax = f"{get['jax_forward_ms']:g} / {get['jax_step_ms']:g}" if "jax_step_ms" in get else ""
         lines.append(
             f"| {name} | {get['weights']:,.0f} | {get['forward_ms']:.1f} | {get['step_ms']:.1f} "
-            f"| {get['ratio_plain_forward']:.1f} | {get['ratio_plain_step']:.1f} | {jax} | {get['memory_ratio']:.2f} |"
+            f"| {get['ratio_plain_forward']:.1f} | {get['ratio_plain_step']:.1f} | {get['memory_ratio']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -248,8 +288,18 @@ def diffusion_speed(record: dict) -> str:
     return "\n".join(lines)
 
 
-# Name in the README: record, or several, and function.
+# Name in a page: record, or several, and function.
 TABLES = {
+    "headline": (
+        (
+            "representations/fashion_mnist",
+            "shapes/solids",
+            "generation/fashion_mnist",
+            "benchmark_fitting/fitting",
+            "alignment/mlp512",
+        ),
+        headline,
+    ),
     "representations/fashion_mnist": ("representations/fashion_mnist", representations),
     "representations/fashion_mnist_forms": ("representations/fashion_mnist_forms", forms),
     "benchmark_fitting/ratios": ("benchmark_fitting/fitting", ratios),
@@ -269,23 +319,25 @@ TABLES = {
 
 
 def with_tables(text: str) -> str:
-    """The README's text with every table between its markers made anew.
+    """The text of a page with every table between its markers made anew.
 
     Args:
         text: Text with ``<!-- table NAME -->`` and ``<!-- end -->`` around each table.
     """
-    for name, (record, table) in TABLES.items():
+
+    def made(match: re.Match) -> str:
+        record, table = TABLES[match[2]]
         names = (record,) if isinstance(record, str) else record
-        made = table(*(json.loads((RECORDS / f"{name}.json").read_text()) for name in names))
-        pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        assert pattern.search(text), f"the README has no place for the table {name}"
-        text = pattern.sub(lambda match, made=made: f"{match[1]}{made}\n{match[2]}", text)
-    return text
+        lines = table(*(json.loads((RECORDS / f"{name}.json").read_text()) for name in names))
+        return f"{match[1]}{lines}\n{match[3]}"
+
+    return re.sub(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", made, text, flags=re.DOTALL)
 
 
 def main() -> int:
-    """Write the tables into the README."""
-    README.write_text(with_tables(README.read_text()))
+    """Write the tables into the pages."""
+    for page in (README, RESULTS):
+        page.write_text(with_tables(page.read_text()))
     return 0
 
 

@@ -19,10 +19,10 @@ from pipelines import command
 from pipelines.pixels import pixel_store
 from wsrl.cli.base import train_base
 from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import merge_metrics
 from wsrl.cli.train import train
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import merge_metrics
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
 from wsrl.training.base_field import BaseTrainingConfig

@@ -19,14 +19,15 @@ LEVELS = [
     {"pipelines"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
-ANYWHERE = {"provenance", "progress", "errors", "durable", "native", "caches", ""}
+ANYWHERE = {"provenance", "progress", "errors", "durable", "native", "caches", "options", ""}
 SELF_CONTAINED = {
-    "provenance": {"errors", ""},
+    "provenance": {"errors", "durable", ""},
     "errors": set(),
     "progress": set(),
     "durable": {"errors"},
     "caches": set(),
-    "native": {"caches"},
+    "options": {"errors"},
+    "native": {"caches", "durable"},
     "": {"store"},
     "__main__": {"cli"},
 }

@@ -76,7 +76,7 @@ def test_the_flow_as_it_is_typed(folder):
     except Exception as error:
         pytest.skip(f"Fashion-MNIST is not installed: {error}")
     flow = commands("The flow")
-    assert len(flow) >= 11
+    assert len(flow) == 10
     for command in flow:
         typed(shortened(command), folder)
 

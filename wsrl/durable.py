@@ -1,32 +1,20 @@
-"""Writing so that a process killed at any instant leaves either the old file or the new one: locks, syncs, renames."""
+"""Writing so that a process killed at any instant leaves either the old file or the new one; locks; hashes of files.
 
-import errno
+What is written gets a hidden temporary name beside its own, is synced, and is renamed; nothing else here renames.
+"""
+
 import fcntl
+import hashlib
 import os
-import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from wsrl.errors import UserError
+from wsrl.errors import UserError, cannot_write, disk_error
 
-_CAUSES = {
-    errno.ENOSPC: ("the disk is full", "free some space"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space"),
-    errno.EROFS: ("the file system is read-only", "choose an output folder on a writable disk"),
-    errno.EACCES: ("no permission to write there", "choose an output folder of yours or change its permissions"),
-    errno.EPERM: ("no permission to write there", "choose an output folder of yours or change its permissions"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another output folder"),
-    errno.EIO: ("the disk reports an error", "check the disk or choose an output folder on another one"),
-}
-
-
-def _error_number(error: Exception) -> int | None:
-    """The system's error number; HDF5 hides it in its message."""
-    if isinstance(error, OSError) and error.errno in _CAUSES:
-        return error.errno
-    found = re.search(r"errno = (\d+)", str(error))
-    return int(found.group(1)) if found else None
+TEMPORARY = ".tmp"
 
 
 @contextmanager
@@ -41,35 +29,72 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        number = _error_number(error)
-        if isinstance(error, RuntimeError) and number is None:
-            raise  # only HDF5's own RuntimeErrors, from a failed flush or close, carry a system error
-        cause, do = _CAUSES.get(number, (str(error), "check the disk and the folder"))
-        raise UserError(
-            f"Cannot write {path}: {cause}",
-            allowed="a writable folder with enough space",
-            do=f"{do}, then run the same command again; finished work is kept",
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and disk_error(error) is None:
+            raise  # HDF5 and safetensors hide the system's number in the text of errors of their own
+        raise cannot_write(path, error) from error
 
 
-def sync_directory(directory: Path) -> None:
-    """Make renames and deletions in ``directory`` survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+@contextmanager
+def whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """A temporary path beside ``path`` for a file or folder, which takes the name ``path`` when the block ends well.
+
+    Args:
+        path: Where it is to be; its parent exists. A folder that is there already is replaced as a whole.
+        alone: Whether no other process writes there: what a killed one left is then removed.
+
+    Raises:
+        UserError: The disk refuses; what was there stays.
+    """
+    prefix = f".{path.name}."
+    temporary = path.with_name(f"{prefix}{os.getpid()}{TEMPORARY}")
+    with disk_errors(path):
+        for left in path.parent.glob(f"{prefix}*{TEMPORARY}") if alone else ():
+            _remove(left)
+        try:
+            yield temporary
+            for written in [*temporary.rglob("*"), temporary]:
+                sync(written)
+            publish(temporary, path)
+        finally:
+            _remove(temporary)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that gets its name when it is complete and on the disk."""
+    with whole(path) as temporary, open(temporary, "wb") as file:
+        yield file
+        file.flush()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path``, in a folder that exists, by ``data`` atomically; the old file stays where writing fails.
+
+    Raises:
+        UserError: The disk refuses.
+    """
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Give a completely written and synced file or folder its final name, atomically."""
+    """Give a completely written and synced file or folder its final name; of a file, atomically."""
+    old = None
+    if temporary.is_dir() and final.is_dir():
+        old = final.with_name(f".{final.name}.old{TEMPORARY}")
+        _remove(old)
+        os.replace(final, old)
     os.replace(temporary, final)
-    sync_directory(final.parent)
+    sync(final.parent)
+    if old is not None:
+        _remove(old)
 
 
-def sync_file(path: Path) -> None:
-    """Force the content of ``path`` to the disk."""
+def sync(path: Path) -> None:
+    """Force a file, or the renames and deletions in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -77,26 +102,11 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` atomically; the old file stays where writing fails.
-
-    Args:
-        path: The file; its folder exists.
-        data: The whole content.
-
-    Raises:
-        UserError: The disk refuses.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -117,3 +127,23 @@ def locked(path: Path, *, busy: UserError | None = None) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def file_sha256(*paths: Path) -> str:
+    """One hash of the content of files, in order, read in pieces."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def text_sha256(*lines: str) -> str:
+    """Hash of lines of text, such as the names in a listing."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def text_number(text: str) -> int:
+    """An integer of 64 bits that a text, such as the id of a signal, has on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -3,13 +3,10 @@
 Also the atomic writing of JSON files that the rest of the library uses.
 """
 
-import contextlib
-import hashlib
 import json
 import os
 import platform
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -17,8 +14,11 @@ from importlib import metadata
 from pathlib import Path
 
 import wsrl
+from wsrl.durable import disk_errors, file_sha256, text_sha256, write_bytes
+from wsrl.errors import UserError
 
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.json"
 PACKAGES = ("torch", "numpy", "peft", "diffusers", "lightning", "h5py", "pillow", "scikit-learn", "jsonargparse")
 
 
@@ -30,20 +30,10 @@ def write_json_atomic(path: Path | str, obj: object) -> None:
         obj: Plain data; numbers of numpy and torch, paths and tuples are turned into plain ones.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(obj, indent=2, default=_plain, ensure_ascii=False) + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    write_bytes(path, text.encode())
 
 
 def write_run(
@@ -99,6 +89,68 @@ def finish_run(directory: Path | str, **results: object) -> dict:
     return record
 
 
+def merge_metrics(path: Path, metrics: dict[str, float]) -> None:
+    """Add metrics to a file, keeping the other keys that are there.
+
+    Raises:
+        UserError: The file is there and holds something else.
+    """
+    there = {}
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON: {error}", do="choose another file with --out") from error
+        if not isinstance(there, dict):
+            raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
+    write_json_atomic(path, there | metrics)
+
+
+def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -> None:
+    """Make the output folder, or refuse one that holds something else.
+
+    Args:
+        out: The folder.
+        ours: Names of which at least one is in a folder that such a run wrote.
+        command: The command whose record, if there is one, the folder may hold; None for any.
+
+    Raises:
+        UserError: The folder is not empty and not ours, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", allowed="a new folder, or one of an earlier run", do="choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    inside = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+    if inside and not any(name in inside for name in ours):
+        raise UserError(
+            f"the output folder {out} is not ours: it holds {sorted(inside)[0]!r}",
+            allowed="a new or empty folder, or one of an earlier run of this command",
+            do="choose another --out",
+        )
+    recorded = recorded_run(out).get("command", "") if command else ""
+    if recorded and not recorded.startswith(f"wsrl {command}"):
+        raise UserError(
+            f"the output folder {out} is not ours: it holds the run `{recorded}`",
+            allowed=f"a new or empty folder, or one of an earlier wsrl {command}",
+            do="choose another --out",
+        )
+
+
+def recorded_run(out: Path) -> dict:
+    """The record of the run in a folder; empty where there is none that can be read."""
+    try:
+        record = json.loads((out / RUN_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def same_config(out: Path, config: dict) -> bool:
+    """Whether the run recorded in ``out`` had this configuration."""
+    recorded = recorded_run(out).get("config")
+    return recorded is not None and recorded == json.loads(json.dumps(config))
+
+
 def code_state() -> dict[str, object]:
     """Commit of the checkout that the package is imported from and whether it was changed; None outside one."""
     root = Path(wsrl.__file__).resolve().parent.parent
@@ -149,26 +201,15 @@ def hash_input(path: Path | str) -> str | None:
     """
     path = Path(path)
     if path.is_file():
-        return _hash_files([path])
+        return file_sha256(path)
     if not path.is_dir():
         return None
     if (path / "manifest.json").is_file():
-        return _hash_files([path / "manifest.json"])
+        return file_sha256(path / "manifest.json")
     if (path / "config.json").is_file():
-        return _hash_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode())
-    return digest.hexdigest()
-
-
-def _hash_files(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+        return file_sha256(path / "config.json", *sorted(path.glob("*.safetensors")))
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return text_sha256(*(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}" for file in files), "")
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -186,12 +227,6 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: object) -> object:

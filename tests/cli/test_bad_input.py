@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError
 from tiny import TINY_BASE, TINY_FIT
 
-from wsrl.cli.main import COMMANDS, Command, disk_error, main
+from wsrl.cli.main import COMMANDS, Command, main
+from wsrl.errors import disk_error
 
 
 @pytest.mark.parametrize(

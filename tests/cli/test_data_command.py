@@ -39,7 +39,7 @@ def test_again_continues(tmp_path):
     lost.unlink()
     assert main(argv) == 0
     assert lost.read_bytes() == content and kept.stat().st_mtime_ns == modified
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_default_folder_beside_its_readme(tmp_path, monkeypatch):

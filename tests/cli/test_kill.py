@@ -132,7 +132,7 @@ def temporary_files(out, kind=""):
     found = (
         [name for _, _, names in os.walk(out) for name in names] if deep else os.listdir(out) if out.exists() else []
     )
-    return [name for name in found if name.startswith(kind) and name.endswith(".tmp")]
+    return [name for name in found if name.lstrip(".").startswith(kind) and name.endswith(".tmp")]
 
 
 def wait_until_written(out, kind, times):

@@ -6,8 +6,8 @@ import errno
 import pytest
 
 from wsrl.cli import main as command_line
-from wsrl.cli.main import COMMANDS, Command, main, os_error_message
-from wsrl.errors import UserError
+from wsrl.cli.main import COMMANDS, Command, main
+from wsrl.errors import UserError, system_message
 
 
 def run_raising(monkeypatch, error):
@@ -49,7 +49,7 @@ def test_os_errors_say_what_is_allowed_and_what_to_do(monkeypatch, capsys, numbe
 
 
 def test_full_disk_promises_to_continue():
-    assert "same command again" in os_error_message(OSError(errno.ENOSPC, "No space left on device", "/x"))
+    assert "same command again" in str(system_message(OSError(errno.ENOSPC, "No space left on device", "/x")))
 
 
 def test_parser_errors_point_to_the_help(monkeypatch, capsys):

@@ -40,6 +40,12 @@ def test_a_run_leaves_model_metrics_logs_checkpoints_and_its_record(arguments, t
     assert len(record["inputs"]["store"]["sha256"]) == 64 and record["elapsed_s"] > 0
 
 
+def test_the_process_is_left_as_it_was(arguments):
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert main(arguments) == 0
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_resuming_equals_an_undisturbed_run(arguments, tmp_path):
     arguments += ["--model.dropout", "0.0", "--trainer.max_epochs", "4", "--checkpoint.save_top_k", "-1"]

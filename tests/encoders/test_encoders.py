@@ -131,7 +131,7 @@ def test_without_permutations_there_is_nothing_to_share(adapter_layout):
     "kind, options, wrong, allowed",
     [
         ("mpl", {}, "unknown encoder 'mpl'", "mlp, deepsets, statnn, transformer, unf"),
-        ("mlp", {"widht": 3}, "unknown encoder option 'widht'", "normalisation, dropout, hidden"),
+        ("mlp", {"widht": 3}, "unknown option 'widht'", "normalisation, dropout, hidden"),
         ("mlp", {"hidden": 8}, "hidden is 8", "a list of whole numbers"),
         ("mlp", {"hidden": [0]}, r"hidden is \(0,\)", "1 or more"),
         ("statnn", {"hidden": []}, r"hidden is \(\)", "at least one"),
@@ -139,9 +139,9 @@ def test_without_permutations_there_is_nothing_to_share(adapter_layout):
         ("deepsets", {"width": True}, "width is True", "a whole number"),
         ("deepsets", {"dropout": 1}, "dropout is 1.0", "0 up to, not including, 1"),
         ("transformer", {"heads": 3}, "heads is 3", "a divisor of the width 128"),
-        ("transformer", {"pooling": "max"}, "pooling is 'max'", "token or mean or places"),
+        ("transformer", {"pooling": "max"}, "pooling is 'max'", "token, mean, places"),
         ("transformer", {"positions": 1}, "positions is 1", "true or false"),
-        ("unf", {"normalisation": "batch"}, "normalisation is 'batch'", "entry or tensor"),
+        ("unf", {"normalisation": "batch"}, "normalisation is 'batch'", "entry, tensor"),
         ("unf", {"channels": 0}, "channels is 0", "1 or more"),
     ],
 )

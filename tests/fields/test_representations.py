@@ -129,7 +129,7 @@ def test_base_of_other_dimensions_is_refused(asked, text):
         ({"kind": "dora"}, "kind is 'dora'.*Allowed: mlp, mlp_asym"),
         ({"form": "log"}, "form is 'log'.*Allowed: exp, one_plus, product"),
         ({"start": "zero"}, "start is 'zero'.*Allowed: shared, random"),
-        ({"rank": 0}, "rank is 0.*at least 1"),
+        ({"rank": 0}, "rank is 0.*1 or more"),
         ({"mask_fraction": 1.0}, "mask_fraction is 1.0.*not including, 1"),
         ({"mask_fraction": -0.1}, "mask_fraction is -0.1"),
     ],

@@ -9,9 +9,9 @@ from store_builds import build, fit_shard, result, small_layout, start
 
 from wsrl.cli import info as info_command
 from wsrl.cli import verify as verify_command
+from wsrl.durable import file_sha256
 from wsrl.errors import UserError
 from wsrl.store import WeightStore, rows
-from wsrl.store.finalize import file_sha256
 from wsrl.store.shard import ShardFile
 from wsrl.store.verify import verify
 

@@ -8,16 +8,9 @@ from torch import nn
 from torch.func import functional_call
 
 from wsrl.errors import UserError
-from wsrl.symmetry.matching.posteriors import (
-    MarginalisedPath,
-    Posterior,
-    align_posterior,
-    geodesic,
-    marginal,
-    marginalised_path,
-    squared_wasserstein,
-    standard_error,
-)
+from wsrl.symmetry.matching.marginalised import MarginalisedPath, marginal, marginalised_path, standard_error
+from wsrl.symmetry.matching.posterior_alignment import align_posterior
+from wsrl.symmetry.matching.posteriors import Posterior, geodesic, squared_wasserstein
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 

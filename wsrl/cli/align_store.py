@@ -235,7 +235,7 @@ def _kept_template(out: Path, store, find_template) -> dict:
     """The template of the new store: what an interrupted run has written there, or else a new one, which is written."""
     from safetensors.torch import save
 
-    from wsrl.store.durable import locked, write_bytes
+    from wsrl.durable import locked, write_bytes
 
     path = out / TEMPLATE
     with locked(out / f".{TEMPLATE}.lock"):

@@ -89,7 +89,7 @@ def train_base(source, config, out: Path, device: str = "auto", *, command: str 
         raise UserError(f"{source.name} has no readable signal to train on", do="look at the reasons above")
     heldout = read_examples(source, rest, config.heldout_points)
     base, metrics = _train(config, train, heldout, target, out)
-    _save(base, out)
+    base.save_pretrained(out)
     write_json_atomic(done, metrics)
     finish_run(out, **metrics)
     return metrics
@@ -120,14 +120,6 @@ def read_examples(source, indices, max_points: int):
     if problems:
         print(f"{len(problems)} signals left out, the first: {problems[0]}", file=sys.stderr)
     return Examples.of(signals, max_points) if signals else None
-
-
-def _save(base, out: Path) -> None:
-    try:
-        base.save_pretrained(out)
-    finally:
-        for left in ("model.safetensors.tmp", "config.json.tmp"):  # where the disk refused
-            (out / left).unlink(missing_ok=True)
 
 
 def _train(config, train, heldout, device, out: Path):

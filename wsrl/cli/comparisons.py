@@ -18,7 +18,7 @@ def draw_pictures(source, out: Path, *, size: int, seed: int) -> None:
     """
     import torch
 
-    from wsrl.cli.eval import load_pipeline
+    from wsrl.diffusion.pipeline import load_pipeline
     from wsrl.store import WeightStore
     from wsrl.training.lightning_noise import quiet_lightning
 

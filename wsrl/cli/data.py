@@ -4,12 +4,12 @@ import argparse
 import csv
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from wsrl.durable import TEMPORARY, write_bytes
 from wsrl.errors import SignalError, UserError
 
 MARKER = ".wsrl-data.json"
@@ -78,10 +78,10 @@ def prepare(args: argparse.Namespace) -> int:
         from wsrl.cli.prepare_shapes import prepare_shapes, shape_index, tell_shapes
 
         records = prepare_shapes(source, args.processes)
-        write_atomically(out / INDEX, shape_index(source, records).encode())
+        write_bytes(out / INDEX, shape_index(source, records).encode())
         return tell_shapes(source, records)
     rows, failures = write_pictures(source, out)
-    write_atomically(out / INDEX, index_text(rows).encode())
+    write_bytes(out / INDEX, index_text(rows).encode())
     print(f"{len(rows)} pictures of {source.name} in {out}, listed in {out / INDEX}")
     for id, reason in failures:
         print(f"left out {id}: {reason}", file=sys.stderr)
@@ -133,7 +133,7 @@ def claim(out: Path, description: dict) -> None:
     if others:
         raise UserError(f"{out} is not empty and was not made by this command (it has {min(others)})", do=do)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(marker, text.encode())
+    write_bytes(marker, text.encode())
 
 
 def is_guest(path: Path) -> bool:
@@ -142,7 +142,7 @@ def is_guest(path: Path) -> bool:
     Args:
         path: Entry of the folder.
     """
-    return path.name == "README.md" or path.suffix in (".gz", ".partial")
+    return path.name == "README.md" or path.suffix in (".gz", TEMPORARY)
 
 
 def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], list[tuple[str, str]]]:
@@ -155,24 +155,31 @@ def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], 
     Returns:
         Rows of the index (file, id, label, split), and (id, reason) of the signals left out.
     """
-    from wsrl.signals.pictures.image import values_to_image
+    from wsrl.cli.display import show_progress
 
     rows, failures = [], []
     files = file_names(source)
-    for index, (id, label, split) in enumerate(zip(source.ids, source.labels(), source.splits(), strict=True)):
-        path = out / files[index]
-        if not path.exists():
+    with show_progress("pictures written", len(source)) as shown:
+        for index, (id, label, split) in enumerate(zip(source.ids, source.labels(), source.splits(), strict=True)):
+            path = out / files[index]
             try:
-                signal = source[index]
+                if not path.exists():
+                    write_picture(source[index], path)
+                rows.append((files[index], id, label or "", split or ""))
             except SignalError as error:
                 failures.append((id, str(error)))
-                continue
-            encoded = io.BytesIO()
-            values_to_image(signal.values, signal.form.grid).save(encoded, "PNG")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, encoded.getvalue())
-        rows.append((files[index], id, label or "", split or ""))
+            shown.advance(1)
     return rows, failures
+
+
+def write_picture(signal, path: Path) -> None:
+    """Write a signal as a PNG file, whole or not at all."""
+    from wsrl.signals.pictures.image import values_to_image
+
+    encoded = io.BytesIO()
+    values_to_image(signal.values, signal.form.grid).save(encoded, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, encoded.getvalue())
 
 
 def file_names(source) -> list[str]:
@@ -214,18 +221,3 @@ def index_text(rows: list[tuple[str, str, str, str]]) -> str:
     writer.writerow(("file", "id", "label", "split"))
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there complete or not at all.
-
-    Args:
-        path: The file.
-        content: Its bytes.
-    """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

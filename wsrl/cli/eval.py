@@ -1,7 +1,6 @@
 """``wsrl eval``: score a store or a model, say what came out, and write ``metrics.json``."""
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +8,8 @@ from wsrl.cli import eval_generation, eval_probe, eval_structure
 from wsrl.cli.display import say
 from wsrl.cli.summary import INDENT, summary
 from wsrl.errors import UserError
+from wsrl.provenance import METRICS_FILE, merge_metrics
 
-METRICS_FILE = "metrics.json"
 NUM_SHAPES = 200
 
 
@@ -81,6 +80,7 @@ def reconstruction(options: argparse.Namespace) -> tuple[str, dict]:
     """Summaries of the recorded metrics, of fields evaluated anew, and of the surfaces of shapes."""
     from wsrl.evaluation.reconstruction import recomputed, recorded
     from wsrl.store import WeightStore
+    from wsrl.store.source import open_store_source
 
     with WeightStore.open(options.path) as store:
         metrics = recorded(store)
@@ -123,6 +123,7 @@ def open_through(store, path: str) -> Callable:
 def picture_scores_through(store, options: argparse.Namespace) -> dict:
     """PSNR of the test fields after an autoencoder, beside that of the same fields as they are stored."""
     from wsrl.evaluation.reconstruction import reconstructed
+    from wsrl.store.source import open_store_source
 
     through = open_through(store, options.autoencoder)
     return reconstructed(store, open_store_source(store, options.data), through, heldout_rows(store))
@@ -132,6 +133,7 @@ def surface_scores(store, options: argparse.Namespace) -> dict:
     """Scores of the surfaces of some fields; says how they are normalised and what they are taken on."""
     from wsrl.cli.display import show_progress
     from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
+    from wsrl.store.source import find_store_source, open_store_source
 
     asked = NUM_SHAPES if options.shapes is None else options.shapes
     if asked == 0:
@@ -181,83 +183,6 @@ def about_scores(resolution: int, num_points: int) -> str:
         f"An empty mesh counts with the worst there is: chamfer_l1 {DIAGONAL:.3f}, chamfer_l2_squared "
         f"{DIAGONAL**2:.0f}, f_score and normal_consistency 0."
     )
-
-
-def load_pipeline(path: str):
-    """The diffusion pipeline in a folder, or in the folder ``model`` of a training run.
-
-    Raises:
-        UserError: There is none, or it cannot be loaded.
-    """
-    from diffusers.utils import logging as diffusers_logging
-
-    from wsrl.diffusion.pipeline import WeightDiffusionPipeline
-
-    folder = Path(path)
-    folder = folder if (folder / "model_index.json").is_file() else folder / "model"
-    allowed = "a folder written by wsrl train diffusion"
-    if not (folder / "model_index.json").is_file():
-        raise UserError(f"{path} holds no diffusion model", allowed=allowed, do="train one, or check the path")
-    diffusers_logging.disable_progress_bar()  # a bar over four components that load at once
-    try:
-        return WeightDiffusionPipeline.from_pretrained(folder)
-    except (ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"the model {folder} cannot be loaded: {reason}", allowed=allowed, do="train it again"
-        ) from error
-
-
-def open_store_source(store, data: str | None):
-    """The source that a store was built from.
-
-    Args:
-        store: The store.
-        data: What the user gave; None where it is a named source, which the manifest knows.
-
-    Raises:
-        UserError: The store was built from a folder or file, which has to be given.
-    """
-    source = find_store_source(store, data)
-    if source is None:
-        name = store.manifest["source"].get("name")
-        raise UserError(
-            f"the store {store.directory} was built from {name!r}, which is no named source",
-            allowed="the folder or file that it was built from",
-            do="give it with --data",
-        )
-    return source
-
-
-def find_store_source(store, data: str | None):
-    """The source of a store, or None where it was a folder or file and none is given."""
-    from wsrl.signals import open_source, source_names
-
-    described = store.manifest["source"]
-    name = data or described.get("name")
-    if data is None and name not in source_names():
-        return None
-    given = {key: value for key, value in described.get("options", {}).items() if value is not None}
-    return open_source(name, **given)
-
-
-def merge_metrics(path: Path, metrics: dict[str, float]) -> None:
-    """Add metrics to a file, keeping the other keys that are there.
-
-    Raises:
-        UserError: The file is there and holds something else.
-    """
-    from wsrl.provenance import write_json_atomic
-
-    there = {}
-    if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON: {error}", do="choose another file with --out") from error
-        if not isinstance(there, dict):
-            raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
-    write_json_atomic(path, there | metrics)
 
 
 def positive(number: int, name: str) -> int:

@@ -41,7 +41,9 @@ def generation(options: argparse.Namespace) -> tuple[str, dict]:
     """Scores of sampled fields; says what they are taken on, and draws ``closest.png``."""
     import torch
 
-    from wsrl.cli.eval import METRICS_FILE, load_pipeline, positive
+    from wsrl.cli.eval import positive
+    from wsrl.diffusion.pipeline import load_pipeline
+    from wsrl.provenance import METRICS_FILE
     from wsrl.store import WeightStore
     from wsrl.training.lightning_noise import quiet_lightning
 
@@ -117,8 +119,8 @@ def picture_references(store, parts: Parts, decoder, options: argparse.Namespace
 
 def whole_source(store, data: str | None):
     """The source of a store without the limit and the choice of splits that the store has; None where it is unknown."""
-    from wsrl.cli.eval import find_store_source
     from wsrl.signals import open_source
+    from wsrl.store.source import find_store_source
 
     source = find_store_source(store, data)
     if source is None:
@@ -177,7 +179,6 @@ def drawn(num: int, most: int, seed: int):
 def trained_features(source, train: list[int], test: list[int], parts: Parts, options: argparse.Namespace):
     """Features of the classifier of a source's training pictures, or of the one in the folder that was given."""
     from wsrl.cli.display import show_progress
-    from wsrl.encoders.saving import CONFIG_FILE
     from wsrl.evaluation.picture_classifier import ClassifierOptions
     from wsrl.evaluation.picture_features import (
         LabelledPictures,
@@ -185,6 +186,7 @@ def trained_features(source, train: list[int], test: list[int], parts: Parts, op
         default_features_folder,
         read_classifier,
     )
+    from wsrl.fields.saving import CONFIG_FILE
 
     folder = Path(options.features) if options.features else default_features_folder()
     if (folder / CONFIG_FILE).is_file():
@@ -222,10 +224,10 @@ def shape_references(store, parts: Parts, decoder, options: argparse.Namespace):
     import numpy as np
 
     from wsrl.cli.display import show_progress
-    from wsrl.cli.eval import open_store_source
     from wsrl.evaluation.features import signals_of_rows
     from wsrl.evaluation.generation import ShapeReferences
     from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
+    from wsrl.store.source import open_store_source
 
     rows = parts.rows[1][drawn(len(parts.rows[1]), options.references or SHAPES_COMPARED, options.seed)]
     signals = list(signals_of_rows(store, open_store_source(store, options.data), rows))

@@ -66,9 +66,10 @@ class Given:
 
 def probe(options: argparse.Namespace) -> tuple[str, dict]:
     """Every reader on weights and, by the same protocol, on pixels or D2 histograms."""
-    from wsrl.cli.eval import find_store_source, positive
+    from wsrl.cli.eval import positive
     from wsrl.evaluation.protocol import Protocol
     from wsrl.store import WeightStore
+    from wsrl.store.source import find_store_source
 
     protocol = Protocol(seeds=positive(options.seeds, "--seeds"), folds=options.folds)
     with WeightStore.open(options.path) as store:

@@ -127,11 +127,12 @@ def of_store(options: argparse.Namespace) -> dict[str, float]:
 
 def of_stores(options: argparse.Namespace) -> dict[str, float]:
     """Measures of the pairs of fields that two stores hold of the same signals."""
-    from wsrl.cli.eval import open_store_source, some_rows
+    from wsrl.cli.eval import some_rows
     from wsrl.evaluation.features import signals_of_rows
     from wsrl.evaluation.structure import banded
     from wsrl.evaluation.structure_fits import compare_fits
     from wsrl.store import WeightStore
+    from wsrl.store.source import open_store_source
 
     with WeightStore.open(options.path) as store, WeightStore.open(options.partner) as partner:
         check_alike(store, partner)

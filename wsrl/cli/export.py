@@ -134,8 +134,8 @@ def file_transforms(store, rows, options) -> Iterator[tuple] | None:
     Raises:
         UserError: The source is a folder, and is not given or another one.
     """
-    from wsrl.cli.eval import open_store_source
     from wsrl.evaluation.features import signals_of_rows
+    from wsrl.store.source import open_store_source
 
     if options.units == "normalised":
         return None
@@ -190,8 +190,8 @@ def looks_of(kind: str) -> tuple[str, ...]:
 def shower(kind: str, options) -> Callable:
     """The function that writes what a field shows: ``(field, path, transform)``."""
     from wsrl.cli import stage
+    from wsrl.durable import write_bytes
     from wsrl.exchange.export_files import write_mesh
-    from wsrl.store.durable import write_bytes
 
     def image(field, path: Path, transform) -> None:
         stage.save_picture(field.image(options.size), path)

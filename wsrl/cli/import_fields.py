@@ -287,9 +287,9 @@ def fill(folder, reader, num_weights: int, out: Path, command: str) -> None:
     The command that made a field of what failed before is the one that makes the store again.
     """
     from wsrl.cli.display import show_progress
+    from wsrl.durable import locked
     from wsrl.fitting.shards import segments
     from wsrl.store import schema
-    from wsrl.store.durable import locked
     from wsrl.store.writer import ShardWriter
 
     mended = False

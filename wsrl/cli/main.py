@@ -6,10 +6,8 @@ A stage is a module of this package with ``main(argv) -> int``; it is imported o
 
 import argparse
 import difflib
-import errno
 import io
 import os
-import re
 import signal
 import sys
 import threading
@@ -18,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from wsrl.cli.display import never_silent
-from wsrl.errors import UserError
+from wsrl.errors import UserError, disk_error, system_message
 
 EXIT_WRONG = 2
 EXIT_INTERRUPTED = 130
@@ -152,47 +150,6 @@ def unknown_command(name: str) -> UserError:
     return UserError(f"unknown command {name!r}", allowed=", ".join(COMMANDS), do=do)
 
 
-def os_error_message(error: OSError) -> str:
-    """What was wrong, what is allowed and what to do, for a file or a disk that refused."""
-    where = f": {error.filename}" if error.filename is not None else ""
-    what = f"{error.strerror or error}{where}"
-    advice = {
-        errno.ENOSPC: (
-            "a disk with free space",
-            "free some space or choose another --out, then run the same command again: finished work is kept",
-        ),
-        errno.EDQUOT: ("writing within your disk quota", "free some space or choose another --out, then run again"),
-        errno.EROFS: ("an output folder on a disk that can be written", "choose another --out"),
-        errno.EACCES: ("files you may read and folders you may write", "mend the permissions or choose another path"),
-        errno.EPERM: ("files you may read and folders you may write", "mend the permissions or choose another path"),
-        errno.ENOENT: ("a path that exists", "check the spelling of the path"),
-        errno.ENOTDIR: ("a folder", "choose a path that is a folder"),
-        errno.EISDIR: ("a file", "choose a path that is a file"),
-        errno.EEXIST: ("a path that does not exist yet", "choose another path"),
-    }
-    allowed, do = advice.get(error.errno, ("", "check the file or disk and run the same command again"))
-    return str(UserError(what, allowed=allowed, do=do))
-
-
-def disk_error(error: BaseException | None) -> OSError | None:
-    """The refusal of the disk that an exception of another library stands for, or None.
-
-    Safetensors and HDF5 hide the number of the system in their text; torch raises after the refusal that it met.
-    """
-    refused = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-    seen = 0
-    while error is not None and seen < 8:
-        if isinstance(error, OSError) and error.errno in refused:
-            return error
-        found = re.search(r"errno = (\d+)|Os \{ code: (\d+)|\(os error (\d+)\)", str(error))
-        number = int(next(filter(None, found.groups()))) if found else None
-        if number in refused:
-            return OSError(number, os.strerror(number))
-        raised_after = error.__context__ if isinstance(error, RuntimeError) else None
-        error, seen = error.__cause__ or raised_after, seen + 1
-    return None
-
-
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end the command as Ctrl-C does: what is open is closed, and a message says how to continue."""
@@ -244,7 +201,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit stays silent
     except OSError as error:
-        _say(os_error_message(error))
+        _say(str(system_message(error)))
     except SystemExit as stop:
         return _exit_code(stop)
     except KeyboardInterrupt:
@@ -254,7 +211,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         refusal = disk_error(error)
         if refusal is None:
             raise
-        _say(os_error_message(refusal))
+        _say(str(system_message(refusal)))
     return EXIT_WRONG
 
 

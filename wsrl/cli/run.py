@@ -159,9 +159,8 @@ def run_flow(
     from wsrl.cli.base import train_base
     from wsrl.cli.build import BuildPlan, Compute, build_store, report
     from wsrl.cli.comparisons import draw_pictures
-    from wsrl.cli.eval import METRICS_FILE, merge_metrics
     from wsrl.cli.train import check_options
-    from wsrl.provenance import finish_run, write_run
+    from wsrl.provenance import METRICS_FILE, finish_run, merge_metrics, write_run
 
     started = time.monotonic()
     check_options("classifier", train_arguments(flow.classifier))
@@ -201,8 +200,8 @@ def run_flow(
 
 def _ending(source, out: Path, metrics: dict[str, float]) -> list[str]:
     """What a person reads at the end: what was made, its figures, where to look, and how long it took."""
-    from wsrl.cli.eval import METRICS_FILE
     from wsrl.cli.summary import INDENT, summary
+    from wsrl.provenance import METRICS_FILE
 
     def line(name: str, text: str) -> str:
         return f"{name + ':':<{INDENT}}{text}"

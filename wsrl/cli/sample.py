@@ -187,7 +187,7 @@ def open_pipeline(options: SampleOptions):
         UserError: There is none, or the sampler or the number of steps does not fit it.
     """
     from wsrl.cli.display import has_terminal
-    from wsrl.cli.eval import load_pipeline
+    from wsrl.diffusion.pipeline import load_pipeline
     from wsrl.diffusion.samplers import sampler
     from wsrl.fitting.devices import choose_device
     from wsrl.training.lightning_noise import quiet_lightning
@@ -280,7 +280,7 @@ def write_fields(samples, options: SampleOptions) -> tuple[list, dict[str, int]]
     """
     from safetensors.torch import save
 
-    from wsrl.store.durable import write_bytes
+    from wsrl.durable import write_bytes
 
     weights = {name: tensor.contiguous() for name, tensor in samples.weights.items()}
     write_bytes(options.out / "weights.safetensors", save(weights))

@@ -159,7 +159,7 @@ def save_picture(image, path: Path) -> None:
     """
     from io import BytesIO
 
-    from wsrl.store.durable import write_bytes
+    from wsrl.durable import write_bytes
 
     data = BytesIO()
     image.save(data, format="PNG")

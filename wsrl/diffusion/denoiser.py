@@ -1,9 +1,9 @@
 """The denoising transformer: attention inside each layer of a field, then over all layers; or over latent tokens.
 
-Letters: B fields, V numbers of a vector, T tokens (of a layer, or of all), D numbers in a token, C width.
+Letters: B fields, V length of a vector, T tokens (of a layer, or of all), D length of a token, C width.
 
 Source: arXiv 2512.01759, section on generation (tokens, rank and layer positions); Peebles and Xie 2023, arXiv
-2212.09748 (adaptive layer norm that starts at the identity).
+2212.09748 (the network behind the tokens).
 """
 
 import torch
@@ -11,9 +11,9 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
+from wsrl.encoders.attention import AdaptiveBlock
 from wsrl.encoders.tokens import CUTS, LatentTokeniser, WeightTokeniser
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
@@ -33,46 +33,6 @@ class TimestepEmbedding(nn.Module):
         """Condition ``(B, C)`` of timesteps ``(B,)``."""
         waves = get_timestep_embedding(timestep, FREQUENCIES)  # float32, so that neighbours among 1000 differ
         return self.network(waves.to(self.network[0].weight.dtype))
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention among the tokens of one field."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Mix tokens ``(B, T, C)``; ``mask (T, T)`` is true where a row may look at a column."""
-        query, key, value = (
-            self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # (B, heads, T, C')
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class AdaptiveBlock(nn.Module):
-    """A transformer block whose norms are shifted, scaled and gated by the condition; the identity at the start."""
-
-    def __init__(self, width: int, heads: int, expansion: int):
-        super().__init__()
-        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
-        self.attention = SelfAttention(width, heads)
-        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.GELU(approximate="tanh"), nn.Linear(expansion * width, width)
-        )
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        nn.init.zeros_(self.modulation[1].weight)
-        nn.init.zeros_(self.modulation[1].bias)
-
-    def forward(self, tokens: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Tokens ``(B, T, C)`` under a condition ``(B, C)``."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, dim=-1)
-        tokens = tokens + gate_a * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a, mask)
-        return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
 
 
 class WeightTransformer(ModelMixin, ConfigMixin):
@@ -169,19 +129,22 @@ class WeightTransformer(ModelMixin, ConfigMixin):
         Vectors come and go in their own type and are computed in that of the parameters: the steps of a sampler need
         float32 also where the network is in bfloat16.
         """
-        given, sample = sample.dtype, sample.to(self.dtype)
-        condition = self.time(timestep.reshape(-1).expand(len(sample)))
+        dtype, sample = sample.dtype, sample.to(self.dtype)
+        condition = self.time(timestep.reshape(-1).expand(len(sample)))  # (B, C)
         if self.class_embedding is not None:
-            condition = condition + self._embed_classes(class_labels, len(sample))
-        tokens = self._embed(sample)
+            condition = condition + self._embed_classes(class_labels, len(sample))  # (B, C)
+        tokens = self._embed(sample)  # (B, T, C)
+        # A layer's tokens look at each other, then all tokens at all.
         for block in self.local_blocks:
-            tokens = block(tokens, condition, self.same_layer if len(self.counts) > 1 else None)
-        tokens = tokens + self.layer_position[self.layer_of_token]
+            tokens = block(tokens, condition, self.same_layer if len(self.counts) > 1 else None)  # (B, T, C)
+        tokens = tokens + self.layer_position[self.layer_of_token]  # (B, T, C)
         for block in self.blocks:
-            tokens = block(tokens, condition)
-        shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
-        parts = (self.norm_out(tokens) * (1 + scale) + shift).split(self.counts, dim=1)
-        return self.tokeniser.join([layer(part) for layer, part in zip(self.project_out, parts)]).to(given)
+            tokens = block(tokens, condition)  # (B, T, C)
+        # Each layer's tokens back to its weights; the projections are zero before training.
+        shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)  # (B, 1, C) each
+        parts = (self.norm_out(tokens) * (1 + scale) + shift).split(self.counts, dim=1)  # (B, T of a layer, C) each
+        written = [layer(part) for layer, part in zip(self.project_out, parts)]  # (B, T of a layer, D) each
+        return self.tokeniser.join(written).to(dtype)  # (B, V)
 
     def _embed_classes(self, labels: Tensor | None, num: int) -> Tensor:
         """Condition ``(B, C)`` of class numbers; the last row of the table stands for no class."""

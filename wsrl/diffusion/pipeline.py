@@ -6,6 +6,7 @@ Letters: N samples, V numbers of a vector.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -349,3 +350,26 @@ def _after_step(
 
 # DiffusionPipeline.from_pretrained looks the class of a saved pipeline up among those of diffusers.
 diffusers.WeightDiffusionPipeline = WeightDiffusionPipeline
+
+
+def load_pipeline(path: Path | str) -> WeightDiffusionPipeline:
+    """The diffusion pipeline in a folder, or in the folder ``model`` of a training run.
+
+    Raises:
+        UserError: There is none, or it cannot be loaded.
+    """
+    from diffusers.utils import logging as diffusers_logging
+
+    folder = Path(path)
+    folder = folder if (folder / "model_index.json").is_file() else folder / "model"
+    allowed = "a folder written by wsrl train diffusion"
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"{path} holds no diffusion model", allowed=allowed, do="train one, or check the path")
+    diffusers_logging.disable_progress_bar()  # a bar over four components that load at once
+    try:
+        return WeightDiffusionPipeline.from_pretrained(folder)
+    except (ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the model {folder} cannot be loaded: {reason}", allowed=allowed, do="train it again"
+        ) from error

@@ -12,12 +12,12 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
 from wsrl.encoders.mlp import perceptron
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.options import EncoderConfig, check_sizes
 from wsrl.encoders.tokens import vector_positions
 from wsrl.fields.layout import Layout
+from wsrl.options import at_least, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,8 @@ class DeepSetsConfig(EncoderConfig):
     """
 
     dropout: float = 0.1
-    width: int = 64
-    embedding_size: int = 256
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_sizes(self, "width", "embedding_size")
+    width: int = option(64, at_least(1))
+    embedding_size: int = option(256, at_least(1))
 
 
 class DeepSetsEncoder(WeightEncoder):

@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from wsrl.encoders.mlp import check_widths, perceptron
+from wsrl.encoders.encoder import EncoderConfig
+from wsrl.encoders.mlp import perceptron
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
-from wsrl.encoders.options import EncoderConfig, check, check_sizes, make_config
-from wsrl.encoders.saving import read_model, write_model
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.fields.saving import read_model, write_model
+from wsrl.options import Allowed, at_least, every, from_plain, one_of, option
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, EquivariantNetwork, UnfConfig
 
@@ -106,19 +107,13 @@ class UnfEditorConfig(EncoderConfig):
         seed: Seed of the start.
     """
 
-    channels: int = 32
-    depth: int = 4
-    activation: str = "gated"
-    num_frequencies: int = 5
+    dropout: float = option(0.0, Allowed("0", lambda value: value == 0))
+    channels: int = option(32, at_least(1))
+    depth: int = option(4, at_least(1))
+    activation: str = option("gated", one_of(*ACTIVATIONS))
+    num_frequencies: int = option(5, at_least(0))
     lowest_frequency: float = 0.5
     seed: int = 0
-
-    def __post_init__(self):
-        super().__post_init__()
-        check(self, "dropout", self.dropout == 0, "0")
-        check_sizes(self, "channels", "depth")
-        check(self, "activation", self.activation in ACTIVATIONS, ", ".join(ACTIVATIONS))
-        check(self, "num_frequencies", self.num_frequencies >= 0, "0 or more")
 
 
 class UnfEditor(WeightEditor):
@@ -163,12 +158,8 @@ class MlpEditorConfig(EncoderConfig):
     """
 
     normalisation: str = "entry"
-    hidden: tuple[int, ...] = (512, 512)
+    hidden: tuple[int, ...] = option((512, 512), every(at_least(1)))
     seed: int = 0
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_widths(self)
 
 
 class MlpEditor(WeightEditor):
@@ -211,4 +202,4 @@ def build_editor(kind: str, options: Mapping[str, Any], statistics: WeightStatis
     """
     if kind not in EDITORS:
         raise UserError(f"unknown editor {kind!r}", allowed=", ".join(EDITORS), do="choose one of these editors")
-    return EDITORS[kind](make_config(EDITORS[kind].config_class, options), statistics)
+    return EDITORS[kind](from_plain(EDITORS[kind].config_class, options, "options."), statistics)

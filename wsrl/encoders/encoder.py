@@ -3,16 +3,39 @@
 Letters: B fields, V trainable weights of a field, E numbers of an embedding.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
-from wsrl.encoders.options import EncoderConfig
-from wsrl.encoders.saving import read_model, write_model
 from wsrl.fields.layout import Layout
+from wsrl.fields.saving import read_model, write_model
+from wsrl.options import SHARE, check, one_of, option
+
+NORMALISATIONS = ("entry", "tensor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Options that all encoders share.
+
+    Attributes:
+        normalisation: ``entry`` gives every weight its own mean and standard deviation, which suits fields of one
+            shared start; ``tensor`` one per tensor and per index of its fixed axes, so that permuted fields stay
+            permuted fields.
+        dropout: Share of hidden units that is dropped in training.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+
+    normalisation: str = option("tensor", one_of(*NORMALISATIONS))
+    dropout: float = option(0.0, SHARE)
+
+    def __post_init__(self):
+        check(self, "options.")
 
 
 class WeightEncoder(nn.Module):

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from wsrl.encoders.attention import CrossBlock
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.registry import build_encoder
 from wsrl.encoders.tokens import WeightTokeniser
-from wsrl.encoders.transformer import Block, TransformerConfig
+from wsrl.encoders.transformer import TransformerConfig, make_blocks
 from wsrl.fields.layout import Layout
 
 READERS = ("transformer", "unf")
@@ -39,17 +39,17 @@ class TransformerReader(nn.Module):
         num_weight_tokens = sum(count for count, _ in self.tokenise.shapes)
         self.positions = nn.Parameter(0.02 * torch.randn(num_weight_tokens, width))
         self.queries = nn.Parameter(0.5 * torch.randn(num_tokens, width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = make_blocks(config)
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, size)
 
     def forward(self, vector: Tensor) -> Tensor:
         """What is read ``(B, K, D)`` from normalised trainable weights ``(B, V)``."""
         parts = [project(part) for project, part in zip(self.projections, self.tokenise(vector))]
-        tokens = torch.cat(parts, dim=1) + self.positions
+        tokens = torch.cat(parts, dim=1) + self.positions  # (B, S, H)
         tokens = torch.cat([self.queries.expand(len(tokens), -1, -1), tokens], dim=1)  # (B, K + S, H)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.out(self.norm(tokens[:, : self.num_tokens]))
+        return self.out(self.norm(tokens[:, : self.num_tokens]))  # (B, K, D)
 
 
 class UnfReader(nn.Module):
@@ -71,30 +71,7 @@ class UnfReader(nn.Module):
 
     def forward(self, vector: Tensor) -> Tensor:
         """What is read ``(B, K, D)`` from normalised trainable weights ``(B, V)``."""
-        return self.out(self.encoder.embed(vector)).unflatten(-1, (self.num_tokens, -1))
-
-
-class CrossBlock(nn.Module):
-    """Tokens of a field look at latent tokens, then a feed-forward branch."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        width, hidden = config.width, config.width * config.expansion
-        self.heads = config.heads
-        self.norm_query, self.norm_latent, self.norm_forward = (nn.LayerNorm(width) for _ in range(3))
-        self.query, self.key_value, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
-        self.forward_branch = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-    def forward(self, tokens: Tensor, latent: Tensor) -> Tensor:
-        """Tokens ``(B, S, H)`` that have seen latent tokens ``(B, K, H)``."""
-        query = self.query(self.norm_query(tokens)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = self.key_value(self.norm_latent(latent)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        tokens = tokens + self.out(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2))
-        return tokens + self.forward_branch(self.norm_forward(tokens))
+        return self.out(self.encoder.embed(vector)).unflatten(-1, (self.num_tokens, -1))  # (B, K, D)
 
 
 class WeightWriter(nn.Module):
@@ -120,8 +97,8 @@ class WeightWriter(nn.Module):
         self.project = nn.Linear(size, width)
         self.positions = nn.Parameter(0.02 * torch.randn(num_tokens, width))
         self.queries = nn.Parameter(0.5 * torch.randn(sum(self.counts), width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.cross = CrossBlock(config) if kind == "cross" else None
+        self.blocks = make_blocks(config)
+        self.cross = CrossBlock(width, config.heads, config.expansion) if kind == "cross" else None
         self.norm = nn.LayerNorm(width)
         self.outputs = nn.ModuleList(nn.Linear(width, count) for _, count in self.tokenise.shapes)
         self.linear = nn.Linear(num_tokens * size, layout.num_trainable, bias=False) if linear else None
@@ -132,13 +109,13 @@ class WeightWriter(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Normalised trainable weights ``(B, V)`` of latent tokens ``(B, K, D)``."""
-        tokens = self.project(latent) + self.positions
-        queries = self.queries.expand(len(latent), -1, -1)
+        tokens = self.project(latent) + self.positions  # (B, K, H)
+        queries = self.queries.expand(len(latent), -1, -1)  # (B, S, H)
         if self.cross is None:
             tokens = torch.cat([queries, tokens], dim=1)  # (B, S + K, H)
         for block in self.blocks:
             tokens = block(tokens)
         written = tokens[:, : queries.shape[1]] if self.cross is None else self.cross(queries, tokens)
-        parts = self.norm(written).split(self.counts, dim=1)
-        vector = self.tokenise.join([layer(part) for layer, part in zip(self.outputs, parts)])
+        parts = self.norm(written).split(self.counts, dim=1)  # (B, T, H) each
+        vector = self.tokenise.join([layer(part) for layer, part in zip(self.outputs, parts)])  # (B, V)
         return vector if self.linear is None else vector + self.linear(latent.flatten(1))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.options import EncoderConfig, check
+from wsrl.options import at_least, every, option
 
 
 def perceptron(num_features: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
@@ -20,11 +20,6 @@ def perceptron(num_features: int, hidden: Sequence[int], dropout: float) -> nn.S
         blocks += [nn.Linear(num_features, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout)]
         num_features = width
     return nn.Sequential(*blocks)
-
-
-def check_widths(config) -> None:
-    """Refuse widths of hidden layers below 1."""
-    check(config, "hidden", all(width >= 1 for width in config.hidden), "a list of widths of 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +35,7 @@ class MlpConfig(EncoderConfig):
 
     normalisation: str = "entry"
     dropout: float = 0.4
-    hidden: tuple[int, ...] = (512, 256)
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_widths(self)
+    hidden: tuple[int, ...] = option((512, 256), every(at_least(1)))
 
 
 class MlpEncoder(WeightEncoder):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.saving import read_model, write_model
 from wsrl.fields.layout import Layout
+from wsrl.fields.saving import read_model, write_model
 
 
 class WeightModel(nn.Module):

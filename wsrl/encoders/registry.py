@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsrl.encoders.deepsets import DeepSetsEncoder
-from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
 from wsrl.encoders.mlp import MlpEncoder
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.options import EncoderConfig, make_config
 from wsrl.encoders.statnn import StatNNEncoder
 from wsrl.encoders.transformer import TransformerEncoder
 from wsrl.encoders.unf import UnfEncoder
 from wsrl.errors import UserError
+from wsrl.options import from_plain
 
 ENCODERS: dict[str, type[WeightEncoder]] = {
     encoder.kind: encoder for encoder in (MlpEncoder, DeepSetsEncoder, StatNNEncoder, TransformerEncoder, UnfEncoder)
@@ -33,7 +33,7 @@ def encoder_config(kind: str, options: Mapping[str, Any]) -> EncoderConfig:
     """
     if kind not in ENCODERS:
         raise UserError(f"unknown encoder {kind!r}", allowed=", ".join(ENCODERS), do="choose one of these encoders")
-    return make_config(ENCODERS[kind].config_class, options)
+    return from_plain(ENCODERS[kind].config_class, options, "options.")
 
 
 def build_encoder(kind: str, options: Mapping[str, Any], statistics: WeightStatistics) -> WeightEncoder:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsrl.encoders.encoder import WeightEncoder
-from wsrl.encoders.mlp import check_widths, perceptron
+from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
+from wsrl.encoders.mlp import perceptron
 from wsrl.encoders.normalisation import Moments, WeightStatistics
-from wsrl.encoders.options import EncoderConfig, check
+from wsrl.options import Allowed, option
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+WIDTHS = Allowed("at least one width of 1 or more", lambda widths: len(widths) > 0 and min(widths) >= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,7 @@ class StatNNConfig(EncoderConfig):
     """
 
     dropout: float = 0.1
-    hidden: tuple[int, ...] = (512, 256)
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_widths(self)
-        check(self, "hidden", len(self.hidden) > 0, "at least one width")
+    hidden: tuple[int, ...] = option((512, 256), WIDTHS)
 
 
 class StatNNEncoder(WeightEncoder):

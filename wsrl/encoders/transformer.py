@@ -1,19 +1,19 @@
 """A transformer over the neurons or rank components of a field.
 
-Letters: B fields, V trainable weights, T tokens of a layer, S tokens of a field, D numbers of a token, H width of a
-token, A attention heads.
+Letters: B fields, V trainable weights, S tokens of a field, H width of a token, E length of an embedding.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout
 
-from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.attention import AttentionBlock
+from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.options import EncoderConfig, check, check_sizes
 from wsrl.encoders.tokens import WeightTokeniser
+from wsrl.options import Allowed, at_least, check_values, one_of, option
 
 POOLINGS = ("token", "mean", "places")
 
@@ -36,41 +36,23 @@ class TransformerConfig(EncoderConfig):
 
     normalisation: str = "entry"
     dropout: float = 0.1
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
-    expansion: int = 2
+    width: int = option(128, at_least(1))
+    depth: int = option(3, at_least(1))
+    heads: int = option(4, at_least(1))
+    expansion: int = option(2, at_least(1))
     positions: bool = True
-    pooling: str = "token"
+    pooling: str = option("token", one_of(*POOLINGS))
 
     def __post_init__(self):
         super().__post_init__()
-        check_sizes(self, "width", "depth", "heads", "expansion")
-        check(self, "heads", self.width % self.heads == 0, f"a divisor of the width {self.width}")
-        check(self, "pooling", self.pooling in POOLINGS, " or ".join(POOLINGS))
+        divisors = Allowed(f"a divisor of the width {self.width}", lambda heads: self.width % heads == 0)
+        check_values({"heads": self.heads}, "options.", heads=divisors)
 
 
-class Block(nn.Module):
-    """Attention and a feed-forward branch, each after a layer norm and added to what it read."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        width, hidden = config.width, config.width * config.expansion
-        self.heads, self.rate = config.heads, config.dropout
-        self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.forward_branch = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens ``(B, S, H)`` of the same shape."""
-        tokens = tokens + dropout(self.attend(self.norm_attention(tokens)), self.rate, self.training)
-        return tokens + dropout(self.forward_branch(self.norm_forward(tokens)), self.rate, self.training)
-
-    def attend(self, tokens: Tensor) -> Tensor:
-        """What each token reads from all of them."""
-        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, A, S, H/A)
-        mixed = scaled_dot_product_attention(query, key, value)
-        return self.out(mixed.transpose(1, 2).flatten(-2))
+def make_blocks(config: TransformerConfig) -> nn.ModuleList:
+    """The blocks that a configuration asks for."""
+    sizes = (config.width, config.heads, config.expansion, config.dropout)
+    return nn.ModuleList(AttentionBlock(*sizes) for _ in range(config.depth))
 
 
 class TransformerEncoder(WeightEncoder):
@@ -97,7 +79,7 @@ class TransformerEncoder(WeightEncoder):
         num_tokens = sum(count for count, _ in self.tokenise.shapes)
         self.positions = nn.Parameter(0.02 * torch.randn(num_tokens, width)) if config.positions else None
         self.pool = nn.Parameter(0.02 * torch.randn(1, 1, width)) if config.pooling == "token" else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = make_blocks(config)
         self.norm = nn.LayerNorm(width)
         self.rate = config.dropout
         self.read = nn.Linear(num_tokens * width, width) if config.pooling == "places" else None
@@ -107,11 +89,11 @@ class TransformerEncoder(WeightEncoder):
         parts = zip(self.projections, self.tokenise(vector))
         tokens = torch.cat([project(part) for project, part in parts], dim=1)  # (B, S, H); a bias for every layer
         if self.positions is not None:
-            tokens = tokens + self.positions
+            tokens = tokens + self.positions  # (B, S, H)
         if self.pool is not None:
-            tokens = torch.cat([self.pool.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.pool.expand(len(tokens), -1, -1), tokens], dim=1)  # (B, 1 + S, H)
         for block in self.blocks:
             tokens = block(tokens)
         if self.read is not None:
-            return self.read(dropout(self.norm(tokens).flatten(1), self.rate, self.training))
-        return self.norm(tokens[:, 0] if self.pool is not None else tokens.mean(1))
+            return self.read(dropout(self.norm(tokens).flatten(1), self.rate, self.training))  # (B, S * H) -> (B, H)
+        return self.norm(tokens[:, 0] if self.pool is not None else tokens.mean(1))  # (B, H)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.options import EncoderConfig, check, check_sizes
+from wsrl.options import at_least, one_of, option
 from wsrl.symmetry.fields.sine import canonical_sines, sine_layers
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, InvariantNetwork, UnfConfig
@@ -40,23 +40,16 @@ class UnfEncoderConfig(EncoderConfig):
             shared start, whose neurons can be told apart; that gives up invariance. Zero takes the weights alone.
     """
 
-    channels: int = 32
-    depth: int = 3
-    activation: str = "gated"
+    channels: int = option(32, at_least(1))
+    depth: int = option(3, at_least(1))
+    activation: str = option("gated", one_of(*ACTIVATIONS))
     norm: bool = True
-    num_frequencies: int = 0
+    num_frequencies: int = option(0, at_least(0))
     lowest_frequency: float = 0.5
     sine_omegas: tuple[float, ...] = ()
-    hidden_size: int = 256
-    embedding_size: int = 256
-    entry_channels: int = 0
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_sizes(self, "channels", "depth", "hidden_size", "embedding_size")
-        check(self, "activation", self.activation in ACTIVATIONS, ", ".join(ACTIVATIONS))
-        check(self, "num_frequencies", self.num_frequencies >= 0, "0 or more")
-        check(self, "entry_channels", self.entry_channels >= 0, "0 or more")
+    hidden_size: int = option(256, at_least(1))
+    embedding_size: int = option(256, at_least(1))
+    entry_channels: int = option(0, at_least(0))
 
 
 class UnfEncoder(WeightEncoder):

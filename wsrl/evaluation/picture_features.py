@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.caches import data_cache
-from wsrl.encoders.saving import CONFIG_FILE, WEIGHTS_FILE, read_model, write_model
 from wsrl.errors import UserError
 from wsrl.evaluation.picture_classifier import (
     ClassifierOptions,
@@ -22,6 +21,7 @@ from wsrl.evaluation.picture_classifier import (
     train_picture_classifier,
     training_sha256,
 )
+from wsrl.fields.saving import CONFIG_FILE, WEIGHTS_FILE, read_model, write_model
 
 TIMM = "timm:"
 NEEDED = "give --features timm:NAME, a model that was trained elsewhere, or label the data: one sub-folder per class"

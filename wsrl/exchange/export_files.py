@@ -10,22 +10,20 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wsrl.durable import disk_errors, publish, whole_file, write_bytes
 from wsrl.errors import UserError
 from wsrl.exchange import labels as label_files
 from wsrl.exchange import networks
 from wsrl.exchange.arrays import ARRAY
 from wsrl.exchange.labels import METRICS
 from wsrl.store import schema
-from wsrl.store.durable import disk_errors, publish, write_bytes
 from wsrl.store.reader import WeightStore
 
 RECORD = "export.json"
@@ -123,21 +121,6 @@ def _write_labels(store: WeightStore, rows: Sequence[int], ids: list[str], path:
         text.detach()
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that gets its name when it is complete and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        try:
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
 def write_state_dict(weights: dict[str, Tensor], path: Path) -> None:
     """Write a field as ``torch.save`` does, or as safetensors where the path ends so."""
     if path.suffix == ".safetensors":
@@ -174,7 +157,7 @@ def write_adapter(store: WeightStore, weights: dict[str, Tensor], folder: Path) 
             )
             folder.mkdir(exist_ok=True)
             for file in sorted(temporary.iterdir(), reverse=True):  # the configuration, by which a folder counts, last
-                os.replace(file, folder / file.name)
+                publish(file, folder / file.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wsrl.durable import file_sha256
 from wsrl.errors import SignalError, UserError
 from wsrl.exchange import labels as label_files
 from wsrl.exchange import networks
 from wsrl.exchange.labels import Entry, assign, id_of
 from wsrl.exchange.peft_folders import CONFIG, adapter_files
-from wsrl.exchange.tensors import SUFFIXES, file_sha256
+from wsrl.exchange.tensors import SUFFIXES
 from wsrl.signals.passed_over import LINKED, ending, tell_passed_over
 from wsrl.store import schema
 from wsrl.store.record import FitResult

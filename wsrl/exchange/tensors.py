@@ -3,7 +3,6 @@
 A pickle is only read as tensors and plain containers: one that wants anything else is refused before it runs.
 """
 
-import hashlib
 import pickle
 import re
 import struct
@@ -171,13 +170,3 @@ def as_weights(tensors: Mapping[str, Tensor], layout: Layout, file: str, roundin
 
 def _sizes(shape) -> str:
     return "x".join(map(str, shape)) or "a single number"
-
-
-def file_sha256(*paths: Path) -> str:
-    """One hash of the content of files, in order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest()

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
 from wsrl.fields.network import FieldConfig, Trunk, apply_layers, initial_layers
+from wsrl.fields.saving import CONFIG_FILE, WEIGHTS_FILE, write_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +152,7 @@ class BaseField(nn.Module):
 
     def save_pretrained(self, directory: str | os.PathLike) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``directory``."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, directory / "model.safetensors.tmp")
-        (directory / "config.json.tmp").write_text(json.dumps(self.to_json(), indent=2) + "\n")
-        for name in ("model.safetensors", "config.json"):
-            os.replace(directory / f"{name}.tmp", directory / name)
+        write_model(directory, self.to_json(), self)
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike) -> "BaseField":
@@ -169,11 +164,11 @@ class BaseField(nn.Module):
         directory = Path(directory)
         do = "give the folder that `wsrl base` wrote, or train one with `wsrl base DATA --out DIR`"
         allowed = "a folder with config.json and model.safetensors of a base field"
-        if not (directory / "config.json").is_file() or not (directory / "model.safetensors").is_file():
+        if not (directory / CONFIG_FILE).is_file() or not (directory / WEIGHTS_FILE).is_file():
             raise UserError(f"{directory} holds no base field", allowed=allowed, do=do)
         try:
-            base = cls.from_json(json.loads((directory / "config.json").read_text()))
-            base.load_state_dict(load_file(directory / "model.safetensors"))
+            base = cls.from_json(json.loads((directory / CONFIG_FILE).read_text()))
+            base.load_state_dict(load_file(directory / WEIGHTS_FILE))
         except UserError:
             raise
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:

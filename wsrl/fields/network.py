@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsrl.errors import UserError
+from wsrl.options import at_least, check, one_of, option
 
 ENCODINGS = ("fourier", "identity")
 ACTIVATIONS = ("leaky_relu", "silu", "sine")
@@ -36,26 +36,18 @@ class FieldConfig:
         seed: Seed of the random projections.
     """
 
-    width: int = 64
-    depth: int = 3
-    encoding: str = "fourier"
-    num_frequencies: int = 32
+    width: int = option(64, at_least(1))
+    depth: int = option(3, at_least(1))
+    encoding: str = option("fourier", one_of(*ENCODINGS))
+    num_frequencies: int = option(32, at_least(1))
     frequency_scale: float = 1.0
-    activation: str = "leaky_relu"
+    activation: str = option("leaky_relu", one_of(*ACTIVATIONS))
     omega: float = 30.0
     residual: bool = False
     seed: int = 0
 
     def __post_init__(self):
-        for name, value, allowed in (
-            ("encoding", self.encoding, ENCODINGS),
-            ("activation", self.activation, ACTIVATIONS),
-        ):
-            if value not in allowed:
-                raise UserError(f"field.{name} is {value!r}", allowed=", ".join(allowed), do=f"set field.{name}")
-        for name in ("width", "depth", "num_frequencies"):
-            if getattr(self, name) < 1:
-                raise UserError(f"field.{name} is {getattr(self, name)}", allowed="at least 1", do=f"set field.{name}")
+        check(self, "field.")
 
     def num_features(self, in_features: int) -> int:
         """Size of the encoding of a point with ``in_features`` coordinates."""

@@ -14,6 +14,7 @@ from wsrl.errors import UserError
 from wsrl.fields.base import BaseField
 from wsrl.fields.layout import Layout, TensorSpec
 from wsrl.fields.network import Encoding, FieldConfig, apply_layers, initial_layers
+from wsrl.options import SHARE, at_least, check, one_of, option
 
 KINDS = ("mlp", "mlp_asym", "lora", "lora_asym", "mlora", "mlora_asym")
 STARTS = ("shared", "random")
@@ -38,33 +39,21 @@ class RepresentationConfig:
         field: Architecture of a standalone field; adapters take the base field's.
     """
 
-    kind: str = "mlora_asym"
-    rank: int = 4
-    form: str = "exp"
-    mask_fraction: float = 0.25
+    kind: str = option("mlora_asym", one_of(*KINDS))
+    rank: int = option(4, at_least(1))
+    form: str = option("exp", one_of(*FORMS))
+    mask_fraction: float = option(0.25, SHARE)
     frozen_scale: float = 2.0
     init_std: float | None = None
-    start: str = "shared"
+    start: str = option("shared", one_of(*STARTS))
     seed: int = 0
     field: FieldConfig = FieldConfig(width=26, depth=3, encoding="identity", activation="sine", omega=15.0)
 
     def __post_init__(self):
-        for name, value, allowed in (
-            ("kind", self.kind, KINDS),
-            ("form", self.form, FORMS),
-            ("start", self.start, STARTS),
-        ):
-            if value not in allowed:
-                raise UserError(f"{name} is {value!r}", allowed=", ".join(allowed), do=f"set representation.{name}")
+        check(self, "representation.")
         if self.init_std is None:
-            chosen = ADDITIVE_INIT_STD if self.kind.startswith("lora") else INIT_STD[self.form]
-            object.__setattr__(self, "init_std", chosen)
-        if self.rank < 1:
-            raise UserError(f"rank is {self.rank}", allowed="at least 1", do="set representation.rank")
-        if not 0 <= self.mask_fraction < 1:
-            raise UserError(
-                f"mask_fraction is {self.mask_fraction}", allowed="0 up to, not including, 1", do="lower it"
-            )
+            std = ADDITIVE_INIT_STD if self.kind.startswith("lora") else INIT_STD[self.form]
+            object.__setattr__(self, "init_std", std)
 
     @property
     def is_adapter(self) -> bool:

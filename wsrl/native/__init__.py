@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from wsrl.caches import PRIVATE, code_cache, is_ours_alone
+from wsrl.durable import publish
 
 HEADERS = [Path(__file__).with_name("vectors.h")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", f"-I{Path(__file__).parent}")
@@ -50,7 +51,7 @@ def _compiled(compiler: str, source: Path) -> Path:
         command = (compiler, *FLAGS, str(source), "-o", str(made))
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_TIMEOUT_S)
         made.chmod(PRIVATE)
-        made.replace(path)  # whole or not at all: several processes may compile at once
+        publish(made, path)  # whole or not at all: several processes may compile at once
     return path
 
 

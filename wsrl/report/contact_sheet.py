@@ -1,9 +1,13 @@
 """Contact sheets of pictures: samples beside data, and pictures beside their fields and errors."""
 
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from wsrl.durable import write_bytes
 
 GAP = 2
 MARGIN = 16
@@ -50,3 +54,15 @@ def error_picture(found: np.ndarray, target: np.ndarray, scale: float = 10.0) ->
     """
     error = np.abs(found - target).mean(axis=-1) * scale
     return Image.fromarray((255 * (1 - error.clip(0, 1))).round().astype(np.uint8))
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all.
+
+    Args:
+        image: The picture.
+        path: PNG file to write.
+    """
+    data = BytesIO()
+    image.save(data, format="PNG")
+    write_bytes(path, data.getvalue())

@@ -72,6 +72,11 @@ class Source(ABC):
         if form.has_inside:
             self.description |= {"quantity": form.quantity, "coordinates": form.in_features}
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of the numbers that the data's authors gave them; sorted where they gave none."""
+        return self.label_names
+
     def labels(self) -> list[str | None]:
         """Class name of each signal, without reading it."""
         return list(self._labels)

@@ -9,9 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from wsrl.durable import disk_errors, sync
 from wsrl.fields.layout import Layout
 from wsrl.store import rows
-from wsrl.store.durable import disk_errors, sync_file
 from wsrl.store.fingerprint import fingerprint
 from wsrl.store.rows import Table
 from wsrl.store.shard import FINGERPRINTS, ShardFile, block_rows, write_header
@@ -90,7 +90,7 @@ def assemble(path: Path, segments: Sequence[ShardFile], header: dict) -> None:
                 _scatter(file, segment.failures(), failure_place)
                 segment.close()
             _add_fingerprints(file, dtypes, block_rows(layout))
-    sync_file(path)
+    sync(path)
 
 
 def _add_fingerprints(file: h5py.File, names: Iterable[str], size: int) -> None:

@@ -1,16 +1,14 @@
 """Make the directory of a store, or check that the one there is of the same build."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from wsrl.durable import disk_errors, locked, whole
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.signals.form import SignalForm
 from wsrl.store import schema
-from wsrl.store.durable import disk_errors, locked, publish
 
 
 def create_or_resume(
@@ -117,7 +115,7 @@ def _refuse_foreign(directory: Path) -> None:
 
 def _is_ours(name: str) -> bool:
     """Whether a store without its manifest may hold such a file: what a build killed at its first instant leaves."""
-    return name == schema.LOCK or (name.startswith(schema.MANIFEST) and name.endswith(".tmp"))
+    return name == schema.LOCK or (name.startswith(f".{schema.MANIFEST}.") and name.endswith(".tmp"))
 
 
 def _check_same_build(directory: Path, asked: dict) -> None:
@@ -138,13 +136,6 @@ def _save_base(directory: Path, save_base: Callable[[Path], None]) -> None:
     final = directory / schema.BASE
     if final.exists():
         return
-    for left in directory.glob(f".{schema.BASE}-*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = directory / f".{schema.BASE}-{os.getpid()}.tmp"
-    with disk_errors(final):
-        try:
-            temporary.mkdir()
-            save_base(temporary)
-            publish(temporary, final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with whole(final, alone=True) as temporary:
+        temporary.mkdir()
+        save_base(temporary)

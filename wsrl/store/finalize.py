@@ -1,23 +1,14 @@
 """Record finished shards in the manifest and complete a store."""
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from wsrl.durable import file_sha256, locked, sync, write_bytes
 from wsrl.store import schema
 from wsrl.store.card import data_card
-from wsrl.store.durable import locked, sync_directory, write_bytes
 from wsrl.store.reader import WeightStore
 from wsrl.store.shard import ShardFile
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def record_shards(directory: Path | str, shards: Sequence[int]) -> bool:
@@ -70,5 +61,5 @@ def finalize(directory: Path | str) -> bool:
         segments = directory / schema.SEGMENTS
         if complete and segments.exists() and not any(entry.is_dir() for entry in segments.iterdir()):
             shutil.rmtree(segments, ignore_errors=True)
-    sync_directory(directory)
+    sync(directory)
     return complete

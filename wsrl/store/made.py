@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from wsrl.durable import locked
 from wsrl.store import schema
-from wsrl.store.durable import locked
 
 ENVIRONMENTS = "environments"
 # How far a field that is fitted again may be from the stored one and still count as the same whatever rounding does.

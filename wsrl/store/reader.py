@@ -1,6 +1,7 @@
 """Read a store: rows by number or id, batches, metrics; lazily, from any process, without loading whole shards."""
 
 import operator
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ class WeightStore:
     """
 
     def __init__(self, directory: Path, manifest: dict):
-        self.directory = Path(directory).absolute()  # the working folder may change before a file is opened
+        self.directory = Path(os.path.abspath(directory))  # the working folder may change before a file is opened
         self.manifest = manifest
         self.layout = Layout.from_json(manifest["layout"])
         self.label_names = tuple(manifest["label_names"])

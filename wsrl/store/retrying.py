@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from wsrl.durable import write_bytes
 from wsrl.fields.layout import Layout
 from wsrl.store import rows
-from wsrl.store.durable import write_bytes
 from wsrl.store.shard import ShardFile, table_bytes
 
 

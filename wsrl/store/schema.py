@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from wsrl.durable import write_bytes
 from wsrl.errors import UserError
 from wsrl.signals.form import SignalForm
-from wsrl.store.durable import write_bytes
 
 SCHEMA = "wsrl-store"
 VERSION = 2  # 1: without the form of the signals

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from wsrl.durable import file_sha256
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import rows, schema
-from wsrl.store.finalize import file_sha256
 from wsrl.store.reader import WeightStore
 from wsrl.store.shard import ShardFile
 from wsrl.store.shards import id_hashes

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from wsrl.durable import disk_errors, locked, publish, write_bytes
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import rows, schema
 from wsrl.store.assembly import assemble
 from wsrl.store.create import create_or_resume
-from wsrl.store.durable import disk_errors, locked, publish, write_bytes
 from wsrl.store.finalize import finalize, record_shards
 from wsrl.store.record import FitResult
 from wsrl.store.retrying import WithoutFailures, drop_failures, fail_again
@@ -139,7 +139,7 @@ class ShardWriter:
         return set(found)
 
     def _temporary(self) -> Path:
-        return self.path.with_name(self.path.name + ".tmp")
+        return self.path.with_name(f".{self.path.name}.tmp")
 
     def write_segment(self, results: Sequence[FitResult]) -> None:
         """Put the outcomes of one batch on the disk; when this returns they survive a kill and a power cut.

@@ -9,7 +9,7 @@ from wsrl.symmetry.spec.spec import PermutationSpec
 
 _ALIGNING = {
     "align_networks": "alignment",
-    "Alignment": "alignment",
+    "NetworkAlignment": "alignment",
     "match_activations": "activations",
     "Place": "activations",
     "match_weights": "matching",

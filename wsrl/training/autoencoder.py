@@ -11,8 +11,8 @@ from torch.nn.functional import mse_loss
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.encoders.autoencoder import WeightAutoencoder
+from wsrl.encoders.encoder import NORMALISATIONS
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
-from wsrl.encoders.options import NORMALISATIONS
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.signals.fidelity import in_quantity, psnr

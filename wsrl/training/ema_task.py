@@ -1,16 +1,14 @@
 """What trainings share whose network is followed by a moving average and exported at the end."""
 
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
-from safetensors import SafetensorError
 
-from wsrl.store.durable import disk_errors
+from wsrl.durable import whole
 from wsrl.training.ema import exponential_average
 
 
@@ -87,15 +85,5 @@ def save_whole(model: ModelMixin | DiffusionPipeline, directory: Path) -> None:
     Raises:
         UserError: The disk refuses.
     """
-    partial, old = directory.with_name(directory.name + ".partial"), directory.with_name(directory.name + ".old")
-    with disk_errors(directory):
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        try:
-            model.save_pretrained(partial)
-        except SafetensorError as error:  # safetensors does not raise the system's own error
-            raise OSError(str(error)) from error
-        if directory.exists():
-            directory.rename(old)
-        partial.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)
+    with whole(directory, alone=True) as temporary:
+        model.save_pretrained(temporary)

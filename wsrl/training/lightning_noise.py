@@ -1,4 +1,4 @@
-"""Silence for Lightning's hints that do not apply to weight stores, each by name."""
+"""Silence for Lightning's hints that do not apply to weight stores, each by name; what it sets globally is put back."""
 
 import logging
 import warnings
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lightning.pytorch  # noqa: F401  sets the levels of its loggers when it is imported
+import torch
 
 WARNINGS = (
     # One worker reads a store faster than a small network trains on it.
@@ -29,7 +30,15 @@ WARNINGS = (
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Within the block, ignore the warnings above and Lightning's information lines; other warnings are shown."""
+    """Within the block, ignore the warnings above and Lightning's information lines; other warnings are shown.
+
+    Whether torch allows algorithms that are not deterministic, which a trainer sets for the process, is afterwards
+    as it was.
+    """
+    deterministic, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -40,5 +49,6 @@ def quiet_lightning() -> Iterator[None]:
         try:
             yield
         finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warns)
             for logger, level in zip(loggers, levels):
                 logger.setLevel(level)

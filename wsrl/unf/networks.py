@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wsrl.errors import UserError
+from wsrl.options import SHARE, at_least, check, one_of, option
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.basis import patterns
@@ -36,27 +36,18 @@ class UnfConfig:
         seed: Seed of the start.
     """
 
-    channels: int = 32
-    depth: int = 3
-    activation: str = "gated"
+    channels: int = option(32, at_least(1))
+    depth: int = option(3, at_least(1))
+    activation: str = option("gated", one_of(*ACTIVATIONS))
     norm: bool = True
-    num_frequencies: int = 0
+    num_frequencies: int = option(0, at_least(0))
     lowest_frequency: float = 0.5
-    hidden: int = 256
-    dropout: float = 0.0
+    hidden: int = option(256, at_least(1))
+    dropout: float = option(0.0, SHARE)
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in (("channels", 1), ("depth", 1), ("hidden", 1), ("num_frequencies", 0)):
-            if getattr(self, name) < least:
-                wrong = f"unf.{name} is {getattr(self, name)}"
-                raise UserError(wrong, allowed=f"{least} or more", do=f"set unf.{name}")
-        if self.activation not in ACTIVATIONS:
-            raise UserError(
-                f"unf.activation is {self.activation!r}", allowed=", ".join(ACTIVATIONS), do="set unf.activation"
-            )
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"unf.dropout is {self.dropout}", allowed="0 up to, not including, 1", do="lower it")
+        check(self, "unf.")
 
 
 class TensorNorm(nn.Module):

@@ -3,7 +3,6 @@
 A shape that cannot be used is a bad signal with its reasons; nothing here ends because of one.
 """
 
-import hashlib
 import multiprocessing
 import time
 from abc import abstractmethod
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import trimesh
 
+from wsrl.durable import text_number
 from wsrl.errors import SignalError
 from wsrl.signals.pictures.image import one_line
 from wsrl.signals.shapes.preparation import prepare_in_processes
@@ -152,7 +152,7 @@ class ShapeSource(Source):
 
     def seed_of(self, id: str) -> int:
         """Seed of the points of one shape: its own, whatever else is in the source."""
-        return int.from_bytes(hashlib.sha256(f"{self.options.seed}/{id}".encode()).digest()[:8], "big")
+        return text_number(f"{self.options.seed}/{id}")
 
     def is_cached(self, index: int) -> bool:
         """Whether a shape, or its rejection, is in the cache; what cannot be read counts, for there is nothing to do.

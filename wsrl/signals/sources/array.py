@@ -7,7 +7,6 @@ said; a file of other integers is refused until the option ``white`` gives its l
 to be within [0, 1], or [0, ``white``]. Channels are 1, 3, or 4 (transparency, composited over white).
 """
 
-import hashlib
 import os
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wsrl.durable import file_sha256
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.pictures.image import SMALLEST_SIDE, resize_values, with_mode
 from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
@@ -224,16 +224,3 @@ def side_array(path: Path, arrays: dict[str, np.ndarray], name: str, num: int) -
             allowed=f"{num} integers or texts, one for each picture",
         )
     return [str(item) for item in array.tolist()]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces.
-
-    Args:
-        path: The file.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wsrl.durable import text_number
 from wsrl.signals.pictures.image import resize_values, with_mode
 from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
 
@@ -50,5 +51,5 @@ class Digits(PictureSource):
 
 def split_of(id: str) -> str:
     """``test`` for about a fifth of all ids, the same on every machine, else ``train``."""
-    number = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
+    number = text_number(id)
     return "test" if number % 5 == 0 else "train"

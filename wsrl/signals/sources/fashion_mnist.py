@@ -51,6 +51,8 @@ class FashionMnistOptions(PictureOptions):
 class FashionMnist(PictureSource):
     """Fashion-MNIST, ids ``fashion-mnist/train/00000`` and on, then ``fashion-mnist/test/00000`` and on."""
 
+    class_names = CLASSES
+
     def __init__(self, options: FashionMnistOptions):
         """Read the IDX files; the raw bytes of all pictures stay in memory (55 MB).
 

@@ -1,6 +1,5 @@
 """Any folder of pictures; order, ids, classes and splits are those of ``wsrl.signals.listing``."""
 
-import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wsrl.durable import text_sha256
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.listing import describe_skipped, list_files, places
 from wsrl.signals.options import is_whole
@@ -81,7 +81,7 @@ class Folder(PictureSource):
             grid=options.size or DEFAULT_SIZE,
             channels=1 if self._mode == "L" else 3,
             options=options,
-            details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},
+            details={"listing_sha256": text_sha256(*ids)},
         )
 
     def read_values(self, position: int) -> np.ndarray:

@@ -5,13 +5,13 @@ model is a test model when the first 8 bytes of the SHA-256 of its id, read as a
 when divided by 10.
 """
 
-import hashlib
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wsrl.durable import text_number
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.listing import MESH_TYPES
 from wsrl.signals.pictures.image import printable
@@ -150,4 +150,4 @@ def list_models(archives: list[Archive]) -> list[Model]:
 
 def split_of(id: str) -> str:
     """``test`` for about three tenths of all ids, the same on every machine, else ``train``."""
-    return "test" if int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % 10 < 3 else "train"
+    return "test" if text_number(id) % 10 < 3 else "train"

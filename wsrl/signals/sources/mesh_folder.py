@@ -3,12 +3,12 @@
 A mesh may be a link to anywhere; what it refers to (the buffers of a ``.gltf``) must stand inside the folder.
 """
 
-import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsrl.durable import text_sha256
 from wsrl.errors import UserError
 from wsrl.signals.listing import MESH_EXTENSIONS, describe_skipped, list_files, places
 from wsrl.signals.pictures.image import printable
@@ -63,7 +63,7 @@ class MeshFolder(ShapeSource):
             labels=placed.labels,
             splits=placed.splits,
             options=options,
-            details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},
+            details={"listing_sha256": text_sha256(*ids)},
         )
 
     def content(self, position: int) -> Content:

@@ -4,7 +4,6 @@ A sequence is used only if the font draws it as one glyph. Joined sequences (fam
 with raqm; without it they come out as several glyphs and are reported as bad signals, never drawn side by side.
 """
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
+from wsrl.durable import file_sha256
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.pictures.image import resize_and_crop, to_values
 from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
@@ -198,11 +198,6 @@ def existing(path: str | os.PathLike, package: str) -> Path:
     if not Path(path).is_file():
         raise UserError(f"{path} is missing", do=f"apt-get install {package}, or give the option with its path")
     return Path(path)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def spell(text: str) -> str:

@@ -6,13 +6,13 @@ list names have no split.
 """
 
 import csv
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsrl.durable import text_sha256
 from wsrl.errors import UserError
 from wsrl.signals.listing import SPLITS, scan
 from wsrl.signals.pictures.image import printable
@@ -146,7 +146,7 @@ class ShapeNet(ShapeSource):
             labels=[NAMES.get(synset, synset) for synset, _, _ in models],
             splits=[splits.get((synset, model)) for synset, model, _ in models],
             options=options,
-            details={"listing_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()},
+            details={"listing_sha256": text_sha256(*ids)},
         )
 
     def content(self, position: int) -> Content:

@@ -42,16 +42,13 @@ def _factors(values: Tensor, dim: int) -> list[tuple[int, bool]]:
     if size == 1 or torch.equal(flat, flat[:1].expand_as(flat)):
         return [(size, False)]
     lengths = [n for n in range(size // 2, 0, -1) if size % n == 0]
-    for entries in lengths:  # the most entries in a row that are alike
-        blocks = flat.unflatten(0, (-1, entries))
-        if torch.equal(blocks, blocks[:, :1].expand_as(blocks)):
-            break
+    # The most entries in a row that are alike, then the most copies of one block; one of either always fits.
+    rows = (flat.unflatten(0, (-1, entries)) for entries in lengths)
+    blocks = next(block for block in rows if torch.equal(block, block[:, :1].expand_as(block)))
     changing = blocks[:, 0]
-    for copies in (n for n in lengths if len(changing) % n == 0):  # the most copies of one block
-        tiles = changing.unflatten(0, (copies, -1))
-        if torch.equal(tiles, tiles[:1].expand_as(tiles)):
-            break
-    return [(copies, False), (len(changing) // copies, True), (entries, False)]
+    parts = (changing.unflatten(0, (copies, -1)) for copies in lengths if len(changing) % copies == 0)
+    tiles = next(tile for tile in parts if torch.equal(tile, tile[:1].expand_as(tile)))
+    return [(len(tiles), False), (tiles.shape[1], True), (blocks.shape[1], False)]
 
 
 class Table:

@@ -16,6 +16,7 @@ from wsrl.errors import UserError
 from wsrl.symmetry.matching.activations import match_activations
 from wsrl.symmetry.matching.alignment_files import read_network
 from wsrl.symmetry.matching.barriers import NUM_POINTS, NetworkScores, barrier, load_weights, path_losses
+from wsrl.symmetry.matching.examples import Examples
 from wsrl.symmetry.matching.linear_stack import LinearStack
 from wsrl.symmetry.matching.matching import Matching, agreement, check_same, match_weights
 from wsrl.symmetry.matching.straight_through import RefinementOptions, refine_straight_through
@@ -24,7 +25,6 @@ from wsrl.symmetry.spec.spec import PermutationSpec
 METHODS = ("weights", "activations", "straight-through")
 
 Network = nn.Module | Mapping[str, Tensor] | str | Path
-Examples = tuple[Tensor, Tensor]
 Scores = Callable[[dict[str, Tensor]], tuple[float, float]]
 
 
@@ -52,8 +52,8 @@ class PathScores:
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """What was found.
+class NetworkAlignment:
+    """Two networks aligned.
 
     Attributes:
         permutation: Index tensors by permutation.
@@ -73,6 +73,24 @@ class Alignment:
     before: PathScores | None
     after: PathScores | None
 
+    def metrics(self) -> dict[str, float]:
+        """Plain values by dotted key."""
+        moved = [table != torch.arange(table.shape[-1]) for table in self.permutation.values()]
+        metrics = {
+            "align.objective": self.objective,
+            "align.agreement_before": self.objective_before,
+            "align.moved_units": sum(int(table.sum()) for table in moved),
+            "align.units": sum(table.numel() for table in moved),
+        }
+        for when, path in (("before", self.before), ("after", self.after)):
+            if path is None:
+                continue
+            metrics |= {f"align.{when}.barrier": path.barrier, f"align.{when}.accuracy_barrier": path.accuracy_barrier}
+            for point, (loss, accuracy) in enumerate(zip(path.losses, path.accuracies)):
+                metrics[f"align.{when}.loss.{point:03d}"] = float(loss)
+                metrics[f"align.{when}.accuracy.{point:03d}"] = float(accuracy)
+        return metrics
+
 
 def align_networks(
     reference: Network,
@@ -90,7 +108,7 @@ def align_networks(
     generator: torch.Generator | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     refinement: RefinementOptions | None = None,
-) -> Alignment:
+) -> NetworkAlignment:
     """Move the units of one network to where those of another are, and look at the path between them.
 
     Args:
@@ -99,8 +117,7 @@ def align_networks(
         network: The module of both; not needed where one of them is a module or a plain stack of linear layers, which
             is then taken to have ReLU between its layers.
         spec: The symmetry; found by tracing the module if None.
-        example_inputs: What the module is traced on: one tensor, a tuple or a dict of arguments. Without them ``data``
-            serves, or zeros where the module begins with a linear layer.
+        example_inputs: What the module is traced on; without them ``data``, or zeros where a linear layer comes first.
         data: Training examples: inputs ``(N, ...)`` and classes ``(N,)``. Features, the straight-through gradient and
             running statistics come from them.
         heldout: Examples for the losses on the path; ``data`` if None.
@@ -121,26 +138,36 @@ def align_networks(
     """
     if method not in METHODS:
         raise UserError(f"the method is {method!r}", allowed=", ".join(METHODS))
+    # the two networks, and the module of both
     first, second = weights_of(reference), weights_of(moving)
     check_same(first, [second])
-    network = network or next((given for given in (reference, moving) if isinstance(given, nn.Module)), None)
-    if network is None and (spec is None or data is not None) and scores is None:
-        network = LinearStack(first)
-    if network is not None:
-        load_weights(copy.deepcopy(network), first)
+    network = network or next((each for each in (reference, moving) if isinstance(each, nn.Module)), None)
+    is_needed = scores is None and (spec is None or data is not None)
+    network = _checked_module(network or (LinearStack(first) if is_needed else None), first)
+    # what may move, and where the method moves it
     spec = spec or spec_of(network, data[0][:2] if example_inputs is None and data is not None else example_inputs)
-    found = _matched(method, spec, network, first, second, data, loss, generator, restarts, refinement)
-    aligned = spec.apply(second, found.permutation)
-    if num_points is None:
-        scores = None
-    elif scores is None and data is not None:
-        inputs, targets = heldout or data
-        scores = NetworkScores(network, inputs, targets, loss=loss, calibration=data[0])
-    before, after = (
-        None if scores is None else path_scores(scores, first, end, num_points) for end in (second, aligned)
-    )
-    before_matching = agreement(spec, first, second)
-    return Alignment(found.permutation, aligned, found.objective, before_matching, found.history, before, after)
+    options = {"generator": generator, "restarts": restarts, "loss": loss, "options": refinement}
+    matching = _matched(method, spec, network, first, second, data, options)
+    # what is lost on the straight path to the second network, before and after
+    if scores is None and data is not None and num_points is not None:
+        scores = NetworkScores(network, *(heldout or data), loss=loss, calibration=data[0])
+    return _scored(spec, first, second, matching, scores, num_points)
+
+
+def _checked_module(network: nn.Module | None, weights: Mapping[str, Tensor]) -> nn.Module | None:
+    """The module, once the weights are known to fit into it."""
+    if network is not None:
+        load_weights(copy.deepcopy(network), weights)
+    return network
+
+
+def _scored(spec, first, second, matching: Matching, scores: Scores | None, num_points) -> NetworkAlignment:
+    """The alignment that a matching makes; its paths are None without scores or points."""
+    aligned = spec.apply(second, matching.permutation)
+    ends = () if scores is None or num_points is None else (second, aligned)
+    before, after = [path_scores(scores, first, end, num_points) for end in ends] or (None, None)
+    unmoved = agreement(spec, first, second)
+    return NetworkAlignment(matching.permutation, aligned, matching.objective, unmoved, matching.history, before, after)
 
 
 def weights_of(network: Network) -> dict[str, Tensor]:
@@ -183,9 +210,10 @@ def spec_of(network: nn.Module | None, example_inputs: object = None) -> Permuta
     return PermutationSpec.from_module(network, example_inputs)
 
 
-def _matched(method, spec, network, first, second, data, loss, generator, restarts, refinement) -> Matching:
+def _matched(method, spec, network, first, second, data, options: dict) -> Matching:
+    """What a method of ``METHODS`` finds; options are those of :func:`refine_straight_through`."""
     if method == "weights":
-        return match_weights(spec, first, second, generator=generator, restarts=restarts)
+        return match_weights(spec, first, second, generator=options["generator"], restarts=options["restarts"])
     if network is None or data is None:
         raise UserError(
             f"matching by {method} needs a module and examples",
@@ -193,12 +221,11 @@ def _matched(method, spec, network, first, second, data, loss, generator, restar
             do="give data (on the command line --data, and --network where the network is no plain stack)",
         )
     if method == "activations":
-        return match_activations(spec, network, first, second, data[0], generator=generator)
-    options = {"loss": loss, "options": refinement, "generator": generator, "restarts": restarts}
+        return match_activations(spec, network, first, second, data[0], generator=options["generator"])
     return refine_straight_through(spec, network, first, second, *data, **options)
 
 
 def path_scores(scores: Scores, first: Mapping[str, Tensor], last: Mapping[str, Tensor], num_points: int) -> PathScores:
     """Loss and accuracy at equally spaced points from one network to another."""
-    found = path_losses(scores, first, last, num_points)
-    return PathScores(found[:, 0], found[:, 1])
+    losses, accuracies = path_losses(scores, first, last, num_points).T  # (2, P)
+    return PathScores(losses, accuracies)

@@ -1,12 +1,17 @@
-"""Safetensors files of networks, and messages for files that are none."""
+"""Files of networks, permutations and specs, and messages for files that are none."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from wsrl.durable import write_bytes
 from wsrl.errors import UserError
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 def tensor_names(path: str | Path) -> list[str]:
@@ -28,6 +33,27 @@ def read_network(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise UserError(f"{path} holds no tensors", allowed="the weights of a network", do="choose another file")
     return tensors
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write the tensors of a network or of a permutation as safetensors, whole or not at all."""
+    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    write_bytes(path, save(copies))
+
+
+def read_spec(path: str | Path) -> PermutationSpec:
+    """A permutation spec from the JSON of ``PermutationSpec.to_json``.
+
+    Raises:
+        UserError: The file is no such JSON.
+    """
+    allowed = 'JSON as PermutationSpec.to_json gives it: {"axes": {tensor: [...]}, "sizes": {permutation: number}, ...}'
+    try:
+        return PermutationSpec.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no permutation spec ({error!r})", allowed=allowed, do="mend the file") from error
 
 
 def _names(file: str) -> list[str]:

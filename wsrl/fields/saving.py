@@ -1,13 +1,13 @@
-"""Models over weights on disk: a folder with ``config.json`` and ``model.safetensors``, whole or not at all."""
+"""Networks on the disk: a folder with ``config.json`` and ``model.safetensors``, whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from wsrl.durable import disk_errors, whole, write_bytes
 from wsrl.errors import UserError
 
 CONFIG_FILE = "config.json"
@@ -15,7 +15,7 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 def write_model(directory: Path | str, config: dict, module: nn.Module) -> None:
-    """Write a module and what rebuilds it; each file is put in place by renaming.
+    """Write a module and what rebuilds it; the configuration, by which a folder counts as a model, comes last.
 
     Args:
         directory: Folder of the model; made where it is missing.
@@ -23,12 +23,12 @@ def write_model(directory: Path | str, config: dict, module: nn.Module) -> None:
         module: Its parameters and persistent buffers are kept.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(tensors, directory / f"{WEIGHTS_FILE}.tmp")
-    (directory / f"{CONFIG_FILE}.tmp").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
-        os.replace(directory / f"{name}.tmp", directory / name)
+    with whole(directory / WEIGHTS_FILE) as temporary:
+        save_file(tensors, temporary)
+    write_bytes(directory / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def read_model(directory: Path | str, build, what: str):
