@@ -171,7 +171,7 @@ def prefixed(prefix: str, name: str) -> str:
 def about_scores(resolution: int, num_points: int) -> str:
     """What the scores of surfaces are taken on and what they mean, in a few lines."""
     from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
-    from wsrl.signals.shapes.solid import NORMALISED_RADIUS
+    from wsrl.signals.shapes.soup import NORMALISED_RADIUS
 
     return (
         f"Normalisation: centre of the bounding box at the origin, farthest vertex at radius {NORMALISED_RADIUS}.\n"

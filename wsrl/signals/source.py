@@ -9,8 +9,8 @@ import numpy as np
 
 from wsrl.errors import UserError
 from wsrl.signals.form import SignalForm
-from wsrl.signals.options import SourceOptions
 from wsrl.signals.signal import Signal
+from wsrl.signals.source_options import SourceOptions
 
 
 class Source(ABC):

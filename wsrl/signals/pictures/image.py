@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageOps, TiffImagePlugin
 from torch import Tensor
 
-from wsrl.errors import SignalError
+from wsrl.errors import SignalError, one_line, printable
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
@@ -287,25 +287,3 @@ def values_to_image(values: Tensor | np.ndarray, grid: tuple[int, int]) -> Image
     assert array.shape[-1] in (1, 3), f"a picture has 1 or 3 channels, not {array.shape[-1]}"
     pixels = np.rint(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8).reshape(*grid, array.shape[-1])
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-
-
-def printable(path: str | os.PathLike) -> str:
-    """The path as printable UTF-8 in one line; other bytes, control characters and backslashes are spelled out.
-
-    Args:
-        path: Path as the system gives it.
-    """
-    spelled = []
-    for character in os.fsdecode(path):
-        if "\udc80" <= character <= "\udcff":  # a byte that is no UTF-8
-            spelled.append(f"\\x{ord(character) - 0xDC00:02x}")
-        else:
-            plain = character.isprintable() and character != "\\"
-            spelled.append(character if plain else character.encode("unicode_escape").decode())
-    return "".join(spelled)
-
-
-def one_line(error: BaseException) -> str:
-    """The reason of an exception in one line."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split()) or type(error).__name__

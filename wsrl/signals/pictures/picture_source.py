@@ -11,10 +11,10 @@ import numpy as np
 
 from wsrl.errors import UserError
 from wsrl.signals.form import SignalForm
-from wsrl.signals.options import SourceOptions, is_whole
 from wsrl.signals.pictures.image import SMALLEST_SIDE, values_to_signal
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
+from wsrl.signals.source_options import SourceOptions, is_whole
 
 MODES = ("L", "RGB")
 

@@ -7,6 +7,7 @@ many at each scale) and evenly in the cube [-1, 1]^3; the held-out points, evenl
 Letters: P points of the pool, S surface samples, H held-out points.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -17,10 +18,10 @@ from torch import Tensor
 from wsrl.caches import data_cache
 from wsrl.errors import SignalError, UserError
 from wsrl.signals.form import SHAPE_QUANTITIES, UNIT_RANGE, SignalForm
-from wsrl.signals.options import SourceOptions, is_whole
 from wsrl.signals.shapes.mesh import MAX_FACES
 from wsrl.signals.shapes.solid import MeshSolid, Solid
 from wsrl.signals.signal import Signal
+from wsrl.signals.source_options import SourceOptions, is_whole
 
 VERDICTS = ("used", "repaired", "rejected")
 CUBE_TO_BALL = 8 / (4 / 3 * np.pi)
@@ -98,6 +99,19 @@ class ShapeOptions(SourceOptions):
         """The options that change what is prepared, as plain JSON; the others only change what is handed out."""
         names = ("near_scales", "num_near", "num_uniform", "num_surface", "num_heldout", "max_faces", "seed")
         return {name: value for name, value in asdict(self).items() if name in names}
+
+
+@dataclass(frozen=True)
+class Content:
+    """One shape as it is given.
+
+    Attributes:
+        data: Bytes that determine the shape: the file and what it refers to, or the recipe of a procedural shape.
+        make: Makes the solid, or the mesh in the file's units; raises SignalError where it cannot.
+    """
+
+    data: bytes
+    make: Callable[[], Solid | trimesh.Trimesh]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,29 +13,23 @@ from pathlib import Path
 import trimesh
 
 from wsrl.durable import text_number
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import one_line
+from wsrl.errors import SignalError, one_line
 from wsrl.signals.shapes.preparation import prepare_in_processes
-from wsrl.signals.shapes.shape import PreparedShape, ShapeOptions, ShapeSignal, prepare_shape, rejected, to_signal
+from wsrl.signals.shapes.shape import (
+    Content,
+    PreparedShape,
+    ShapeOptions,
+    ShapeSignal,
+    prepare_shape,
+    rejected,
+    to_signal,
+)
 from wsrl.signals.shapes.shape_cache import cache_key, cache_path, load_prepared, save_prepared
 from wsrl.signals.shapes.solid import MeshSolid, Solid
 from wsrl.signals.source import Source
 
 # What NumPy, libigl and trimesh raise on a mesh that nobody thought of; it must not end the work on all others.
 UNFORESEEN = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
-
-
-@dataclass(frozen=True)
-class Content:
-    """One shape as it is given.
-
-    Attributes:
-        data: Bytes that determine the shape: the file and what it refers to, or the recipe of a procedural shape.
-        make: Makes the solid, or the mesh in the file's units; raises SignalError where it cannot.
-    """
-
-    data: bytes
-    make: Callable[[], Solid | trimesh.Trimesh]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,9 @@ from wsrl.errors import SignalError
 from wsrl.signals.shapes.boundary import BOUNDARY, BURIED, NEGLIGIBLE, SHEET, Winding, caps, classify, winding_patches
 from wsrl.signals.shapes.closest import ClosestPoint, touching_others
 from wsrl.signals.shapes.orientation import Oriented, edge_balance, orient
-from wsrl.signals.shapes.soup import NORMALISED_RADIUS, Soup, clean, double_areas, sample_triangles
+from wsrl.signals.shapes.soup import Soup, clean, double_areas, sample_triangles
 from wsrl.signals.shapes.thin_shells import HALF_THICKNESS, ThickSheets
 from wsrl.signals.shapes.twofold import split_twofold
-
-__all__ = ["NORMALISED_RADIUS", "MeshSolid", "Solid", "sample_triangles"]
 
 THICKENED_SHARE = 0.005
 AGREEMENT_POINTS = 1_000
@@ -26,6 +24,25 @@ SURFACE_ERROR = 1e-6
 THIN = 0.01
 TRUSTED = 0.02
 """Within this distance the side of the closest face is believed even where the shell has gaps."""
+
+
+def signed_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
+    """Signed distance of points to a mesh as it comes, open, doubled or in parts that cut each other: negative inside.
+
+    For many calls on one mesh make a :class:`MeshSolid`, which is what takes the time.
+
+    Args:
+        mesh: Triangles in any units.
+        points: Points ``(P, 3)`` in the same units.
+
+    Returns:
+        Distances ``(P,)`` in the same units, float64.
+
+    Raises:
+        SignalError: The mesh encloses nothing and cannot be made to.
+    """
+    solid = MeshSolid(mesh)
+    return solid.scale * solid.signed_distance((np.asarray(points, np.float64) - solid.center) / solid.scale)
 
 
 class Solid:

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import trimesh
 
-from wsrl.signals.shapes.solid import NORMALISED_RADIUS, Solid, sample_triangles
+from wsrl.signals.shapes.solid import Solid
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS, sample_triangles
 from wsrl.signals.solids.meshing import mesh_union, onto_surface
 from wsrl.signals.solids.nearest_point import UnionDistance
 from wsrl.signals.solids.primitives import lengths

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wsrl.durable import text_number
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError, UserError, printable
 from wsrl.signals.listing import MESH_TYPES
-from wsrl.signals.pictures.image import printable
 from wsrl.signals.shapes.archives import Archive
 from wsrl.signals.shapes.mesh import MeshLimits, read_mesh
-from wsrl.signals.shapes.shape import ShapeOptions
-from wsrl.signals.shapes.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import Content, ShapeOptions
+from wsrl.signals.shapes.shape_source import ShapeSource
 from wsrl.signals.sources.properties import parse_properties
 
 FURNITURE = Path("/usr/share/sweethome3d/furniture")

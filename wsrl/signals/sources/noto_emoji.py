@@ -142,7 +142,7 @@ def draw_glyph(font: ImageFont.FreeTypeFont, text: str) -> Image.Image:
     return picture
 
 
-class Sequence(NamedTuple):
+class Emoji(NamedTuple):
     """One emoji: its code points, and where it stands in Unicode's order."""
 
     text: str
@@ -156,7 +156,7 @@ def _check_known(what: str, asked: tuple[str, ...], known: set[str]) -> None:
             raise UserError(f"noto-emoji has no {what} {name!r}", allowed=", ".join(sorted(known)))
 
 
-def read_sequences(path: Path) -> list[Sequence]:
+def read_sequences(path: Path) -> list[Emoji]:
     """The fully-qualified sequences, in the order of the file.
 
     Args:
@@ -175,7 +175,7 @@ def read_sequences(path: Path) -> list[Sequence]:
             subgroup = line.removeprefix("# subgroup:").strip()
         elif match := LINE.match(line):
             text = "".join(chr(int(point, 16)) for point in match["points"].split())
-            sequences.append(Sequence(text, group, subgroup))
+            sequences.append(Emoji(text, group, subgroup))
     if not sequences:
         raise UserError(f"{path} lists no fully-qualified emoji", allowed="Unicode's emoji-test.txt")
     return sequences

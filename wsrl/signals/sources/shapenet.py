@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsrl.durable import text_sha256
-from wsrl.errors import UserError
+from wsrl.errors import UserError, printable
 from wsrl.signals.listing import SPLITS, scan
-from wsrl.signals.pictures.image import printable
 from wsrl.signals.shapes.mesh import MeshLimits
 from wsrl.signals.shapes.mesh_files import mesh_content
-from wsrl.signals.shapes.shape import ShapeOptions
-from wsrl.signals.shapes.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import Content, ShapeOptions
+from wsrl.signals.shapes.shape_source import ShapeSource
 from wsrl.signals.split_names import split_name
 
 SYNSET = re.compile(r"[0-9]{8}")

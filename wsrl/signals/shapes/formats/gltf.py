@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 from wsrl.signals.shapes.formats.gltf_scene import (
     INSTANCING,
     VISIBILITY,

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 from wsrl.signals.shapes.formats.polygons import Polygons, strip_triangles
 from wsrl.signals.shapes.formats.words import numbers, plain
 
