@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipelines import command
 from wsrl.errors import UserError
+from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fields.surface import extract_surface
 from wsrl.fitting.engine import FitConfig, fit, read_signals
@@ -174,7 +175,7 @@ def memory(found: Field, resolution: int) -> dict[str, float]:
 
 def _grow(representation: dict, weights: dict[str, Tensor], resolution: int, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    found = Field(Representation.from_dict(representation), weights, SignalForm(in_features=3, out_features=1))
+    found = Field(open_representation(representation), weights, SignalForm(in_features=3, out_features=1))
     found.mesh(16)  # everything is imported
     before = _status("VmRSS")
     began = time.process_time()

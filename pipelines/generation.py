@@ -24,20 +24,22 @@ import torch
 from PIL import Image
 
 from pipelines import command
-from wsrl.cli import eval_generation as generation
 from wsrl.cli.base import train_base
 from wsrl.cli.build import BuildPlan, build_store
-from wsrl.cli.eval import make_parser as make_eval_parser
+from wsrl.cli.display import show_progress
 from wsrl.cli.run import train_arguments
 from wsrl.cli.train import train
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
+from wsrl.evaluation.generation_scores import other_rows, verdict
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
+from wsrl.evaluation.references import Comparison, GenerationOptions, read_pictures
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import merge_metrics
+from wsrl.report.closest_pairs import draw_closest
 from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.signals import open_source
@@ -105,7 +107,7 @@ class GenerationConfig:
         diffusion: Options of ``wsrl train diffusion`` of all rows by dotted name.
         rows: Models by name.
         timed: The row whose sampling is the record's ``sampling.seconds_per_1000``.
-        scores: Options of ``wsrl eval generation`` by name.
+        scores: Fields of ``GenerationOptions``.
         num_shown: Fields in each sheet.
         shown: Rows of the picture.
         picture: PNG file of the picture for the README; None for none.
@@ -205,15 +207,9 @@ class Scorer:
         self.store_path = self.out / kind
         self.store = WeightStore.open(self.store_path)
         self.decoder = FieldDecoder.from_store(self.store)
-        self.options = self._options()
-        self.parts = generation.Parts(self.store, self.options)
-        make = generation.shape_references if self.store.form.is_shape else generation.picture_references
-        self.references = make(self.store, self.parts, self.decoder, self.options)
-
-    def _options(self):
-        given = [f"--{name.replace('_', '-')}={value}" for name, value in self.config.scores.items()]
-        fixed = ["generation", "unused", "--store", str(self.store_path), "--baselines", f"--seed={self.config.seed}"]
-        return make_eval_parser().parse_args([*fixed, *given])
+        self.options = GenerationOptions(**{"baselines": True, "seed": config.seed} | config.scores)
+        self.comparison = Comparison.of(self.store, self.decoder, self.options, show_progress)
+        self.references = self.comparison.references
 
     def fits(self) -> dict[str, float]:
         """How well the fields of the kind reproduce their signals."""
@@ -223,10 +219,11 @@ class Scorer:
 
     def facts(self) -> dict[str, float]:
         """What the scores were taken with."""
-        found = {"run.num_train": len(self.parts.rows[0]), "run.num_test": len(self.parts.rows[1])}
-        if "features_accuracy" in self.parts.metrics:
-            found["features.accuracy"] = self.parts.metrics["features_accuracy"]
-        return found | {"run.num_references": self.parts.metrics["num_references"]}
+        (train, heldout), facts = self.comparison.rows, self.comparison.facts
+        found = {"run.num_train": len(train), "run.num_test": len(heldout)}
+        if "features_accuracy" in facts:
+            found["features.accuracy"] = facts["features_accuracy"]
+        return found | {"run.num_references": facts["num_references"]}
 
     @cached_property
     def baselines(self) -> dict[str, float]:
@@ -241,12 +238,12 @@ class Scorer:
         return next((row for row in self.config.rows.values() if row.kind == self.kind and row.latent), None)
 
     def _score_baselines(self) -> dict[str, float]:
-        shown = {name: tensor[: self.config.num_shown] for name, tensor in self.parts.heldout.items()}
+        shown = {name: tensor[: self.config.num_shown] for name, tensor in self.comparison.heldout.items()}
         if self.kind == self.config.main:
             save_picture(field_sheet(shown, self.decoder), self.out / "fitted_test.png")
-        rows = generation.other_rows(self.store, self.parts, self.decoder, self.references, self.options)
+        rows = other_rows(self.comparison, self.options)
         if (latent := self._latent_row()) is not None:
-            heldout = {name: tensor[: self.options.num] for name, tensor in self.parts.heldout.items()}
+            heldout = {name: tensor[: self.options.num] for name, tensor in self.comparison.heldout.items()}
             space = open_autoencoder(self.autoencoder(latent), self.store.layout)
             with torch.no_grad():
                 rows["reconstructed_test"] = self.references.judge(space(heldout), self.decoder).metrics
@@ -262,10 +259,10 @@ class Scorer:
 
     def classifier(self) -> Path:
         """The folder of the classifier that autoencoders compare pictures by."""
-        source, rows = open_source(self.config.data, **self.config.source), self.parts.rows
+        source, rows = open_source(self.config.data, **self.config.source), self.comparison.rows
         places = {name: i for i, name in enumerate(source.ids)}
         parts = [[places[self.store.ids[row]] for row in part] for part in rows]
-        pictures = [LabelledPictures(*generation.read_pictures(source, part)) for part in parts]
+        pictures = [LabelledPictures(*read_pictures(source, part)) for part in parts]
         return kept_classifier(*pictures, source.label_names, self.out / "perceptual", self.config.perceptual)
 
     def model(self, row: RowConfig, name: str) -> Path:
@@ -285,7 +282,7 @@ class Scorer:
         for key, value in self.baselines.items():
             baseline, _, score = key.rpartition(".")
             rows.setdefault(baseline, {})[score] = value
-        return found | generation.verdict(rows)
+        return found | verdict(rows, show_progress)
 
     def _judge(self, folder: Path, row: RowConfig, name: str) -> dict[str, float]:
         pipeline = load_pipeline(str(folder))
@@ -306,7 +303,8 @@ class Scorer:
         """The sheets of a model: samples, and the closest pairs."""
         first = {key: tensor[: self.config.num_shown] for key, tensor in samples.weights.items()}
         save_picture(field_sheet(first, self.decoder), self.out / f"{name}.png")
-        generation.draw_closest(judged, samples.weights, self.parts, self.decoder, self.out / f"{name}.closest.png")
+        sheet = self.out / f"{name}.closest.png"
+        draw_closest(judged, samples.weights, self.comparison.train, self.decoder, sheet, show_progress)
 
     def _kept(self, name: str, options: Any, make) -> dict[str, float]:
         """What an earlier run found with the same options, or what is found now."""

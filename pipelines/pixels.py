@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wsrl.fields import Layout, TensorSpec
 from wsrl.fitting.engine import field_seed
-from wsrl.store.record import FitResult
+from wsrl.store.rows import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from pipelines.probe_scores import Scores
-from wsrl.cli.eval_probe import picture_of
 from wsrl.evaluation.features import weight_features
 from wsrl.evaluation.maps import draw_map, in_unit_square, spaced_places, tsne_map
+from wsrl.evaluation.store_probe import picture_of
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
 from wsrl.store import WeightStore
 

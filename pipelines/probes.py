@@ -24,7 +24,7 @@ from pipelines.probe_scores import Items, Scores, order_of, score_items
 from wsrl.cli.base import train_base
 from wsrl.cli.build import BuildPlan, build_store
 from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, weight_features
-from wsrl.evaluation.importance import columns_of_parts, importance
+from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.evaluation.protocol import Protocol, Spread
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
@@ -236,7 +236,7 @@ def important(kind: str, path: Path, config: ProbesConfig) -> dict[str, float]:
     with WeightStore.open(path) as store:
         parts = columns_of_parts(store.layout)
     train = items.train[: config.importance_train]
-    measured = importance(items.features, items.labels, train, items.test, parts, config.importance_seeds)
+    measured = part_importance(items.features, items.labels, train, items.test, parts, config.importance_seeds)
     values: dict[str, float] = {}
     for part, measures in measured.items():
         for measure, spread in measures.items():

@@ -20,7 +20,6 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from pipelines import command
-from wsrl.cli import stage
 from wsrl.cli.base import train_base
 from wsrl.cli.display import show_progress
 from wsrl.durable import write_bytes
@@ -28,8 +27,10 @@ from wsrl.evaluation.structure import NUM_POINTS
 from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
+from wsrl.progress import Progress
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
 from wsrl.signals import open_source
+from wsrl.signals.source import prepare_signals
 from wsrl.training.base_field import BaseTrainingConfig
 
 PANELS = {
@@ -111,7 +112,7 @@ def run(config: StructureConfig) -> dict[str, float]:
         train_base(open_source(config.data, **config.base_source), config.base, Path(config.base_dir))
         base = BaseField.from_pretrained(config.base_dir)
     indices = range(min(config.num, len(source)))
-    stage.prepare_signals(source, indices)
+    prepare_signals(source, indices, show_progress)
     signals = read_usable(source, indices)
     results: dict[str, float] = {"run.num_signals": len(signals)}
     for name, kind in config.kinds.items():
@@ -132,14 +133,14 @@ def measure(name: str, kind: StructureKind, representation, signals, config: Str
     with show_progress(f"{name}: fields", len(signals) * len({0.0, *config.lambdas})) as shown:
 
         def fitted(distance: float) -> Fits:
-            return kept_fits(folder, distance, representation, signals, fit, config.seed, shown.advance)
+            return kept_fits(folder, distance, representation, signals, fit, config.seed, shown)
 
         sizes = {"seed": config.seed, "num_points": config.num_points}
         return measure_starts(representation, signals, fitted, config.lambdas, **sizes)
 
 
 def kept_fits(
-    folder: Path, distance: float, representation: Representation, signals, fit: FitConfig, seed: int, tell
+    folder: Path, distance: float, representation: Representation, signals, fit: FitConfig, seed: int, shown: Progress
 ) -> Fits:
     """Fits from the start at a distance: read where an earlier run left them, else made and kept."""
     start = starts_of(representation, distance, seed)
@@ -147,11 +148,11 @@ def kept_fits(
     asked = json.dumps([representation.to_dict(), asdict(fit), seed, ids], sort_keys=True, default=str)
     path = folder / f"lambda_{distance:g}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
     if not path.is_file():
-        fits = fit_from(representation, signals, fit, start, tell)
+        fits = fit_from(representation, signals, fit, start, shown)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save(fits.weights, metadata={"ids": json.dumps(fits.ids)}))
         return fits
-    tell(len(signals))
+    shown.advance(len(signals))
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Fits(json.loads(file.metadata()["ids"]), weights, start)

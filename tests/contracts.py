@@ -11,6 +11,7 @@ import torch
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.layout import Layout
 from wsrl.fields.network import FieldConfig
+from wsrl.fields.open import open_representation
 from wsrl.fields.representation import KINDS, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, optimise
 
@@ -61,7 +62,7 @@ def random_weights(representation: Representation, num: int = 3) -> dict[str, to
 
 def in_double(representation: Representation) -> Representation:
     """The same representation with base field and encoding in float64."""
-    representation = Representation.from_dict(representation.to_dict(), copy.deepcopy(representation.base))
+    representation = open_representation(representation.to_dict(), copy.deepcopy(representation.base))
     representation.encoding.double()
     if representation.base is not None:
         representation.base.double()
@@ -93,7 +94,7 @@ def check_json_round_trip(representation: Representation) -> None:
     layout = Layout.from_json(json.loads(json.dumps(representation.layout.to_json())))
     assert layout == representation.layout
     data = json.loads(json.dumps(representation.to_dict()))
-    again = Representation.from_dict(data, representation.base)
+    again = open_representation(data, representation.base)
     assert again.config == representation.config and again.layout == representation.layout
     weights, coords = random_weights(representation), points(in_features=representation.in_features)
     assert torch.equal(again.evaluate(weights, coords), representation.evaluate(weights, coords))

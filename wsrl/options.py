@@ -45,6 +45,11 @@ def between(low: float, high: float) -> Allowed:
     return Allowed(f"{low} to {high}", lambda value: low <= value <= high)
 
 
+def multiple_of(divisor: int, name: str) -> Allowed:
+    """Whole multiples of another option, which ``name`` says."""
+    return Allowed(f"a multiple of {name}, which is {divisor}", lambda value: divisor > 0 and value % divisor == 0)
+
+
 def one_of(*choices: Any) -> Allowed:
     """One of some values."""
     return Allowed(", ".join(map(str, choices)), lambda value: value in choices)

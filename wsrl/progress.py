@@ -21,11 +21,22 @@ class Progress:
         """Tell a person one line that is worth reading."""
 
 
+UNSEEN = Progress()
+"""The progress of a loop that is not shown."""
 ShowProgress = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Shows a loop: what its items are, and how many there are, None where that is not known."""
+"""Shows a loop: what its items are, and how many there are, None where that is not known.
+
+A loop of no name draws nothing: it is there for its lines.
+"""
 
 
 @contextmanager
 def silent(what: str, total: int | None) -> Iterator[Progress]:
     """Show nothing."""
     yield Progress()
+
+
+def say(progress: ShowProgress, text: str) -> None:
+    """Tell a person one line outside any loop."""
+    with progress("", None) as shown:
+        shown.say(text)

@@ -67,8 +67,7 @@ def scrambled(digits_store, out):
     """The store with every field's neurons in another order."""
     from dataclasses import replace
 
-    from wsrl.store.create import create_or_resume
-    from wsrl.store.finalize import finalize
+    from wsrl.store.directory import create_or_resume, finalize
     from wsrl.store.rewriting import fields_of_shard
     from wsrl.symmetry.fields.signed import SignedSymmetry
 

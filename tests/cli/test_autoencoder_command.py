@@ -93,5 +93,5 @@ def test_wrong_input_ends_in_a_message(digits_store, trained, make_store, tmp_pa
     other = make_store(tmp_path / "other", num=10)
     assert "another layout" in refused("eval", "reconstruction", other, "--autoencoder", trained)
     data = ("train", "autoencoder", "--data.store", digits_store)
-    assert "encoder 'mlp' is unknown" in refused(*data, "--model.encoder", "mlp")
+    assert "encoder is 'mlp'" in refused(*data, "--model.encoder", "mlp")
     assert "latent_tokens is 0" in refused(*data, "--model.latent_tokens", "0")

@@ -27,7 +27,7 @@ from wsrl.errors import disk_error
         (["--source", "{limt: 3}"], "limt"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--config", "/tmp"], "/tmp"),
-        (["--base", "/nowhere"], "/nowhere holds no base field"),
+        (["--base", "/nowhere"], "/nowhere does not hold a base field"),
         (["--shard", "2/2"], "--shard is '2/2'"),
         (["--shards", "0"], "num_shards is 0"),
         (["--engine", "slurm"], "engine is 'slurm'"),
@@ -85,7 +85,7 @@ def test_a_damaged_base_field(refused, tiny_base, tmp_path, name):
         content = (tiny_base / path).read_bytes()
         (broken / path).write_bytes(content[: len(content) // 2] if path == name else content)
     argv = ["build", "digits", "--source", "{limit: 4}", "--base", broken, "--out", tmp_path / "o", *TINY_FIT]
-    assert "not a readable base field" in refused(*argv)
+    assert "does not hold a base field" in refused(*argv)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "newer"])

@@ -10,9 +10,9 @@ from killer import shard_bytes
 
 from wsrl.cli.main import main
 from wsrl.store import WeightStore
-from wsrl.store.made import ENVIRONMENTS, record_environment
+from wsrl.store.directory import record_environment
 from wsrl.store.remaking import remaking_command
-from wsrl.store.schema import read_manifest
+from wsrl.store.schema import ENVIRONMENTS, read_manifest
 
 SHARDS = ("--shards", "2", "--representation.rank", "2")
 

@@ -54,12 +54,12 @@ def test_of_two_shards_that_end_at_once_the_later_state_is_on_the_card(build, tm
             time.sleep(1.0)  # the other one has finished by then where nothing makes it wait
         return card
 
-    monkeypatch.setattr("wsrl.store.finalize.data_card", slow_card)
+    monkeypatch.setattr("wsrl.store.directory.data_card", slow_card)
     first = threading.Thread(target=finalize, args=(out,))
     first.start()
     held.wait()
     with monkeypatch.context() as patch:
-        patch.setattr("wsrl.store.finalize.data_card", data_card)
+        patch.setattr("wsrl.store.directory.data_card", data_card)
         assert build(out, "--shard", "1/2") == 0
     first.join()
     assert "not finished" not in (out / "README.md").read_text()

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from siren_zoo import Siren, mgrid, write_zoo
 
 from wsrl.cli.main import main
+from wsrl.fields.open import open_representation
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
 from wsrl.store.verify import verify
@@ -64,7 +65,7 @@ def test_numbers_stay_and_pictures_are_those_of_the_module(zoo, imported):
             assert np.abs(pixels - expected.clamp(0, 1).reshape(8, 8).numpy() * 255).max() < 0.51
             # The convention matters: without it the same numbers are another picture.
             plain = store.manifest["representation"] | {"convention": None}
-            ours = type(store.representation).from_dict(plain)
+            ours = open_representation(plain)
             batch = {name: tensor[None] for name, tensor in store[row].items()}
             assert (ours.evaluate(batch, grid_coords((8, 8)))[0] - expected).abs().max() > 0.05
 

@@ -157,7 +157,7 @@ def test_print_config_needs_no_store(capsys):
         (["--trainer.accelerator", "gpu"], "gpu"),
         (["--ckpt_path", "/nowhere.ckpt"], "there is no checkpoint /nowhere.ckpt"),
         (["--model.encoder", "mpl"], "unknown encoder 'mpl'"),
-        (["--model.options", "{widht: 4}"], "unknown encoder option 'widht'"),
+        (["--model.options", "{widht: 4}"], "unknown option 'widht'"),
         (["--model.augment.noise", "-1"], "augment.noise is -1.0"),
         (["--model.augment.nose", "1"], "nose"),
         (["--data.batch_size", "0"], "data.batch_size is 0"),

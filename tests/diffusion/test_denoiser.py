@@ -104,7 +104,7 @@ def test_a_token_per_layer():
     assert model.num_tokens == len(layout.groups())
     vector = torch.randn(2, layout.num_trainable)
     assert model(vector, torch.tensor(3)).shape == vector.shape
-    with pytest.raises(UserError, match="cut 'word' is unknown"):
+    with pytest.raises(UserError, match="cut is 'word'"):
         WeightTransformer(layout=layout.to_json(), cut="word")
 
 

@@ -86,9 +86,9 @@ def test_min_snr_weights_are_those_of_the_clean_vector(options):
 
 
 def test_names_that_are_unknown_or_do_not_go_together_are_refused():
-    with pytest.raises(UserError, match="prediction_type 'x0' is unknown"):
+    with pytest.raises(UserError, match="prediction_type is 'x0'"):
         training_scheduler(prediction_type="x0")
-    with pytest.raises(UserError, match="beta_schedule 'cubic' is unknown"):
+    with pytest.raises(UserError, match="beta_schedule is 'cubic'"):
         training_scheduler(beta_schedule="cubic")
     with pytest.raises(UserError, match="set beta_schedule to linear"):
         training_scheduler(prediction_type="epsilon")

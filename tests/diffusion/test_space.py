@@ -37,5 +37,5 @@ def test_entries_are_standardised_one_by_one_or_together():
 
 
 def test_an_unknown_scale_is_refused():
-    with pytest.raises(UserError, match="scale 'all' is unknown"):
+    with pytest.raises(UserError, match="scale is 'all'"):
         WeightSpace.of(statistics_of(adapter_representation()), "all")

@@ -9,7 +9,7 @@ import torch
 
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.encoders.registry import build_encoder
+from wsrl.encoders.registry import build_encoder, load_encoder
 from wsrl.fields.layout import Layout, TensorSpec
 from wsrl.symmetry.spec.spec import PermutationSpec
 
@@ -91,7 +91,7 @@ def check_one_field_equals_its_row(kind: str, layout: Layout) -> None:
 def check_it_is_saved_whole(kind: str, layout: Layout, directory) -> None:
     weights, encoder = random_fields(layout, 5, seed=1), make_encoder(kind, layout)
     encoder.save_pretrained(directory)
-    again = WeightEncoder.from_pretrained(directory)
+    again = load_encoder(directory)
     assert type(again) is type(encoder) and again.config == encoder.config and again.layout == layout
     assert torch.equal(again(weights), encoder(weights))
     state = encoder.state_dict()

@@ -130,7 +130,7 @@ def test_decoding_is_differentiable_in_the_latent(adapter_layout):
 
 
 def test_wrong_options_and_folders_are_refused(adapter_layout, tmp_path):
-    with pytest.raises(UserError, match="encoder 'mlp' is unknown"):
+    with pytest.raises(UserError, match="encoder is 'mlp'"):
         autoencoder(adapter_layout, encoder="mlp")
     with pytest.raises(UserError, match="unknown option 'chanels'"):
         WeightAutoencoder(layout=adapter_layout.to_json(), encoder="unf", encoder_options={"chanels": 3})

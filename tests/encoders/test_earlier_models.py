@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from wsrl.diffusion.denoiser import WeightTransformer
 from wsrl.encoders.autoencoder import open_autoencoder
-from wsrl.encoders.encoder import WeightEncoder
+from wsrl.encoders.registry import load_encoder
 
 FOLDER = Path(__file__).parent / "earlier_models"
 
@@ -21,7 +21,7 @@ def test_models_saved_earlier_give_the_same_outputs():
     denoiser = WeightTransformer.from_pretrained(FOLDER / "denoiser").eval()
     vector, timesteps = autoencoder.statistics.normalise(fields), torch.tensor([3, 500, 900])
     outputs = {
-        "encoder": WeightEncoder.from_pretrained(FOLDER / "encoder")(fields),
+        "encoder": load_encoder(FOLDER / "encoder")(fields),
         "autoencoder": layout.flatten(autoencoder(fields)),
         "denoiser": denoiser(vector, timesteps, torch.tensor([0, 1, -1])),
     }

@@ -7,9 +7,8 @@ import pytest
 import torch
 from encoder_contract import INVARIANT, factor_layout, make_encoder, random_fields, siren_layout
 
-from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
-from wsrl.encoders.registry import ENCODERS, build_encoder, encoder_config
+from wsrl.encoders.registry import ENCODERS, build_encoder, encoder_config, load_encoder
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.symmetry.spec.spec import PermutationSpec
@@ -138,7 +137,7 @@ def test_without_permutations_there_is_nothing_to_share(adapter_layout):
         ("deepsets", {"width": "big"}, "width is 'big'", "a whole number"),
         ("deepsets", {"width": True}, "width is True", "a whole number"),
         ("deepsets", {"dropout": 1}, "dropout is 1.0", "0 up to, not including, 1"),
-        ("transformer", {"heads": 3}, "heads is 3", "a divisor of the width 128"),
+        ("transformer", {"heads": 3}, "width is 128", "a multiple of heads, which is 3"),
         ("transformer", {"pooling": "max"}, "pooling is 'max'", "token, mean, places"),
         ("transformer", {"positions": 1}, "positions is 1", "true or false"),
         ("unf", {"normalisation": "batch"}, "normalisation is 'batch'", "entry, tensor"),
@@ -160,12 +159,12 @@ def test_no_hidden_layer_makes_a_linear_classifier():
 
 def test_a_folder_without_an_encoder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"does not hold an encoder of weights.* What to do: "):
-        WeightEncoder.from_pretrained(tmp_path)
+        load_encoder(tmp_path)
     make_encoder("mlp", siren_layout()).save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text().replace('"kind": "mlp"', '"kind": "perceptron"')
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match="unknown encoder 'perceptron'"):
-        WeightEncoder.from_pretrained(tmp_path)
+        load_encoder(tmp_path)
 
 
 def test_the_statistics_of_the_data_stay_as_they_are():

@@ -14,7 +14,6 @@ from wsrl.evaluation.generation import (
     class_scores,
     render_pictures,
     render_points,
-    score_fields,
     stored_weights,
 )
 from wsrl.evaluation.memorisation import training_noise
@@ -65,22 +64,20 @@ def test_rendered_pictures_are_those_of_the_decoder(pictures):
 
 def test_held_out_fields_score_as_real_and_copies_as_copies(pictures):
     decoder, train, heldout, references = pictures
-    same = score_fields(heldout, decoder, references)
+    same = references.judge(heldout, decoder).metrics
     assert same["fd"] == pytest.approx(0, abs=1e-6) and same["precision"] == same["recall"] == 1
     assert same["nearest_ratio"] == same["nearest_ratio_signal"] == 1
     assert (same["num"], same["num_invalid"]) == (20, 0)
-    copies = score_fields(train, decoder, references)
+    copies = references.judge(train, decoder).metrics
     for name in ("nearest_ratio", "nearest_ratio_signal"):
         assert copies[name] == 0
     assert copies["share_nearer"] == copies["share_nearer_signal"] == 1
     layout = references.layout
     flat, mask = layout.flatten(train), layout.trainable()
     noise = [
-        score_fields(
-            layout.unflatten(training_noise(flat, mask, 80, level, torch.Generator().manual_seed(0))),
-            decoder,
-            references,
-        )
+        references.judge(
+            layout.unflatten(training_noise(flat, mask, 80, level, torch.Generator().manual_seed(0))), decoder
+        ).metrics
         for level in (0.1, 1.0)
     ]
     assert 0 < noise[0]["nearest_ratio"] < noise[1]["nearest_ratio"] and noise[0]["fd"] < noise[1]["fd"]
@@ -106,7 +103,7 @@ def test_fields_that_are_not_finite_are_counted_and_replaced_by_the_worst(pictur
 def test_without_features_there_is_memorisation(pictures):
     decoder, train, heldout, references = pictures
     given = {"layout": references.layout, "decoder": decoder, "train": train, "features": None, "pictures": None}
-    scores = score_fields(heldout, decoder, PictureReferences.build(heldout=heldout, **given))
+    scores = PictureReferences.build(heldout=heldout, **given).judge(heldout, decoder).metrics
     assert scores["nearest_ratio"] == 1 and "fd" not in scores
     none = {name: tensor[:0] for name, tensor in heldout.items()}
     with pytest.raises(UserError, match="80 and 0 fields are too few"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wsrl.evaluation.importance import columns_of_parts, importance
+from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.fields.layout import Layout, TensorSpec
 
 
@@ -24,7 +24,7 @@ def test_only_the_part_with_the_class_matters():
     features = np.random.default_rng(0).normal(size=(150, 7)).astype(np.float32)
     features[:, :3] += 4 * np.eye(3)[labels]
     parts = {"told": np.arange(3), "noise": np.arange(3, 7), "frozen": np.arange(0), "all": np.arange(7)}
-    found = importance(features, labels, np.arange(100), np.arange(100, 150), parts, seeds=2)
+    found = part_importance(features, labels, np.arange(100), np.arange(100, 150), parts, seeds=2)
     assert set(found) == {"told", "noise", "all"}
     assert found["told"]["alone"].mean > 0.9 and found["told"]["left_out"].mean > 0.4
     assert found["told"]["shuffled"].mean > 0.4 and len(found["told"]["shuffled"].values) == 2

@@ -12,6 +12,7 @@ from wsrl.evaluation.shapes import DIAGONAL
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, fit, read_signals
+from wsrl.progress import Progress
 from wsrl.signals.shapes.shape import ShapeOptions, prepare_shape, to_signal
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -31,12 +32,9 @@ class Ellipsoids(Source):
             ids=[f"ellipsoids/{i}" for i in range(NUM)],
             labels=[("thin", "thick")[i // (NUM // 2)] for i in range(NUM)],
             splits=[("train", "test")[i % 2] for i in range(NUM)],
-            grid=None,
-            in_features=3,
-            out_features=1,
+            form=ShapeOptions(**SMALL).form,
             options=ShapeOptions(**SMALL),
             details={},
-            quantity="sdf",
         )
         self._prepared = [self._prepare(position) for position in range(NUM)]
 
@@ -98,10 +96,16 @@ def test_fields_are_scored_against_their_own_shapes(store, source):
     }
 
 
+class Counted(Progress):
+    done = 0
+
+    def advance(self, number, note=""):
+        Counted.done += number
+
+
 def test_summary_counts_empty_meshes_and_gives_each_split(store, source):
-    told = []
-    scores = score_fields(store, source, range(NUM), resolution=16, num_points=500, seed=0, tell=told.append)
-    assert sum(told) == NUM
+    scores = score_fields(store, source, range(NUM), resolution=16, num_points=500, seed=0, shown=Counted())
+    assert Counted.done == NUM
     found = summarise_scores(scores, store.splits())
     assert found["num_shapes"] == NUM and found["train.num_shapes"] == found["test.num_shapes"] == NUM // 2
     assert found["num_empty"] == found["train.num_empty"] == 1 and found["test.num_empty"] == 0

@@ -143,15 +143,15 @@ def spoil(folder: Path, name: str, text: bytes | None):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("config.json", None, "holds no base field"),
-        ("model.safetensors", None, "holds no base field"),
-        ("config.json", b"{", "not a readable base field"),
-        ("config.json", b"[1, 2]", "not a readable base field"),
-        ("config.json", b'"text"', "not a readable base field"),
-        ("config.json", b"\xff\xfe\x00", "not a readable base field"),
-        ("config.json", b"{}", "not a readable base field"),
-        ("model.safetensors", b"", "not a readable base field"),
-        ("model.safetensors", b"x" * 50, "not a readable base field"),
+        ("config.json", None, "does not hold a base field"),
+        ("model.safetensors", None, "does not hold a base field"),
+        ("config.json", b"{", "does not hold a base field"),
+        ("config.json", b"[1, 2]", "does not hold a base field"),
+        ("config.json", b'"text"', "does not hold a base field"),
+        ("config.json", b"\xff\xfe\x00", "does not hold a base field"),
+        ("config.json", b"{}", "does not hold a base field"),
+        ("model.safetensors", b"", "does not hold a base field"),
+        ("model.safetensors", b"x" * 50, "does not hold a base field"),
     ],
 )
 def test_folder_without_a_readable_base_is_refused(tmp_path, name, text, message):
@@ -166,10 +166,10 @@ def test_configuration_that_does_not_fit_the_tensors_is_refused(tmp_path, change
     base = contracts.tiny_base()
     base.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(base.to_json() | change))
-    with pytest.raises(UserError, match="not a readable base field"):
+    with pytest.raises(UserError, match="does not hold a base field"):
         BaseField.from_pretrained(tmp_path)
 
 
 def test_missing_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no base field"):
+    with pytest.raises(UserError, match="does not hold a base field"):
         BaseField.from_pretrained(tmp_path / "nothing")

@@ -8,7 +8,8 @@ from wsrl.errors import UserError
 from wsrl.exchange.networks import read_network
 from wsrl.fields.foreign import Convention, ForeignRepresentation
 from wsrl.fields.network import FieldConfig
-from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.fields.open import open_representation
+from wsrl.fields.representation import RepresentationConfig
 from wsrl.signals.signal import grid_coords
 
 GRID = (6, 4)
@@ -89,7 +90,7 @@ def test_without_differences_it_is_our_own_representation(tmp_path):
 def test_plain_values_rebuild_it(tmp_path):
     text = "field: {width: 8, depth: 2, omega_hidden: 30}\ncoordinates: {ends: corners, order: right_down}"
     first = network(tmp_path, text)
-    again = Representation.from_dict(first.to_dict())
+    again = open_representation(first.to_dict())
     assert again.convention == first.convention and again.to_dict() == first.to_dict()
     weights = {spec.name: torch.ones(1, *spec.shape) for spec in first.layout}
     assert torch.equal(first.evaluate(weights, grid_coords(GRID)), again.evaluate(weights, grid_coords(GRID)))

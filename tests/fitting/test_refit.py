@@ -132,7 +132,7 @@ def test_command_on_a_named_source(digits, capsys):
 
 def test_command_on_a_folder_needs_the_data(pictures, capsys):
     data, directory = pictures
-    with pytest.raises(UserError, match=r"built from 'data', whose place it does not know.*pass it with --data"):
+    with pytest.raises(UserError, match=r"built from 'data', which is no named source.*give it with --data"):
         main([str(directory), "--refit", "2"])
     capsys.readouterr()
     assert main([str(directory), "--refit", "2", "--data", str(data)]) == 0

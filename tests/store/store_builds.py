@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from wsrl.fields.layout import Layout, TensorSpec
-from wsrl.store.record import FitResult
+from wsrl.store.rows import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 
 LABELS = ("left", "right", "ünten")

@@ -14,7 +14,7 @@ from store_builds import build, result, small_layout, start
 
 from wsrl.errors import UserError
 from wsrl.store import FitResult, WeightStore, batches, shard
-from wsrl.store.fingerprint import fingerprint
+from wsrl.store.checksums import fingerprint
 from wsrl.store.writer import ShardWriter, finalize
 
 

@@ -6,7 +6,7 @@ from symmetry_networks import BasicBlock, ResNet, attention_by_hand, found, mlp,
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.matching.activations import Place, find_places, match_activations
+from wsrl.symmetry.matching.activations import Readout, find_readouts, match_activations
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
@@ -71,21 +71,21 @@ def test_places_may_be_given():
     spec, weights = PermutationSpec.from_module(net, inputs[:2]), dict(net.state_dict())
     name = spec.permutations[0]
     copied = spec.apply(weights, spec.random_permutation(torch.Generator().manual_seed(1)))
-    places = {name: [Place("0"), Place("1", dim=1)]}
-    back = spec.apply(copied, match_activations(spec, net, weights, copied, inputs, places=places).permutation)
+    readouts = {name: [Readout("0"), Readout("1", dim=1)]}
+    back = spec.apply(copied, match_activations(spec, net, weights, copied, inputs, readouts=readouts).permutation)
     assert all(torch.equal(back[key], weights[key]) for key in weights)
-    for wrong, text in ((Place("9"), "output of '9'"), (Place("0", "inside"), "inside of '0'")):
+    for wrong, text in ((Readout("9"), "output of '9'"), (Readout("0", "inside"), "inside of '0'")):
         with pytest.raises(UserError, match=text):
-            match_activations(spec, net, weights, copied, inputs, places={name: wrong})
-    with pytest.raises(UserError, match="places speaks of 'x'"):
-        match_activations(spec, net, weights, copied, inputs, places={"x": Place("0")})
+            match_activations(spec, net, weights, copied, inputs, readouts={name: wrong})
+    with pytest.raises(UserError, match="readouts speaks of 'x'"):
+        match_activations(spec, net, weights, copied, inputs, readouts={"x": Readout("0")})
 
 
 def test_what_no_layer_shows_is_matched_by_weights():
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
     net, inputs = nn.Sequential(nn.Linear(3, 8), layer, nn.Linear(8, 2)), noise(32, 5, 3)
     spec = found(net, inputs[:2])
-    shown = {name for _, axis in find_places(spec, net) for name in spec.permutations if name in str(axis)}
+    shown = {name for _, axis in find_readouts(spec, net) for name in spec.permutations if name in str(axis)}
     assert shown < set(spec.permutations)
     weights = dict(net.state_dict())
     copied = spec.apply(weights, spec.random_permutation(torch.Generator().manual_seed(1)))

@@ -8,7 +8,7 @@ from wsrl.errors import UserError
 from wsrl.fields import FieldConfig, Representation, RepresentationConfig
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.foreign import Convention, ForeignRepresentation
-from wsrl.symmetry import canonical
+from wsrl.symmetry.fields import canonical
 from wsrl.symmetry.fields.canonical import Aligner, assignments, mean_template, with_least_phases
 from wsrl.symmetry.fields.signed import SignedSymmetry
 

@@ -222,11 +222,11 @@ def test_divergence_agrees_with_torch():
 @pytest.mark.parametrize(
     "options, wrong",
     [
-        ({"width": 10, "heads": 4}, "not divisible by heads"),
+        ({"width": 10, "heads": 4}, "width is 10.*a multiple of heads, which is 4"),
         ({"ema_decay": 1.0}, "ema_decay is 1"),
         ({"latent_tokens": 0}, "latent_tokens is 0"),
         ({"kl_weight": -1.0}, "kl_weight is -1"),
-        ({"normalisation": "none"}, "normalisation is none"),
+        ({"normalisation": "none"}, "normalisation is 'none'"),
         ({"weight_loss": 0.0, "signal_loss": 0.0}, "both 0"),
     ],
 )

@@ -18,7 +18,7 @@ def align_network_files(options) -> int:
     from wsrl.symmetry.matching.alignment import align_networks
     from wsrl.symmetry.matching.alignment_files import read_network, save_tensors
     from wsrl.symmetry.matching.barriers import load_weights
-    from wsrl.symmetry.matching.matching import check_same
+    from wsrl.symmetry.matching.problem import check_same
 
     first, second = (read_network(path) for path in options.paths)
     check_same(first, [second])

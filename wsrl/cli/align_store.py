@@ -112,7 +112,7 @@ def align_fields(path: Path, out: Path, config: AlignConfig) -> AlignedFields:
         UserError: No permutation leaves the fields as they are, the template is unknown, or ``out`` is something else.
     """
     from wsrl.store import WeightStore
-    from wsrl.store.finalize import finalize
+    from wsrl.store.directory import finalize
     from wsrl.symmetry.fields.canonical import Aligner
     from wsrl.symmetry.fields.signed import SignedSymmetry
 
@@ -191,8 +191,7 @@ def _mean(store, rows, symmetry, importance: dict[str, float], rounds: int):
 
 
 def _read_template(path: Path, layout) -> dict:
-    from wsrl.exchange.names import match_names
-    from wsrl.exchange.tensors import as_weights, read_tensors
+    from wsrl.fields.tensor_files import as_weights, match_names, read_tensors
 
     if not path.is_file():
         raise UserError(f"there is no template {path}", allowed="a safetensors file of weights", do="check the path")
@@ -205,7 +204,7 @@ def _create(store, out: Path, config: AlignConfig) -> None:
     import shlex
 
     from wsrl.store import schema
-    from wsrl.store.create import create_or_resume
+    from wsrl.store.directory import create_or_resume
 
     manifest = store.manifest
     shards = [[entry["file"], entry["sha256"]] for entry in manifest["shards"]]

@@ -119,7 +119,7 @@ def _bar(what: str, total: int | None) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with RichProgress(*columns, console=Console(stderr=True), expand=True) as drawn:
-        task = drawn.add_task(what, total=total, note="")
+        task = drawn.add_task(what, total=total, note="", visible=bool(what))
         yield Bar()
 
 

@@ -129,7 +129,7 @@ def _no_network(directory: Path):
 def _state_dicts(folder, network, rounding: bool):
     """Names by the first file that fits, so that one bad file does not spoil the import."""
     from wsrl.exchange.names import guess_names, map_names
-    from wsrl.exchange.tensors import FileReader, read_tensors
+    from wsrl.fields.tensor_files import FileReader, read_tensors
 
     layout, first = network.representation.layout, None
     for file in folder.files[:TRIES]:

@@ -261,22 +261,22 @@ def _train(task: str, options: dict[str, Any], seed: int, out: Path, device: str
 
 
 def _scores(source, flow: FlowConfig, out: Path, data: str | None) -> dict[str, float]:
-    from wsrl.cli import eval as scores
+    """Scores of the fields, and where they tell something of readers and of samples, by stage."""
+    from wsrl.cli.display import show_progress
+    from wsrl.evaluation.generation_scores import evaluate_model
+    from wsrl.evaluation.references import GenerationOptions
+    from wsrl.evaluation.store_probe import ProbeOptions, probe_store
+    from wsrl.evaluation.store_scores import ReconstructionOptions, score_store
 
-    store, common = str(out / "fields"), ["--seed", str(flow.seed)]
-    if data is not None:
-        common += ["--data", data]
-    parser, metrics = scores.make_parser(), {}
-    asked = [["reconstruction", store]]
-    if source.form.is_shape:
-        asked[0] += ["--shapes", str(flow.num_meshed)]
+    store, common, is_shape = out / "fields", {"data": data, "seed": flow.seed}, source.form.is_shape
+    asked = ReconstructionOptions(**common, shapes=flow.num_meshed if is_shape else None)
+    found = {"reconstruction": score_store(store, asked, progress=show_progress)}
     if has_classes(source):
-        asked += [["probe", store]]
-    if not source.form.is_shape:  # sampled shapes are only looked at
-        asked += [["generation", str(out / "diffusion"), "--store", store, "--num", str(flow.num_samples)]]
-        asked[-1] += ["--baselines", "--features-from", "store"]  # all training pictures of a source may take minutes
-    for arguments in asked:
-        options = parser.parse_args([*arguments, *common])
-        prefix, found = options.run(options)
-        metrics |= {f"{prefix}.{name}": value for name, value in found.items()}
-    return metrics
+        found["probe"] = probe_store(store, ProbeOptions(**common), progress=show_progress)
+    if not is_shape:  # sampled shapes are only looked at
+        # All training pictures of a source may take minutes: the classifier learns from those of the store's fields.
+        options = GenerationOptions(**common, num=flow.num_samples, baselines=True, features_from="store")
+        model = out / "diffusion"
+        closest = model / "closest.png"
+        found["generation"] = evaluate_model(model, store, options, closest=closest, progress=show_progress)
+    return {f"{stage}.{name}": value for stage, metrics in found.items() for name, value in metrics.items()}

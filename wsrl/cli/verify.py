@@ -40,12 +40,12 @@ def main(argv: list[str]) -> int:
 def _refit(directory: str, count: int, data: str | None, device: str) -> int:
     """Fit ``count`` fields again; 1 where one of them differs."""
     from wsrl.fitting.devices import choose_device
-    from wsrl.fitting.refit import refit_fields, stored_options
-    from wsrl.signals import open_source
+    from wsrl.fitting.refit import refit_fields
     from wsrl.store import WeightStore
+    from wsrl.store.source import open_store_source
 
     with WeightStore.open(directory) as store:
-        source = None if data is None else open_source(data, **stored_options(store))
+        source = None if data is None else open_store_source(store, data)
         outcomes = refit_fields(store, count, source=source, device=choose_device(device))
     print(*outcomes, sep="\n")
     same, identical = sum(o.same for o in outcomes), sum(o.identical for o in outcomes)

@@ -11,6 +11,7 @@ from torch import Tensor
 from wsrl.diffusion.loss import clean_and_noise
 from wsrl.diffusion.pipeline import Prediction, WeightDiffusionPipeline
 from wsrl.errors import UserError
+from wsrl.options import at_least, check_values
 
 TINY = 1e-12
 
@@ -70,9 +71,7 @@ def complete(
     is Polyak's for a loss that can reach zero, and at most the angle that the step turns times the length of the noise,
     instead of a constant over the square root of the loss, so that one strength suits all models.
     """
-    for name, number in (("strength", strength), ("refinements", refinements)):
-        if number < 0:
-            raise UserError(f"{name} is {number}", allowed="0 or more", do=f"choose another {name}")
+    check_values({"strength": strength, "refinements": refinements}, strength=at_least(0), refinements=at_least(0))
     vector = pipeline.noise(num, generator)
     pipeline.scheduler.set_timesteps(steps, device=vector.device)
     _check_sampler(pipeline)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wsrl.encoders.precision import KeepsFloat32
 from wsrl.fields.base import BaseField
+from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import grid_coords
@@ -82,7 +83,7 @@ class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
     def representation(self) -> Representation:
         """The representation, built when first asked for."""
         if self._representation is None:
-            self._representation = Representation.from_dict(dict(self.config.representation), self.base_field)
+            self._representation = open_representation(self.config.representation, self.base_field)
         return self._representation
 
     @torch.no_grad()

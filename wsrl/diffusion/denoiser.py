@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wsrl.encoders.attention import AdaptiveBlock
 from wsrl.encoders.tokens import CUTS, LatentTokeniser, WeightTokeniser
-from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.options import check_values, one_of
 
 FREQUENCIES = 128
 """Number of sines and cosines that a timestep is turned into."""
@@ -72,8 +72,7 @@ class WeightTransformer(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         assert (layout is None) != (latent is None), "give a layout or the shape of latents"
-        if cut not in CUTS:
-            raise UserError(f"cut {cut!r} is unknown", allowed=", ".join(CUTS), do="choose one of them")
+        check_values({"cut": cut}, cut=one_of(*CUTS))
         if latent is not None:
             self.tokeniser = LatentTokeniser(*latent)
         else:

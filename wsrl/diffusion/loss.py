@@ -15,6 +15,7 @@ from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
+from wsrl.options import check_values, one_of
 
 PREDICTION_TYPES = ("v_prediction", "epsilon", "sample")
 BETA_SCHEDULES = ("squaredcos_cap_v2", "linear", "scaled_linear")
@@ -31,10 +32,8 @@ def training_scheduler(
         UserError: If a name is unknown, or if noise prediction is asked for with the cosine schedule, whose last
             steps hold no signal, so that a noise prediction says nothing about the weights there.
     """
-    if prediction_type not in PREDICTION_TYPES:
-        raise UserError(f"prediction_type {prediction_type!r} is unknown", allowed=", ".join(PREDICTION_TYPES))
-    if beta_schedule not in BETA_SCHEDULES:
-        raise UserError(f"beta_schedule {beta_schedule!r} is unknown", allowed=", ".join(BETA_SCHEDULES))
+    names = {"prediction_type": prediction_type, "beta_schedule": beta_schedule}
+    check_values(names, prediction_type=one_of(*PREDICTION_TYPES), beta_schedule=one_of(*BETA_SCHEDULES))
     if prediction_type == "epsilon" and beta_schedule == "squaredcos_cap_v2":
         raise UserError(
             "prediction_type 'epsilon' cannot be sampled in few steps with beta_schedule 'squaredcos_cap_v2'",

@@ -23,6 +23,7 @@ from wsrl.diffusion.samplers import check_sampler, process_of, say_process
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.errors import UserError
+from wsrl.options import at_least, between, check_values
 from wsrl.store.field import Field
 
 Labels = None | str | int | Sequence[str | int] | Tensor
@@ -320,15 +321,8 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         check_sampler(self.scheduler, self.config.process)  # its settings may have changed since it was put in
         most = self.scheduler.config.num_train_timesteps
         least = 4 if self.scheduler.config.get("skip_prk_steps") is False else 1  # PNDM's Runge-Kutta start
-        bounds = (
-            ("num", num, 1, None),
-            ("num_inference_steps", num_inference_steps, least, most),
-            ("batch_size", batch_size, 1, None),
-        )
-        for name, value, low, top in bounds:
-            if value < low or (top is not None and value > top):
-                allowed = f"at least {low}" if top is None else f"{low} to {top}"
-                raise UserError(f"{name} is {value}", allowed=allowed, do=f"choose another {name}")
+        values = {"num": num, "num_inference_steps": num_inference_steps, "batch_size": batch_size}
+        check_values(values, num=at_least(1), num_inference_steps=between(least, most), batch_size=at_least(1))
 
 
 def _after_step(

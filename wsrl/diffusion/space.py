@@ -12,8 +12,8 @@ from torch import Tensor
 
 from wsrl.encoders.normalisation import WeightStatistics, pooled_statistics
 from wsrl.encoders.precision import KeepsFloat32
-from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.options import check_values, one_of
 
 SCALES = ("entry", "pooled")
 
@@ -41,11 +41,10 @@ class WeightSpace(KeepsFloat32, ModelMixin, ConfigMixin):
         Raises:
             UserError: The scale is unknown.
         """
-        if scale not in SCALES:
-            raise UserError(f"scale {scale!r} is unknown", allowed=", ".join(SCALES), do="choose one of them")
-        chosen = statistics if scale == "entry" else pooled_statistics(statistics)
+        check_values({"scale": scale}, scale=one_of(*SCALES))
+        scaled = statistics if scale == "entry" else pooled_statistics(statistics)
         space = cls(layout=statistics.layout.to_json())
-        space.statistics.load_state_dict(chosen.state_dict())
+        space.statistics.load_state_dict(scaled.state_dict())
         return space
 
     @property

@@ -18,8 +18,8 @@ from wsrl.encoders.precision import KeepsFloat32
 from wsrl.encoders.transformer import TransformerConfig
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
-
-CONFIG_FILE = "config.json"
+from wsrl.fields.saving import CONFIG_FILE
+from wsrl.options import check_values, one_of
 
 
 class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
@@ -66,8 +66,7 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         encoder_options: dict | None = None,
     ):
         super().__init__()
-        check_choice("encoder", encoder, READERS)
-        check_choice("decoder", decoder, WRITERS)
+        check_values({"encoder": encoder, "decoder": decoder}, encoder=one_of(*READERS), decoder=one_of(*WRITERS))
         fields = Layout.from_json(layout)
         sizes = {"width": width, "heads": heads, "expansion": expansion, "dropout": 0.0}
         self.statistics = WeightStatistics(fields)
@@ -153,12 +152,6 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
             "latent_std_max": float(std.max()),
             "latent_num_dead": float((std <= floor).sum()),
         }
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a name that is not among those allowed."""
-    if value not in allowed:
-        raise UserError(f"{name} {value!r} is unknown", allowed=", ".join(allowed), do=f"choose another {name}")
 
 
 def open_autoencoder(path: Path | str, layout: Layout | None = None) -> WeightAutoencoder:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
 from wsrl.fields.layout import Layout
-from wsrl.fields.saving import read_model, write_model
+from wsrl.fields.saving import write_model
 from wsrl.options import SHARE, check, one_of, option
 
 NORMALISATIONS = ("entry", "tensor")
@@ -83,31 +83,9 @@ class WeightEncoder(nn.Module):
         """
 
     def to_json(self) -> dict:
-        """Plain values from which :meth:`from_json` rebuilds the encoder without its numbers."""
+        """Plain values from which ``registry.encoder_from_json`` rebuilds the encoder without its parameters."""
         return {"kind": self.kind, "options": asdict(self.config), "layout": self.layout.to_json()}
 
-    @staticmethod
-    def from_json(data: dict) -> "WeightEncoder":
-        """Rebuild an encoder from :meth:`to_json`; its parameters and statistics are to be loaded.
-
-        Raises:
-            UserError: The kind or an option is unknown.
-        """
-        from wsrl.encoders.registry import build_encoder  # knows all kinds, which import this module
-
-        return build_encoder(
-            data["kind"], data["options"], statistics=WeightStatistics(Layout.from_json(data["layout"]))
-        )
-
     def save_pretrained(self, directory: Path | str) -> None:
-        """Write ``config.json`` (kind, options, layout) and ``model.safetensors`` (network and statistics)."""
+        """Write ``config.json`` and ``model.safetensors``; :func:`wsrl.encoders.registry.load_encoder` loads them."""
         write_model(directory, {"model": "WeightEncoder", **self.to_json()}, self)
-
-    @staticmethod
-    def from_pretrained(directory: Path | str) -> "WeightEncoder":
-        """Load an encoder of any kind that :meth:`save_pretrained` wrote, in evaluation mode on the CPU.
-
-        Raises:
-            UserError: The folder does not hold an encoder, or it is damaged.
-        """
-        return read_model(directory, WeightEncoder.from_json, "an encoder of weights")

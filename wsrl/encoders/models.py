@@ -5,12 +5,14 @@ Letters: B fields, V trainable weights, K outputs of the head.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
+from wsrl.encoders.registry import encoder_from_json
 from wsrl.fields.layout import Layout
 from wsrl.fields.saving import read_model, write_model
 
@@ -23,6 +25,8 @@ class WeightModel(nn.Module):
         num_outputs: Numbers that the head gives.
         head_dropout: Share of the embedding that is dropped in training.
     """
+
+    what: ClassVar[str]
 
     def __init__(self, encoder: WeightEncoder, num_outputs: int, head_dropout: float = 0.0):
         super().__init__()
@@ -54,17 +58,26 @@ class WeightModel(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def from_json(cls, data: dict) -> "WeightModel":
+    def from_json(cls, data: dict) -> Self:
         """Rebuild a model from :meth:`to_json`; its parameters and statistics are to be loaded."""
         data = dict(data)
         name = data.pop("model")
         if name != cls.__name__:
             raise ValueError(f"it holds a {name}, not a {cls.__name__}")
-        return cls(WeightEncoder.from_json(data.pop("encoder")), **data)
+        return cls(encoder_from_json(data.pop("encoder")), **data)
 
     def save_pretrained(self, directory: Path | str) -> None:
         """Write ``config.json`` (encoder, layout, outputs) and ``model.safetensors`` (parameters and statistics)."""
         write_model(directory, self.to_json(), self)
+
+    @classmethod
+    def from_pretrained(cls, directory: Path | str) -> Self:
+        """Load what :meth:`save_pretrained` wrote, in evaluation mode on the CPU.
+
+        Raises:
+            UserError: The folder does not hold such a model, or it is damaged.
+        """
+        return read_model(directory, cls.from_json, cls.what)
 
 
 class WeightClassifier(WeightModel):
@@ -75,6 +88,8 @@ class WeightClassifier(WeightModel):
         label_names: Name of each class.
         head_dropout: Share of the embedding that is dropped in training.
     """
+
+    what = "a classifier over weights"
 
     def __init__(self, encoder: WeightEncoder, label_names: Sequence[str], head_dropout: float = 0.0):
         super().__init__(encoder, len(label_names), head_dropout)
@@ -87,15 +102,6 @@ class WeightClassifier(WeightModel):
     def own_json(self) -> dict:
         """The class names."""
         return {"label_names": list(self.label_names)}
-
-    @classmethod
-    def from_pretrained(cls, directory: Path | str) -> "WeightClassifier":
-        """Load what :meth:`save_pretrained` wrote, in evaluation mode on the CPU.
-
-        Raises:
-            UserError: The folder does not hold such a model, or it is damaged.
-        """
-        return read_model(directory, cls.from_json, "a classifier over weights")
 
     @torch.no_grad()
     def predict(self, weights: dict[str, Tensor]) -> list[str]:
@@ -111,6 +117,8 @@ class WeightRegressor(WeightModel):
         target: Name of the metric.
         head_dropout: Share of the embedding that is dropped in training.
     """
+
+    what = "a regressor over weights"
 
     def __init__(self, encoder: WeightEncoder, target: str, head_dropout: float = 0.0):
         super().__init__(encoder, 1, head_dropout)
@@ -129,12 +137,3 @@ class WeightRegressor(WeightModel):
     def own_json(self) -> dict:
         """The name of the metric."""
         return {"target": self.target}
-
-    @classmethod
-    def from_pretrained(cls, directory: Path | str) -> "WeightRegressor":
-        """Load what :meth:`save_pretrained` wrote, in evaluation mode on the CPU.
-
-        Raises:
-            UserError: The folder does not hold such a model, or it is damaged.
-        """
-        return read_model(directory, cls.from_json, "a regressor over weights")

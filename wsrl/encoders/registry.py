@@ -1,6 +1,7 @@
 """All kinds of encoders by name."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from wsrl.encoders.deepsets import DeepSetsEncoder
@@ -11,6 +12,8 @@ from wsrl.encoders.statnn import StatNNEncoder
 from wsrl.encoders.transformer import TransformerEncoder
 from wsrl.encoders.unf import UnfEncoder
 from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.fields.saving import read_model
 from wsrl.options import from_plain
 
 ENCODERS: dict[str, type[WeightEncoder]] = {
@@ -52,3 +55,21 @@ def build_encoder(kind: str, options: Mapping[str, Any], statistics: WeightStati
     """
     config = encoder_config(kind, options)
     return ENCODERS[kind](config, statistics)
+
+
+def encoder_from_json(data: Mapping[str, Any]) -> WeightEncoder:
+    """Rebuild an encoder from ``WeightEncoder.to_json``; its parameters and statistics are to be loaded.
+
+    Raises:
+        UserError: The kind or an option is unknown.
+    """
+    return build_encoder(data["kind"], data["options"], WeightStatistics(Layout.from_json(data["layout"])))
+
+
+def load_encoder(directory: Path | str) -> WeightEncoder:
+    """An encoder of any kind that ``WeightEncoder.save_pretrained`` wrote, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: The folder does not hold an encoder, or it is damaged.
+    """
+    return read_model(directory, encoder_from_json, "an encoder of weights")

@@ -13,7 +13,7 @@ from wsrl.encoders.attention import AttentionBlock
 from wsrl.encoders.encoder import EncoderConfig, WeightEncoder
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.tokens import WeightTokeniser
-from wsrl.options import Allowed, at_least, check_values, one_of, option
+from wsrl.options import at_least, check_values, multiple_of, one_of, option
 
 POOLINGS = ("token", "mean", "places")
 
@@ -45,8 +45,7 @@ class TransformerConfig(EncoderConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        divisors = Allowed(f"a divisor of the width {self.width}", lambda heads: self.width % heads == 0)
-        check_values({"heads": self.heads}, "options.", heads=divisors)
+        check_values({"width": self.width}, "options.", width=multiple_of(self.heads, "heads"))
 
 
 def make_blocks(config: TransformerConfig) -> nn.ModuleList:

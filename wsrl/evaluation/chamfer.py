@@ -7,7 +7,6 @@ Letters: N and M sets, P points of each.
 
 import ctypes
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +18,12 @@ SOURCE = Path(__file__).parent / "native" / "chamfer.cpp"
 LANES = 8
 
 
-def chamfer_distances(
-    first: np.ndarray, second: np.ndarray, tell: Callable[[int], None] = lambda number: None
-) -> np.ndarray:
+def chamfer_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Chamfer distance of each pair: mean squared distance to the nearest point, the two directions added.
 
     Args:
         first: Point sets ``(N, P, 3)``, finite.
         second: Point sets ``(M, P, 3)``, finite, of as many points.
-        tell: Called with the number of rows that are done since the last call.
 
     Returns:
         Distances ``(N, M)``, float64.
@@ -40,7 +36,6 @@ def chamfer_distances(
     rows = []
     for start in range(0, len(first), LANES):
         rows.append(compute(first[start : start + LANES], second))
-        tell(len(rows[-1]))
     return np.concatenate(rows) if rows else np.zeros((0, len(second)))
 
 

@@ -3,7 +3,7 @@
 Letters: N fields, V trainable weights, F numbers of a signal.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,17 @@ def d2_features(store: WeightStore, source: Source, rows: np.ndarray, seed: int)
         for signal in signals_of_rows(store, source, rows)
     )
     return torch.stack([torch.from_numpy(histogram) for histogram in histograms])
+
+
+def some_rows(items: Sized, number: int, seed: int) -> np.ndarray:
+    """So many rows of a store, or places of a sequence, drawn at random, or all, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(len(items))[:number])
+
+
+def heldout_rows(store: WeightStore) -> np.ndarray:
+    """Rows of the test split, or all where there is none."""
+    rows = np.flatnonzero(store.splits() == "test")
+    return rows if len(rows) else np.arange(len(store))
 
 
 def signals_of_rows(store: WeightStore, source: Source, rows: Sequence[int]) -> Iterator[Signal]:

@@ -8,8 +8,7 @@ training field.
 Letters: N fields, R references, W weights of a field in one vector, C channels, H height, W width of pictures.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +29,7 @@ from wsrl.evaluation.shape_sets import (
     valid_shapes,
 )
 from wsrl.fields.layout import Layout
+from wsrl.progress import UNSEEN, Progress, ShowProgress, silent
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
 
@@ -65,12 +65,12 @@ def render_points(
     resolution: int,
     num_points: int = NUM_POINTS,
     seed: int = 0,
-    tell: Callable[[int], None] = lambda number: None,
+    shown: Progress = UNSEEN,
 ) -> np.ndarray:
     """Normalised surface points ``(N, P, 3)`` of fields of shapes; NaN for a field without a surface."""
     num = len(next(iter(weights.values())))
     fields = (decoder.field({name: tensor[i] for name, tensor in weights.items()}) for i in range(num))
-    return surface_points(fields, resolution, num_points, seed, tell)[0]
+    return surface_points(fields, resolution, num_points, seed, shown)[0]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,6 @@ class ShapeReferences:
         heldout: Nearest training field of each held-out field by surface.
         resolution: Cells of a side of the grid that meshes are found on.
         seed: Seed of the points on surfaces.
-        tell: Called with the number of shapes that were meshed since the last call.
     """
 
     layout: Layout
@@ -202,7 +201,6 @@ class ShapeReferences:
     heldout: Nearest
     resolution: int
     seed: int = 0
-    tell: Callable[[int], None] = field(default=lambda number: None, repr=False)
 
     @classmethod
     def build(
@@ -215,7 +213,7 @@ class ShapeReferences:
         points: np.ndarray,
         resolution: int,
         seed: int = 0,
-        tell: Callable[[int], None] = lambda number: None,
+        progress: ShowProgress = silent,
     ) -> "ShapeReferences":
         """Mesh and measure what all sets are compared with.
 
@@ -227,15 +225,20 @@ class ShapeReferences:
             points: Normalised surface points ``(R, P, 3)`` of real shapes, finite.
             resolution: Cells of a side of the grid that meshes are found on.
             seed: Seed of the points on surfaces.
-            tell: Called with the number of shapes that were meshed since the last call.
+            progress: Shows how many training and held-out fields were meshed.
 
         Raises:
             UserError: There are too few fields or shapes, or no training field has a surface.
         """
-        check_numbers(len(next(iter(train.values()))), len(next(iter(heldout.values()))), "fields")
+        sizes = [len(next(iter(part.values()))) for part in (train, heldout)]
+        check_numbers(*sizes, "fields")
         check_numbers(len(points), len(points), "real shapes")
-        how = {"resolution": resolution, "num_points": points.shape[1], "tell": tell}
-        rendered = [render_points(part, decoder, seed=seed + i, **how) for i, part in enumerate((train, heldout))]
+        how = {"resolution": resolution, "num_points": points.shape[1]}
+        with progress("training and held-out fields meshed", sum(sizes)) as shown:
+            rendered = [
+                render_points(part, decoder, seed=seed + i, shown=shown, **how)
+                for i, part in enumerate((train, heldout))
+            ]
         rows = np.flatnonzero(valid_shapes(rendered[0]))
         check_numbers(len(rows), len(rows), "training fields with a surface")
         return cls(
@@ -247,7 +250,6 @@ class ShapeReferences:
             heldout=_nearest_shapes(rendered[1], rendered[0][rows], rows),
             resolution=resolution,
             seed=seed,
-            tell=tell,
         )
 
     @cached_property
@@ -262,7 +264,7 @@ class ShapeReferences:
             weights: The fields.
             decoder: What renders them.
         """
-        how = {"resolution": self.resolution, "num_points": self.points.shape[1], "tell": self.tell}
+        how = {"resolution": self.resolution, "num_points": self.points.shape[1]}
         flat, points = self.layout.flatten(weights).cpu(), render_points(weights, decoder, seed=self.seed + 2, **how)
         finite, surfaces = flat.isfinite().all(dim=1), torch.from_numpy(valid_shapes(points))
         metrics = {"num": len(flat), "num_invalid": int((~(finite & surfaces)).sum())}
@@ -274,24 +276,6 @@ class ShapeReferences:
             (_nearest_shapes(points, self.train_points, self.train_rows), self.heldout),
             points,
         )
-
-
-def score_fields(
-    weights: dict[str, Tensor], decoder: FieldDecoder, references: PictureReferences | ShapeReferences
-) -> dict[str, float]:
-    """All scores of a set of fields.
-
-    Args:
-        weights: Fields ``(N, *shape)``: samples, held-out fields, baselines.
-        decoder: What renders them.
-        references: What they are compared with.
-
-    Returns:
-        ``num``, ``num_invalid``; for pictures ``fd``, ``mmd_gaussian``, ``mmd_polynomial``, ``precision``, ``recall``;
-        for shapes ``mmd_cd``, ``cov``, ``one_nna``; for both ``nearest_ratio`` and ``share_nearer`` by weights, and the
-        same with ``_signal`` by pictures or surfaces.
-    """
-    return references.judge(weights, decoder).metrics
 
 
 def judged(

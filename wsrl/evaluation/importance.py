@@ -36,7 +36,7 @@ def columns_of_parts(layout: Layout) -> dict[str, np.ndarray]:
     return {name: np.concatenate(found) for name, found in parts.items() if name in tensors or len(found) > 1}
 
 
-def importance(
+def part_importance(
     features: np.ndarray,
     labels: np.ndarray,
     train: np.ndarray,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.errors import UserError
+from wsrl.progress import ShowProgress, silent
 
 AT_ONCE = 512
 SMALLEST_TO_TRAIN = 8
@@ -112,7 +113,7 @@ def train_picture_classifier(
     labels: Tensor,
     num_classes: int,
     options: ClassifierOptions,
-    tell: Callable[[int], None] = lambda number: None,
+    progress: ShowProgress = silent,
 ) -> PictureClassifier:
     """Train a classifier; the same pictures and options give the same one on the same machine.
 
@@ -121,7 +122,7 @@ def train_picture_classifier(
         labels: Class indices ``(N,)``.
         num_classes: Number of classes.
         options: Size and training.
-        tell: Called with the number of pictures that were seen since the last call.
+        progress: Shows how many pictures were seen.
 
     Returns:
         The classifier, in evaluation mode.
@@ -140,16 +141,17 @@ def train_picture_classifier(
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     num_steps = num_epochs * (len(pictures) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=num_steps)
-    for _ in range(num_epochs):
-        order = torch.randperm(len(pictures), generator=generator)
-        for rows in order[: len(order) // size * size].split(size):
-            batch = shifted(pictures[rows], options.shift, generator)
-            loss = functional.cross_entropy(network(batch), labels[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            tell(size)
+    with progress("pictures seen by the classifier", num_steps * size) as shown:
+        for _ in range(num_epochs):
+            order = torch.randperm(len(pictures), generator=generator)
+            for rows in order[: len(order) // size * size].split(size):
+                batch = shifted(pictures[rows], options.shift, generator)
+                loss = functional.cross_entropy(network(batch), labels[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                shown.advance(size)
     return network.eval().requires_grad_(False)
 
 

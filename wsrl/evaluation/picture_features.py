@@ -22,6 +22,7 @@ from wsrl.evaluation.picture_classifier import (
     training_sha256,
 )
 from wsrl.fields.saving import CONFIG_FILE, WEIGHTS_FILE, read_model, write_model
+from wsrl.progress import ShowProgress, silent
 
 TIMM = "timm:"
 NEEDED = "give --features timm:NAME, a model that was trained elsewhere, or label the data: one sub-folder per class"
@@ -94,7 +95,7 @@ def classifier_features(
     label_names: tuple[str, ...],
     folder: Path,
     options: ClassifierOptions | None = None,
-    tell: Callable[[int], None] = lambda number: None,
+    progress: ShowProgress = silent,
 ) -> PictureFeatures:
     """Features of a classifier of these pictures: the one that a folder keeps, or a new one that it keeps from now on.
 
@@ -104,7 +105,7 @@ def classifier_features(
         label_names: Names of the classes.
         folder: Folder of all classifiers; each has a sub-folder that is named by what it was trained on.
         options: Size and training; None takes the defaults.
-        tell: Called with the number of pictures that training has seen since the last call.
+        progress: Shows how many pictures training has seen.
 
     Returns:
         Its last features, before the linear map to the classes.
@@ -112,7 +113,7 @@ def classifier_features(
     Raises:
         UserError: There are too few pictures or classes, or the folder keeps something damaged.
     """
-    return read_classifier(kept_classifier(train, test, label_names, folder, options or ClassifierOptions(), tell))
+    return read_classifier(kept_classifier(train, test, label_names, folder, options or ClassifierOptions(), progress))
 
 
 def kept_classifier(
@@ -121,13 +122,13 @@ def kept_classifier(
     label_names: tuple[str, ...],
     folder: Path,
     options: ClassifierOptions,
-    tell: Callable[[int], None] = lambda number: None,
+    progress: ShowProgress = silent,
 ) -> Path:
     """The sub-folder of the classifier of :func:`classifier_features`, which is trained if it is not there."""
     trained_on = training_sha256(train.pictures, train.labels, options)
     directory = folder / trained_on[:16]
     if not (directory / CONFIG_FILE).is_file():
-        network = train_picture_classifier(train.pictures, train.labels, len(label_names), options, tell)
+        network = train_picture_classifier(train.pictures, train.labels, len(label_names), options, progress)
         right = in_blocks(network, test.pictures).argmax(dim=1) == test.labels
         facts = {
             "model": model_options(network),

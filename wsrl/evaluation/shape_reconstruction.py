@@ -11,6 +11,7 @@ from torch import Tensor
 from wsrl.evaluation.features import signals_of_rows
 from wsrl.evaluation.shapes import EMPTY_SCORES, THRESHOLD, score_shape
 from wsrl.fitting.engine import field_seed
+from wsrl.progress import UNSEEN, Progress
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 from wsrl.store.field import Field
@@ -26,7 +27,7 @@ def score_fields(
     resolution: int,
     num_points: int,
     seed: int,
-    tell: Callable[[int], None] = lambda number: None,
+    shown: Progress = UNSEEN,
     through: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Mesh some fields and score them against the shapes that they were fitted to.
@@ -38,7 +39,7 @@ def score_fields(
         resolution: Cells of the grid along a side of the cube [-1, 1]^3.
         num_points: Points on either surface, at most as many as the signals have.
         seed: Seed of the points; those of a shape depend on it and on the shape's id alone.
-        tell: Called with the number of shapes that are scored since the last call.
+        shown: The loop's progress; each shape counts one.
         through: An autoencoder that the weights ``(1, *shape)`` go through first; None scores the stored fields.
 
     Returns:
@@ -54,7 +55,7 @@ def score_fields(
         inside = field(signal.heldout_coords)[:, 0].numpy() < 0  # (H,)
         mesh = field.mesh(resolution)
         scores.append(score_shape(mesh, inside, signal, num_points, field_seed(seed, signal.id)))
-        tell(1)
+        shown.advance(1)
     return {name: np.array([found[name] for found in scores]) for name in scores[0]} if scores else {}
 
 

@@ -7,18 +7,21 @@ Letters: N samples, M references, P points.
 Source: arXiv 1707.02392 (Achlioptas et al.), section 2 (MMD, COV); arXiv 1906.12320 (PointFlow), section 5.1 (1-NNA).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from wsrl.errors import SignalError
 from wsrl.evaluation.chamfer import chamfer_distances
 from wsrl.evaluation.shapes import sample_mesh
+from wsrl.progress import UNSEEN, Progress
 from wsrl.store.field import Field
 
 NUM_POINTS = 2_048
 WORST = 8.0
 """Chamfer distance of a shape that is not valid: that of two opposite points of the unit sphere, both ways."""
+COARSE, CANDIDATES = 256, 8
+"""Points of the first comparison of shapes, and the nearest ones by it, which are compared by all points."""
 NORMALISATION = (
     "each set of points on its own: centre of its bounding box to the origin, farthest point to radius 1; "
     "Chamfer distance: mean squared distance to the nearest point, the two directions added"
@@ -36,7 +39,7 @@ def surface_points(
     resolution: int,
     num_points: int = NUM_POINTS,
     seed: int = 0,
-    tell: Callable[[int], None] = lambda number: None,
+    shown: Progress = UNSEEN,
 ) -> tuple[np.ndarray, list]:
     """Normalised points of the surfaces of fields.
 
@@ -45,7 +48,7 @@ def surface_points(
         resolution: Cells of a side of the grid that their meshes are found on.
         num_points: Points of each, P.
         seed: Seed of the points; shape ``i`` adds ``i`` to it.
-        tell: Called with the number of shapes that are done since the last call.
+        shown: The loop's progress; each shape counts one.
 
     Returns:
         Points ``(N, P, 3)``, float32, NaN for a field without a surface or with values that are not numbers; and the
@@ -57,7 +60,7 @@ def surface_points(
         missing = np.full((num_points, 3), np.nan, dtype=np.float32)
         points.append(missing if mesh is None else normalised(sample_mesh(mesh, num_points, seed + i).points))
         meshes.append(mesh)
-        tell(1)
+        shown.advance(1)
     return np.stack(points) if points else np.zeros((0, num_points, 3), dtype=np.float32), meshes
 
 
@@ -74,20 +77,16 @@ def valid_shapes(points: np.ndarray) -> np.ndarray:
     return np.isfinite(points).all(axis=(1, 2))
 
 
-def pairwise_chamfer(
-    first: np.ndarray, second: np.ndarray, tell: Callable[[int], None] = lambda number: None
-) -> np.ndarray:
+def pairwise_chamfer(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Chamfer distances ``(N, M)`` of normalised point sets, ``WORST`` where either is not finite.
 
     Args:
         first: Point sets ``(N, P, 3)``.
         second: Point sets ``(M, P, 3)``.
-        tell: Called with the number of rows that are done since the last call.
     """
     rows, columns = valid_shapes(first), valid_shapes(second)
     distances = np.full((len(first), len(second)), WORST)
-    distances[np.ix_(rows, columns)] = chamfer_distances(first[rows], second[columns], tell)
-    tell(int((~rows).sum()))
+    distances[np.ix_(rows, columns)] = chamfer_distances(first[rows], second[columns])
     return distances
 
 
@@ -136,10 +135,7 @@ def _without_diagonal(distances: np.ndarray) -> np.ndarray:
 
 
 def shape_set_scores(
-    samples: np.ndarray,
-    references: np.ndarray,
-    within_references: np.ndarray | None = None,
-    tell: Callable[[int], None] = lambda number: None,
+    samples: np.ndarray, references: np.ndarray, within_references: np.ndarray | None = None
 ) -> dict[str, float]:
     """All three scores.
 
@@ -147,14 +143,13 @@ def shape_set_scores(
         samples: Normalised points ``(N, P, 3)``, NaN where a sample is not valid.
         references: Normalised points ``(M, P, 3)``.
         within_references: Distances ``(M, M)`` of the references where they are known.
-        tell: Called with the number of rows of distances that are done since the last call.
 
     Returns:
         ``mmd_cd``, ``cov`` (percent) and ``one_nna`` (percent).
     """
-    between = pairwise_chamfer(samples, references, tell)
-    own = pairwise_chamfer(samples, samples, tell)
-    theirs = pairwise_chamfer(references, references, tell) if within_references is None else within_references
+    between = pairwise_chamfer(samples, references)
+    own = pairwise_chamfer(samples, samples)
+    theirs = pairwise_chamfer(references, references) if within_references is None else within_references
     return {
         "mmd_cd": minimum_matching(between),
         "cov": coverage(between),
@@ -162,16 +157,12 @@ def shape_set_scores(
     }
 
 
-def nearest_shapes(
-    points: np.ndarray, references: np.ndarray, *, coarse: int = 256, candidates: int = 8
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest_shapes(points: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nearest reference of each shape, by all points among those that are nearest by few.
 
     Args:
         points: Normalised points ``(N, P, 3)``.
         references: Normalised points ``(M, P, 3)``, all finite.
-        coarse: Points of the first comparison.
-        candidates: References that are compared by all points.
 
     Returns:
         Distances ``(N,)``, square roots of Chamfer distances, zero for a shape that is not valid; and the places of
@@ -179,8 +170,8 @@ def nearest_shapes(
     """
     distances, indices = np.zeros(len(points)), np.full(len(points), -1)
     rows = np.flatnonzero(valid_shapes(points))
-    rough = chamfer_distances(points[rows, :coarse], references[:, :coarse])
-    order = np.argsort(rough, axis=1)[:, :candidates]
+    rough = chamfer_distances(points[rows, :COARSE], references[:, :COARSE])
+    order = np.argsort(rough, axis=1)[:, :CANDIDATES]
     for row, few in zip(rows, order):
         exact = chamfer_distances(points[row : row + 1], references[few])[0]
         distances[row], indices[row] = exact.min() ** 0.5, few[exact.argmin()]

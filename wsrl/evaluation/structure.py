@@ -159,7 +159,7 @@ def _spaces(representation: Representation, weights: Weights, start: Weights) ->
 
 
 @dataclass(frozen=True)
-class Path:
+class LinearPath:
     """What lies on the straight lines between pairs of fields.
 
     Attributes:
@@ -183,7 +183,7 @@ def path_between(
     first: Weights,
     second: Weights,
     num_points: int = NUM_POINTS,
-) -> Path:
+) -> LinearPath:
     """Reconstruction loss along the straight lines between pairs of fields, in the space of the weights.
 
     Args:
@@ -201,7 +201,7 @@ def path_between(
         ends = [{name: tensor[rows] for name, tensor in weights.items()} for weights in (first, second)]
         scores.append(path_losses(_scores(representation, signals[rows]), *ends, num_points))
     losses, ratios = np.concatenate(scores, -1).astype(np.float64).transpose(1, 2, 0)  # (2, N, T)
-    return Path(losses, ratios)
+    return LinearPath(losses, ratios)
 
 
 def _scores(representation: Representation, signals: Sequence[Signal]) -> Callable[[Weights], Tensor]:

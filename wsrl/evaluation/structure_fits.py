@@ -15,6 +15,7 @@ from wsrl.evaluation.structure import NUM_POINTS, banded, compare
 from wsrl.fields.representation import Representation
 from wsrl.fields.starts import start_apart
 from wsrl.fitting.engine import FitConfig, field_seed, fit
+from wsrl.progress import UNSEEN, Progress
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
 
@@ -74,7 +75,7 @@ def fit_from(
     signals: Sequence[Signal],
     config: FitConfig,
     start: Weights,
-    tell: Callable[[int], None] = lambda number: None,
+    shown: Progress = UNSEEN,
 ) -> Fits:
     """Fit a field to every signal from one start.
 
@@ -83,12 +84,12 @@ def fit_from(
         signals: The signals.
         config: How to fit.
         start: Weights ``shape`` to start from.
-        tell: Called with 1 for every field that is done.
+        shown: The loop's progress; each field counts one.
     """
     items = ((place, signal.id, signal) for place, signal in enumerate(signals))
     found = {}
     for result in fit(representation, items, config, start=start):
-        tell(1)
+        shown.advance(1)
         if result.weights is not None:
             found[result.index] = result
     fields = [found[place] for place in sorted(found)]

@@ -13,8 +13,8 @@ from torch import Tensor
 from wsrl.errors import UserError
 from wsrl.exchange.folders import ImportFolder, walk
 from wsrl.exchange.labels import Entry
-from wsrl.exchange.tensors import as_weights
 from wsrl.fields.layout import Layout
+from wsrl.fields.tensor_files import as_weights
 from wsrl.signals.passed_over import ending
 
 ARRAY = "weights.npy"

@@ -13,10 +13,10 @@ from wsrl.exchange import labels as label_files
 from wsrl.exchange import networks
 from wsrl.exchange.labels import Entry, assign, id_of
 from wsrl.exchange.peft_folders import CONFIG, adapter_files
-from wsrl.exchange.tensors import SUFFIXES
+from wsrl.fields.tensor_files import SUFFIXES
 from wsrl.signals.passed_over import LINKED, ending, tell_passed_over
 from wsrl.store import schema
-from wsrl.store.record import FitResult
+from wsrl.store.rows import FitResult
 
 # What stands beside the fields of an export and is read, or says nothing of its own.
 BESIDE = (label_files.FILE, networks.FILE, "layout.json", "export.json")

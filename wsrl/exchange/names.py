@@ -1,12 +1,12 @@
 """Which tensor of a file is which of ours: by a map of the user, or guessed where a file is a plain stack of layers."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from torch import Tensor
 
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.symmetry.matching.layer_order import clear_order, natural, numbers_say, possible_orders
 
@@ -113,33 +113,6 @@ def map_names(tensors: Iterable[str], given: Mapping[str, str], layout: Layout) 
         )
     names = dict(found)
     return {name: names[name] for name in wanted}
-
-
-def match_names(
-    tensors: Mapping[str, Tensor], names: Mapping[str, str], ignore: Sequence[str], file: str
-) -> dict[str, Tensor]:
-    """Tensors of one file by our names.
-
-    Args:
-        tensors: What is in the file.
-        names: Name in the file of each of ours.
-        ignore: Names in the file that are passed over.
-        file: Name of the file, for the message.
-
-    Raises:
-        SignalError: The file lacks a tensor, or has one that nothing stands for; both sides are listed.
-    """
-    expected = set(names.values())
-    missing, extra = sorted(expected - set(tensors)), sorted(set(tensors) - expected - set(ignore))
-    if missing or extra:
-        parts = [f"lacks {', '.join(missing)}"] if missing else []
-        parts += [f"has {', '.join(extra)} too"] if extra else []
-        raise SignalError(
-            f"{file} {' and '.join(parts)}",
-            allowed=f"the tensors {', '.join(names.values())}",
-            do="leave the file out, or list what is no weight under `ignore:` in the description of the network",
-        )
-    return {ours: tensors[theirs] for ours, theirs in names.items()}
 
 
 def common_prefix(names: Iterable[str]) -> str:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
-from wsrl.exchange.names import match_names
-from wsrl.exchange.tensors import as_weights, read_tensors
 from wsrl.fields.base import BaseField
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.fields.tensor_files import as_weights, match_names, read_tensors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")

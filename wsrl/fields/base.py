@@ -8,16 +8,12 @@ import itertools
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from wsrl.errors import UserError
 from wsrl.fields.network import FieldConfig, Trunk, apply_layers, initial_layers
-from wsrl.fields.saving import CONFIG_FILE, WEIGHTS_FILE, write_model
+from wsrl.fields.saving import read_model, write_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,17 +157,5 @@ class BaseField(nn.Module):
         Raises:
             UserError: The folder holds no base field, or one that cannot be read.
         """
-        directory = Path(directory)
         do = "give the folder that `wsrl base` wrote, or train one with `wsrl base DATA --out DIR`"
-        allowed = "a folder with config.json and model.safetensors of a base field"
-        if not (directory / CONFIG_FILE).is_file() or not (directory / WEIGHTS_FILE).is_file():
-            raise UserError(f"{directory} holds no base field", allowed=allowed, do=do)
-        try:
-            base = cls.from_json(json.loads((directory / CONFIG_FILE).read_text()))
-            base.load_state_dict(load_file(directory / WEIGHTS_FILE))
-        except UserError:
-            raise
-        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{directory} is not a readable base field ({reason})", allowed=allowed, do=do) from error
-        return base.eval().requires_grad_(False)
+        return read_model(directory, cls.from_json, "a base field", do).requires_grad_(False)

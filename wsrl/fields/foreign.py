@@ -160,7 +160,7 @@ class ForeignRepresentation(StandaloneRepresentation):
         return F.silu(values) if kind == "silu" else F.leaky_relu(values, 0.2)
 
     def to_dict(self) -> dict:
-        """Plain values from which ``Representation.from_dict`` rebuilds the representation."""
+        """Plain values from which :func:`~wsrl.fields.open.open_representation` rebuilds the representation."""
         plain = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.convention).items()}
         return {**super().to_dict(), "convention": plain}
 

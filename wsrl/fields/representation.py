@@ -194,21 +194,8 @@ class Representation:
         return self
 
     def to_dict(self) -> dict:
-        """Plain values from which :meth:`from_dict` rebuilds the representation."""
+        """Plain values from which :func:`~wsrl.fields.open.open_representation` rebuilds the representation."""
         return {**asdict(self.config), "in_features": self.in_features, "out_features": self.out_features}
-
-    @staticmethod
-    def from_dict(data: dict, base: BaseField | None = None) -> "Representation":
-        """Rebuild a representation from :meth:`to_dict` and its base field."""
-        data = dict(data)
-        sizes = {name: data.pop(name) for name in ("in_features", "out_features")}
-        convention = data.pop("convention", None)
-        config = RepresentationConfig(**{**data, "field": FieldConfig(**data["field"])})
-        if convention is not None:  # an imported network
-            from wsrl.fields.foreign import Convention, ForeignRepresentation
-
-            return ForeignRepresentation(config, Convention(**convention), **sizes)
-        return Representation.build(config, base, **sizes)
 
     def _set_up(self) -> None:
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """Networks on the disk: a folder with ``config.json`` and ``model.safetensors``, whole or not at all."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -31,13 +32,17 @@ def write_model(directory: Path | str, config: dict, module: nn.Module) -> None:
     write_bytes(directory / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def read_model(directory: Path | str, build, what: str):
+TRAINED = "give the folder `model` of a finished run of wsrl train"
+
+
+def read_model(directory: Path | str, build: Callable[[dict], nn.Module], what: str, do: str = TRAINED):
     """Rebuild what :func:`write_model` wrote, in evaluation mode on the CPU.
 
     Args:
         directory: Folder of the model.
         build: Makes the module from the configuration; a wrong ``model`` entry is a ``KeyError`` or ``ValueError``.
         what: What the folder should hold, for messages.
+        do: How to come by such a folder, for messages.
 
     Returns:
         The module.
@@ -51,9 +56,7 @@ def read_model(directory: Path | str, build, what: str):
         module = build(config)
         module.load_state_dict(load_file(directory / WEIGHTS_FILE))
     except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError, RuntimeError) as error:
-        raise UserError(
-            f"{directory} does not hold {what}: {error}",
-            allowed=f"a folder with the {CONFIG_FILE} and {WEIGHTS_FILE} of a model over weights",
-            do="give the folder `model` of a finished run of wsrl train",
-        ) from error
+        reason = str(error).splitlines()[0]
+        allowed = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE} of {what}"
+        raise UserError(f"{directory} does not hold {what}: {reason}", allowed=allowed, do=do) from error
     return module.eval()

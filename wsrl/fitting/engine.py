@@ -22,7 +22,7 @@ from wsrl.fitting.loss import loss_of
 from wsrl.fitting.slots import Done, Slots
 from wsrl.signals.fidelity import in_quantity, psnr, sign_agreement, ssim
 from wsrl.signals.signal import Signal
-from wsrl.store.record import FitResult
+from wsrl.store.rows import FitResult
 
 __all__ = ["FitConfig", "field_seed", "fit", "optimise", "read_signals"]
 

@@ -14,10 +14,10 @@ from wsrl.errors import SignalError, UserError
 from wsrl.fields.layout import Layout
 from wsrl.fitting.config import SPEED_KEYS
 from wsrl.fitting.engine import FitConfig, Item, fit, read_signals
-from wsrl.signals import open_source, source_names
-from wsrl.store.made import LEAST_COSINE, PSNR_TOLERANCE
 from wsrl.store.reader import WeightStore
-from wsrl.store.record import FitResult
+from wsrl.store.remaking import LEAST_COSINE, PSNR_TOLERANCE
+from wsrl.store.rows import FitResult
+from wsrl.store.source import open_store_source
 
 ROUNDING = 6e-8
 MEDIAN_DRIFTS = 4.0
@@ -86,7 +86,7 @@ def refit_fields(
         UserError: The source must be given, is another one, or the store was not fitted by this engine.
     """
     _refuse_imported(store)
-    source = stored_source(store) if source is None else source
+    source = open_store_source(store) if source is None else source
     config = stored_fit(store)
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[: max(0, k)].sort().values
     records = {record["index"]: record for record in (store.record(row) for row in rows.tolist())}
@@ -114,30 +114,6 @@ def _refuse_imported(store: WeightStore) -> None:
             allowed="a store that `wsrl build` fitted",
             do="verify it without --refit, which checks every byte of every row all the same",
         )
-
-
-def stored_source(store: WeightStore):
-    """The named source that a store was built from.
-
-    Args:
-        store: The store.
-
-    Raises:
-        UserError: It was built from a folder or a file, whose place the manifest does not know.
-    """
-    description = store.manifest["source"]
-    if description["name"] not in source_names():
-        raise UserError(
-            f"the store was built from {description['name']!r}, whose place it does not know",
-            allowed="the folder or file it was built from",
-            do="pass it with --data",
-        )
-    return open_source(description["name"], **stored_options(store))
-
-
-def stored_options(store: WeightStore) -> dict:
-    """The options with which the source of a store was opened; paths are not among them."""
-    return dict(store.manifest["source"].get("options", {}))
 
 
 def stored_fit(store: WeightStore) -> FitConfig:

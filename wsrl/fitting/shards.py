@@ -16,7 +16,7 @@ from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.fitting.gradient import choose_method
 from wsrl.provenance import environment
 from wsrl.signals import open_source, source_names
-from wsrl.store.made import record_environment
+from wsrl.store.directory import record_environment
 from wsrl.store.reader import WeightStore
 from wsrl.store.writer import ShardBusy, ShardWriter
 

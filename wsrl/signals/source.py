@@ -1,5 +1,6 @@
 """The contract of a source of signals, and what all of them share."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from wsrl.errors import UserError
+from wsrl.progress import ShowProgress, silent
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal
 from wsrl.signals.source_options import SourceOptions
@@ -141,3 +143,11 @@ def select(splits: Sequence[str | None], options: SourceOptions, name: str) -> n
             taken[split] += 1
             keep.append(position)
     return np.asarray(keep, dtype=np.int64)
+
+
+def prepare_signals(source: Source, indices: Sequence[int], progress: ShowProgress = silent) -> None:
+    """Let a source compute, with all cores, what reading these signals needs; pictures need nothing."""
+    if source.quantity == "intensity" or not indices:
+        return
+    with progress("signals prepared", len(indices)) as shown:
+        source.prepare(indices, os.cpu_count() or 1, shown.advance)

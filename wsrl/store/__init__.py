@@ -3,6 +3,6 @@
 from wsrl.store.batches import Batch
 from wsrl.store.field import Field
 from wsrl.store.reader import WeightStore
-from wsrl.store.record import FitResult
+from wsrl.store.rows import FitResult
 
 __all__ = ["Batch", "Field", "FitResult", "WeightStore"]

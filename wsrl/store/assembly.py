@@ -1,4 +1,7 @@
-"""Merge the segments of a shard into one file sorted by source index, one segment in memory at a time."""
+"""Merge the segments of a shard into one file sorted by source index, one segment in memory at a time.
+
+Where failures are tried again, a finished shard and its segments are taken without them.
+"""
 
 import io
 import os
@@ -9,12 +12,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from wsrl.durable import disk_errors, sync
+from wsrl.durable import disk_errors, sync, write_bytes
 from wsrl.fields.layout import Layout
 from wsrl.store import rows
-from wsrl.store.fingerprint import fingerprint
+from wsrl.store.checksums import CHECKSUM_BYTES, fingerprint
 from wsrl.store.rows import Table
-from wsrl.store.shard import FINGERPRINTS, ShardFile, block_rows, write_header
+from wsrl.store.shard import FINGERPRINTS, ShardFile, block_rows, table_bytes, write_header
 
 _METADATA_BYTES = 1 << 16
 _METADATA_BYTES_PER_COLUMN = 1 << 11
@@ -73,7 +76,7 @@ def assemble(path: Path, segments: Sequence[ShardFile], header: dict) -> None:
     counts = {False: sum(map(len, places)), True: sum(map(len, failure_places))}
     dtypes = _dtypes(segments, layout)
     shapes = {f"weights/{spec.name}": spec.shape for spec in layout}
-    shapes |= {name: (rows.CHECKSUM_BYTES,) for name in dtypes if name.endswith("checksum")}
+    shapes |= {name: (CHECKSUM_BYTES,) for name in dtypes if name.endswith("checksum")}
     shapes = {name: (counts[rows.is_failure_column(name)], *shapes.get(name, ())) for name in dtypes}
     num_blocks = -(-counts[False] // block_rows(layout))
     size = 8 * num_blocks + sum(dtypes[name].itemsize * int(np.prod(shapes[name])) for name in dtypes)
@@ -149,3 +152,53 @@ def _scatter(file: h5py.File, table: Table, place: np.ndarray) -> None:
         column = column[order].astype(file[name].dtype)
         for start, stop in pairwise(cuts):
             file[name][place[start] : place[start] + stop - start] = column[start:stop]
+
+
+class WithoutFailures(ShardFile):
+    """A finished shard or a segment as if every signal in it had a field or none had been tried."""
+
+    def dataset(self, name: str) -> h5py.Dataset | np.ndarray:
+        """One column; those of the failures are empty."""
+        return _no_failures(self)[name] if rows.is_failure_column(name) else super().dataset(name)
+
+
+def _no_failures(file: ShardFile) -> rows.Table:
+    empty = rows.to_table([], Layout.from_json(file.header()["layout"]), ())
+    return {name: column for name, column in empty.items() if rows.is_failure_column(name)}
+
+
+def drop_failures(path: Path, header: dict) -> set[int]:
+    """Take the failures out of a segment, which is removed where it holds nothing else.
+
+    Args:
+        path: The segment.
+        header: The attributes of its shard.
+
+    Returns:
+        Source indices of the signals that failed.
+    """
+    with WithoutFailures(path) as segment:
+        failed = set(ShardFile.dataset(segment, "failures/index")[:].tolist())
+        kept = segment.read() | _no_failures(segment) if failed and segment.count() else None
+    if kept is not None:
+        write_bytes(path, table_bytes(kept, header))
+    elif failed:
+        path.unlink()
+    return failed
+
+
+def fail_again(shard: ShardFile, segments: Sequence[ShardFile]) -> bool:
+    """Whether all failures of a finished shard failed once more, for the same reasons.
+
+    Args:
+        shard: The shard.
+        segments: What came out when they were tried again.
+    """
+    if any(segment.count() for segment in segments):
+        return False
+    return _failures_of(shard) == set().union(*map(_failures_of, segments))
+
+
+def _failures_of(file: ShardFile) -> set[tuple]:
+    table = file.failures()
+    return set(zip(*(table[f"failures/{name}"].tolist() for name in ("index", "id", "reason"))))

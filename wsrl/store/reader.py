@@ -292,9 +292,9 @@ class WeightStore:
     @cached_property
     def representation(self):
         """How the weights become fields."""
-        from wsrl.fields.representation import Representation
+        from wsrl.fields.open import open_representation
 
-        return Representation.from_dict(self.manifest["representation"], self.base)
+        return open_representation(self.manifest["representation"], self.base)
 
 
 def _manifest_of_shard(path: Path) -> dict:

@@ -4,14 +4,18 @@ import hashlib
 import json
 import shlex
 
-from wsrl.signals import source_names
 from wsrl.store import schema
-from wsrl.store.made import ENVIRONMENTS, LEAST_COSINE, PSNR_TOLERANCE
+from wsrl.store.source import is_named, source_options
 
 RUN_FILE = "run.json"
 MOST_LISTED = 64
 GRADIENTS = {"kernel": "the C++ kernel", "autograd": "autograd"}
 NOT_OF_CONFIG = ("in_features", "out_features")
+# How far a field that is fitted again may be from the stored one and still count as the same whatever rounding does.
+# Another batch size, thread count or processor rounds sums differently, and hundreds of steps magnify that: the weights
+# drift apart along directions to which the values hardly react, and at high rates into other minima as good.
+PSNR_TOLERANCE = 0.5
+LEAST_COSINE = 0.999
 
 
 def how_to_make_again(store) -> list[str]:
@@ -21,7 +25,7 @@ def how_to_make_again(store) -> list[str]:
         store: An open store, possibly unfinished.
     """
     manifest = store.manifest
-    environments = manifest.get(ENVIRONMENTS, [])
+    environments = manifest.get(schema.ENVIRONMENTS, [])
     command = manifest.get("command")
     parts = ["## How to make it again\n"] if command or environments else []
     if command:
@@ -46,7 +50,7 @@ def how_to_make_again(store) -> list[str]:
 def build_config(manifest: dict) -> dict:
     """The configuration file with which `wsrl build` makes the fields again; JSON, which YAML can read."""
     kept = {key: value for key, value in manifest["representation"].items() if key not in NOT_OF_CONFIG}
-    batch = {"batch_size": manifest[ENVIRONMENTS][0]["batch_size"]}
+    batch = {"batch_size": manifest[schema.ENVIRONMENTS][0]["batch_size"]}
     return {"representation": kept, "fit": manifest["fit"] | batch}
 
 
@@ -58,10 +62,9 @@ def remaking_command(manifest: dict, *, data: str | None = None, out: str = "AGA
         data: The folder or file it was built from, where the source has no name.
         out: Folder of the new store.
     """
-    first, source = manifest[ENVIRONMENTS][0], manifest["source"]
-    named = source["name"] in source_names()
-    options = {key: value for key, value in source.get("options", {}).items() if value is not None}
-    words = ["wsrl", "build", source["name"] if named else data or f"PATH/TO/{source['name']}"]
+    first, source = manifest[schema.ENVIRONMENTS][0], manifest["source"]
+    options = source_options(manifest)
+    words = ["wsrl", "build", source["name"] if is_named(manifest) else data or f"PATH/TO/{source['name']}"]
     words += ["--source", json.dumps(options)] if options else []
     words += ["--base", schema.BASE] if manifest["base_sha256"] else []
     words += ["--config", "build.yaml", "--shards", str(manifest["num_shards"])]
@@ -142,6 +145,6 @@ def _nearness(store) -> list[str]:
         _block(
             "wsrl verify .               # every byte of every row",
             "wsrl verify . --refit 32    # fit 32 random fields again and compare"
-            + ("" if store.manifest["source"]["name"] in source_names() else " (with --data PATH)"),
+            + ("" if is_named(store.manifest) else " (with --data PATH)"),
         ),
     ]

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Set
 import torch
 
 from wsrl.store.reader import WeightStore
-from wsrl.store.record import FitResult
-from wsrl.store.rows import Table, decode
+from wsrl.store.rows import FitResult, Table, decode
 
 
 def fields_of_shard(

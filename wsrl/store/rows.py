@@ -1,26 +1,56 @@
-"""Rows of a store as columns: the bridge between fit results, HDF5 and checksums.
+"""Rows of a store: the outcome of a fit, and columns of outcomes as HDF5 keeps them.
 
 A *table* is a dictionary from a column's path in the file (``weights/layers.0.down``, ``fields/id``, ``metrics/psnr``)
 to an array with one entry per row. Strings are UTF-8 bytes of fixed length, padded with zeros.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
 import torch
+from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
-from wsrl.store.record import FitResult
+from wsrl.store.checksums import row_digests
 
 Table = dict[str, np.ndarray]
 
 TEXT_COLUMNS = ("fields/id", "fields/split", "fields/status", "fields/signal_sha256")
 NUMBER_COLUMNS = {"fields/index": "<i8", "fields/label": "<i4", "fields/seed": "<i8"}
 FAILURE_COLUMNS = ("failures/index", "failures/id", "failures/reason", "failures/checksum")
-CHECKSUM_BYTES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """The outcome for one signal.
+
+    Attributes:
+        index: Position of the signal in its source.
+        id: Stable name of the signal.
+        status: ``ok`` for a fitted field; ``short`` for one that did not reach the asked-for quality; ``failed`` where
+            there is none (see ``reason``).
+        weights: One tensor per entry of the layout, on the CPU, without a batch axis; None where failed.
+        metrics: Plain numbers such as ``psnr`` (dB), ``ssim``, ``loss`` (mean squared error), ``steps``.
+        seed: Seed of the field's own random numbers.
+        signal_sha256: Hash of the signal's coordinates and values.
+        label: Class name, or None.
+        split: Split name, or None.
+        reason: Why there is no field, one line.
+    """
+
+    index: int
+    id: str
+    status: str = "ok"
+    weights: dict[str, Tensor] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    signal_sha256: str = ""
+    label: str | None = None
+    split: str | None = None
+    reason: str = ""
 
 
 def encode(texts: Iterable[str]) -> np.ndarray:
@@ -84,21 +114,6 @@ def to_table(results: Sequence[FitResult], layout: Layout, label_names: Sequence
     return table
 
 
-def _digests(fixed: list[np.ndarray], texts: list[np.ndarray]) -> np.ndarray:
-    """BLAKE2b of each row: its fixed-width columns as they lie on disk, then each text after its length."""
-    count = len(fixed[0])
-    digests = np.zeros((count, CHECKSUM_BYTES), dtype=np.uint8)
-    if count == 0:
-        return digests
-    row_bytes = [np.ascontiguousarray(column).reshape(count, -1).view(np.uint8) for column in fixed]
-    joined = np.concatenate(row_bytes, axis=1)
-    for row, strings in enumerate(zip(*(column.tolist() for column in texts))):
-        digest = hashlib.blake2b(joined[row], digest_size=CHECKSUM_BYTES)
-        digest.update(b"".join(len(text).to_bytes(4, "little") + text for text in strings))
-        digests[row] = np.frombuffer(digest.digest(), dtype=np.uint8)
-    return digests
-
-
 def checksums(table: Table, layout: Layout) -> np.ndarray:
     """Checksum ``(n, 16)`` of each fitted row over all that is stored of it.
 
@@ -108,12 +123,12 @@ def checksums(table: Table, layout: Layout) -> np.ndarray:
     fixed = [table[f"weights/{spec.name}"] for spec in layout]
     fixed += [table[name] for name in NUMBER_COLUMNS]
     fixed += [table[name] for name in sorted(table) if name.startswith("metrics/")]
-    return _digests(fixed, [table[name] for name in TEXT_COLUMNS])
+    return row_digests(fixed, [table[name] for name in TEXT_COLUMNS])
 
 
 def failure_checksums(table: Table) -> np.ndarray:
     """Checksum ``(n, 16)`` of each failure over index, id and reason."""
-    return _digests([table["failures/index"]], [table["failures/id"], table["failures/reason"]])
+    return row_digests([table["failures/index"]], [table["failures/id"], table["failures/reason"]])
 
 
 def wrong_rows(table: Table, layout: Layout) -> np.ndarray:

@@ -16,6 +16,7 @@ BASE = "base"
 CARD = "README.md"
 PASSED_OVER = "passed_over"
 FORM = "signal_form"
+ENVIRONMENTS = "environments"
 # The keys that make two builds the same; each shard repeats those that are needed to read it alone.
 BUILD_KEYS = (
     "representation",

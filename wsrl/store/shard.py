@@ -16,7 +16,7 @@ import numpy as np
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import rows
-from wsrl.store.fingerprint import fingerprint
+from wsrl.store.checksums import fingerprint
 from wsrl.store.rows import Table
 from wsrl.store.schema import check_version, with_form
 

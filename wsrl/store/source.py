@@ -6,7 +6,7 @@ from wsrl.signals.source import Source
 from wsrl.store.reader import WeightStore
 
 
-def open_store_source(store: WeightStore, data: str | None) -> Source:
+def open_store_source(store: WeightStore, data: str | None = None) -> Source:
     """The source that a store was built from.
 
     Args:
@@ -27,11 +27,19 @@ def open_store_source(store: WeightStore, data: str | None) -> Source:
     return source
 
 
-def find_store_source(store: WeightStore, data: str | None) -> Source | None:
+def find_store_source(store: WeightStore, data: str | None = None) -> Source | None:
     """The source of a store, or None where it was a folder or file and none is given."""
-    described = store.manifest["source"]
-    name = data or described.get("name")
-    if data is None and name not in source_names():
+    if data is None and not is_named(store.manifest):
         return None
-    given = {key: value for key, value in described.get("options", {}).items() if value is not None}
-    return open_source(name, **given)
+    name = data or store.manifest["source"]["name"]
+    return open_source(name, **source_options(store.manifest))
+
+
+def source_options(manifest: dict) -> dict:
+    """The options with which the source of a store was opened, None left out; paths are not among them."""
+    return {key: value for key, value in manifest["source"].get("options", {}).items() if value is not None}
+
+
+def is_named(manifest: dict) -> bool:
+    """Whether a store was made from a source that its name alone opens."""
+    return manifest["source"].get("name") in source_names()

@@ -15,11 +15,9 @@ from wsrl.durable import disk_errors, locked, publish, write_bytes
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.store import rows, schema
-from wsrl.store.assembly import assemble
-from wsrl.store.create import create_or_resume
-from wsrl.store.finalize import finalize, record_shards
-from wsrl.store.record import FitResult
-from wsrl.store.retrying import WithoutFailures, drop_failures, fail_again
+from wsrl.store.assembly import WithoutFailures, assemble, drop_failures, fail_again
+from wsrl.store.directory import create_or_resume, finalize, record_shards
+from wsrl.store.rows import FitResult
 from wsrl.store.shard import ShardFile, table_bytes
 
 __all__ = ["ShardBusy", "ShardWriter", "create_or_resume", "finalize"]

@@ -11,7 +11,7 @@ _ALIGNING = {
     "align_networks": "alignment",
     "NetworkAlignment": "alignment",
     "match_activations": "activations",
-    "Place": "activations",
+    "Readout": "activations",
     "match_weights": "matching",
     "Matching": "matching",
     "refine_straight_through": "straight_through",

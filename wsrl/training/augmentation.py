@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.options import SHARE, at_least, check, option
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
@@ -28,20 +29,12 @@ class AugmentConfig:
     """
 
     permute: bool = False
-    scale: float = 0.0
-    noise: float = 0.0
-    dropout: float = 0.0
+    scale: float = option(0.0, at_least(0))
+    noise: float = option(0.0, at_least(0))
+    dropout: float = option(0.0, SHARE)
 
     def __post_init__(self):
-        for name, fits, allowed in (
-            ("scale", self.scale >= 0, "0 or more"),
-            ("noise", self.noise >= 0, "0 or more"),
-            ("dropout", 0 <= self.dropout < 1, "0 up to, not including, 1"),
-        ):
-            if not fits:
-                raise UserError(
-                    f"augment.{name} is {getattr(self, name)}", allowed=allowed, do=f"choose another augment.{name}"
-                )
+        check(self, "augment.")
 
 
 UNCHANGED = AugmentConfig()

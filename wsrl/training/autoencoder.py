@@ -15,6 +15,7 @@ from wsrl.encoders.encoder import NORMALISATIONS
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.options import SHARE, at_least, check_values, multiple_of, one_of
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
@@ -319,22 +320,17 @@ def check_options(options: dict[str, Any]) -> None:
     Raises:
         UserError: Names the option, what is allowed and what to do.
     """
-    get = options.__getitem__
-    checks = [(name, get(name) >= 1, "1 or more") for name in ("latent_tokens", "latent_channels", "num_points")]
-    checks += [
-        (name, get(name) >= 0, "0 or more") for name in ("weight_loss", "signal_loss", "perceptual_loss", "kl_weight")
-    ]
-    checks += [(name, get(name) >= 0, "0 or more") for name in ("latent_noise", "weight_noise")]
-    checks += [("ema_decay", 0 <= get("ema_decay") < 1, "0 up to, not including, 1")]
-    checks += [("normalisation", get("normalisation") in NORMALISATIONS, " or ".join(NORMALISATIONS))]
-    for name, fits, allowed in checks:
-        if not fits:
-            raise UserError(f"model.{name} is {get(name)}", allowed=allowed, do=f"choose another --model.{name}")
-    if get("width") % get("heads"):
-        raise UserError(
-            f"width {get('width')} is not divisible by heads {get('heads')}", do="choose a multiple of heads"
-        )
-    if not get("weight_loss") and not get("signal_loss"):
+    non_negative = ("weight_loss", "signal_loss", "perceptual_loss", "kl_weight", "latent_noise", "weight_noise")
+    check_values(
+        options,
+        "model.",
+        **dict.fromkeys(("latent_tokens", "latent_channels", "num_points"), at_least(1)),
+        **dict.fromkeys(non_negative, at_least(0)),
+        ema_decay=SHARE,
+        normalisation=one_of(*NORMALISATIONS),
+        width=multiple_of(options["heads"], "heads"),
+    )
+    if not options["weight_loss"] and not options["signal_loss"]:
         raise UserError(
             "weight_loss and signal_loss are both 0", allowed="at least one above 0", do="set --model.signal_loss 1"
         )

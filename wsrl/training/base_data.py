@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsrl.fitting.loss import PointLoss, loss_of
+from wsrl.options import Allowed, at_least, check, option
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
@@ -26,9 +27,12 @@ class Stage:
         steps: Number of optimisation steps.
     """
 
-    resolution: float = 1.0
-    batch_size: int = 64
-    steps: int = 2000
+    resolution: float = option(1.0, Allowed("a share in (0, 1]", lambda value: 0 < value <= 1))
+    batch_size: int = option(64, at_least(1))
+    steps: int = option(2000, at_least(1))
+
+    def __post_init__(self):
+        check(self, "stage.")
 
 
 class Batch(NamedTuple):

@@ -58,13 +58,6 @@ class BaseTrainingConfig:
     def __post_init__(self):
         if not self.stages:
             raise UserError("base training has no stages", allowed="at least one stage", do="set stages")
-        for stage in self.stages:
-            if not 0 < stage.resolution <= 1 or stage.batch_size < 1 or stage.steps < 1:
-                raise UserError(
-                    f"{stage} cannot be trained",
-                    allowed="resolution in (0, 1], batch_size and steps of at least 1",
-                    do="mend that stage",
-                )
 
     @property
     def num_steps(self) -> int:

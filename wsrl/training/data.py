@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.options import SHARE, at_least, check_values
 from wsrl.store import Batch, WeightStore
 from wsrl.store.splits import PARTS, PartReader, Share, part_codes
 from wsrl.training.cached import CachedPart
@@ -118,15 +119,8 @@ class WeightDataModule(L.LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         self._metrics: tuple[str, ...] = ()
-        for name, value, fits, allowed in (
-            ("batch_size", batch_size, batch_size >= 1, "1 or more"),
-            ("num_workers", num_workers, num_workers >= 0, "0 or more"),
-            ("val_fraction", val_fraction, 0 <= val_fraction < 1, "0 or more and less than 1"),
-            ("test_fraction", test_fraction, 0 <= test_fraction < 1, "0 or more and less than 1"),
-            ("cache_mb", cache_mb, cache_mb >= 0, "0 or more"),
-        ):
-            if not fits:
-                raise UserError(f"data.{name} is {value}", allowed=allowed, do=f"choose another --data.{name}")
+        rules = {"batch_size": at_least(1), "num_workers": at_least(0), "cache_mb": at_least(0)}
+        check_values(locals(), "data.", **rules, val_fraction=SHARE, test_fraction=SHARE)
 
     @cached_property
     def store(self) -> WeightStore:

@@ -16,6 +16,7 @@ from wsrl.diffusion.samplers import sampler as make_sampler
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
 from wsrl.errors import UserError
+from wsrl.options import SHARE, check_values, multiple_of
 from wsrl.training.ema_task import AveragedTask
 
 VALIDATION_SEED = 7
@@ -79,12 +80,7 @@ class DiffusionTask(AveragedTask):
         export_dir: str | None = None,
     ):
         super().__init__()
-        if width % heads:
-            raise UserError(f"width {width} is not divisible by heads {heads}", do="choose a multiple of heads")
-        if not 0 <= ema_decay < 1:
-            raise UserError(f"ema_decay is {ema_decay}", allowed="0 up to, not including, 1", do="set model.ema_decay")
-        if not 0 <= class_dropout < 1:
-            raise UserError(f"class_dropout is {class_dropout}", allowed="0 up to, not including, 1", do="lower it")
+        check_values(locals(), "model.", width=multiple_of(heads, "heads"), ema_decay=SHARE, class_dropout=SHARE)
         self.save_hyperparameters()
         process = training_scheduler(
             num_train_timesteps=num_train_timesteps, beta_schedule=beta_schedule, prediction_type=prediction_type

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from wsrl.encoders.editors import WeightEditor
-from wsrl.errors import UserError
 from wsrl.fields.representation import Representation
+from wsrl.options import SHARE, at_least, check, option
 from wsrl.progress import ShowProgress, silent
 from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.step_progress import TrainingProgress
@@ -37,22 +37,17 @@ class EditTrainingConfig:
         seed: Seed of the batches and the points.
     """
 
-    epochs: int = 30
-    batch_size: int = 64
-    num_points: int | None = 256
+    epochs: int = option(30, at_least(1))
+    batch_size: int = option(64, at_least(1))
+    num_points: int | None = option(256, at_least(1))
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    warmup: float = 0.1
+    warmup: float = option(0.1, SHARE)
     clip: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "num_points"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}", allowed="1 or more", do=f"set {name}")
-        if not 0 < self.warmup < 1:
-            raise UserError(f"warmup is {self.warmup}", allowed="between 0 and 1", do="set warmup")
+        check(self)
 
 
 @dataclass(frozen=True)

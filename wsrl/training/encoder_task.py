@@ -16,7 +16,7 @@ from torch import Tensor
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightModel
 from wsrl.encoders.registry import build_encoder, encoder_config
-from wsrl.errors import UserError
+from wsrl.options import SHARE, check_values
 from wsrl.training.augmentation import UNCHANGED, Augmentation, AugmentConfig
 from wsrl.training.data import WeightDataModule
 
@@ -60,8 +60,7 @@ class WeightTask(L.LightningModule):
         short = {"hidden": hidden, "dropout": dropout}
         self.encoder_options = {**(options or {}), **{k: v for k, v in short.items() if v is not None}}
         encoder_config(encoder, self.encoder_options)  # a wrong option is refused before the store is read
-        if not 0 <= head_dropout < 1:
-            raise UserError(f"head_dropout is {head_dropout}", allowed="0 up to, not including, 1", do="lower it")
+        check_values({"head_dropout": head_dropout}, "model.", head_dropout=SHARE)
         augment = AugmentConfig(**augment) if isinstance(augment, dict) else augment  # a checkpoint holds plain values
         self.save_hyperparameters(ignore=["augment"])
         self.save_hyperparameters({"augment": asdict(augment)})

@@ -21,13 +21,13 @@ from torch.nn import functional
 
 from wsrl.durable import write_bytes
 from wsrl.errors import UserError
+from wsrl.fields.saving import CONFIG_FILE
+from wsrl.options import POSITIVE, at_least, check, one_of, option
 from wsrl.provenance import write_json_atomic
 from wsrl.symmetry.matching.posteriors import Posterior
 from wsrl.training.local_noise import LocalNoise, local_layers
 
-CONFIG_FILE = "config.json"
 POSTERIOR_FILE = "posterior.safetensors"
-CHOICES = {"prior": ("constant", "fan_in"), "parametrisation": ("softplus", "exp"), "noise": ("local", "weights")}
 ADAM_BETAS = (0.9, 0.99)  # the second moment of a deviation's gradient changes as soon as the deviation does
 
 
@@ -52,29 +52,21 @@ class VariationalOptions:
         deviation_rate: Factor of the learning rate for the free numbers behind deviations.
     """
 
-    prior: str = "fan_in"
-    prior_scale: float = 1.0
-    initial_deviation: float = 0.01
-    parametrisation: str = "softplus"
-    noise: str = "local"
-    kl_weight: float = 1.0
-    kl_warm_up: float = 0.0
-    epochs: int = 10
-    batch_size: int = 500
-    samples: int = 1
-    learning_rate: float = 1e-3
-    deviation_rate: float = 1.0
+    prior: str = option("fan_in", one_of("constant", "fan_in"))
+    prior_scale: float = option(1.0, POSITIVE)
+    initial_deviation: float = option(0.01, POSITIVE)
+    parametrisation: str = option("softplus", one_of("softplus", "exp"))
+    noise: str = option("local", one_of("local", "weights"))
+    kl_weight: float = option(1.0, at_least(0))
+    kl_warm_up: float = option(0.0, at_least(0))
+    epochs: int = option(10, POSITIVE)
+    batch_size: int = option(500, POSITIVE)
+    samples: int = option(1, POSITIVE)
+    learning_rate: float = option(1e-3, POSITIVE)
+    deviation_rate: float = option(1.0, at_least(0))
 
     def __post_init__(self):
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name} is {getattr(self, name)!r}", allowed=", ".join(allowed), do=f"set {name}")
-        for name in ("prior_scale", "initial_deviation", "epochs", "batch_size", "samples", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}", allowed="numbers above zero", do=f"set {name}")
-        for name in ("kl_weight", "kl_warm_up", "deviation_rate"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} is {getattr(self, name)}", allowed="at least zero", do=f"set {name}")
+        check(self)
 
 
 class MeanFieldPosterior:

@@ -15,17 +15,19 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from wsrl.symmetry.fields.signed import Moves, SignedSymmetry, Weights
+from wsrl.symmetry.fields.signed import SignedPermutation, SignedSymmetry, Weights
 
 TOLERANCE = 1e-9
 """Smallest gain that counts, relative to the squared norm of the template."""
+MAX_SWEEPS = 50
+"""Rounds over all axes."""
 PAIRS_AT_ONCE = 1 << 21
 """Pairs of units, over the fields that are aligned together; they bound the memory."""
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """What was found for N fields.
+class FieldAlignment:
+    """N fields aligned to a template.
 
     Attributes:
         moves: How their units move.
@@ -33,7 +35,7 @@ class Alignment:
         history: The distances at the start and after every sweep; no field's ever grows.
     """
 
-    moves: Moves
+    moves: SignedPermutation
     distances: Tensor
     history: tuple[Tensor, ...]
 
@@ -45,7 +47,6 @@ class Aligner:
         symmetry: How units may move.
         template: Weights ``shape`` of the template.
         importance: Factor on the squared distance of each tensor; one for those that are missing.
-        max_sweeps: Most rounds over all axes.
     """
 
     def __init__(
@@ -54,13 +55,12 @@ class Aligner:
         template: Mapping[str, Tensor],
         *,
         importance: Mapping[str, float] | None = None,
-        max_sweeps: int = 50,
     ):
-        self.symmetry, self.max_sweeps = symmetry, max_sweeps
+        self.symmetry = symmetry
         self.template = {name: tensor.detach().to(torch.float64) for name, tensor in template.items()}
         self.importance = {name: float((importance or {}).get(name, 1.0)) for name in template}
 
-    def align(self, weights: Mapping[str, Tensor]) -> Alignment:
+    def align(self, weights: Mapping[str, Tensor]) -> FieldAlignment:
         """Align fields ``(N, *shape)``, each from the better of two starts: as it is, and a greedy assignment.
 
         The greedy one settles axis after axis, and compares units by weights along settled axes alone.
@@ -70,7 +70,7 @@ class Aligner:
         parts = zip(*(tensor.split(size) for tensor in exact.values()))
         return _joined([self._align(dict(zip(exact, part))) for part in parts])
 
-    def _align(self, exact: Weights) -> Alignment:
+    def _align(self, exact: Weights) -> FieldAlignment:
         num = len(next(iter(exact.values())))
         still = self.symmetry.still(num)
         greedy, unsettled = still, set(self.symmetry.sizes)
@@ -94,11 +94,11 @@ class Aligner:
         ]
         return torch.stack(parts).sum(0)
 
-    def _descend(self, exact: Weights, moves: Moves, distances: Tensor) -> Alignment:
+    def _descend(self, exact: Weights, moves: SignedPermutation, distances: Tensor) -> FieldAlignment:
         """Improve one axis after the other until no axis of any field gains."""
         least = TOLERANCE * sum(self.importance[k] * float(t.square().sum()) for k, t in self.template.items())
         history, active = [distances], torch.arange(len(distances))
-        for _ in range(self.max_sweeps):
+        for _ in range(MAX_SWEEPS):
             started, here = distances[active], moves.at(active)
             part, nearest = {name: tensor[active] for name, tensor in exact.items()}, started
             for unit in self.symmetry.sizes:
@@ -111,7 +111,7 @@ class Aligner:
             active = active[nearest < started]
             if not len(active):
                 break
-        return Alignment(moves, distances, tuple(history))
+        return FieldAlignment(moves, distances, tuple(history))
 
     def _best_step(self, weights: Weights, unit: str, unsettled: set[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Order, signs and half turns ``(N, n)`` of the units of one axis that bring fields nearest to the template.
@@ -162,7 +162,7 @@ class Aligner:
         return incoming, outgoing, phase
 
 
-def _joined(parts: list[Alignment]) -> Alignment:
+def _joined(parts: list[FieldAlignment]) -> FieldAlignment:
     """The alignments of several runs of fields as one; those that ended earlier stay as they are."""
     longest = max(len(part.history) for part in parts)
     histories = [[*part.history, *[part.distances] * (longest - len(part.history))] for part in parts]
@@ -172,7 +172,7 @@ def _joined(parts: list[Alignment]) -> Alignment:
         for f in fields
     )
     history = tuple(torch.cat(step) for step in zip(*histories))
-    return Alignment(Moves(*moves), history[-1], history)
+    return FieldAlignment(SignedPermutation(*moves), history[-1], history)
 
 
 def _phases(template: Tensor, biases: Tensor, omega: float, importance: float) -> Callable:

@@ -68,13 +68,11 @@ class SignedSymmetry:
         activation, omegas = _activation(representation)
         if activation not in ODD or not signs:
             return cls(axes, sizes)
-        if (
-            not (activation == "sine" and phases) or representation.field_config.residual
-        ):  # no half turns around a layer
+        if activation != "sine" or not phases or representation.field_config.residual:  # no half turns around a layer
             return cls(axes, sizes, frozenset(sizes))
         return cls(axes, sizes, frozenset(sizes), dict(zip(sizes, sine_layers(representation.layout, omegas))))
 
-    def apply(self, weights: Mapping[str, Tensor], moves: "Moves") -> Weights:
+    def apply(self, weights: Mapping[str, Tensor], moves: "SignedPermutation") -> Weights:
         """Move weights ``(N, *shape)``; exact in floating point but for the biases of neurons that moved by half turns.
 
         The phase is added in float64 and rounded once.
@@ -92,22 +90,22 @@ class SignedSymmetry:
                 moved[layer.bias] = torch.where(shift == 0, bias, (bias.to(torch.float64) + shift).to(bias.dtype))
         return moved
 
-    def _signs(self, tensor: str, axis: int, unit: str, moves: "Moves") -> Tensor:
+    def _signs(self, tensor: str, axis: int, unit: str, moves: "SignedPermutation") -> Tensor:
         """Signs ``(N, n)`` of the units along an axis of a tensor."""
         signs = moves.signs[unit]
         if unit in moves.turns and tensor in self.sines[unit].readers and axis == 1:
             signs = signs * (1 - 2 * moves.turns[unit].remainder(2))
         return signs
 
-    def still(self, num: int) -> "Moves":
+    def still(self, num: int) -> "SignedPermutation":
         """The moves of ``num`` fields that leave them as they are."""
-        return Moves(
+        return SignedPermutation(
             {unit: torch.arange(size).expand(num, size) for unit, size in self.sizes.items()},
             {unit: torch.ones(num, size, dtype=torch.int64) for unit, size in self.sizes.items()},
             {unit: torch.zeros(num, self.sizes[unit], dtype=torch.int64) for unit in self.sines},
         )
 
-    def random(self, num: int, generator: torch.Generator, most_turns: int = 2) -> "Moves":
+    def random(self, num: int, generator: torch.Generator, most_turns: int = 2) -> "SignedPermutation":
         """Random moves of ``num`` fields."""
         moves = self.still(num)
         order = {u: torch.rand(num, size, generator=generator).argsort(-1) for u, size in self.sizes.items()}
@@ -116,12 +114,12 @@ class SignedSymmetry:
         turns = {
             u: torch.randint(-most_turns, most_turns + 1, t.shape, generator=generator) for u, t in moves.turns.items()
         }
-        return Moves(order, signs, turns)
+        return SignedPermutation(order, signs, turns)
 
 
 @dataclass(frozen=True)
-class Moves:
-    """Moves of N fields: unit ``i`` is, after them, unit ``order[i]`` of before times its sign, turned.
+class SignedPermutation:
+    """How the units of N fields move: unit ``i`` is unit ``order[i]`` of before times its sign, turned.
 
     Attributes:
         order: Index tensors ``(N, n)`` by name.
@@ -133,7 +131,7 @@ class Moves:
     signs: dict[str, Tensor]
     turns: dict[str, Tensor]
 
-    def then(self, unit: str, order: Tensor, signs: Tensor, turns: Tensor) -> "Moves":
+    def then(self, unit: str, order: Tensor, signs: Tensor, turns: Tensor) -> "SignedPermutation":
         """These moves, and then others ``(N, n)`` of one name."""
         moved = {
             "order": {**self.order, unit: self.order[unit].gather(-1, order)},
@@ -142,22 +140,26 @@ class Moves:
         moved["turns"] = dict(self.turns)
         if unit in self.turns:
             moved["turns"][unit] = self.turns[unit].gather(-1, order) * signs + turns
-        return Moves(**moved)
+        return SignedPermutation(**moved)
 
-    def at(self, rows: Tensor) -> "Moves":
+    def at(self, rows: Tensor) -> "SignedPermutation":
         """The moves of some of the fields."""
-        return Moves(*({unit: t[rows] for unit, t in part.items()} for part in (self.order, self.signs, self.turns)))
+        return SignedPermutation(
+            *({unit: t[rows] for unit, t in part.items()} for part in (self.order, self.signs, self.turns))
+        )
 
-    def replaced(self, rows: Tensor, other: "Moves") -> "Moves":
+    def replaced(self, rows: Tensor, other: "SignedPermutation") -> "SignedPermutation":
         """These moves with those of some fields, by index, in place of their own."""
         parts = ((self.order, other.order), (self.signs, other.signs), (self.turns, other.turns))
-        return Moves(*({unit: t.index_copy(0, rows, new[unit]) for unit, t in old.items()} for old, new in parts))
+        return SignedPermutation(
+            *({unit: t.index_copy(0, rows, new[unit]) for unit, t in old.items()} for old, new in parts)
+        )
 
 
 def _moved_axis(tensor: Tensor, axis: int, order: Tensor, signs: Tensor) -> Tensor:
     shape = [1] * tensor.ndim
     shape[0], shape[axis] = order.shape
-    moved = tensor.gather(axis, order.reshape(shape).expand(tensor.shape))
+    moved = tensor.gather(axis, order.reshape(shape).expand(tensor.shape))  # (N, *shape)
     return moved * signs.reshape(shape).to(tensor.dtype)
 
 

@@ -1,6 +1,5 @@
 """Finding the symmetry of a network: trace it once, solve for what its axes may do, and write the spec."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -14,19 +13,26 @@ import wsrl.symmetry.inference.rules_places
 import wsrl.symmetry.inference.rules_pointwise
 import wsrl.symmetry.inference.rules_shape
 import wsrl.symmetry.inference.rules_sparse  # noqa: F401  (registers rules)
-from wsrl.errors import UserError
 from wsrl.symmetry.inference.described import Given, follow_by_hand
 from wsrl.symmetry.inference.known_axes import Table, WrittenConstantError
 from wsrl.symmetry.inference.naming import express, name_atoms, written
+from wsrl.symmetry.inference.network_tensors import (
+    RUNNING,
+    as_arguments,
+    evaluation_copy,
+    named_tensors,
+    names_under,
+    saved_names,
+    tensors_in,
+)
 from wsrl.symmetry.inference.reach import fix_unreached
 from wsrl.symmetry.inference.terms import fix
 from wsrl.symmetry.inference.trace import Tracer, plain_kernels
 from wsrl.symmetry.spec.permute import parents_first
 from wsrl.symmetry.spec.spec import PermutationSpec
 
-RUNNING = ("running_mean", "running_var")
-"""Buffers that are statistics of channels: they always move with them."""
 MASK_TRIALS = 4
+"""Random permutations that a mask is tried with, beside two that generate all."""
 
 
 def infer_module(
@@ -61,14 +67,16 @@ def infer_module(
     """
     module = evaluation_copy(module)
     args, kwargs = as_arguments(example_inputs)
+    # what moves: the tensors of state_dict(), without those that are to stay fixed
     everything = named_tensors(module)
     saved = saved_names(module)
     tensors = {name: tensor for name, tensor in everything.items() if name in saved}
-    held = set(matching(fixed, everything)) & saved
+    held = set(names_under(fixed, everything)) & saved
     if not buffers:
         parameters = {id(parameter) for parameter in module.parameters()}
         constants = [name for name, tensor in tensors.items() if id(tensor) not in parameters]
         held |= {name for name in constants if name.rpartition(".")[2] not in RUNNING}
+    # what stays fixed as the inputs do: tensors that state_dict() does not hold
     ids = {id(tensor) for tensor in tensors.values()}
     unsaved = [tensor for tensor in everything.values() if id(tensor) not in ids]
 
@@ -109,64 +117,13 @@ def infer_function(
         UserError: An operation without a rule.
     """
     args, kwargs = as_arguments(example_inputs)
-    held = set(matching(fixed, weights))
+    held = set(names_under(fixed, weights))
 
     def run(tracer: Tracer) -> object:
         with plain_kernels(), tracer:
             return function(dict(weights), *args, **kwargs)
 
     return _solve(run, weights, [*args, *kwargs.values()], held, leading, masks or {})
-
-
-def named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, tied ones under each name, and under those that ``state_dict()`` gives them."""
-    found = dict(module.named_parameters(remove_duplicate=False))
-    for name, buffer in module.named_buffers(remove_duplicate=False):
-        found.setdefault(name, buffer)
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and any(tensor is own for own in found.values()):
-            found.setdefault(name, tensor)
-    return found
-
-
-def saved_names(module: nn.Module) -> set[str]:
-    """Names of the tensors that ``state_dict()`` holds."""
-    return {name for name, tensor in module.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
-
-
-def evaluation_copy(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode.
-
-    Raises:
-        UserError: The module cannot be copied.
-    """
-    try:
-        return copy.deepcopy(module).eval()
-    except (RuntimeError, TypeError) as error:
-        raise UserError(
-            f"the module cannot be copied ({error})",
-            allowed="modules that copy.deepcopy copies",
-            do="use torch.nn.utils.parametrizations in place of weight_norm and spectral_norm; drop stored activations",
-        ) from error
-
-
-def as_arguments(inputs: object) -> tuple[tuple, dict]:
-    """Positional and keyword arguments of what a user passes as inputs."""
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})
-
-
-def matching(fixed: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Names that are given, whole or by their beginning."""
-    names, found = list(names), []
-    fixed = [fixed] if isinstance(fixed, str) else fixed
-    for start in fixed:
-        hits = [name for name in names if name == start or name.startswith(start.rstrip(".") + ".")]
-        if not hits:
-            raise UserError(f"fixed names {start!r}, which is no tensor", allowed=", ".join(names), do="mend fixed")
-        found += hits
-    return found
 
 
 def _watch(module: nn.Module, tracer: Tracer, stack: ExitStack) -> None:
@@ -191,12 +148,24 @@ def _solve(
     leading: int,
     masks: Mapping[str, Tensor],
 ) -> PermutationSpec:
-    """Trace, fix what is given from outside, and write the spec."""
+    """Trace, solve, and write the spec.
+
+    Args:
+        run: Runs the network while a tracer is active, and gives its outputs.
+        tensors: Its weights ``(L..., *shape)``.
+        inputs: What it takes, whose axes are fixed.
+        held: Names of weights that stay fixed.
+        leading: Number of leading axes L.
+        masks: Masks ``shape`` that every permutation must leave as they are.
+    """
+    # 1. follow the axes of all tensors through one run: equations between the axes of the weights
     table = _traced(run, tensors, inputs, held, leading)
+    # 2. nothing is known of weights that the run never used
     for name, axes in table.weights.items():
         if name not in table.used:
             for axis in axes:
                 fix(axis)
+    # 3. write what may still move, and fix what a mask forbids, until all permutations keep all masks
     weights = {name: axes[leading:] for name, axes in table.weights.items()}
     shapes = {name: tuple(tensor.shape[leading:]) for name, tensor in tensors.items()}
     while True:
@@ -208,8 +177,10 @@ def _solve(
 
 
 def _traced(run, tensors: Mapping[str, Tensor], inputs: Sequence, held: set[str], leading: int) -> Table:
+    """The axes of all tensors after one run; it is repeated where a constant turns out to be written to."""
     written: frozenset[int] = frozenset()
     while True:
+        # weights may move, inputs may not
         table = Table(written)
         for name, tensor in tensors.items():
             table.add_weight(name, tensor, name in held, leading)
@@ -219,24 +190,14 @@ def _traced(run, tensors: Mapping[str, Tensor], inputs: Sequence, held: set[str]
         try:
             tracer = Tracer(table)
             outputs = tensors_in(run(tracer))
-        except WrittenConstantError as found:
-            written |= {found.index}
+        except WrittenConstantError as constant:
+            written |= {constant.index}
             continue
+        # the outputs stay as they are, and so does what the example did not reach
         for output in outputs:
             table.hold(output)
         fix_unreached(table, tracer.steps, outputs)
         return table
-
-
-def tensors_in(result: object) -> list[Tensor]:
-    """All tensors of a result, those that are attributes of plain objects included."""
-    found = []
-    for leaf in tree_leaves(result):
-        if isinstance(leaf, Tensor):
-            found.append(leaf)
-        elif hasattr(leaf, "__dict__"):
-            found += [value for value in tree_leaves(list(vars(leaf).values())) if isinstance(value, Tensor)]
-    return found
 
 
 def _write(weights, used: Sequence[str], shapes: Mapping[str, tuple[int, ...]]):
@@ -257,13 +218,9 @@ def _keeps_masks(spec: PermutationSpec, name: str, masks: Mapping[str, Tensor]) 
     touched = {key: mask for key, mask in masks.items() if mask is not None and key in spec.axes}
     generator = torch.Generator().manual_seed(0)
     shape = spec.table_shape(name)
-    size = shape[-1]
-    swap = torch.arange(size)
+    swap = torch.arange(shape[-1])
     swap[:2] = swap[:2].flip(0)
-    chosen = [table.expand(shape) for table in (swap, torch.arange(size).roll(1))]  # these two generate all
-    chosen += [spec.random_permutation(generator, names=[name])[name] for _ in range(MASK_TRIALS)]
-    for table in chosen:
-        moved = spec.apply(touched, {name: table})
-        if any(not torch.equal(moved[key], mask) for key, mask in touched.items()):
-            return False
-    return True
+    tables = [table.expand(shape) for table in (swap, torch.arange(shape[-1]).roll(1))]  # these two generate all
+    tables += [spec.random_permutation(generator, names=[name])[name] for _ in range(MASK_TRIALS)]
+    moved = (spec.apply(touched, {name: table}) for table in tables)
+    return all(torch.equal(after[key], mask) for after in moved for key, mask in touched.items())

@@ -191,8 +191,3 @@ def _candidates(weight: str, dim: int, word: str) -> Iterator[str]:
     while True:
         yield f"{tail}.{number}"
         number += 1
-
-
-def free_leaves(weights: Mapping[str, Sequence[Axis]]) -> list[Atom]:
-    """All free atoms of the weights."""
-    return list(dict.fromkeys(atom for axes in weights.values() for axis in axes for atom in leaves(axis)))

@@ -1,6 +1,7 @@
 """A network as a function of its weights in float64, and weights that hide nothing of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -9,62 +10,90 @@ from torch.utils._pytree import tree_map
 from wsrl.errors import UserError
 from wsrl.symmetry.inference.coverage import squares
 from wsrl.symmetry.inference.double_precision import in_double
-from wsrl.symmetry.inference.inference import RUNNING, as_arguments, evaluation_copy, named_tensors, tensors_in
+from wsrl.symmetry.inference.network_tensors import RUNNING, as_arguments, evaluation_copy, named_tensors, tensors_in
 from wsrl.symmetry.inference.trace import plain_kernels
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
-def runner(spec: PermutationSpec, module, inputs, weights) -> tuple[Callable, Callable, dict[str, Tensor]]:
-    """Functions from weights to the outputs as a list of tensors and to gradients, and the weights to start from."""
-    args, kwargs = as_arguments(tree_map(_as_double, inputs))
-    if isinstance(module, nn.Module):
-        module = evaluation_copy(module).double()
-        own = named_tensors(module)
+class DoubleNetwork:
+    """A network that computes in float64, as a function of its weights alone.
 
-        def call(values):
-            for name, value in values.items():  # in place: some modules keep lists of their parameters
-                own[name].data.copy_(value)
-            return module(*args, **kwargs)
-    else:
-        if weights is None:
+    Args:
+        spec: Says which axes of a function's weights are those of one network.
+        network: A module, of which a copy in evaluation mode is used, or a function of weights with a batch axis.
+        inputs: What it takes: one tensor, a tuple or a dict of arguments.
+        weights: Weights of a function; a module has its own.
+
+    Attributes:
+        start: The weights that it has, ``shape``.
+
+    Raises:
+        UserError: A function without weights, or a spec of other tensors.
+    """
+
+    def __init__(
+        self,
+        spec: PermutationSpec,
+        network: nn.Module | Callable,
+        inputs: object,
+        weights: Mapping[str, Tensor] | None,
+    ):
+        self.args, self.kwargs = as_arguments(tree_map(_as_double, inputs))
+        self.is_module = isinstance(network, nn.Module)
+        self.network = evaluation_copy(network).double() if self.is_module else network
+        if self.is_module:
+            self._own = named_tensors(self.network)
+        elif weights is None:
             raise UserError(
                 "a function was given without weights", allowed="weights of one network", do="pass weights="
             )
-        own = {name: _single(spec, name, _as_double(tensor)) for name, tensor in weights.items()}
+        else:
+            self._own = {name: _single(spec, name, _as_double(tensor)) for name, tensor in weights.items()}
+        unknown = [name for name in spec.axes if name not in self._own]
+        if unknown:
+            raise UserError(f"the network has no tensor {unknown[0]}", allowed=", ".join(self._own), do="mend the spec")
+        self.start = {name: tensor.detach().clone() for name, tensor in self._own.items()}
 
-        def call(values):
-            return module({name: value.unsqueeze(0) for name, value in values.items()}, *args, **kwargs)
+    def outputs(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """All tensors that the network gives with some weights ``shape``."""
+        with _repeatable():
+            return [tensor.detach().clone() for tensor in self._run(weights)]
 
-    unknown = [name for name in spec.axes if name not in own]
-    if unknown:
-        raise UserError(f"the network has no tensor {unknown[0]}", allowed=", ".join(own), do="mend the spec")
-
-    def run(values):
-        with torch.random.fork_rng(devices=[]), plain_kernels(), in_double():
-            torch.manual_seed(0)
-            return [tensor.detach().clone() for tensor in tensors_in(call(values))]
-
-    def follow(values):
-        leaves = {name: own[name] for name in values if own[name].is_floating_point()}
-        if not isinstance(module, nn.Module):
-            values = {**values, **{name: values[name].clone() for name in leaves}}
-            leaves = {name: values[name] for name in leaves}
-        with torch.random.fork_rng(devices=[]), plain_kernels(), in_double(), torch.enable_grad():
-            torch.manual_seed(0)
-            flagged = [tensor for tensor in leaves.values() if tensor.is_leaf]
+    def gradients(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+        """Gradients of the sum of all squared outputs by the weights, None where there is none."""
+        real = [name for name in weights if self._own[name].is_floating_point()]
+        if not self.is_module:
+            weights = {**weights, **{name: weights[name].clone() for name in real}}
+        wanted = {name: self._own[name] if self.is_module else weights[name] for name in real}
+        flagged = [tensor for tensor in wanted.values() if tensor.is_leaf]
+        with _repeatable(), torch.enable_grad():
             for tensor in flagged:
                 tensor.requires_grad_(True)
             try:
-                score = squares(tensors_in(call(values)))
-                wanted = list(leaves.values())
-                gradients = () if score is None else torch.autograd.grad(score, wanted, allow_unused=True)
+                score = squares(self._run(weights))
+                every = list(wanted.values())
+                gradients = () if score is None else torch.autograd.grad(score, every, allow_unused=True)
             except RuntimeError:  # it writes into its tensors, or has no gradients: nothing is known from them
                 gradients = ()
             for tensor in flagged:
                 tensor.requires_grad_(False)
-        return dict(zip(leaves, gradients or [None] * len(leaves)))
+        return dict(zip(wanted, gradients or [None] * len(wanted)))
 
-    return run, follow, {name: tensor.detach().clone() for name, tensor in own.items()}
+    def _run(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        if not self.is_module:
+            batch = {name: value.unsqueeze(0) for name, value in weights.items()}  # (1, *shape)
+            return tensors_in(self.network(batch, *self.args, **self.kwargs))
+        for name, value in weights.items():  # in place: some modules keep lists of their parameters
+            self._own[name].data.copy_(value)
+        return tensors_in(self.network(*self.args, **self.kwargs))
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Run in float64, by plain kernels, with the same random numbers each time."""
+    with torch.random.fork_rng(devices=[]), plain_kernels(), in_double():
+        torch.manual_seed(0)
+        yield
 
 
 def _single(spec: PermutationSpec, name: str, tensor: Tensor) -> Tensor:

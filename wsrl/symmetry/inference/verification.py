@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wsrl.errors import UserError
 from wsrl.symmetry.inference.coverage import unread_entries
-from wsrl.symmetry.inference.running import drawing, runner
+from wsrl.symmetry.inference.running import DoubleNetwork, drawing
 from wsrl.symmetry.spec.axes import Axis, Concat, Product, factors_of, names_in, parts_of
 from wsrl.symmetry.spec.spec import PermutationSpec
 
@@ -24,11 +24,13 @@ MARGIN = 100
 """How many times its rounding the output of a network that rounds may change."""
 COARSEST = 1e-4
 """Largest such change: a broken tie changes an output by more."""
+OUTCOMES = ("ties_seen", "silent", "alone")
+"""What breaking the ties of a permutation may show, as :class:`Verification` describes it."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """What the check of a spec found.
 
     Attributes:
         largest_error: Largest change of the output under permutations of the spec, relative to its largest entry.
@@ -81,33 +83,33 @@ def verify(
         UserError: The symmetry does not hold; names the permutation and the error.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    run, follow, own = runner(spec, module, inputs, weights)
-    draw = drawing(module, own, generator)
+    network = DoubleNetwork(spec, module, inputs, weights)
+    draw = drawing(module, network.start, generator)
     start = draw()
     subject = {name: tensor for name, tensor in start.items() if name in spec.axes}
-    before = run(start)
+    before = network.outputs(start)
+
+    def change(moved: Mapping[str, Tensor]) -> float:
+        return _difference(before, network.outputs({**start, **moved}))
+
+    # random permutations of all that moves leave the output as it is, up to what it rounds inside
     errors, tolerance = [], TOLERANCE
     for _ in range(trials):
         permutation = spec.random_permutation(generator)
-        errors.append(_difference(before, run({**start, **spec.apply(subject, permutation)})))
+        errors.append(change(spec.apply(subject, permutation)))
         if TOLERANCE < errors[-1] <= COARSEST and tolerance == TOLERANCE:
-            tolerance = _tolerance(run, start, before, generator)
+            tolerance = _tolerance(network.outputs, start, before, generator)
         if not errors[-1] <= tolerance:
-            moved = lambda p: run({**start, **spec.apply(subject, p)})  # noqa: E731
-            raise _refusal(spec, permutation, errors[-1], moved, before, tolerance)
-    unread = unread_entries(run, follow, start, draw)
-    found: dict[str, list[str]] = {"ties_seen": [], "silent": [], "alone": []}
+            alone = {name: change(spec.apply(subject, {name: table})) for name, table in permutation.items()}
+            raise _refusal(spec, alone, errors[-1], tolerance)
+    # what the output does not depend on for these inputs is not proved
+    unread = unread_entries(network.outputs, network.gradients, start, draw)
+    # the control: each permutation on one of its axes only changes the output
     limit = max(CHANGED, 10 * tolerance if tolerance > TOLERANCE else 0)
-    for name in spec.permutations[:controls]:
-        change = lambda moved: _difference(before, run({**start, **moved}))  # noqa: E731
-        found[_control(spec, name, subject, change, limit, unread)].append(name)
-    return Verification(
-        max(errors, default=0.0),
-        trials,
-        **{key: tuple(names) for key, names in found.items()},
-        unread={name: int(entries.sum()) for name, entries in unread.items()},
-        tolerance=tolerance,
-    )
+    outcomes = {n: _control(spec, n, subject, change, limit, unread) for n in spec.permutations[:controls]}
+    controlled = {kind: tuple(n for n, own in outcomes.items() if own == kind) for kind in OUTCOMES}
+    not_read = {name: int(entries.sum()) for name, entries in unread.items()}
+    return Verification(max(errors, default=0.0), trials, **controlled, unread=not_read, tolerance=tolerance)
 
 
 def _tolerance(run: Callable, start: Mapping[str, Tensor], before: list[Tensor], generator: torch.Generator) -> float:
@@ -134,14 +136,13 @@ def _difference(first: list[Tensor], second: list[Tensor]) -> float:
     return worst
 
 
-def _refusal(spec: PermutationSpec, permutation: dict, error: float, run, before, tolerance: float) -> UserError:
-    """What to say of a permutation that changed the output: which part of it does."""
-    single = {name: _difference(before, run({name: table})) for name, table in permutation.items()}
-    wrong = [name for name, change in single.items() if not change <= tolerance]
-    worst = max(wrong, key=single.__getitem__, default=None)
+def _refusal(spec: PermutationSpec, alone: Mapping[str, float], error: float, tolerance: float) -> UserError:
+    """What to say of permutations that changed the output: which does, of the changes that each makes alone."""
+    wrong = [name for name, change in alone.items() if not change <= tolerance]
+    worst = max(wrong, key=alone.__getitem__, default=None)
     blamed = f"the permutation {worst!r}" if worst else "permutations together"
     carriers = [name for name, axes in spec.axes.items() if any(worst in names_in(axis) for axis in axes)]
-    error = single.get(worst, error)
+    error = alone.get(worst, error)
     return UserError(
         f"{blamed} changes the output by {error:.1e} of its largest entry"
         + (f"; so do {', '.join(repr(name) for name in wrong if name != worst)}" if len(wrong) > 1 else ""),
@@ -159,7 +160,7 @@ def _control(
     limit: float,
     unread: Mapping[str, Tensor],
 ) -> str:
-    """Break the ties of one permutation, one after the other, until the output changes by more than a limit."""
+    """Break the ties of one permutation, one after the other, until the output changes; one of ``OUTCOMES``."""
     places = [
         (tensor, axis, part, factor)
         for tensor, axes in spec.axes.items()

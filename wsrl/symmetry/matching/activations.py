@@ -25,7 +25,7 @@ CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 
 
 @dataclass(frozen=True)
-class Place:
+class Readout:
     """Where the activations of units can be read.
 
     Attributes:
@@ -49,7 +49,7 @@ def match_activations(
     moving: Mapping[str, Tensor],
     inputs: Tensor,
     *,
-    places: Mapping[str, Place | Iterable[Place]] | None = None,
+    readouts: Mapping[str, Readout | Iterable[Readout]] | None = None,
     num_samples: int = NUM_SAMPLES,
     generator: torch.Generator | None = None,
 ) -> Matching:
@@ -61,38 +61,41 @@ def match_activations(
         reference: Weights of the network that stays.
         moving: Weights of the network that is moved.
         inputs: Examples ``(N, ...)``.
-        places: For a permutation where to read its units. Those that are left out are read where linear layers and
+        readouts: For a permutation where to read its units. Those that are left out are read where linear layers and
             convolutions take them in, or else where these give them out; what is found at neither is matched by its
             weights.
         num_samples: Most samples of each unit, drawn over examples and positions.
         generator: Randomness of that draw; None for a fixed seed.
 
     Returns:
-        The permutation, and the sum of the correlations over all units and places. Its history has the weights in it,
+        The permutation, and the sum of the correlations over all units and readouts. Its history has the weights in it,
         which decide between units of equal correlation.
 
     Raises:
-        UserError: A place that does not exist or does not count the units.
+        UserError: A readout of a submodule that does not exist, does not run or does not count the units.
 
     Source: Li et al., Convergent Learning, arXiv 1511.07543; Ainsworth et al., arXiv 2209.04836, section 3.1.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    found = _given_places(spec, module, places or {})
-    covered = {name for _, axis in found for name in names_in(axis)}
-    automatic = [(place, axis) for place, axis in find_places(spec, module) if set(names_in(axis)) - covered]
-    found += automatic
+    # where units are read: at the readouts that were named, and wherever else permutations that these leave out are met
+    named = _named_readouts(spec, module, readouts or {})
+    covered = {name for _, axis in named for name in names_in(axis)}
+    watched = named + [each for each in find_readouts(spec, module) if set(names_in(each[1])) - covered]
+    # the activations of the same samples in both networks, as rows whose inner products are correlations
     seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
     first, second = (
-        _standardised(_activations(module, weights, inputs, found, num_samples, seed))
+        _standardised(_activations(module, weights, inputs, watched, num_samples, seed))
         for weights in (reference, moving)
     )
-    unreached = [place for place, _ in found[: len(found) - len(automatic)] if place not in first]
+    unreached = [readout for readout, _ in named if readout not in first]
     if unreached:
-        raise UserError(f"{unreached[0]} is never reached", allowed="submodules that run", do="leave it out of places")
-    axes = {str(place): (axis, None) for place, axis in found if place in first}
-    first, second = ({str(place): rows for place, rows in rows_at.items()} for rows_at in (first, second))
+        raise UserError(f"{unreached[0]} is never reached", allowed="submodules that run", do="drop it from readouts")
+    # rows (C, S) are tensors of a network of their own, whose first axes carry the permutations of the units
+    axes = {str(readout): (axis, None) for readout, axis in watched if readout in first}
+    first, second = ({str(readout): rows for readout, rows in seen.items()} for seen in (first, second))
     shapes = {key: tuple(rows.shape) for key, rows in first.items()}
     of_activations = replace(spec, axes=axes, shapes=shapes)
+    # weight matching of that network and, faintly, of the weights, for units whose activations decide nothing
     together = replace(spec, axes=axes | spec.axes, shapes=shapes | spec.shapes)
     reference, moving = _weakened(spec, reference, moving)
     matching = match_weights(together, first | reference, second | moving, generator=generator)
@@ -109,7 +112,7 @@ def _weakened(spec: PermutationSpec, reference: Mapping[str, Tensor], moving: Ma
     return tuple({name: tensor * factor for name, tensor in weights.items()} for weights in (first, second))
 
 
-def find_places(spec: PermutationSpec, module: nn.Module) -> list[tuple[Place, Axis]]:
+def find_readouts(spec: PermutationSpec, module: nn.Module) -> list[tuple[Readout, Axis]]:
     """Where linear layers, convolutions and embeddings take units in; else where they give them out.
 
     Returns:
@@ -125,75 +128,76 @@ def find_places(spec: PermutationSpec, module: nn.Module) -> list[tuple[Place, A
         out, into = (axes[1], axes[0]) if turned else (axes[0], axes[1])
         if getattr(part, "groups", 1) == 1:
             if not isinstance(part, nn.Embedding):
-                takes.append((Place(path, "input", dim), into))
-            gives.append((Place(path, "output", dim), out))
+                takes.append((Readout(path, "input", dim), into))
+            gives.append((Readout(path, "output", dim), out))
         elif not turned:
-            gives.append((Place(path, "output", dim), out))
-    chosen = [(place, axis) for place, axis in takes if names_in(axis)]
-    read = {name for _, axis in chosen for name in names_in(axis)}
-    return chosen + [(place, axis) for place, axis in gives if set(names_in(axis)) - read]
+            gives.append((Readout(path, "output", dim), out))
+    inputs = [(readout, axis) for readout, axis in takes if names_in(axis)]
+    read = {name for _, axis in inputs for name in names_in(axis)}
+    return inputs + [(readout, axis) for readout, axis in gives if set(names_in(axis)) - read]
 
 
-def _given_places(spec: PermutationSpec, module: nn.Module, places: Mapping) -> list[tuple[Place, Axis]]:
-    paths, found = dict(module.named_modules()), []
-    for name, own in places.items():
+def _named_readouts(spec: PermutationSpec, module: nn.Module, readouts: Mapping) -> list[tuple[Readout, Axis]]:
+    """The readouts that a user named, each with the permutation of its units."""
+    paths, named = dict(module.named_modules()), []
+    for name, own in readouts.items():
         if name not in spec.sizes or spec.within.get(name):
             raise UserError(
-                f"places speaks of {name!r}",
+                f"readouts speaks of {name!r}",
                 allowed=", ".join(n for n in spec.sizes if not spec.within.get(n)),
                 do="name a permutation of the spec that acts within no other",
             )
-        for place in [own] if isinstance(own, Place) else own:
-            if place.path not in paths or place.side not in ("input", "output"):
+        for readout in [own] if isinstance(own, Readout) else own:
+            if readout.path not in paths or readout.side not in ("input", "output"):
                 raise UserError(
-                    f"places[{name!r}] is the {place.side} of {place.path!r}",
+                    f"readouts[{name!r}] is the {readout.side} of {readout.path!r}",
                     allowed=f"the input or output of one of {', '.join(paths)}",
                     do="name a submodule by its path",
                 )
-            found.append((place, name))
-    return found
+            named.append((readout, name))
+    return named
 
 
 def _activations(
     module: nn.Module,
     weights: Mapping[str, Tensor],
     inputs: Tensor,
-    places: list[tuple[Place, Axis]],
+    readouts: list[tuple[Readout, Axis]],
     num_samples: int,
     seed: int,
-) -> dict[Place, Tensor]:
-    """Activations ``(C, S)`` at every place that is reached; the same samples for all networks of a module."""
+) -> dict[Readout, Tensor]:
+    """Activations ``(C, S)`` at every readout that is reached; the same samples for all networks of a module."""
     module = copy.deepcopy(module).eval()
     load_weights(module, weights)
     estimate_statistics(module, inputs.split(AT_ONCE))
-    seen: dict[Place, list[Tensor]] = {place: [] for place, _ in places}
+    seen: dict[Readout, list[Tensor]] = {readout: [] for readout, _ in readouts}
     batches = inputs.split(AT_ONCE)
     share = -(-num_samples // len(batches))
     with ExitStack() as stack, torch.no_grad():
-        for place, rows in seen.items():
-            stack.callback(_watch(module.get_submodule(place.path), place, rows, share, seed))
+        for readout, rows in seen.items():
+            stack.callback(_watch(module.get_submodule(readout.path), readout, rows, share, seed))
         for batch in batches:
             module(batch)
-    return {place: torch.cat(rows).T.double() for place, rows in seen.items() if rows}
+    return {readout: torch.cat(rows).T.double() for readout, rows in seen.items() if rows}
 
 
-def _watch(part: nn.Module, place: Place, seen: list[Tensor], share: int, seed: int):
+def _watch(part: nn.Module, readout: Readout, seen: list[Tensor], share: int, seed: int):
     """Let a submodule note its activations ``(S, C)``; returns what ends it."""
 
     def note(tensor) -> None:
         tensor = tensor[0] if isinstance(tensor, (tuple, list)) else tensor
-        rows = tensor.detach().movedim(place.dim, -1).flatten(0, -2)
+        rows = tensor.detach().movedim(readout.dim, -1).flatten(0, -2)  # (S, C)
         if len(rows) > share:
             own = torch.Generator().manual_seed((seed + len(seen)) % 2**63)
             rows = rows[torch.randperm(len(rows), generator=own)[:share].to(rows.device)]
         seen.append(rows.cpu())
 
-    if place.side == "input":
-        return part.register_forward_pre_hook(lambda _, given: note(given)).remove
-    return part.register_forward_hook(lambda _, given, result: note(result)).remove
+    if readout.side == "input":
+        return part.register_forward_pre_hook(lambda _, inputs: note(inputs)).remove
+    return part.register_forward_hook(lambda _, inputs, result: note(result)).remove
 
 
-def _standardised(activations: dict[Place, Tensor]) -> dict[Place, Tensor]:
+def _standardised(activations: dict[Readout, Tensor]) -> dict[Readout, Tensor]:
     """Rows of mean zero and length one, so that inner products are correlations; units that never change are zero."""
     centred = {key: rows - rows.mean(1, keepdim=True) for key, rows in activations.items()}
     return {key: rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12) for key, rows in centred.items()}

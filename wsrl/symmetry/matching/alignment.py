@@ -18,7 +18,8 @@ from wsrl.symmetry.matching.alignment_files import read_network
 from wsrl.symmetry.matching.barriers import NUM_POINTS, NetworkScores, barrier, load_weights, path_losses
 from wsrl.symmetry.matching.examples import Examples
 from wsrl.symmetry.matching.linear_stack import LinearStack
-from wsrl.symmetry.matching.matching import Matching, agreement, check_same, match_weights
+from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
+from wsrl.symmetry.matching.problem import check_same
 from wsrl.symmetry.matching.straight_through import RefinementOptions, refine_straight_through
 from wsrl.symmetry.spec.spec import PermutationSpec
 

@@ -19,7 +19,7 @@ Weights = Mapping[str, Tensor]
 
 
 def interpolate(a: Weights, b: Weights, t: float) -> dict[str, Tensor]:
-    """The network at ``t`` of the straight way from ``a`` (0) to ``b`` (1).
+    """The network at ``t`` of the straight path from ``a`` (0) to ``b`` (1): linear interpolation of the weights.
 
     Tensors of whole numbers, such as counters, are those of ``a``.
     """

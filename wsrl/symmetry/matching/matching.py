@@ -5,6 +5,8 @@ permutation may move; maximising it is minimising the squared distance of the we
 of one permutation is a linear assignment, so that permutations are improved one after the other until none can be.
 
 Letters: B elements of what a permutation acts within, n its units, m units of one that acts within it.
+
+Source: Ainsworth et al., Git Re-Basin, arXiv 2209.04836, section 3.2 and algorithm 1.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,21 +16,21 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
-from wsrl.symmetry.inference.inference import RUNNING
-from wsrl.symmetry.matching.agreement import Pieces, Problem, best_assignment, unit_agreement
+from wsrl.symmetry.matching.assignment import best_assignment, unit_agreement
+from wsrl.symmetry.matching.problem import MatchingProblem, Pieces, Weights, prepare
 from wsrl.symmetry.matching.quadratic import refined
 from wsrl.symmetry.spec.permute import composed
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 TOLERANCE = 1e-11
 """Smallest gain that counts, relative to the product of the norms of the two networks."""
-
-Weights = Mapping[str, Tensor]
+MAX_SWEEPS = 100
+"""Rounds over all permutations from each start."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """What was found.
+    """The permutation that makes one network agree with another.
 
     Attributes:
         permutation: Index tensors; ``spec.apply(moving, permutation)`` is the aligned network.
@@ -48,25 +50,20 @@ def match_weights(
     *,
     generator: torch.Generator | None = None,
     restarts: int = 1,
-    max_sweeps: int = 100,
     frozen: Iterable[str] = (),
     start: Mapping[str, Tensor] | None = None,
 ) -> Matching:
     """Align one network with another by its permutation symmetry.
 
-    Running statistics of normalisations move with their channels but do not count. The first start is the better one of
-    the network as it stands and of a greedy assignment, which settles one permutation after the other and compares
-    units by their sorted weights along axes that are not settled yet; it finds the permutation of a permuted copy.
-    The second is the network as it stands, and all others are random.
+    Running statistics of normalisations move with their channels but do not count.
 
     Args:
         spec: The symmetry. Its tensors that are not among the weights don't count.
-        reference: Tensors ``shape`` of the network that stays; or several such dicts, such as means and deviations,
-            whose agreement is summed.
+        reference: Tensors ``shape`` of the network that stays; or several such dicts, such as means and standard
+            deviations, whose agreement is summed.
         moving: The same of the network that is moved.
         generator: Randomness of orders and starts; None for a fixed seed.
         restarts: Number of starts; the best one is returned.
-        max_sweeps: Most rounds over all permutations for each start.
         frozen: Permutations that are left as they are.
         start: The permutation to begin with, in place of all other starts.
 
@@ -75,24 +72,22 @@ def match_weights(
 
     Raises:
         UserError: Weights with other keys or shapes than the spec's or the reference's, or that are not finite.
-
-    Source: Ainsworth et al., Git Re-Basin, arXiv 2209.04836, section 3.2 and algorithm 1.
     """
     generator = generator or torch.Generator().manual_seed(0)
     spec, problem, pieces = prepare(spec, reference, moving)
     problem = replace(problem, frozen=_known_names(spec, frozen))
     free = [name for name in problem.sizes if name not in problem.frozen and problem.carriers([name])]
-    best = None
+    ends = []
     for number in range(1 if start is not None else max(restarts, 1)):
         state = _State.unmoved(problem, pieces)
         if start is not None:
             state = state.changed(start)
-        elif number == 0:
+        elif number == 0:  # as it stands, or greedy where that is better: this finds back a permuted copy
             state = state.better_of(state.settled(free))
-        elif number > 1:
+        elif number > 1:  # the second start is the network as it stands, all others are random
             state = state.changed(spec.random_permutation(generator, names=free))
-        found = _descend(state, free, generator, max_sweeps)
-        best = found if best is None or found.objective > best.objective else best
+        ends.append(_descend(state, free, generator))
+    best = max(ends, key=lambda state: state.objective)  # the first of equal ones
     return Matching(best.permutation, best.objective, best.history)
 
 
@@ -104,69 +99,49 @@ def agreement(
     return problem.objective(pieces)
 
 
-def prepare(
-    spec: PermutationSpec, reference: Weights | Sequence[Weights], moving: Weights | Sequence[Weights]
-) -> tuple[PermutationSpec, Problem, Pieces]:
-    """Check two networks and cut them into pieces; several dicts become one with an axis for them at the end."""
-    references = [reference] if isinstance(reference, Mapping) else list(reference)
-    movings = [moving] if isinstance(moving, Mapping) else list(moving)
-    if len(references) != len(movings) or not references:
-        raise UserError(f"{len(references)} and {len(movings)} dicts are matched", allowed="as many of both")
-    names = list(references[0])
-    check_same(references[0], [*references[1:], *movings])
-    outside = [name for name in names if name not in spec.axes]
-    if outside:
-        raise UserError(
-            f"the spec says nothing of {outside[0]!r}",
-            allowed=", ".join(spec.axes),
-            do="leave it out of both networks",
-        )
-    shapes = {name: tuple(references[0][name].shape) for name in names}
-    spec = replace(spec, axes={name: spec.axes[name] for name in names}, shapes=shapes)
-    counted = [name for name in names if name.rpartition(".")[2] not in RUNNING and any(spec.axes[name])]
-    cut = [spec.cut({n: _as_numbers(n, [d[n] for d in dicts]) for n in counted}) for dicts in (references, movings)]
-    cut = [{key: part for parts in of_tensors.values() for key, part in parts.items()} for of_tensors in cut]
-    pieces = [piece for name in counted for piece in spec.pieces[name]]
-    axes = {p.name: (*p.axes, *[None] * (cut[0][p.name].ndim - len(p.axes))) for p in pieces}
-    carried = [key for key in axes if any(name in spec.sizes for name in axes[key])]
-    own = [{key: of_tensors[key] for key in carried} for of_tensors in cut]
-    problem = Problem({k: axes[k] for k in carried}, own[0], spec.within, spec.sizes, spec.held)
-    return spec, problem, own[1]
+def _descend(state: "_State", free: Sequence[str], generator: torch.Generator) -> "_State":
+    """Improve permutations in random orders until none can be improved."""
+    size = sum(float(t.square().sum()) for t in state.problem.reference.values())
+    size *= sum(float(t.square().sum()) for t in state.pieces.values())
+    history = list(state.history)
+    for _ in range(MAX_SWEEPS):
+        improved = False
+        for index in torch.randperm(len(free), generator=generator).tolist():
+            better = _improved(state, free[index])
+            if better.objective > state.objective + TOLERANCE * size**0.5:
+                state, improved = better, True
+                history.append(state.objective)
+        if not improved:
+            break
+    return replace(state, history=tuple(history))
 
 
-def check_same(reference: Weights, others: Iterable[Weights]) -> None:
-    """Refuse networks whose tensors have other names or shapes than the reference's.
-
-    Raises:
-        UserError: Names a tensor that differs.
-    """
-    for other in others:
-        different = [name for name in (*reference, *other) if (name in reference) != (name in other)]
-        if different:
-            which = "second" if different[0] in reference else "first"
-            raise UserError(
-                f"the {which} network has no tensor {different[0]!r}, the other one has",
-                allowed="two networks with the same tensors",
-                do="choose two networks of one architecture",
-            )
-        for name, tensor in reference.items():
-            if other[name].shape != tensor.shape:
-                raise UserError(
-                    f"{name!r} has shape {tuple(tensor.shape)} in the first network "
-                    f"and {tuple(other[name].shape)} in the second",
-                    allowed="two networks with tensors of the same shapes",
-                    do="choose two networks of one architecture",
-                )
+def _improved(state: "_State", name: str) -> "_State":
+    """The best state that choosing one permutation anew gives, with what acts within it."""
+    problem = state.problem
+    step = _assigned(state, name, set())
+    better = state.changed(step)
+    for child in problem.descendants(name):
+        if child not in step:
+            better = _improved(better, child)
+    if problem.multiplicity(name) > 1 and better.objective <= state.objective:  # no assignment but a polynomial
+        better = state.changed({name: refined(problem, state.pieces, name, step[name])})
+    return max(state, better, key=lambda each: each.objective)
 
 
-def _as_numbers(name: str, tensors: Sequence[Tensor]) -> Tensor:
-    """One float64 tensor ``(*shape, C)`` in place of several."""
-    stacked = torch.stack([tensor.detach().cpu() for tensor in tensors], -1)
-    stacked = torch.view_as_real(stacked).flatten(-2) if stacked.is_complex() else stacked
-    stacked = stacked.to(torch.float64)
-    if not torch.isfinite(stacked).all():
-        raise UserError(f"{name} holds numbers that are not finite", allowed="finite weights", do="leave it out")
-    return stacked
+def _assigned(state: "_State", name: str, unsettled: set[str]) -> dict[str, Tensor]:
+    """The step that makes the units of one permutation agree most, with those that act within them."""
+    problem = state.problem
+    agreements, nested = unit_agreement(problem, state.pieces, name, unsettled)  # (B, n, n), {child: (B, n, n, m)}
+    order, _ = best_assignment(agreements)  # (B, n)
+    step = {name: order.reshape(problem.table_shape(name))}
+    for child, tables in nested.items():
+        # inside each unit the table of the pair that was chosen, with axes in the order of the child's parents
+        inner = tables.gather(2, order[:, :, None, None].expand(-1, -1, 1, tables.shape[-1])).squeeze(2)  # (B, n, m)
+        inner = inner.reshape(*problem.table_shape(name), -1)  # (parents of name..., n, m)
+        lead = (*problem.parents(name), name)
+        step[child] = inner.permute(*(lead.index(parent) for parent in problem.parents(child)), -1)
+    return step
 
 
 def _known_names(spec: PermutationSpec, names: Iterable[str]) -> frozenset[str]:
@@ -181,14 +156,14 @@ def _known_names(spec: PermutationSpec, names: Iterable[str]) -> frozenset[str]:
 class _State:
     """A permutation and the network that it makes."""
 
-    problem: Problem
+    problem: MatchingProblem
     permutation: dict[str, Tensor]
     pieces: Pieces
     objective: float
     history: tuple[float, ...]
 
     @classmethod
-    def unmoved(cls, problem: Problem, pieces: Pieces) -> "_State":
+    def unmoved(cls, problem: MatchingProblem, pieces: Pieces) -> "_State":
         still = {n: torch.arange(size).expand(problem.table_shape(n)) for n, size in problem.sizes.items()}
         objective = problem.objective(pieces)
         return cls(problem, still, pieces, objective, (objective,))
@@ -218,7 +193,7 @@ class _State:
         return state
 
 
-def _share_known(problem: Problem, name: str, unsettled: set[str]) -> float:
+def _share_known(problem: MatchingProblem, name: str, unsettled: set[str]) -> float:
     """Share of the weights of some units of which is known where along all other axes they belong."""
     known, total = 0, 0
     for key in problem.carriers([name]):
@@ -227,47 +202,3 @@ def _share_known(problem: Problem, name: str, unsettled: set[str]) -> float:
         total += problem.reference[key].numel()
         known += 0 if unsettled.intersection(others) else problem.reference[key].numel()
     return known / total
-
-
-def _assigned(state: _State, name: str, unsettled: set[str]) -> dict[str, Tensor]:
-    """The step that makes the units of one permutation agree most, with those that act within them."""
-    problem = state.problem
-    agreement, nested = unit_agreement(problem, state.pieces, name, unsettled)
-    chosen, _ = best_assignment(agreement)  # (B, n)
-    step = {name: chosen.reshape(problem.table_shape(name))}
-    for child, tables in nested.items():
-        picked = tables.gather(2, chosen[:, :, None, None].expand(-1, -1, 1, tables.shape[-1])).squeeze(2)  # (B, n, m)
-        lead = (*problem.parents(name), name)
-        picked = picked.reshape(*problem.table_shape(name), -1)
-        step[child] = picked.permute(*(lead.index(parent) for parent in problem.parents(child)), -1)
-    return step
-
-
-def _improved(state: _State, name: str) -> _State:
-    """The best state found by choosing one permutation anew, and what acts within it."""
-    problem = state.problem
-    step = _assigned(state, name, set())
-    found = state.changed(step)
-    for child in problem.descendants(name):
-        if child not in step:
-            found = _improved(found, child)
-    if problem.multiplicity(name) > 1 and found.objective <= state.objective:  # no assignment but a polynomial
-        found = state.changed({name: refined(problem, state.pieces, name, step[name])})
-    return max(state, found, key=lambda s: s.objective)
-
-
-def _descend(state: _State, free: Sequence[str], generator: torch.Generator, max_sweeps: int) -> _State:
-    """Improve permutations in random orders until none can be improved."""
-    size = sum(float(t.square().sum()) for t in state.problem.reference.values())
-    size *= sum(float(t.square().sum()) for t in state.pieces.values())
-    history = list(state.history)
-    for _ in range(max_sweeps):
-        improved = False
-        for index in torch.randperm(len(free), generator=generator).tolist():
-            found = _improved(state, free[index])
-            if found.objective > state.objective + TOLERANCE * size**0.5:
-                state, improved = found, True
-                history.append(state.objective)
-        if not improved:
-            break
-    return replace(state, history=tuple(history))

@@ -38,7 +38,7 @@ class RefinementOptions:
 
 @dataclass(frozen=True)
 class Refinement(Matching):
-    """What was found.
+    """A matching that was refined.
 
     Attributes:
         losses: Least loss half way between the networks so far, at each look; the first one is that of weight matching.
@@ -62,9 +62,8 @@ def refine_straight_through(
 ) -> Refinement:
     """Align one network with another for a low loss half way between them, from weight matching on.
 
-    1. A third network starts as the reference. 2. The moved network is matched with it. 3. The gradient of the loss
-    half way between the reference and the moved network is taken as if the moved network were the third one, which
-    makes a step. 2 and 3 are repeated; of all permutations the one with the least loss half way is kept.
+    A third network stands for the permutation: the moved network is matched with it. Of all permutations on the way
+    the one with the least loss half way is kept.
 
     Args:
         spec: The symmetry.
@@ -92,16 +91,19 @@ def refine_straight_through(
     def half_way(permutation: Mapping[str, Tensor]) -> float:
         return scores(interpolate(reference, spec.apply(moving, permutation), 0.5))[0]
 
-    found = best = match_weights(spec, reference, moving, generator=generator, restarts=restarts)
+    # the third network starts as the reference, so that the first permutation is that of weight matching
+    matching = best = match_weights(spec, reference, moving, generator=generator, restarts=restarts)
     losses, history = [half_way(best.permutation)], best.history
     third = _ThirdNetwork(module, reference, loss, options.learning_rate)
     for step in range(1, options.num_steps + 1):
-        chosen = torch.randint(len(inputs), (options.batch_size,), generator=generator)
-        third.step(spec.apply(moving, found.permutation), inputs[chosen], targets[chosen])
-        found = match_weights(spec, third.weights(), moving, generator=generator, start=found.permutation)
+        # the gradient half way to the moved network is taken as if that were the third network, which makes a step
+        batch = torch.randint(len(inputs), (options.batch_size,), generator=generator)
+        third.step(spec.apply(moving, matching.permutation), inputs[batch], targets[batch])
+        # the moved network is matched with the third one, from the permutation of the step before
+        matching = match_weights(spec, third.weights(), moving, generator=generator, start=matching.permutation)
         if step % options.check_every == 0 or step == options.num_steps:
-            now = half_way(found.permutation)
-            best = found if now < losses[-1] else best
+            now = half_way(matching.permutation)
+            best = matching if now < losses[-1] else best
             losses.append(min(now, losses[-1]))
     objective = agreement(spec, reference, spec.apply(moving, best.permutation))
     return Refinement(best.permutation, objective, history, tuple(losses))

@@ -12,9 +12,9 @@ from wsrl.errors import SignalError, UserError
 from wsrl.exchange.labels import assign, read_labels
 from wsrl.exchange.names import guess_names, map_names
 from wsrl.exchange.networks import EXAMPLE, describe, read_network
-from wsrl.exchange.tensors import FileReader, as_weights, read_tensors, unwrap
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.fields.tensor_files import FileReader, as_weights, read_tensors, unwrap
 
 
 @pytest.fixture(scope="module")

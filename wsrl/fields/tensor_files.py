@@ -8,7 +8,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsrl.errors import SignalError
-from wsrl.exchange.names import match_names
 from wsrl.fields.layout import Layout
 
 PICKLES = (".pt", ".pth", ".bin")
@@ -134,6 +133,33 @@ class FileReader:
         """
         tensors = match_names(read_tensors(path, self.inside), self.names, self.ignore, path.name)
         return as_weights(tensors, self.layout, path.name, self.rounding)
+
+
+def match_names(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str], ignore: Sequence[str], file: str
+) -> dict[str, Tensor]:
+    """Tensors of one file by our names.
+
+    Args:
+        tensors: What is in the file.
+        names: Name in the file of each of ours.
+        ignore: Names in the file that are passed over.
+        file: Name of the file, for the message.
+
+    Raises:
+        SignalError: The file lacks a tensor, or has one that nothing stands for; both sides are listed.
+    """
+    expected = set(names.values())
+    missing, extra = sorted(expected - set(tensors)), sorted(set(tensors) - expected - set(ignore))
+    if missing or extra:
+        parts = [f"lacks {', '.join(missing)}"] if missing else []
+        parts += [f"has {', '.join(extra)} too"] if extra else []
+        raise SignalError(
+            f"{file} {' and '.join(parts)}",
+            allowed=f"the tensors {', '.join(names.values())}",
+            do="leave the file out, or list what is no weight under `ignore:` in the description of the network",
+        )
+    return {ours: tensors[theirs] for ours, theirs in names.items()}
 
 
 def as_weights(tensors: Mapping[str, Tensor], layout: Layout, file: str, rounding: bool = False) -> dict[str, Tensor]:

@@ -1,14 +1,18 @@
-"""Make the directory of a store, or check that the one there is of the same build."""
+"""The directory of a store: make it or check that it is of the same build, record what was done, complete it."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from wsrl.durable import disk_errors, locked, whole
+from wsrl.durable import disk_errors, file_sha256, locked, sync, whole, write_bytes
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.signals.form import SignalForm
 from wsrl.store import schema
+from wsrl.store.card import data_card
+from wsrl.store.reader import WeightStore
+from wsrl.store.shard import ShardFile
 
 
 def create_or_resume(
@@ -53,21 +57,16 @@ def create_or_resume(
     if num_shards < 1:
         raise UserError(f"num_shards is {num_shards}", allowed="1 or more", do="choose a number of shards")
     directory = Path(directory)
-    asked = {
-        "representation": representation,
-        "layout": layout.to_json(),
-        "base_sha256": base_sha256,
-        "source": source,
-        schema.FORM: (form or SignalForm.from_description(source, representation)).to_json(),
-        "fit": fit,
-        "num_signals": num_signals,
-        "num_shards": num_shards,
-        "label_names": list(label_names),
-    }
+    # What makes two builds the same, in the form in which a manifest gives it back.
+    asked = {"representation": representation, "layout": layout.to_json(), "base_sha256": base_sha256, "source": source}
+    asked |= {"fit": fit, "num_signals": num_signals, "num_shards": num_shards, "label_names": list(label_names)}
+    asked[schema.FORM] = (form or SignalForm.from_description(source, representation)).to_json()
     asked = json.loads(json.dumps(asked))
+    # The folder, if nobody else's files are in it.
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     _refuse_foreign(directory)
+    # Under the lock one process writes the manifest, and the others compare theirs with it.
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
             if mended is not None:
@@ -139,3 +138,73 @@ def _save_base(directory: Path, save_base: Callable[[Path], None]) -> None:
     with whole(final, alone=True) as temporary:
         temporary.mkdir()
         save_base(temporary)
+
+
+def record_environment(directory: Path | str, environment: dict) -> None:
+    """Add an environment to the manifest, unless an equal one is there.
+
+    Args:
+        directory: The store.
+        environment: Plain JSON: code, versions, machine, threads; without times, so that equal ones are equal.
+    """
+    directory = Path(directory)
+    environment = json.loads(json.dumps(environment, default=str))
+    with locked(directory / schema.LOCK):
+        manifest = schema.read_manifest(directory)
+        known = manifest.get(schema.ENVIRONMENTS, [])
+        if environment not in known:
+            schema.write_manifest(directory, manifest | {schema.ENVIRONMENTS: [*known, environment]})
+
+
+def record_shards(directory: Path | str, shards: Sequence[int]) -> bool:
+    """Add finished shards to the manifest with their counts and hashes.
+
+    Args:
+        directory: The store.
+        shards: Numbers of shards to look for; those not finished, or recorded already, are passed over.
+
+    Returns:
+        Whether the store is complete.
+    """
+    directory = Path(directory)
+    with locked(directory / schema.LOCK):
+        manifest = schema.read_manifest(directory)
+        entries = {entry["file"]: entry for entry in manifest["shards"]}
+        for shard in shards:
+            path = directory / schema.shard_name(shard, manifest["num_shards"])
+            if path.name not in entries and path.exists():
+                entries[path.name] = _entry(path)
+        names = [schema.shard_name(shard, manifest["num_shards"]) for shard in range(manifest["num_shards"])]
+        complete = all(name in entries and (directory / name).exists() for name in names)
+        new = manifest | {"shards": [entries[name] for name in sorted(entries)], "complete": complete}
+        if new != manifest:
+            schema.write_manifest(directory, new)
+    return complete
+
+
+def _entry(path: Path) -> dict:
+    with ShardFile(path) as shard:
+        counts = {"count": shard.count(), "failures": shard.count("failures/index")}
+    return {"file": path.name, **counts, "size_bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def finalize(directory: Path | str) -> bool:
+    """Record every finished shard; when all are there, mark the store complete and write its data card.
+
+    Safe to call at any time, from several processes, and again.
+
+    Returns:
+        Whether the store is complete.
+    """
+    directory = Path(directory)
+    complete = record_shards(directory, range(schema.read_manifest(directory)["num_shards"]))
+    # Under the lock, so that of two processes that end at once the later one writes the card of the later state, and
+    # neither looks into a folder that the other removes.
+    with locked(directory / schema.LOCK):
+        with WeightStore.open(directory, partial=True) as store:
+            write_bytes(directory / schema.CARD, data_card(store).encode("utf-8", "backslashreplace"))
+        segments = directory / schema.SEGMENTS
+        if complete and segments.exists() and not any(entry.is_dir() for entry in segments.iterdir()):
+            shutil.rmtree(segments, ignore_errors=True)
+    sync(directory)
+    return complete
