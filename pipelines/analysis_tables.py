@@ -96,8 +96,8 @@ POSTERIORS = ("mlp1_512", "mlp2_64", "mlp2_256", "mlp2_512", "mlp2_1024", "mlp3_
 TABLES = {
     "structure": (("structure/fashion_mnist", "structure/solids"), structure),
     "probes": (tuple(f"probes/{name}" for name in DATA_OF_PROBES), probes),
-    "alignment/mlp512": ("alignment/mlp512", networks),
-    "alignment/zoo": ("alignment/zoo", zoo),
+    "network_alignment": ("network_alignment/mlp512", networks),
+    "zoo_alignment": ("zoo_alignment/fashion_mnist", zoo),
     "posteriors": (tuple(f"posteriors/{name}" for name in POSTERIORS), posteriors),
 }
 """Name in a page: record, or several, and function."""

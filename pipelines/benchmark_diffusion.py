@@ -9,7 +9,6 @@ it. Sampling ends with pictures.
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from pipelines import command
 from pipelines.benchmark_fitting import matrix_peak
+from pipelines.experiment import Experiment, main
 from wsrl.cli.run import train_arguments
 from wsrl.cli.train import train
 from wsrl.diffusion.pipeline import load_pipeline
@@ -33,11 +32,10 @@ BACKWARD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionBenchmarkConfig:
+class DiffusionBenchmarkConfig(Experiment):
     """What is timed.
 
     Attributes:
-        name: Name of the record.
         base: Form of the base field.
         representation: Form of the adapters.
         grid: Height and width of the pictures.
@@ -59,17 +57,6 @@ class DiffusionBenchmarkConfig:
     samplers: dict[str, int] = field(default_factory=lambda: {"ddim": 50, "dpm++": 20})
     segment: int = 1_000
     threads: int = 2
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark and write its record."""
-    command.record_of(make_parser(), DiffusionBenchmarkConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("benchmark_diffusion", DiffusionBenchmarkConfig, __doc__)
 
 
 def run(config: DiffusionBenchmarkConfig) -> dict[str, float]:
@@ -160,4 +147,4 @@ def write_store(directory: Path, config: DiffusionBenchmarkConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

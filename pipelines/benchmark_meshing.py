@@ -7,7 +7,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import command
+from pipelines.experiment import Experiment, main
 from wsrl.errors import UserError
 from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation, RepresentationConfig
@@ -43,11 +43,10 @@ class FieldsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeshingConfig:
+class MeshingConfig(Experiment):
     """What is meshed.
 
     Attributes:
-        name: Name of the record.
         data: A source of shapes.
         source: Its options.
         fields: Fields by the name that they have in the record.
@@ -89,18 +88,10 @@ class Comparison:
     faces: int
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns 1 where a mesh is not the one of the whole grid."""
-    results = command.record_of(make_parser(), MeshingConfig, run, argv)
-    unequal = [name for name, value in results.items() if name.endswith((".equal", ".closed")) and value < 1]
-    for name in unequal:
-        print(f"NOT EQUAL: {name} is {results[name]:.3g}")
-    return 1 if unequal else 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("benchmark_meshing", MeshingConfig, __doc__)
+def unequal(results: dict[str, float]) -> list[str]:
+    """What is not the mesh of the whole grid, or not closed."""
+    wrong = [name for name, value in results.items() if name.endswith((".equal", ".closed")) and value < 1]
+    return [f"NOT EQUAL: {name} is {results[name]:.3g}" for name in wrong]
 
 
 def run(config: MeshingConfig) -> dict[str, float]:
@@ -209,7 +200,7 @@ ANALYTIC = {"sphere": lambda points: points.norm(dim=1) - 0.7, "torus": _torus, 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(run, unequal))
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

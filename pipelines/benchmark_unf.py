@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipelines import command
+from pipelines.experiment import Experiment, main
 from pipelines.plain_unf import PlainEquivariantLinear
 from wsrl import native
 from wsrl.symmetry.spec.spec import PermutationSpec
@@ -34,11 +34,10 @@ NETWORKS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnfBenchmarkConfig:
+class UnfBenchmarkConfig(Experiment):
     """What is timed.
 
     Attributes:
-        name: Name of the record.
         networks: Networks whose weights are read, by the name that they have in the record: sizes of the layers of an
             MLP, or an empty list for a ResNet-20.
         channels: Channels of every layer.
@@ -239,16 +238,5 @@ def run(config: UnfBenchmarkConfig) -> dict[str, float]:
     return results
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the record."""
-    command.record_of(make_parser(), UnfBenchmarkConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("benchmark_unf", UnfBenchmarkConfig, __doc__)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

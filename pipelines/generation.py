@@ -9,11 +9,9 @@ Gaussian with the covariance of the training fields. What an earlier run finishe
 Source: arXiv 2512.01759, section on generation; arXiv 2303.17015 (HyperDiffusion); arXiv 2506.07998 (memorisation).
 """
 
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines import command
-from wsrl.cli.base import train_base
-from wsrl.cli.build import BuildPlan, build_store
+from pipelines.experiment import Experiment, FieldExperiment, Kind, fingerprint, main
 from wsrl.cli.display import show_progress
 from wsrl.cli.run import train_arguments
 from wsrl.cli.train import train
@@ -36,31 +32,13 @@ from wsrl.evaluation.generation_scores import other_rows, verdict
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.evaluation.references import Comparison, GenerationOptions, read_pictures
-from wsrl.fields import RepresentationConfig
-from wsrl.fitting.engine import FitConfig
-from wsrl.provenance import merge_metrics
 from wsrl.report.closest_pairs import draw_closest
 from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
-from wsrl.signals import open_source
 from wsrl.store import WeightStore
-from wsrl.training.base_field import BaseTrainingConfig
 
 CELL = 56
 MESH_RESOLUTION = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratedKind:
-    """A representation and how its fields are fitted.
-
-    Attributes:
-        representation: What the weights are.
-        fit: How fields are fitted.
-    """
-
-    representation: RepresentationConfig
-    fit: FitConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +67,10 @@ class RowConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationConfig:
+class GenerationConfig(FieldExperiment):
     """The whole experiment.
 
     Attributes:
-        name: Name of the record.
-        data: Named source or folder.
-        source: Options of the source.
-        base: Training of the base field.
-        base_source: Options of the source of the base field; None for those of the source.
-        base_dir: Folder of the base field.
         kinds: Representations by name.
         main: The kind whose held-out fields and baselines stand in the record without its name before them.
         autoencoder: Options of ``wsrl train autoencoder`` of all rows by dotted name.
@@ -111,17 +83,9 @@ class GenerationConfig:
         num_shown: Fields in each sheet.
         shown: Rows of the picture.
         picture: PNG file of the picture for the README; None for none.
-        out: Folder for base, stores, models and sheets.
-        seed: Seed of training and sampling.
     """
 
-    name: str
-    data: str
-    source: dict[str, Any] = field(default_factory=dict)
-    base: BaseTrainingConfig = BaseTrainingConfig()
-    base_source: dict[str, Any] | None = None
-    base_dir: str = "runs/generation/base"
-    kinds: dict[str, GeneratedKind] = field(default_factory=dict)
+    kinds: dict[str, Kind] = field(default_factory=dict)
     main: str = "mlora_asym"
     autoencoder: dict[str, Any] = field(default_factory=dict)
     perceptual: ClassifierOptions = ClassifierOptions(seed=1)
@@ -133,25 +97,15 @@ class GenerationConfig:
     shown: tuple[str, ...] = ()
     picture: str | None = None
     out: str = "runs/generation"
-    seed: int = 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment and write its record."""
-    command.record_of(make_parser(), GenerationConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("generation", GenerationConfig, __doc__)
 
 
 def run(config: GenerationConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     out = Path(config.out)
-    for kind in config.kinds:
-        build(kind, config)
+    for name, kind in config.kinds.items():
+        if kind.representation.is_adapter:
+            config.train_base()
+        config.build(name, kind.representation, kind.fit)
     results: dict[str, float] = {}
     for kind in config.kinds:
         scorer = Scorer(kind, config)
@@ -168,30 +122,14 @@ def run(config: GenerationConfig) -> dict[str, float]:
     return results
 
 
-def build(kind: str, config: GenerationConfig) -> None:
-    """The base field, where the kind needs it, and the store of the kind."""
-    source, out = open_source(config.data, **config.source), Path(config.out)
-    chosen = config.kinds[kind]
-    base = None
-    if chosen.representation.is_adapter:
-        base = Path(config.base_dir)
-        options = config.source if config.base_source is None else config.base_source
-        train_base(open_source(config.data, **options), config.base, base)
-    plan = BuildPlan(representation=chosen.representation, fit=chosen.fit, base=base)
-    build_store(source, plan, out / kind, command=f"python -m pipelines.generation (kind {kind})")
-
-
-def trained(task: str, options: dict[str, Any], store: Path, root: Path, seed: int) -> Path:
+def trained(task: str, options: dict[str, Any], store: Path, root: Path, config: Experiment) -> Path:
     """The folder of a model of these options: trained now, or by an earlier run."""
-    if not ((root / "model").is_dir() and (root / "metrics.json").is_file()):
-        fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={seed}"]
-        train(task, [*fixed, "--ckpt_path=last", *train_arguments(options)])
+    there = (root / "model").is_dir() and (root / "metrics.json").is_file()
+    with config.parts.timed(f"models.{root.name.rpartition('-')[0]}", there=there):
+        if not there:
+            fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={config.seed}"]
+            train(task, [*fixed, "--ckpt_path=last", *train_arguments(options)])
     return root
-
-
-def fingerprint(*parts: Any) -> str:
-    """Eight letters that change with the options."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 class Scorer:
@@ -231,7 +169,7 @@ class Scorer:
         name = "baselines" if self.kind == self.config.main else f"baselines-{self.kind}"
         latent = self._latent_row()
         through = () if latent is None else (self.autoencoder(latent).name,)
-        return self._kept(name, (self.config.scores, self.config.seed, *through), self._score_baselines)
+        return self._kept(name, name, (self.config.scores, self.config.seed, *through), self._score_baselines)
 
     def _latent_row(self) -> RowConfig | None:
         """The first row of latents of the kind, through whose autoencoder held-out fields are scored."""
@@ -254,12 +192,12 @@ class Scorer:
         options = self.config.autoencoder | row.autoencoder
         if row.perceptual:
             options["model.perceptual"] = str(self.classifier())
-        root = self.out / "models" / f"{self.kind}.autoencoder-{fingerprint(options)}"
-        return trained("autoencoder", options, self.store_path, root, self.config.seed)
+        root = self.out / "models" / f"{self.kind}.autoencoder-{fingerprint([options])}"
+        return trained("autoencoder", options, self.store_path, root, self.config)
 
     def classifier(self) -> Path:
         """The folder of the classifier that autoencoders compare pictures by."""
-        source, rows = open_source(self.config.data, **self.config.source), self.comparison.rows
+        source, rows = self.config.open(), self.comparison.rows
         places = {name: i for i, name in enumerate(source.ids)}
         parts = [[places[self.store.ids[row]] for row in part] for part in rows]
         pictures = [LabelledPictures(*read_pictures(source, part)) for part in parts]
@@ -270,14 +208,14 @@ class Scorer:
         options = self.config.diffusion | row.model
         if row.latent:
             options["model.autoencoder"] = str(self.autoencoder(row))
-        root = self.out / "models" / f"{name}-{fingerprint(options)}"
-        return trained("diffusion", options, self.store_path, root, self.config.seed)
+        root = self.out / "models" / f"{name}-{fingerprint([options])}"
+        return trained("diffusion", options, self.store_path, root, self.config)
 
     def scores(self, name: str, row: RowConfig) -> dict[str, float]:
         """Scores of one model, how long sampling took, and what it is worth beside the baselines."""
         folder = self.model(row, name)
         sampling = (row.classes, row.guidance, row.steps, self.config.scores, self.config.seed)
-        found = self._kept(f"{name}-{folder.name}", sampling, lambda: self._judge(folder, row, name))
+        found = self._kept(name, f"{name}-{folder.name}", sampling, lambda: self._judge(folder, row, name))
         rows = {"samples": found}
         for key, value in self.baselines.items():
             baseline, _, score = key.rpartition(".")
@@ -306,14 +244,9 @@ class Scorer:
         sheet = self.out / f"{name}.closest.png"
         draw_closest(judged, samples.weights, self.comparison.train, self.decoder, sheet, show_progress)
 
-    def _kept(self, name: str, options: Any, make) -> dict[str, float]:
+    def _kept(self, part: str, name: str, options: Any, make) -> dict[str, float]:
         """What an earlier run found with the same options, or what is found now."""
-        path = self.out / "scores" / f"{name}-{fingerprint(options)}.json"
-        if path.exists():
-            return json.loads(path.read_text())
-        found = make()
-        merge_metrics(path, found)
-        return found
+        return self.config.kept(f"scores.{part}", self.out / "scores" / f"{name}-{fingerprint([options])}.json", make)
 
 
 def field_sheet(weights: dict[str, torch.Tensor], decoder: FieldDecoder) -> Image.Image:
@@ -336,4 +269,4 @@ def draw(config: GenerationConfig, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

@@ -1,11 +1,13 @@
 """Networks trained on the same pictures from different starts, aligned with each other by every method.
 
+    python -m pipelines.network_alignment --config configs/fashion_mnist/network_alignment_mlp512.yaml
+
+Two networks are joined by a straight path before and after one is aligned with the other.
+
 Letters: N pictures, P points of a path.
 """
 
-import hashlib
 import json
-import math
 import sys
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -18,6 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.experiment import Experiment, fingerprint, main
 from wsrl.durable import write_bytes
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
 from wsrl.signals import open_source
@@ -25,6 +28,7 @@ from wsrl.signals.pictures.labelled import labelled_pictures
 from wsrl.symmetry.matching.alignment import PathScores, align_networks, path_scores
 from wsrl.symmetry.matching.barriers import NetworkScores, path_grid
 from wsrl.symmetry.matching.straight_through import RefinementOptions
+from wsrl.training.optimisation import warmup_cosine
 
 Examples = dict[str, tuple[Tensor, Tensor]]
 
@@ -51,7 +55,7 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworksConfig:
+class NetworksConfig(Experiment):
     """The experiment.
 
     Attributes:
@@ -66,7 +70,6 @@ class NetworksConfig:
         num_matched: Training pictures that features and gradients are taken of, and the loss on the training path.
         num_points: Points of the path.
         figure: File of the figure; None for none.
-        out: Folder of the trained networks; those that are there are taken up.
     """
 
     data: str
@@ -83,7 +86,7 @@ class NetworksConfig:
     out: str = "runs/alignment/networks"
 
 
-def run_networks(config: NetworksConfig) -> dict[str, float]:
+def run(config: NetworksConfig) -> dict[str, float]:
     """Train the pairs, align each by every method, and score the paths."""
     pictures = labelled_pictures(open_source(config.data), config.limit)
     examples = {split: (x.flatten(1), y) for split, (x, y) in pictures.items()}
@@ -117,14 +120,15 @@ def trained(config: NetworksConfig, examples: Examples, seed: int) -> nn.Module:
     """The network of a seed; one that an earlier run has trained is taken up."""
     sizes = sizes_of(config, examples)
     plan: dict[str, Any] = {"data": config.data, "limit": config.limit, "sizes": sizes, **asdict(config.training)}
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
-    path = Path(config.out) / f"seed-{seed}-{digest}.safetensors"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, save(train(sizes, *examples["train"], config.training, seed).state_dict()))
-    found = network(sizes)
-    found.load_state_dict(load_file(path))
-    return found.eval()
+    path = Path(config.out) / f"seed-{seed}-{fingerprint(plan)}.safetensors"
+    there = path.exists()
+    with config.parts.timed(f"networks.seed-{seed}", there=there):
+        if not there:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, save(train(sizes, *examples["train"], config.training, seed).state_dict()))
+    model = network(sizes)
+    model.load_state_dict(load_file(path))
+    return model.eval()
 
 
 def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOptions, seed: int) -> nn.Module:
@@ -151,7 +155,7 @@ def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOp
     )
     batches = len(inputs) // options.batch_size
     total = options.epochs * batches
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share_of_rate(step / total, options.warm_up))
+    schedule = warmup_cosine(optimiser, options.warm_up * total, total)
     loss = torch.tensor(float("nan"))
     for epoch in range(options.epochs):
         order = torch.randperm(len(inputs), generator=generator)
@@ -163,13 +167,6 @@ def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOp
             schedule.step()
         print(f"seed {seed}, epoch {epoch + 1}: loss {float(loss.detach()):.3f}", file=sys.stderr, flush=True)
     return model
-
-
-def share_of_rate(done: float, warm_up: float) -> float:
-    """The learning rate at a share of the steps, over its peak: a line up, half a cosine down to zero."""
-    if done < warm_up:
-        return (done + 0.01) / (warm_up + 0.01)
-    return (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
 
 
 def _aligned(config: NetworksConfig, examples: Examples, first: nn.Module, second: nn.Module, paths: dict) -> dict:
@@ -205,7 +202,7 @@ def _numbers(name: str, test: PathScores, training: PathScores) -> dict[str, flo
 
 
 def _summary(results: dict[str, list[float]], config: NetworksConfig) -> dict[str, float]:
-    """Means over pairs, with their deviations where there are several."""
+    """Means over pairs, with their standard deviations where there are several."""
     named = {"barrier_before": results["before.barrier"], "barrier_after": results[f"{config.methods[0]}.barrier"]}
     summary: dict[str, float] = {"num_pairs": len(config.pairs), "epochs": config.training.epochs}
     for key, values in (named | results).items():
@@ -229,3 +226,7 @@ def draw(paths: dict[str, list[PathScores]], config: NetworksConfig) -> None:
             series[shown] = Series(grid, values.mean(0), values.min(0), values.max(0))
         draw_lines(panel, series, "place on the path from one network to the other", label)
     save_figure(figure, Path(config.figure))
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))

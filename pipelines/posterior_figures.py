@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.records import RECORDS
+from pipelines.experiment import RECORDS
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
 from wsrl.symmetry.matching.marginalised import MarginalisedPath
 

@@ -11,8 +11,6 @@ Source: Rossi, Singh and Hannagan, arXiv 2310.10171.
 Letters: K samples of the weights, X examples, C classes or channels, T points of the path.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from pipelines import command
+from pipelines.experiment import Experiment, fingerprint, main
 from pipelines.posterior_figures import draw_path, draw_trends
 from pipelines.posterior_networks import NetworkConfig, classifier, siren
 from wsrl.evaluation.calibration import calibration, predictive
@@ -51,11 +49,10 @@ ALIGNMENTS = ("none", *COSTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosteriorsConfig:
+class PosteriorsConfig(Experiment):
     """The experiment on one network.
 
     Attributes:
-        name: Name of the record: that of the network.
         network: The network.
         data: Named source of pictures, with labels for classifiers.
         num_train: Training pictures, the first ones; of SIRENs: pictures that get two posteriors each.
@@ -69,10 +66,8 @@ class PosteriorsConfig:
         seeds: Of the two posteriors.
         figure: File of the figure of the path; None for one in ``out`` alone.
         trends: File of the figure of all records of this pipeline.
-        out: Folder for the posteriors; those that are there are taken up.
     """
 
-    name: str
     network: NetworkConfig = NetworkConfig()
     data: str = "fashion-mnist"
     num_train: int = 60_000
@@ -226,15 +221,16 @@ def fitted(config: PosteriorsConfig, where: str, module: nn.Module, density, dat
     plan |= {"network": asdict(config.network), "variational": asdict(config.variational), "seed": seed}
     if config.network.kind == "siren":
         plan.pop("num_train")  # further pictures leave those that are there as they are
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
-    folder = Path(config.out) / config.name / f"{where}-{digest}"
-    if not (folder / "posterior.safetensors").exists():
-        losses: list[float] = []
-        generator = torch.Generator().manual_seed(seed)
-        found = fit_posterior(module, density, data, config.variational, generator, losses.append)
-        tail = losses[-max(1, len(losses) // 20) :]
-        print(f"{config.name} {where}: bound {-sum(tail) / len(tail):.4f} nats", file=sys.stderr, flush=True)
-        save_posterior(folder, found, plan)
+    folder = Path(config.out) / config.name / f"{where}-{fingerprint(plan)}"
+    there = (folder / "posterior.safetensors").exists()
+    with config.parts.timed(f"posteriors.{where}", there=there):
+        if not there:
+            losses: list[float] = []
+            generator = torch.Generator().manual_seed(seed)
+            posterior = fit_posterior(module, density, data, config.variational, generator, losses.append)
+            tail = losses[-max(1, len(losses) // 20) :]
+            print(f"{config.name} {where}: bound {-sum(tail) / len(tail):.4f} nats", file=sys.stderr, flush=True)
+            save_posterior(folder, posterior, plan)
     return load_posterior(folder)
 
 
@@ -296,16 +292,5 @@ def summary(results: dict[str, float], paths: dict[str, MarginalisedPath], first
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment and write its record."""
-    command.record_of(make_parser(), PosteriorsConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("posteriors", PosteriorsConfig, __doc__)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

@@ -9,43 +9,30 @@ fields of the same signals stand beside them. What an earlier run finished is ke
 Source: arXiv 2512.01759, section on discrimination.
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines import command
+from pipelines.experiment import FieldExperiment, Kind, main
 from pipelines.probe_figures import draw_figures
 from pipelines.probe_scores import Items, Scores, order_of, score_items
-from wsrl.cli.base import train_base
-from wsrl.cli.build import BuildPlan, build_store
 from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, weight_features
 from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.evaluation.protocol import Protocol, Spread
-from wsrl.fields import RepresentationConfig
-from wsrl.fitting.engine import FitConfig
-from wsrl.provenance import write_json_atomic
-from wsrl.signals import open_source
 from wsrl.store import WeightStore
-from wsrl.training.base_field import BaseTrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedKind:
-    """A representation and how its fields are fitted.
+class ProbedKind(Kind):
+    """A representation, how its fields are fitted, and where they are.
 
     Attributes:
-        representation: What the weights are.
-        fit: How fields are fitted.
         store: Folder of the fields; None for one under ``out``.
     """
 
-    representation: RepresentationConfig
-    fit: FitConfig
     store: str | None = None
 
 
@@ -63,16 +50,10 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbesConfig:
+class ProbesConfig(FieldExperiment):
     """The whole experiment.
 
     Attributes:
-        name: Name of the record.
-        data: Named source or folder with classes.
-        source: Options of the source.
-        base: Training of the base field.
-        base_source: Options of the source of the base field; None for those of the source.
-        base_dir: Folder of the base field.
         kinds: Rows of the table by name.
         main: The kind whose row of a variant stands for the variant.
         variants: Fields that are fitted another way, by name.
@@ -87,16 +68,9 @@ class ProbesConfig:
         map_picture: PNG file of the maps; None for none.
         curve_picture: PNG file of the label efficiency; None for none.
         importance_picture: PNG file of the importance; None for none.
-        out: Folder for stores, scores and figures.
         seed: Seed of splits that the source does not have, of D2's pairs of points, and of the maps.
     """
 
-    name: str
-    data: str
-    source: dict[str, Any] = field(default_factory=dict)
-    base: BaseTrainingConfig = BaseTrainingConfig()
-    base_source: dict[str, Any] | None = None
-    base_dir: str = "runs/probes/base"
     kinds: dict[str, ProbedKind] = field(default_factory=dict)
     main: str = "mlora_asym"
     variants: dict[str, Variant] = field(default_factory=dict)
@@ -112,18 +86,6 @@ class ProbesConfig:
     curve_picture: str | None = None
     importance_picture: str | None = None
     out: str = "runs/probes"
-    seed: int = 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment and write its record."""
-    command.record_of(make_parser(), ProbesConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("probes", ProbesConfig, __doc__)
 
 
 def run(config: ProbesConfig) -> dict[str, float]:
@@ -156,13 +118,12 @@ def run(config: ProbesConfig) -> dict[str, float]:
 
 def build(config: ProbesConfig) -> dict[str, Path]:
     """The base field and every store, by the name of its rows in the record; finished ones are kept."""
-    base_options = config.source if config.base_source is None else config.base_source
-    train_base(open_source(config.data, **base_options), config.base, Path(config.base_dir))
-    source, stores = open_source(config.data, **config.source), {}
+    config.train_base()
+    source, stores = config.open(), {}
     for name, kind in config.kinds.items():
         stores[name] = build_kind(name, kind, source, config)
     for variant, options in config.variants.items():
-        some = open_source(config.data, **(config.source | options.source))
+        some = config.open(**options.source)
         for name, kind in options.kinds.items():
             stores[f"{variant}.{name}"] = build_kind(f"{variant}/{name}", kind, some, config)
     return stores
@@ -171,9 +132,7 @@ def build(config: ProbesConfig) -> dict[str, Path]:
 def build_kind(name: str, kind: ProbedKind, source, config: ProbesConfig) -> Path:
     """The store of one kind."""
     out = Path(config.out) / name if kind.store is None else Path(kind.store)
-    base = config.base_dir if kind.representation.is_adapter else None
-    plan = BuildPlan(representation=kind.representation, fit=kind.fit, base=base)
-    build_store(source, plan, out, command=f"python -m pipelines.probes (kind {name})")
+    config.build(name, kind.representation, kind.fit, source=source, folder=out)
     return out
 
 
@@ -199,7 +158,7 @@ def items_of(path: Path, config: ProbesConfig, features: str = "weights", only: 
         if features == "weights":
             values = weight_features(store, rows)
         else:
-            source = open_source(config.data, **config.source)
+            source = config.open()
             values = pixel_features(store, source, rows) if features == "pixels" else d2_features(
                 store, source, rows, config.seed
             )  # fmt: skip
@@ -216,22 +175,26 @@ def holds_shapes_at(path: Path) -> bool:
 def scored(name: str, path: Path, config: ProbesConfig, features: str = "weights", only: Path | None = None) -> Scores:
     """All scores of a row, by seed; those that an earlier run found by the same protocol are taken up."""
     how = asdict(config.protocol) | {"least_members": config.least_members, "counts": list(config.label_counts)}
-    done = Path(config.out) / "scores" / f"{name}.json"
-    if done.exists() and (known := json.loads(done.read_text()))["how"] == how:
-        return Scores.from_json(known)
-    found = score_items(items_of(path, config, features, only), config.protocol, config.label_counts)
-    write_json_atomic(done, {"how": how} | found.to_json())
-    shown = {key: round(spread.mean, 3) for key, spread in found.spreads.items()}
-    print(f"{name}: {shown}", file=sys.stderr, flush=True)
-    return found
+    file = Path(config.out) / "scores" / f"{name}.json"
+
+    def make() -> dict:
+        scores = score_items(items_of(path, config, features, only), config.protocol, config.label_counts)
+        shown = {key: round(spread.mean, 3) for key, spread in scores.spreads.items()}
+        print(f"{name}: {shown}", file=sys.stderr, flush=True)
+        return scores.to_json()
+
+    return Scores.from_json(config.kept(f"scores.{name}", file, make, how))
 
 
 def important(kind: str, path: Path, config: ProbesConfig) -> dict[str, float]:
     """What each tensor, layer and factor of a kind is worth, as numbers of the record."""
     how = {"train": config.importance_train, "seeds": config.importance_seeds, "least_members": config.least_members}
-    done = Path(config.out) / "scores" / f"{kind}.importance.json"
-    if done.exists() and (known := json.loads(done.read_text()))["how"] == how:
-        return known["values"]
+    file = Path(config.out) / "scores" / f"{kind}.importance.json"
+    return config.kept(f"importance.{kind}", file, lambda: {"values": measure(path, config)}, how)["values"]
+
+
+def measure(path: Path, config: ProbesConfig) -> dict[str, float]:
+    """What each tensor, layer and factor of the fields of a store is worth."""
     items = items_of(path, config)
     with WeightStore.open(path) as store:
         parts = columns_of_parts(store.layout)
@@ -241,7 +204,6 @@ def important(kind: str, path: Path, config: ProbesConfig) -> dict[str, float]:
     for part, measures in measured.items():
         for measure, spread in measures.items():
             values |= Spread(spread.values).entries(f"{part}.{measure}")
-    write_json_atomic(done, {"how": how, "values": values})
     return values
 
 
@@ -265,4 +227,4 @@ def facts(items: Items) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

@@ -10,98 +10,70 @@ Source: arXiv 2512.01759, tables 1 and 2.
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipelines import command
-from pipelines.kind_config import KindConfig, best_rate, sweep
+from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
 from pipelines.pixels import pixel_store
-from wsrl.cli.base import train_base, training_indices
-from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.base import training_indices
 from wsrl.cli.train import train
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.fitting.engine import FitConfig
-from wsrl.provenance import merge_metrics
-from wsrl.signals import open_source
 from wsrl.store import WeightStore
-from wsrl.training.base_field import BaseTrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepresentationsConfig:
+class RepresentationsConfig(FieldExperiment):
     """The whole experiment.
 
     Attributes:
-        name: Name of the record.
-        data: Named source or folder.
-        source: Options of the source.
-        base: Training of the base field.
         kinds: Rows of the table by name.
         fit: How fields are fitted; each kind brings its own learning rate.
         num_sweep: Training signals that each rate of the sweep is tried on.
         sweep_only: Stop after the sweep: no stores, no readers.
         classifier: Options of ``wsrl train classifier`` by dotted name.
-        out: Folder for base, stores and models.
-        seed: Seed of the readers.
     """
 
-    name: str
-    data: str
-    source: dict[str, Any] = field(default_factory=dict)
-    base: BaseTrainingConfig = BaseTrainingConfig()
-    kinds: dict[str, KindConfig] = field(default_factory=dict)
+    kinds: dict[str, SweptKind] = field(default_factory=dict)
     fit: FitConfig = FitConfig()
     num_sweep: int = 128
     sweep_only: bool = False
     classifier: dict[str, Any] = field(default_factory=dict)
     out: str = "runs/representations"
-    seed: int = 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment; parts that an earlier run finished are kept."""
-    command.record_of(make_parser(), RepresentationsConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("representations", RepresentationsConfig, __doc__)
 
 
 def run(config: RepresentationsConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
-    out, source = Path(config.out), open_source(config.data, **config.source)
-    results = train_base(source, config.base, out / "base")
+    out, source = Path(config.out), config.open()
+    results = config.train_base()
     # The last ones: unlike the first, the base field may not have been trained on them.
     tried = training_indices(source)[-config.num_sweep :]
     for name, kind in config.kinds.items():
-        best, found = best_rate(name, sweep(source, tried, out, name, kind, config.fit))
-        results |= found
+        best, swept = best_rate(config, source, tried, name, kind, config.fit)
+        results |= swept
         if config.sweep_only:
             continue
-        plan = BuildPlan(
-            representation=kind.representation, fit=replace(config.fit, learning_rate=best), base=out / "base"
-        )
-        build_store(source, plan, out / name, command=f"python -m pipelines.representations (kind {name})")
-        results |= score(name, out, config)
+        config.build(name, kind.representation, replace(config.fit, learning_rate=best), source=source)
+        results |= score(name, config)
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
     if not config.sweep_only:
         pixel_store(source, out / "pixels")
-        results |= score("pixels", out, config)
+        results |= score("pixels", config)
     return results
 
 
-def score(name: str, out: Path, config: RepresentationsConfig) -> dict[str, float]:
+def score(name: str, config: RepresentationsConfig) -> dict[str, float]:
+    """Scores of one store; those that an earlier run found are kept."""
+    out = Path(config.out)
+    return config.kept(f"scores.{name}", out / f"{name}.scores.json", lambda: measure(name, out, config))
+
+
+def measure(name: str, out: Path, config: RepresentationsConfig) -> dict[str, float]:
     """Reconstruction, logistic regression, nearest neighbour and classifier of one store."""
-    done = out / f"{name}.scores.json"
-    if done.exists():
-        return json.loads(done.read_text())
     torch.manual_seed(config.seed)
     with WeightStore.open(out / name) as store:
         parts = labelled_rows(store, config.seed)
@@ -120,7 +92,6 @@ def score(name: str, out: Path, config: RepresentationsConfig) -> dict[str, floa
     options = [f"--{key}={json.dumps(value)}" for key, value in config.classifier.items()]
     fixed = [f"--data.store={out / name}", f"--trainer.default_root_dir={root}", f"--seed_everything={config.seed}"]
     results[f"{name}.classifier"] = train("classifier", [*fixed, *options])["classifier.test_accuracy"]
-    merge_metrics(done, results)
     return results
 
 
@@ -137,4 +108,4 @@ def reconstruction(name: str, store: WeightStore) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

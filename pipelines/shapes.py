@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,38 +18,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines import command
 from pipelines.benchmark_meshing import compare
-from pipelines.kind_config import KindConfig, best_rate, sweep
+from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
-from wsrl.cli import stage
-from wsrl.cli.base import train_base, training_indices
-from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.base import training_indices
+from wsrl.cli.display import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
 from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
 from wsrl.evaluation.shape_reconstruction import summarise_scores
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import merge_metrics
-from wsrl.signals import open_source
 from wsrl.signals.shapes.shape import VERDICTS
-from wsrl.signals.source import Source
+from wsrl.signals.source import Source, prepare_signals
 from wsrl.store import WeightStore
-from wsrl.training.base_field import BaseTrainingConfig
 
 HELDOUT = "test"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapesConfig:
+class ShapesConfig(FieldExperiment):
     """The whole experiment.
 
     Attributes:
-        name: Name of the record.
         data: Named source or folder of shapes with the splits ``train`` and ``test``.
-        source: Options of the source.
-        base: Training of the base field.
         kinds: Rows of the table by name.
         on_all: The kind that is fitted to all shapes.
         fit: How fields are fitted; each kind brings its own learning rate.
@@ -62,16 +54,10 @@ class ShapesConfig:
         num_meshed: Fields whose meshes are made on the whole grid too.
         num_shown: Held-out shapes in the picture.
         processes: Processes that prepare and score.
-        out: Folder for base, stores, scores and pictures.
         picture: PNG file of the picture for the README; None for none.
-        seed: Seed of scores and probes.
     """
 
-    name: str
-    data: str
-    source: dict[str, Any] = field(default_factory=dict)
-    base: BaseTrainingConfig = BaseTrainingConfig()
-    kinds: dict[str, KindConfig] = field(default_factory=dict)
+    kinds: dict[str, SweptKind] = field(default_factory=dict)
     on_all: str = "mlora_asym"
     fit: FitConfig = FitConfig()
     num_heldout: int | None = None
@@ -84,7 +70,6 @@ class ShapesConfig:
     processes: int = 2
     out: str = "runs/shapes"
     picture: str | None = None
-    seed: int = 0
 
     def __post_init__(self):
         if self.least_members < NUM_FOLDS:
@@ -92,51 +77,37 @@ class ShapesConfig:
             raise UserError(wrong, allowed=f"{NUM_FOLDS} or more: one for each fold", do="raise it")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment."""
-    command.record_of(make_parser(), ShapesConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("shapes", ShapesConfig, __doc__)
-
-
 def run(config: ShapesConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     out = Path(config.out)
-    whole = open_source(config.data, **config.source)
-    heldout = open_source(config.data, **heldout_options(config))
+    whole, heldout = config.open(), config.open(**heldout_options(config))
     results, usable = prepare(whole)
-    results |= train_base(whole, config.base, out / "base")
+    results |= config.train_base()
     # The last ones: unlike the first, the base field may not have been trained on them.
     tried = [index for index in training_indices(whole) if index in set(usable)][-config.num_sweep :]
     for name, kind in config.kinds.items():
-        rate, found = best_rate(name, sweep(whole, tried, out, name, kind, config.fit))
-        results |= found
+        rate, swept = best_rate(config, whole, tried, name, kind, config.fit)
+        results |= swept
         source = whole if name == config.on_all else heldout
-        plan = BuildPlan(
-            representation=kind.representation, fit=replace(config.fit, learning_rate=rate), base=out / "base"
-        )
-        results |= build(name, source, plan, out)
-        results |= score(name, heldout, config)
+        results |= build(name, source, kind, replace(config.fit, learning_rate=rate), config)
+        file = out / f"{name}.scores.json"
+        results |= config.kept(f"scores.{name}", file, lambda name=name: score(name, heldout, config))
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
-    results |= geometric_baseline(heldout, config)
-    results |= meshing(config)
+    results |= config.kept("scores.d2", out / "d2.scores.json", lambda: geometric_baseline(heldout, config))
+    results |= config.kept("meshing", out / "meshing.json", lambda: meshing(config))
     draw_shapes(heldout, out, list(config.kinds), config.num_shown, config.resolution, config.picture)
     return results
 
 
 def heldout_options(config: ShapesConfig) -> dict[str, Any]:
-    """Options of the source that holds the held-out shapes alone."""
+    """Options of the source, beside those of the experiment, that leave the held-out shapes alone."""
     limit = {} if config.num_heldout is None else {"limit": config.num_heldout}
-    return {**config.source, "split": HELDOUT, **limit}
+    return {"split": HELDOUT, **limit}
 
 
 def prepare(source) -> tuple[dict[str, float], list[int]]:
     """Prepare every shape; how many can be used, how long one took, and the places of the usable ones."""
-    stage.prepare_signals(source, range(len(source)))
+    prepare_signals(source, range(len(source)), show_progress)
     records = [source.record(index) for index in range(len(source))]
     verdicts = Counter(record.verdict for record in records)
     usable = [index for index, record in enumerate(records) if record.verdict != "rejected"]
@@ -150,29 +121,24 @@ def prepare(source) -> tuple[dict[str, float], list[int]]:
 
 def meshing(config: ShapesConfig) -> dict[str, float]:
     """How many times as long the whole grid takes as coarse to fine, on some fields of all shapes; one thread."""
-    done = Path(config.out) / "meshing.json"
-    if done.exists():
-        return json.loads(done.read_text())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with WeightStore.open(Path(config.out) / config.on_all) as store:
         rows = range(0, len(store), max(1, len(store) // config.num_meshed))[: config.num_meshed]
         found = [compare(store.field(row), config.resolution) for row in rows]
     torch.set_num_threads(threads)
-    results = {
+    return {
         f"meshing.ratio_dense_{config.resolution}": float(np.median([each.dense_s / each.coarse_s for each in found])),
         "meshing.num_equal": sum(each.equal for each in found),
         "meshing.num": len(found),
     }
-    merge_metrics(done, results)
-    return results
 
 
-def build(name: str, source, plan: BuildPlan, out: Path) -> dict[str, float]:
+def build(name: str, source: Source, kind: SweptKind, fit: FitConfig, config: ShapesConfig) -> dict[str, float]:
     """Fit a kind; seconds per field of the run that fitted most of them."""
-    done = out / f"{name}.build.json"
-    before, started = num_fields(out / name), time.monotonic()
-    outcome = build_store(source, plan, out / name, command=f"python -m pipelines.shapes (kind {name})")
+    done = Path(config.out) / f"{name}.build.json"
+    before, started = num_fields(Path(config.out) / name), time.monotonic()
+    outcome = config.build(name, kind.representation, fit, source=source)
     fitted, elapsed = outcome.num_fields - before, time.monotonic() - started
     known = json.loads(done.read_text()) if done.exists() else {f"{name}.num_timed": 0}
     if fitted > known[f"{name}.num_timed"]:
@@ -192,10 +158,7 @@ def num_fields(directory: Path) -> int:
 def score(name: str, heldout: Source, config: ShapesConfig) -> dict[str, float]:
     """Surfaces of the held-out fields of a kind, and what a probe reads from their weights."""
     out = Path(config.out)
-    done = out / f"{name}.scores.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    options = config.source if name == config.on_all else heldout_options(config)
+    options = config.source | ({} if name == config.on_all else heldout_options(config))
     how = {"resolution": config.resolution, "num_points": config.num_points, "seed": config.seed}
     task = ScoreTask(store=str(out / name), data=config.data, source=options, **how)
     with WeightStore.open(out / name) as store:
@@ -208,9 +171,7 @@ def score(name: str, heldout: Source, config: ShapesConfig) -> dict[str, float]:
         found |= {"num_trainable": store.layout.num_trainable, "psnr": float(store.metrics("psnr")[rows].mean())}
         features = weight_features(store, np.arange(len(store))).numpy()
         found |= read_classes(features, store.labels(), parts, config)
-    results = {f"{name}.{key}": value for key, value in found.items()}
-    merge_metrics(done, results)
-    return results
+    return {f"{name}.{key}": value for key, value in found.items()}
 
 
 def parts_of(store: WeightStore, heldout: Source) -> np.ndarray:
@@ -250,13 +211,9 @@ def probed_classes(labels: np.ndarray, least_members: int) -> np.ndarray:
 
 def geometric_baseline(heldout: Source, config: ShapesConfig) -> dict[str, float]:
     """The same probes on D2 histograms of the original surfaces, and which classes they all tell apart."""
-    out = Path(config.out)
-    done = out / "d2.scores.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    with WeightStore.open(out / config.on_all) as store:
+    with WeightStore.open(Path(config.out) / config.on_all) as store:
         labels, parts = store.labels(), parts_of(store, heldout)
-        source = open_source(config.data, **config.source)
+        source = config.open()
         features = d2_features(store, source, np.arange(len(store)), config.seed).numpy()
         classes = probed_classes(labels[parts == HELDOUT], config.least_members)
         counts = np.array([(labels[parts == HELDOUT] == number).sum() for number in classes])
@@ -266,10 +223,8 @@ def geometric_baseline(heldout: Source, config: ShapesConfig) -> dict[str, float
             "probe.num_shapes": int(counts.sum()),
             "probe.majority": float(counts.max() / counts.sum()),
         }
-    results |= {f"d2.{key}": value for key, value in read_classes(features, labels, parts, config).items()}
-    merge_metrics(done, results)
-    return results
+    return results | {f"d2.{key}": value for key, value in read_classes(features, labels, parts, config).items()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

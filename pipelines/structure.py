@@ -11,7 +11,6 @@ Source: arXiv 2512.01759, section on the structure of weight spaces.
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save
 
-from pipelines import command
-from wsrl.cli.base import train_base
+from pipelines.experiment import FieldExperiment, main
 from wsrl.cli.display import show_progress
 from wsrl.durable import write_bytes
 from wsrl.evaluation.structure import NUM_POINTS
@@ -29,9 +27,7 @@ from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.progress import Progress
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
-from wsrl.signals import open_source
 from wsrl.signals.source import prepare_signals
-from wsrl.training.base_field import BaseTrainingConfig
 
 PANELS = {
     "cosine": ("cosine similarity of the weights", False),
@@ -57,32 +53,21 @@ class StructureKind:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructureConfig:
+class StructureConfig(FieldExperiment):
     """The whole experiment.
 
     Attributes:
-        name: Name of the record.
-        data: Named source or folder.
-        source: Options of the source of the signals, which the base field has not been trained on.
-        base: Training of the base field.
-        base_source: Options of its source.
-        base_dir: Folder of the base field.
+        base_source: Options of the source of the base field, which is not trained on the signals.
         kinds: Representations by name.
         fit: How fields are fitted, but for the learning rate.
         lambdas: Distances of the starts.
         num: Number of signals.
         num_points: Points of the path between two fields.
         picture: PNG file of the figure; None for none.
-        out: Folder for the fits.
         seed: Seed of the noise of the second starts and of the bootstrap.
     """
 
-    name: str
-    data: str
-    source: dict[str, Any] = field(default_factory=dict)
-    base: BaseTrainingConfig = BaseTrainingConfig()
     base_source: dict[str, Any] = field(default_factory=dict)
-    base_dir: str = "runs/structure/base"
     kinds: dict[str, StructureKind] = field(default_factory=dict)
     fit: FitConfig = FitConfig()
     lambdas: tuple[float, ...] = LAMBDAS
@@ -93,24 +78,13 @@ class StructureConfig:
     seed: int = 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment; fits that an earlier run finished are kept."""
-    command.record_of(make_parser(), StructureConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("structure", StructureConfig, __doc__)
-
-
 def run(config: StructureConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
-    source = open_source(config.data, **config.source)
+    source = config.open()
     base = None
     if any(kind.representation.is_adapter for kind in config.kinds.values()):
-        train_base(open_source(config.data, **config.base_source), config.base, Path(config.base_dir))
-        base = BaseField.from_pretrained(config.base_dir)
+        config.train_base()
+        base = BaseField.from_pretrained(config.base_folder)
     indices = range(min(config.num, len(source)))
     prepare_signals(source, indices, show_progress)
     signals = read_usable(source, indices)
@@ -133,25 +107,33 @@ def measure(name: str, kind: StructureKind, representation, signals, config: Str
     with show_progress(f"{name}: fields", len(signals) * len({0.0, *config.lambdas})) as shown:
 
         def fitted(distance: float) -> Fits:
-            return kept_fits(folder, distance, representation, signals, fit, config.seed, shown)
+            return kept_fits(folder, distance, representation, signals, fit, config, shown)
 
         sizes = {"seed": config.seed, "num_points": config.num_points}
         return measure_starts(representation, signals, fitted, config.lambdas, **sizes)
 
 
 def kept_fits(
-    folder: Path, distance: float, representation: Representation, signals, fit: FitConfig, seed: int, shown: Progress
+    folder: Path,
+    distance: float,
+    representation: Representation,
+    signals,
+    fit: FitConfig,
+    config: StructureConfig,
+    shown: Progress,
 ) -> Fits:
     """Fits from the start at a distance: read where an earlier run left them, else made and kept."""
-    start = starts_of(representation, distance, seed)
+    start = starts_of(representation, distance, config.seed)
     ids = [signal.id for signal in signals]
-    asked = json.dumps([representation.to_dict(), asdict(fit), seed, ids], sort_keys=True, default=str)
+    asked = json.dumps([representation.to_dict(), asdict(fit), config.seed, ids], sort_keys=True, default=str)
     path = folder / f"lambda_{distance:g}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
-    if not path.is_file():
-        fits = fit_from(representation, signals, fit, start, shown)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, save(fits.weights, metadata={"ids": json.dumps(fits.ids)}))
-        return fits
+    there = path.is_file()
+    with config.parts.timed(f"fits.{folder.name}.lambda_{distance:g}", there=there):
+        if not there:
+            fits = fit_from(representation, signals, fit, start, shown)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, save(fits.weights, metadata={"ids": json.dumps(fits.ids)}))
+            return fits
     shown.advance(len(signals))
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -177,4 +159,4 @@ def draw(results: dict[str, float], config: StructureConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from pipelines import analysis_tables
-from pipelines.records import RECORDS
+from pipelines.experiment import RECORDS
 from wsrl.evaluation.shapes import D2_BINS
 
 README = Path(__file__).parent.parent / "README.md"
@@ -296,7 +296,7 @@ TABLES = {
             "shapes/solids",
             "generation/fashion_mnist",
             "benchmark_fitting/fitting",
-            "alignment/mlp512",
+            "network_alignment/mlp512",
         ),
         headline,
     ),

@@ -6,10 +6,8 @@ One zoo of fields, one training of every editor on it. Its loss, and the score o
 error of what the edited field shows, beside the dilated picture; `unchanged` leaves the field as it is.
 """
 
-import hashlib
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import command
 from pipelines.edited_pictures import draw_edits
-from wsrl.cli.build import BuildPlan, build_store
+from pipelines.experiment import FieldExperiment, fingerprint, main
 from wsrl.cli.display import show_progress
 from wsrl.encoders.editors import WeightEditor, build_editor
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
-from wsrl.signals import open_source
 from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.signals.source import Source
@@ -53,13 +49,10 @@ class EditorRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightEditingConfig:
+class WeightEditingConfig(FieldExperiment):
     """The whole experiment.
 
     Attributes:
-        name: Name of the record.
-        data: Named source or folder of pictures.
-        source: Options of the source.
         representation: What the weights are.
         fit: How fields are fitted.
         store: Folder of the fields; built where it is missing.
@@ -69,12 +62,8 @@ class WeightEditingConfig:
         editors: Rows by name.
         num_shown: Pictures on the sheet.
         picture: File of the sheet.
-        out: Folder for the models.
     """
 
-    name: str
-    data: str
-    source: dict[str, Any] = field(default_factory=dict)
     representation: RepresentationConfig = RepresentationConfig(kind="mlp", start="random")
     fit: FitConfig = FitConfig()
     store: str = "runs/weight_editing/fields"
@@ -89,9 +78,8 @@ class WeightEditingConfig:
 
 def run(config: WeightEditingConfig) -> dict[str, float]:
     """Build the zoo, train every editor, draw some test fields; parts that an earlier run finished are kept."""
-    source = open_source(config.data, **config.source)
-    plan = BuildPlan(representation=config.representation, fit=config.fit)
-    build_store(source, plan, Path(config.store), command=f"python -m pipelines.weight_editing (zoo {config.name})")
+    source = config.open()
+    config.build("zoo", config.representation, config.fit, source=source, folder=Path(config.store))
     with WeightStore.open(config.store) as store:
         train = examples(store, source, "train", config.num_train, config.size)
         test = examples(store, source, "test", config.num_test, config.size)
@@ -139,11 +127,12 @@ def trained(
 ) -> WeightEditor:
     """An editor after its training; a finished one of the same options and fields is taken up."""
     plan = {"row": asdict(row), "store": config.store, "num_train": len(train), "size": config.size}
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
-    folder = Path(config.out) / f"{name}-{digest}"
-    if not (folder / "config.json").exists():
-        editor = build_editor(row.kind, row.options, statistics)
-        train_editor(editor, representation, train, row.training, folder, show_progress).save_pretrained(folder)
+    folder = Path(config.out) / f"{name}-{fingerprint(plan)}"
+    there = (folder / "config.json").exists()
+    with config.parts.timed(f"editors.{name}", there=there):
+        if not there:
+            editor = build_editor(row.kind, row.options, statistics)
+            train_editor(editor, representation, train, row.training, folder, show_progress).save_pretrained(folder)
     return WeightEditor.from_pretrained(folder)
 
 
@@ -173,16 +162,5 @@ def equivariance_error(editor: WeightEditor, weights: dict[str, Tensor], seed: i
     return max(float((found[name] - expected[name]).abs().max()) for name in weights) / change
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment and write its record."""
-    command.record_of(make_parser(), WeightEditingConfig, run, argv)
-    return 0
-
-
-def make_parser():
-    """The parser of the command line."""
-    return command.make_parser("weight_editing", WeightEditingConfig, __doc__)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run))

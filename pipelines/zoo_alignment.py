@@ -1,5 +1,7 @@
 """A zoo of fields that each start from random weights of their own, made canonical, and what a perceptron then reads.
 
+    python -m pipelines.zoo_alignment --config configs/fashion_mnist/zoo_alignment.yaml
+
 The zoo is fitted once and aligned in several ways; the same flat perceptron learns the class of the pictures from each
 form of it, and other readers from the forms that they are asked for.
 """
@@ -14,16 +16,15 @@ from typing import Any
 
 import torch
 
+from pipelines.experiment import FieldExperiment, is_complete, main
 from pipelines.weight_classification import counts, trained
 from wsrl.cli.align_store import AlignConfig, AlignedFields, align_fields
-from wsrl.cli.build import BuildPlan, build_store
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.retrieval import precision_at_k
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import write_json_atomic
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
-from wsrl.signals import open_source
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
 
@@ -47,12 +48,10 @@ class Reader:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZooConfig:
+class ZooConfig(FieldExperiment):
     """The experiment.
 
     Attributes:
-        data: Named source or folder.
-        source: Options of the source.
         representation: What the weights are.
         fit: How fields are fitted.
         alignments: Ways to align the zoo, by the name of the form that they make; there is one of the name aligned.
@@ -60,11 +59,8 @@ class ZooConfig:
         readers: The classifiers.
         neighbours: Numbers of neighbours at which retrieval is scored.
         figure: File of the figure; None for none.
-        out: Folder for stores and models.
     """
 
-    data: str
-    source: dict[str, Any] = field(default_factory=dict)
     representation: RepresentationConfig = RepresentationConfig()
     fit: FitConfig = FitConfig()
     alignments: dict[str, AlignConfig] = field(default_factory=lambda: {ALIGNED: AlignConfig()})
@@ -75,7 +71,7 @@ class ZooConfig:
     out: str = "runs/alignment/zoo"
 
 
-def run_zoo(config: ZooConfig) -> dict[str, float]:
+def run(config: ZooConfig) -> dict[str, float]:
     """Fit the zoo, align it, train every reader; parts that an earlier run finished are kept.
 
     Returns:
@@ -87,12 +83,10 @@ def run_zoo(config: ZooConfig) -> dict[str, float]:
     """
     out = Path(config.out)
     forms = {UNALIGNED: out / "fields"} | {name: out / name for name in config.alignments}
-    plan = BuildPlan(representation=config.representation, fit=config.fit, base=None)
-    command = "python -m pipelines.alignment (its zoo)"
-    build_store(open_source(config.data, **config.source), plan, forms[UNALIGNED], command=command)
+    config.build("zoo", config.representation, config.fit, folder=forms[UNALIGNED])
     results = counts(forms[UNALIGNED])
     for name, alignment in config.alignments.items():
-        results |= aligned(name, forms, alignment)
+        results |= aligned(name, forms, alignment, config)
     for name, path in forms.items():
         results |= retrieval(name, path, config.neighbours)
     for name, reader in config.readers.items():
@@ -103,11 +97,12 @@ def run_zoo(config: ZooConfig) -> dict[str, float]:
     return results
 
 
-def aligned(name: str, forms: dict[str, Path], alignment: AlignConfig) -> dict[str, float]:
+def aligned(name: str, forms: dict[str, Path], alignment: AlignConfig, config: ZooConfig) -> dict[str, float]:
     """Align the zoo in one way; the time of the run that did it is kept beside the store."""
     path = forms[name]
     kept = path.with_name(f"{name}.json")
-    done = align_fields(forms[UNALIGNED], path, alignment)
+    with config.parts.timed(f"alignments.{name}", there=is_complete(path)):
+        done = align_fields(forms[UNALIGNED], path, alignment)
     if done.num_fields:
         write_json_atomic(kept, asdict(done))
     done = AlignedFields(**json.loads(kept.read_text()))
@@ -146,9 +141,7 @@ def retrieval(name: str, path: Path, neighbours: Sequence[int]) -> dict[str, flo
 def accuracy(name: str, form: str, store: Path, reader: Reader, config: ZooConfig) -> dict[str, float]:
     """Test accuracy of one reader on one form of the zoo."""
     options, key = config.common | reader.options, f"{name}.{form}"
-    found = [
-        trained(key, seed, options, store, Path(config.out))["classifier.test_accuracy"] for seed in range(reader.seeds)
-    ]
+    found = [trained(config, key, seed, options, store)["classifier.test_accuracy"] for seed in range(reader.seeds)]
     print(f"{key}: {statistics.fmean(found):.4f}", file=sys.stderr, flush=True)
     spread = {f"{key}_std": statistics.stdev(found)} if len(found) > 1 else {}
     return {key: statistics.fmean(found), f"{key}_seeds": len(found), **spread}
@@ -174,3 +167,7 @@ def draw(results: dict[str, float], config: ZooConfig, forms: Sequence[str]) -> 
     draw_lines(right, lines, "neighbours k", "of the same class (%)", title=title, log_x=True)
     right.axhline(10, color="black", linewidth=0.8, linestyle=":")
     save_figure(figure, Path(config.figure))
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.experiment import read_config
 from wsrl.cli import stage
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -34,8 +35,7 @@ def pipeline(module):
     """The stage that a pipeline is, whose module has the parser of its configuration."""
 
     def parse(config):
-        parser = import_module(f"pipelines.{module}").make_parser()
-        return parser.instantiate(stage.parse(parser, ["--config", config]))
+        return read_config(import_module(f"pipelines.{module}").run, ["--config", config])
 
     return parse
 
@@ -66,7 +66,8 @@ PIPELINES = {
     "generation": "generation",
     "structure": "structure",
     "probes": "probes",
-    "alignment": "alignment",
+    "network_alignment": "network_alignment",
+    "zoo_alignment": "zoo_alignment",
     "posteriors": "posteriors",
 }
 STAGES = {

@@ -13,8 +13,8 @@ LEVELS = [
     {"signals", "symmetry", "adapters"},
     {"fields"},
     {"store"},
-    {"fitting", "exchange", "unf", "encoders", "diffusion"},
-    {"training", "evaluation", "report"},
+    {"fitting", "unf", "encoders", "diffusion"},
+    {"training", "evaluation", "report", "exchange"},
     {"cli"},
     {"pipelines"},
 ]

@@ -46,7 +46,7 @@ def test_a_run_leaves_the_model_and_logs_errors_and_latents(trained):
     assert 0 < least <= mean <= most
     assert "latent_std_mean" in (trained / "csv" / "metrics.csv").read_text()
     assert json.loads((trained / "run.json").read_text())["config"]["model"]["latent_tokens"] == 2
-    assert open_autoencoder(trained).num_numbers == 6
+    assert open_autoencoder(trained).vector_size == 6
 
 
 def test_pictures_are_scored_after_the_autoencoder_beside_the_stored_fields(digits_store, trained, tmp_path):

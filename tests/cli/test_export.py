@@ -65,10 +65,10 @@ def test_images_of_chosen_fields(digits_store, tmp_path):
         (["--format", "jpeg"], "format is 'jpeg'"),
         (["--format", "peft"], "adapt no base field"),
         (["--ids", "[digits/none]"], "no field 'digits/none'"),
-        (["--num", "0"], "--num is 0"),
+        (["--num", "0"], "num is 0"),
         (["--all", "true", "--ids", "[digits/train/00000]"], "--all and --ids"),
         (["--ids", "[digits/train/00000, digits/train/00000]"], "names a field twice"),
-        (["--size", "1"], "--size is 1"),
+        (["--size", "1"], "size is 1"),
     ],
 )
 def test_wrong_options_write_nothing(refused, digits_store, tmp_path, extra, wrong):

@@ -106,7 +106,7 @@ def test_there_is_nothing_to_refit_from(imported, refused):
 
 def test_an_import_goes_on_and_gives_the_same_bytes(zoo, imported, tmp_path, monkeypatch, refused):
     out = tmp_path / "store"
-    monkeypatch.setattr("wsrl.cli.import_fields.SEGMENT", 4)
+    monkeypatch.setattr("wsrl.exchange.import_store.SEGMENT", 4)
     from wsrl.store.writer import ShardWriter
 
     write, written = ShardWriter.write_segment, []

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.records import RECORDS
+from pipelines.experiment import RECORDS
 from wsrl.cli.summary import MOST_LINES, WIDTH, summary
 
 RUN = {

@@ -42,16 +42,16 @@ class GaussianDenoiser(ModelMixin, ConfigMixin):
     """The best denoiser of vectors from one normal distribution, under the noise process of diffusers' DDPM.
 
     Args:
-        num_numbers: Length V of the vectors.
+        vector_size: Length V of the vectors.
         mean: Of every coordinate.
         std: Of every coordinate.
         process: Arguments of ``training_scheduler``.
     """
 
     @register_to_config
-    def __init__(self, num_numbers: int, mean: float = 3.0, std: float = 0.3, process: dict | None = None):
+    def __init__(self, vector_size: int, mean: float = 3.0, std: float = 0.3, process: dict | None = None):
         super().__init__()
-        self.num_numbers = num_numbers
+        self.vector_size = vector_size
         self.one = torch.nn.Parameter(torch.ones(()))
         kept = training_scheduler(**(process or {})).alphas_cumprod.double()
         self.log_ratio = ((1 - kept) / kept).sqrt().log()

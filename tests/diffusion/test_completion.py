@@ -24,9 +24,9 @@ class StandardNormal(ModelMixin, ConfigMixin):
     """The best denoiser of standard normal vectors: their velocity is zero at every timestep."""
 
     @register_to_config
-    def __init__(self, num_numbers: int):
+    def __init__(self, vector_size: int):
         super().__init__()
-        self.num_numbers = num_numbers
+        self.vector_size = vector_size
         self.none = torch.nn.Parameter(torch.zeros(()))
 
     def forward(self, vector, timestep, class_labels=None):
@@ -43,7 +43,7 @@ def representation():
 def pipeline(representation):
     space = WeightSpace.of(statistics_of(representation))
     return WeightDiffusionPipeline(
-        transformer=StandardNormal(space.num_numbers),
+        transformer=StandardNormal(space.vector_size),
         scheduler=sampler("ddim", training_scheduler()),
         space=space,
         decoder=FieldDecoder.from_representation(representation, picture_form(representation, GRID)),

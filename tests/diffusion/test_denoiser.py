@@ -94,7 +94,7 @@ def test_latents_are_one_group_of_tokens():
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     vector = torch.randn(2, 24)
-    assert model.num_numbers == 24 and model.num_tokens == 6
+    assert model.vector_size == 24 and model.num_tokens == 6
     assert model(vector, torch.tensor(3)).shape == vector.shape
 
 

@@ -46,7 +46,7 @@ def test_the_denoiser_alone_may_be_put_into_half(pipeline):
     pipeline.transformer.half()
     pipeline.space.half(), pipeline.decoder.bfloat16()
     assert (draw(pipeline) - before).abs().max() < 0.1 * before.std()
-    vector = torch.randn(2, pipeline.space.num_numbers)
+    vector = torch.randn(2, pipeline.space.vector_size)
     assert pipeline.transformer(vector, torch.tensor(3)).dtype == torch.float32
 
 

@@ -47,7 +47,7 @@ def make_pipeline(process, **options):
     representation = standalone_representation()
     space = WeightSpace.of(statistics_of(representation))
     return WeightDiffusionPipeline(
-        transformer=GaussianDenoiser(space.num_numbers, MEAN, STD, process),
+        transformer=GaussianDenoiser(space.vector_size, MEAN, STD, process),
         scheduler=sampler("ddim", training_scheduler(**process)),
         space=space,
         decoder=FieldDecoder.from_representation(representation, picture_form(representation, (4, 4))),
@@ -190,7 +190,7 @@ def test_few_steps_end_in_numbers(name, steps):
 @pytest.mark.parametrize("name", [name for name in DETERMINISTIC if fits(name, LINEAR)])
 def test_variations_are_those_of_ddim(name):
     pipeline = make_pipeline(LINEAR)
-    field = pipeline.space.decode(torch.full((1, pipeline.space.num_numbers), MEAN + STD))
+    field = pipeline.space.decode(torch.full((1, pipeline.space.vector_size), MEAN + STD))
 
     def vary(strength=0.4):
         options = {"strength": strength, "predict": pipeline.transformer, "steps": 200, "generator": seeded()}

@@ -14,7 +14,7 @@ def test_there_and_back(make, scale, tmp_path):
     representation = make()
     space, fields = WeightSpace.of(statistics_of(representation), scale), random_fields(representation, 5)
     vector = space.encode(fields)
-    assert vector.shape == (5, space.num_numbers)
+    assert vector.shape == (5, space.vector_size)
     again = space.decode(vector)
     for spec in representation.layout:
         torch.testing.assert_close(again[spec.name], fields[spec.name], atol=1e-5, rtol=1e-5)
@@ -29,7 +29,7 @@ def test_entries_are_standardised_one_by_one_or_together():
     fields = random_fields(representation, 64)
     by_entry, pooled = (WeightSpace.of(statistics_of(representation), scale) for scale in ("entry", "pooled"))
     entries = by_entry.encode(fields)
-    torch.testing.assert_close(entries.mean(0), torch.zeros(by_entry.num_numbers), atol=1e-4, rtol=0)
+    torch.testing.assert_close(entries.mean(0), torch.zeros(by_entry.vector_size), atol=1e-4, rtol=0)
     together = pooled.encode(fields)
     assert float(together.mean()) == pytest.approx(0, abs=1e-4)
     assert float(together.square().mean()) == pytest.approx(1, abs=1e-2)

@@ -97,7 +97,7 @@ def test_latents_of_the_measured_fields_are_standardised(encoder):
     assert found["latent_std_mean"] == pytest.approx(float(raw.std(0, correction=0).mean()), rel=1e-4)
     assert found["latent_std_min"] <= found["latent_std_mean"] <= found["latent_std_max"]
     vectors = network.encode(fields)
-    assert vectors.shape == (40, network.num_numbers) == (40, 6)
+    assert vectors.shape == (40, network.vector_size) == (40, 6)
     torch.testing.assert_close(vectors.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
     torch.testing.assert_close(vectors.std(0, correction=0), torch.ones(6), atol=1e-3, rtol=0)
     assert network.token_options == {"latent": [3, 2]}
@@ -124,7 +124,7 @@ def test_one_field_equals_its_row(adapter_layout):
 
 def test_decoding_is_differentiable_in_the_latent(adapter_layout):
     network = autoencoder(adapter_layout)
-    latent = torch.zeros(2, network.num_numbers, requires_grad=True)
+    latent = torch.zeros(2, network.vector_size, requires_grad=True)
     adapter_layout.flatten(network.decode(latent))[:, adapter_layout.trainable()].square().sum().backward()
     assert bool((latent.grad != 0).all())
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from pipelines import generation, records, tables
+from pipelines import experiment, generation, tables
 
 CONFIG = """
 name: tiny
@@ -55,12 +55,12 @@ BASELINES = ("fitted_test", "reconstructed_test", "noise_0", "noise_1", "mean_of
 
 @pytest.mark.slow
 def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
     monkeypatch.setenv("WSRL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "generation.yaml").write_text(CONFIG)
     paths = {"out": tmp_path / "out", "base_dir": tmp_path / "base", "picture": tmp_path / "picture.png"}
     argv = ["--config", str(tmp_path / "generation.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
-    assert generation.main(argv) == 0
+    assert experiment.main(generation.run, argv=argv) == 0
     record = json.loads((tmp_path / "records" / "generation" / "tiny.json").read_text())
     others = tuple(f"mlp.{row}" for row in BASELINES if row != "reconstructed_test")
     for row in (*ROWS, *BASELINES, *others):
@@ -78,5 +78,5 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     # beside these four noise levels between, and the held-out fields of the other kind
     assert len(tables.generated(record).splitlines()) == 2 + len(ROWS) + len(BASELINES) + 4 + 1
     models = sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))
-    assert generation.main(argv) == 0  # what is finished is kept
+    assert experiment.main(generation.run, argv=argv) == 0  # what is finished is kept
     assert models == sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))

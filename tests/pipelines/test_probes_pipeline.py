@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import probes, records
+from pipelines import experiment, probes
 from pipelines.probe_scores import Items, Scores, order_of, score_items
 from wsrl.evaluation.protocol import Protocol, Spread
 
@@ -81,13 +81,13 @@ def test_scores_survive_their_file():
 
 @pytest.mark.slow
 def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
     (tmp_path / "probes.yaml").write_text(CONFIG)
     names = ("map_picture", "curve_picture", "importance_picture")
     paths = {name: tmp_path / f"{name}.png" for name in names}
     paths |= {"out": tmp_path / "out", "base_dir": tmp_path / "base"}
     argv = ["--config", str(tmp_path / "probes.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
-    assert probes.main(argv) == 0
+    assert experiment.main(probes.run, argv=argv) == 0
     path = tmp_path / "records" / "probes" / "tiny.json"
     record = json.loads(path.read_text())
     for row in ("mlora", "lora", "mlp", "pixels", "random_start.mlora", "random_start", "random_start.mlora.usual"):
@@ -101,7 +101,7 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
         with Image.open(paths[name]) as picture:
             assert picture.width > 400
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.json")}
-    assert probes.main(argv) == 0  # what is finished is kept
+    assert experiment.main(probes.run, argv=argv) == 0  # what is finished is kept
     assert all(file.stat().st_mtime_ns == time for file, time in kept.items() if file.parent.name == "scores")
     again = json.loads(path.read_text())
     assert {key: again[key] for key in record if not key.startswith("run.")} == {

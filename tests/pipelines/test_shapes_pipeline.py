@@ -7,7 +7,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipelines import records, shapes
+from pipelines import experiment, shapes
 from pipelines.shape_pictures import over_classes
 from pipelines.shape_scores import ScoreTask, score_in_processes
 from pipelines.tables import shapes as table
@@ -84,13 +84,13 @@ def test_whole_experiment_on_balls_and_boxes(tmp_path, monkeypatch, capsys):
                 path = tmp_path / "data" / split / label / f"{i}.ply"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 mesh.export(path)
-    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
     source = SOURCE | {"cache": str(tmp_path / "cache")}
     paths = {"data": str(tmp_path / "data"), "out": str(tmp_path / "out"), "picture": str(tmp_path / "small.png")}
     (tmp_path / "shapes.yaml").write_text(CONFIG.replace("num_heldout: 5\n", "num_heldout: 12\n", 1))
     argv = ["--config", str(tmp_path / "shapes.yaml"), "--source", json.dumps(source)]
     argv += [f"--{name}={value}" for name, value in paths.items()]
-    assert shapes.main(argv) == 0
+    assert experiment.main(shapes.run, argv=argv) == 0
     record = json.loads((tmp_path / "records" / "shapes" / "tiny.json").read_text())
     assert record["signals.used"] == 28 and record["signals.rejected"] == 0
     for kind in ("mlora_asym", "mlp"):
@@ -103,7 +103,7 @@ def test_whole_experiment_on_balls_and_boxes(tmp_path, monkeypatch, capsys):
         assert picture.mode == "P"
     assert len(table(record).splitlines()) == 5
     before = (tmp_path / "out" / "mlp.scores.json").read_bytes()
-    assert shapes.main(argv) == 0  # what is finished is kept
+    assert experiment.main(shapes.run, argv=argv) == 0  # what is finished is kept
     again = json.loads((tmp_path / "records" / "shapes" / "tiny.json").read_text())
     assert before == (tmp_path / "out" / "mlp.scores.json").read_bytes()
     assert {k: v for k, v in again.items() if "run." not in k} == {k: v for k, v in record.items() if "run." not in k}

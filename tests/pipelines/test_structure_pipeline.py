@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from pipelines import records, structure
+from pipelines import experiment, structure
 
 CONFIG = """
 name: tiny
@@ -34,11 +34,11 @@ kinds:
 
 @pytest.mark.slow
 def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
     (tmp_path / "structure.yaml").write_text(CONFIG)
     paths = {"base_dir": tmp_path / "base", "out": tmp_path / "out", "picture": tmp_path / "figure.png"}
     argv = ["--config", str(tmp_path / "structure.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
-    assert structure.main(argv) == 0
+    assert experiment.main(structure.run, argv=argv) == 0
     path = tmp_path / "records" / "structure" / "tiny.json"
     record = json.loads(path.read_text())
     for kind in ("mlp", "mlora_asym"):
@@ -49,9 +49,11 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     with Image.open(paths["picture"]) as picture:
         assert picture.width > picture.height
     fits = {path: path.stat().st_mtime_ns for path in paths["out"].glob("*/*.safetensors")}
-    assert len(fits) == 4 and structure.main(argv) == 0  # what is finished is kept
+    assert len(fits) == 4 and experiment.main(structure.run, argv=argv) == 0  # what is finished is kept
     assert fits == {path: path.stat().st_mtime_ns for path in paths["out"].glob("*/*.safetensors")}
     again = json.loads(path.read_text())
     assert {k: v for k, v in again.items() if "lambda" in k} == {k: v for k, v in record.items() if "lambda" in k}
-    assert structure.main([*argv, "--fit.steps", "31"]) == 0  # but not where another configuration is asked for
+    assert (
+        experiment.main(structure.run, argv=[*argv, "--fit.steps", "31"]) == 0
+    )  # but not where another configuration is asked for
     assert len(list(paths["out"].glob("*/*.safetensors"))) == 8

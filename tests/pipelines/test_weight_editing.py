@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from pipelines import records, weight_editing
+from pipelines import experiment, weight_editing
 
 CONFIG = """
 name: tiny
@@ -29,11 +29,11 @@ editors:
 
 @pytest.mark.slow
 def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
     (tmp_path / "editing.yaml").write_text(CONFIG)
     paths = {"store": tmp_path / "fields", "out": tmp_path / "out", "picture": tmp_path / "small.png"}
     argv = ["--config", str(tmp_path / "editing.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
-    assert weight_editing.main(argv) == 0
+    assert experiment.main(weight_editing.run, argv=argv) == 0
     path = tmp_path / "records" / "weight_editing" / "tiny.json"
     record = json.loads(path.read_text())
     assert (record["run.num_train"], record["run.num_test"]) == (40, 8)
@@ -44,7 +44,7 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     with Image.open(paths["picture"]) as picture:
         assert picture.mode == "P" and picture.width > picture.height
     models = sorted(path.stat().st_mtime_ns for path in paths["out"].glob("*/model.safetensors"))
-    assert weight_editing.main(argv) == 0  # what is finished is kept
+    assert experiment.main(weight_editing.run, argv=argv) == 0  # what is finished is kept
     assert models == sorted(path.stat().st_mtime_ns for path in paths["out"].glob("*/model.safetensors"))
     assert (
         json.loads((tmp_path / "records" / "weight_editing" / "tiny.json").read_text())["unf.mse"] == record["unf.mse"]

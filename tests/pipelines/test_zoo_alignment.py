@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.zoo_alignment import Reader, ZooConfig, run_zoo
+from pipelines.zoo_alignment import Reader, ZooConfig, run
 from wsrl.cli.align_store import AlignConfig
 from wsrl.fields import FieldConfig, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
@@ -13,6 +13,7 @@ def test_whole_experiment_on_a_few_digits(tmp_path):
     field = FieldConfig(width=6, depth=2, encoding="identity", activation="sine", omega=4.0)
     tiny = {"data.num_workers": 0, "data.batch_size": 16, "trainer.max_epochs": 1, "model.encoder": "mlp"}
     config = ZooConfig(
+        name="tiny",
         data="digits",
         source={"limit": {"train": 60, "test": 20}},
         representation=RepresentationConfig(kind="mlp", start="random", field=field),
@@ -23,7 +24,7 @@ def test_whole_experiment_on_a_few_digits(tmp_path):
         figure=str(tmp_path / "zoo.png"),
         out=str(tmp_path / "zoo"),
     )
-    results = run_zoo(config)
+    results = run(config)
     assert (results["run.num_train"], results["run.num_test"]) == (60, 20)
     for name in ("aligned", "unsigned"):
         assert results[f"{name}.distance_after"] < results[f"{name}.distance_before"]
@@ -34,4 +35,4 @@ def test_whole_experiment_on_a_few_digits(tmp_path):
     assert "flat_mlp.unsigned" not in results
     assert results["fields_per_s"] > 0 and results["fields_per_s_wall"] > 0
     assert (tmp_path / "zoo.png").stat().st_size > 10_000
-    assert run_zoo(config) == results  # all parts are kept, the times too
+    assert run(config) == results  # all parts are kept, the times too

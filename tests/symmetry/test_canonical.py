@@ -9,7 +9,7 @@ from wsrl.fields import FieldConfig, Representation, RepresentationConfig
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.foreign import Convention, ForeignRepresentation
 from wsrl.symmetry.fields import canonical
-from wsrl.symmetry.fields.canonical import Aligner, assignments, mean_template, with_least_phases
+from wsrl.symmetry.fields.canonical import Aligner, mean_template, with_least_phases
 from wsrl.symmetry.fields.signed import SignedSymmetry
 
 NUM = 6
@@ -156,11 +156,6 @@ def test_signs_and_phases_bring_sines_nearer():
     symmetries = (SignedSymmetry.of(representation, signs=s, phases=p) for s, p in ((0, 0), (1, 0), (1, 1)))
     distances = [float(Aligner(symmetry, template).align(weights).distances.mean()) for symmetry in symmetries]
     assert distances[0] > distances[1] > distances[2]
-
-
-def test_assignments_are_the_best_ones():
-    scores = torch.tensor([[[1.0, 5.0], [4.0, 6.0]], [[9.0, 0.0], [0.0, 1.0]]])
-    assert assignments(scores).tolist() == [[1, 0], [0, 1]]
 
 
 def test_the_mean_of_disguised_copies_is_the_field():

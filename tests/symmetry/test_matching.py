@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsrl.errors import UserError
+from wsrl.symmetry.matching.assignment import best_assignment
 from wsrl.symmetry.matching.matching import agreement, match_weights
 from wsrl.symmetry.spec.axes import Concat, Product
 from wsrl.symmetry.spec.spec import PermutationSpec
@@ -254,3 +255,10 @@ def test_units_that_nothing_tells_apart_end_the_search():
     spec = PermutationSpec.from_module(net, noise(2, 3))
     zeros = {name: torch.zeros_like(tensor) for name, tensor in net.state_dict().items()}
     assert match_weights(spec, zeros, zeros).objective == 0
+
+
+def test_assignments_are_the_best_ones():
+    scores = torch.tensor([[[1.0, 5.0], [4.0, 6.0]], [[9.0, 0.0], [0.0, 1.0]]])
+    order, sums = best_assignment(scores)
+    assert order.tolist() == [[1, 0], [0, 1]] and sums.tolist() == [9, 10]
+    assert [tuple(each.shape) for each in best_assignment(scores[:0])] == [(0, 2), (0,)]

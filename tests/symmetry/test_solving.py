@@ -2,8 +2,9 @@
 
 import pytest
 
+from wsrl.symmetry.inference.dividing import cut_at
 from wsrl.symmetry.inference.reshape import narrow, select, settle, stack, view
-from wsrl.symmetry.inference.solving import collapse, cut, cut_at, unify
+from wsrl.symmetry.inference.solving import collapse, cut, unify
 from wsrl.symmetry.inference.terms import concat, flat_parts, leaves, new_axis, parents_of, resolve, size_of
 
 

@@ -14,7 +14,7 @@ from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.data import WeightDataModule
 from wsrl.training.diffusion import DiffusionTask
-from wsrl.training.ema_task import save_whole, warmup_cosine
+from wsrl.training.ema_task import save_whole
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -141,11 +141,3 @@ def test_options_that_do_not_fit_are_refused():
         DiffusionTask(width=10, heads=4)
     with pytest.raises(UserError, match="ema_decay is 1"):
         DiffusionTask(ema_decay=1.0)
-
-
-def test_the_step_size_rises_and_falls():
-    factor = warmup_cosine(10, 200)
-    assert factor(0) == pytest.approx(0.1) and factor(9) == 1.0
-    assert factor(105) == pytest.approx(0.5) and factor(200) == pytest.approx(0.0)
-    endless = warmup_cosine(10, float("inf"))
-    assert endless(4) == pytest.approx(0.5) and endless(10**6) == 1.0

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from unf_specs import CASES, features, move, permutation, plain_spec
+from unf_specs import CASES, apply_term, features, move, permutation, plain_spec
 
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.unf import native
-from wsrl.unf.basis import apply_term, terms
+from wsrl.unf.basis import terms
 from wsrl.unf.fused import fused_mix
 from wsrl.unf.layers import EquivariantLinear
 from wsrl.unf.maps import HubMap

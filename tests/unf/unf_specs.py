@@ -4,6 +4,7 @@ import torch
 
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.symmetry.spec.spec import PermutationSpec
+from wsrl.unf.basis import Pattern
 
 CASES = {
     "mlp": (
@@ -59,3 +60,9 @@ def move(spec, values, chosen):
 def one_axis_alone(values, name, place):
     """Turn one axis round and not the others that are tied to it: not a symmetry."""
     return {**values, name: values[name].roll(1, dims=place + 1)}
+
+
+def apply_term(term: tuple[Pattern, Pattern], values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """One basis term on ``values (B, *in_axes, C)``; gives ``(B, *shape, C)`` with the axes of the output."""
+    out, pooled = term
+    return out.add_to(values.new_zeros(len(values), *shape, values.shape[-1]), pooled.pool(values))

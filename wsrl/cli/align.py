@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from wsrl.errors import UserError
+from wsrl.symmetry.matching import METHODS
 
-METHODS = ("weights", "activations", "straight-through")
 MANIFEST = "manifest.json"
 POSTERIOR_PARTS = ("mean.", "deviation.")
 FOR_STORES = "a folder of a store, with --template and --out"

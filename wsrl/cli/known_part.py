@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError, UserError, one_line
 
 POINT_FILES = (".npy", ".ply", ".xyz")
 BARE = ((222, 154, 148), (246, 214, 208))
@@ -56,7 +56,6 @@ def _open(path: Path, grid: tuple[int, int], option: str):
         MAX_PIXELS,
         check_dimensions,
         check_regular,
-        one_line,
         open_picture,
     )
 

@@ -1,26 +1,12 @@
-"""`wsrl verify DIR`: check a store's files, hashes and rows; optionally refit some fields and compare."""
-
-import argparse
+"""``wsrl verify DIR``: check a store's files, hashes and rows; optionally refit some fields and compare."""
 
 
 def main(argv: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        argv: Arguments after ``wsrl verify``.
-
-    Returns:
-        0 where all is well, 1 where problems are listed.
-    """
-    parser = argparse.ArgumentParser(prog="wsrl verify", description="Check every row and file of a weight store.")
-    parser.add_argument("directory", metavar="DIR", help="the store that `wsrl build` wrote")
-    parser.add_argument("--refit", type=int, default=0, metavar="K", help="fit K fields again and compare")
-    parser.add_argument("--data", help="for --refit: the source of the store, needed where it was a folder or a file")
-    parser.add_argument("--device", default="auto", help="for --refit: auto, cpu or cuda[:i]")
-    parser.add_argument("--show", type=int, default=20, metavar="N", help="problems to list")
-    options = parser.parse_args(argv)
+    """Run the command; returns 0 where all is well, 1 where problems are listed."""
+    from wsrl.cli import stage
     from wsrl.store.verify import verify
 
+    options = stage.parse(make_parser(), argv)
     report = verify(options.directory)
     for problem in report.problems[: options.show]:
         print(problem)
@@ -30,11 +16,24 @@ def main(argv: list[str]) -> int:
     verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
     print(f"{options.directory}: {report.num_rows} fields, {report.num_failures} recorded failures: {verdict}")
     if not report.ok:
-        print(
-            "What to do: delete the damaged shard files and run the same `wsrl build` again; it fits only their rows."
-        )
+        do = "delete the damaged shard files and run the same `wsrl build` again; it fits only their rows."
+        print(f"What to do: {do}")
         return 1
     return _refit(options.directory, options.refit, options.data, options.device) if options.refit > 0 else 0
+
+
+def make_parser():
+    """The parser of the command line."""
+    from wsrl.cli import stage
+
+    parser = stage.make_parser("verify", __doc__)
+    add = parser.add_argument
+    add("directory", type=str, help="the store that `wsrl build` wrote")
+    add("--refit", type=int, default=0, help="fit so many fields again and compare")
+    add("--data", type=str, help="for --refit: the source of the store, needed where it was a folder or a file")
+    add("--device", type=str, default="auto", help="for --refit: auto, cpu or cuda[:i]")
+    add("--show", type=int, default=20, help="problems to list")
+    return parser
 
 
 def _refit(directory: str, count: int, data: str | None, device: str) -> int:

@@ -98,7 +98,7 @@ class WeightTransformer(ModelMixin, ConfigMixin):
         self.register_buffer("same_layer", same_layer, persistent=False)  # (T, T)
 
     @property
-    def num_numbers(self) -> int:
+    def vector_size(self) -> int:
         """Length V of the vectors."""
         if self.config.latent is not None:
             return self.config.latent[0] * self.config.latent[1]
@@ -112,7 +112,7 @@ class WeightTransformer(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def count_flops(self) -> int:
         """Floating-point operations of the matrix products of one forward pass for one field."""
-        vector, timestep = self.layer_position.new_zeros(1, self.num_numbers), self.layer_position.new_zeros(1)
+        vector, timestep = self.layer_position.new_zeros(1, self.vector_size), self.layer_position.new_zeros(1)
         with FlopCounterMode(display=False) as counter:
             self(vector, timestep)
         return counter.get_total_flops()

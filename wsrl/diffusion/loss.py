@@ -86,12 +86,17 @@ class DenoisingLoss:
         """
         steps = self.scheduler.config.num_train_timesteps
         offsets = torch.rand(len(batch), generator=generator, device=batch.device)
-        places = (torch.arange(len(batch), device=batch.device) + offsets) / len(batch)
-        timesteps = (places * steps).long().clamp_max(steps - 1)
+        shares = (torch.arange(len(batch), device=batch.device) + offsets) / len(
+            batch
+        )  # (B,) one in each B-th of [0, 1)
+        timesteps = (shares * steps).long().clamp_max(steps - 1)
+        # x_t of the forward process, and the error of what is predicted there.
         noise = torch.randn(batch.shape, generator=generator, device=batch.device, dtype=batch.dtype)
         noisy = self.scheduler.add_noise(batch, noise, timesteps)
-        given = () if class_labels is None else (class_labels,)
-        error = (model(noisy, timesteps, *given) - self._target(batch, noise, timesteps)).square().mean(dim=1)
+        condition = () if class_labels is None else (class_labels,)
+        error = (
+            (model(noisy, timesteps, *condition) - self._target(batch, noise, timesteps)).square().mean(dim=1)
+        )  # (B,)
         return (self._weights(timesteps) * error).mean()
 
     def _target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -145,20 +145,34 @@ class WeightDiffusionPipeline(DiffusionPipeline):
             UserError: If a number is out of range, a class is unknown, or noise or generators are not one for each.
         """
         self._check(num, num_inference_steps, batch_size)
-        labels = self.class_numbers(class_labels, num)
-        noise = self.noise(num, generator) if latents is None else self._given_noise(num, latents)
+        noise = self.noise(num, generator) if latents is None else self._given_noise(num, latents)  # (N, V)
         after_step = _after_step(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        self.scheduler.set_timesteps(num_inference_steps, device=noise.device)  # some look twice at a timestep
-        starts, parts = range(0, num, batch_size), []
-        with self.progress_bar(total=len(starts) * len(self.scheduler.timesteps)) as bar:
-            for these in (slice(start, start + batch_size) for start in starts):
-                predict = self.predictor(None if labels is None else labels[these], guidance_scale)
-                given = generator[these] if isinstance(generator, (list, tuple)) else generator
-                options = {"generator": given, "eta": eta, "advance": bar.update, "after_step": after_step}
-                parts.append(self.denoise(noise[these], predict, num_inference_steps, **options))
+        options = {"generator": generator, "eta": eta, "after_step": after_step}
+        predictions = (self.class_numbers(class_labels, num), guidance_scale)
+        vectors = self._denoise_batches(noise, *predictions, num_inference_steps, batch_size, options)  # (N, V)
         self.maybe_free_model_hooks()
-        samples = self.samples(torch.cat(parts), size, batch_size)
+        samples = self.samples(vectors, size, batch_size)
         return samples if return_dict else (samples.weights, samples.images, samples.fields)
+
+    def _denoise_batches(
+        self,
+        noise: Tensor,
+        labels: Tensor | None,
+        guidance_scale: float,
+        num_inference_steps: int,
+        batch_size: int,
+        options: dict[str, Any],
+    ) -> Tensor:
+        """Vectors ``(N, V)`` of noise, batch after batch under one bar; ``options`` are those of :meth:`denoise`."""
+        self.scheduler.set_timesteps(num_inference_steps, device=noise.device)  # some look twice at a timestep
+        starts, generators, parts = range(0, len(noise), batch_size), options.pop("generator"), []
+        with self.progress_bar(total=len(starts) * len(self.scheduler.timesteps)) as bar:
+            for rows in (slice(start, start + batch_size) for start in starts):
+                predict = self.predictor(None if labels is None else labels[rows], guidance_scale)
+                generator = generators[rows] if isinstance(generators, (list, tuple)) else generators
+                taken = {**options, "generator": generator, "advance": bar.update}
+                parts.append(self.denoise(noise[rows], predict, num_inference_steps, **taken))
+        return torch.cat(parts)
 
     def noise(self, num: int, generator: Generators) -> Tensor:
         """Where sampling starts: vectors ``(N, V)``, drawn one after the other, in float32 at least.
@@ -173,12 +187,12 @@ class WeightDiffusionPipeline(DiffusionPipeline):
                 allowed="one, or a list with one for each",
                 do="make as many as there are fields",
             )
-        shape, device = (self.transformer.num_numbers,), self._execution_device
+        shape, device = (self.transformer.vector_size,), self._execution_device
         drawn = torch.stack([randn_tensor(shape, one, device, torch.float32) for one in generators])
         return drawn.to(self._steps_type)
 
     def _given_noise(self, num: int, latents: Tensor) -> Tensor:
-        expected = (num, self.transformer.num_numbers)
+        expected = (num, self.transformer.vector_size)
         if tuple(latents.shape) != expected:
             raise UserError(
                 f"latents have the shape {tuple(latents.shape)}",
@@ -245,7 +259,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
             vector = vector * self.scheduler.init_noise_sigma
         options = self.step_options(generator, eta)
         for number, timestep in enumerate(taken):
-            prediction = predict(self.scheduler.scale_model_input(vector, timestep), timestep)
+            prediction = predict(self.scheduler.scale_model_input(vector, timestep), timestep)  # (N, V)
             vector = self.scheduler.step(prediction, timestep, vector, **options).prev_sample
             if after_step is not None:
                 vector = after_step(number, timestep, vector)
@@ -262,8 +276,8 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         if eta and "eta" not in taken:
             kind = type(self.scheduler).__name__
             raise UserError(f"eta is {eta}, which {kind} does not take", allowed="0, or another number with DDIM")
-        given = list(generator) if isinstance(generator, tuple) else generator
-        return {name: value for name, value in (("generator", given), ("eta", eta)) if name in taken}
+        generators = list(generator) if isinstance(generator, tuple) else generator
+        return {name: value for name, value in (("generator", generators), ("eta", eta)) if name in taken}
 
     def timesteps_taken(self, strength: float) -> Tensor:
         """The last share of the timesteps that are set, those of one step at least.
@@ -307,8 +321,8 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         if not names:
             raise UserError("this model has no classes", allowed="class_labels=None", do="train with model.conditional")
         single = isinstance(labels, (str, int))
-        given = [labels] * num if single else [x if isinstance(x, str) else int(x) for x in labels]
-        numbers = [names.index(label) if label in names else label for label in given]
+        wanted = [labels] * num if single else [x if isinstance(x, str) else int(x) for x in labels]
+        numbers = [names.index(label) if label in names else label for label in wanted]
         unknown = [label for label in numbers if not isinstance(label, int) or not 0 <= label < len(names)]
         if unknown:
             allowed = f"0 to {len(names) - 1}, or one of: {', '.join(names)}"
@@ -336,8 +350,8 @@ def _after_step(
         return None
 
     def after(number: int, timestep: Tensor, vector: Tensor) -> Tensor:
-        found = callback(pipeline, number, timestep, {"latents": vector} if names else {})
-        return (found or {}).get("latents", vector)
+        returned = callback(pipeline, number, timestep, {"latents": vector} if names else {})
+        return (returned or {}).get("latents", vector)
 
     return after
 

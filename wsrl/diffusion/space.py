@@ -1,6 +1,6 @@
 """Where diffusion happens: vectors of standardised numbers, and the way from weights to them and back.
 
-A space has ``num_numbers``, ``encode``, ``decode`` and ``token_options``; :class:`WeightSpace` is that of the weights
+A space has ``vector_size``, ``encode``, ``decode`` and ``token_options``; :class:`WeightSpace` is that of the weights
 themselves, :class:`wsrl.encoders.autoencoder.WeightAutoencoder` one of latents.
 
 Letters: B fields, V numbers of a vector.
@@ -53,7 +53,7 @@ class WeightSpace(KeepsFloat32, ModelMixin, ConfigMixin):
         return self.statistics.layout
 
     @property
-    def num_numbers(self) -> int:
+    def vector_size(self) -> int:
         """Length V of the vectors."""
         return len(self.statistics.mean)
 

@@ -5,6 +5,7 @@ Letters: B fields, V trainable weights, K latent tokens, D numbers of a latent t
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -32,16 +33,16 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
     Args:
         layout: Layout of the fields, as plain lists and dicts (``Layout.to_json``).
         encoder: ``transformer``, or ``unf``.
-        decoder: ``joint`` or ``cross``, see :class:`wsrl.encoders.latents.WeightWriter`.
+        decoder: ``joint``: queries and latent tokens in the same blocks; ``cross``: queries look at the latent once.
         latent_tokens: Number K of latent tokens.
-        latent_channels: Numbers D of each.
+        latent_channels: Length D of each latent token.
         width: Size of a token inside both transformers.
         depth: Blocks of the encoder (equivariant layers of a UNF).
         decoder_depth: Blocks of the decoder.
         heads: Attention heads; divides the width.
         expansion: Hidden units of a block's feed-forward part, in widths.
         linear: Add a linear map of the whole latent to what the decoder writes.
-        kl: The encoder gives a Gaussian and not a point; :meth:`encode` takes its mean.
+        kl: The encoder gives a Gaussian of learned width, of which ``encode`` takes the mean; otherwise a point.
         encoder_options: Further options of the UNF, by name.
 
     Raises:
@@ -63,7 +64,7 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         expansion: int = 2,
         linear: bool = True,
         kl: bool = False,
-        encoder_options: dict | None = None,
+        encoder_options: dict[str, Any] | None = None,
     ):
         super().__init__()
         check_values({"encoder": encoder, "decoder": decoder}, encoder=one_of(*READERS), decoder=one_of(*WRITERS))
@@ -86,7 +87,7 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         return self.statistics.layout
 
     @property
-    def num_numbers(self) -> int:
+    def vector_size(self) -> int:
         """Length ``K * D`` of a latent vector."""
         return len(self.latent_mean)
 
@@ -136,7 +137,7 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         Raises:
             UserError: There are no fields.
         """
-        moments = Moments(self.num_numbers)
+        moments = Moments(self.vector_size)
         for weights in batches:
             mean, _ = self.posterior(self.statistics.normalise(weights))
             moments.update(mean.flatten(1).cpu().double())

@@ -5,7 +5,7 @@ Letters: B fields, V trainable weights, K outputs of the head.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class WeightModel(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def from_json(cls, data: dict) -> Self:
+    def from_json(cls, data: dict) -> "WeightModel":
         """Rebuild a model from :meth:`to_json`; its parameters and statistics are to be loaded."""
         data = dict(data)
         name = data.pop("model")
@@ -71,7 +71,7 @@ class WeightModel(nn.Module):
         write_model(directory, self.to_json(), self)
 
     @classmethod
-    def from_pretrained(cls, directory: Path | str) -> Self:
+    def from_pretrained(cls, directory: Path | str) -> "WeightModel":
         """Load what :meth:`save_pretrained` wrote, in evaluation mode on the CPU.
 
         Raises:

@@ -66,6 +66,58 @@ def metric_summary(store) -> list[tuple[str, float, float, float]]:
     return found
 
 
+def overview_tables(store, num_failures: int = 20) -> list[tuple[str, tuple[str, ...], list[tuple]]]:
+    """What a store holds as tables: title, head and lines of each.
+
+    Args:
+        store: An open store, possibly unfinished.
+        num_failures: Signals without a field that are listed.
+    """
+    failures = store.failures
+    counts = [("split", *line) for line in counts_by(store.splits())]
+    counts += [("label", *line) for line in label_counts(store)]
+    counts += [("status", *line) for line in counts_by(store.statuses())]
+    metrics = [(name, *(f"{value:.6g}" for value in values)) for name, *values in metric_summary(store)]
+    tensors = [
+        (spec.name, "x".join(map(str, spec.shape)), spec.size, int(spec.trainable().sum())) for spec in store.layout
+    ]
+    tables = [
+        (f"Store {store.directory}", ("what", ""), _overview(store, len(failures))),
+        ("Counts", ("what", "value", "fields"), counts),
+        ("Metrics", ("metric", "mean", "smallest", "largest"), metrics),
+        ("Tensors of a field", ("tensor", "shape", "parameters", "trainable"), tensors),
+    ]
+    if failures:
+        hidden = len(failures) - num_failures
+        title = "Signals without a field" + (f" ({hidden} more: --failures {len(failures)})" if hidden > 0 else "")
+        tables.append((title, ("id", "reason"), failures[:num_failures]))
+    return [table for table in tables if table[2]]
+
+
+def _overview(store, num_failures: int) -> list[tuple]:
+    manifest, layout = store.manifest, store.layout
+    shards = manifest["shards"]
+    size = sum((store.directory / entry["file"]).stat().st_size for entry in shards)
+    segments = len(list((store.directory / schema.SEGMENTS).glob("*/segment-*.h5")))
+    state = f"{len(shards)} of {manifest['num_shards']} shards" + (
+        f", {segments} segments in progress" if segments else ""
+    )
+    lines = [
+        ("source", f"{manifest['source'].get('name', '')} ({manifest['num_signals']} signals)"),
+        ("state", "complete" if manifest["complete"] else f"unfinished: {state}"),
+        ("fields", f"{len(store)}, {num_failures} signals without a field"),
+        ("shards", f"{len(shards)}, {size / 1e6:.1f} MB"),
+        ("representation", manifest["representation"].get("kind", "")),
+        ("parameters of a field", f"{layout.num_weights}, {layout.num_trainable} of them trainable"),
+        ("base field", manifest["base_sha256"] or "none"),
+        ("schema", f"{manifest['schema']} version {manifest['version']}"),
+    ]
+    if told := tell_passed_over(manifest.get(schema.PASSED_OVER, {})):
+        lines.append(("not read", told))
+    command = manifest.get("command")
+    return lines + ([("made by", command)] if command else [])
+
+
 def _counts(store) -> list[str]:
     lines = [("split", name, count) for name, count in counts_by(store.splits())]
     lines += [("label", name, count) for name, count in label_counts(store)]
@@ -89,8 +141,8 @@ def _representation(store) -> list[str]:
     layout = store.layout
     return [
         "## Representation\n",
-        f"{layout.num_trainable} trainable numbers of {layout.num_weights} stored ones per field.\n",
-        _table(("tensor", "shape", "numbers"), lines),
+        f"{layout.num_trainable} trainable parameters of {layout.num_weights} stored ones per field.\n",
+        _table(("tensor", "shape", "parameters"), lines),
         _json(store.manifest["representation"]),
         "Fitting:\n",
         _json(store.manifest["fit"]),

@@ -17,6 +17,7 @@ CARD = "README.md"
 PASSED_OVER = "passed_over"
 FORM = "signal_form"
 ENVIRONMENTS = "environments"
+FIELDS_PER_SHARD = 8192
 # The keys that make two builds the same; each shard repeats those that are needed to read it alone.
 BUILD_KEYS = (
     "representation",

@@ -2,31 +2,33 @@
 
 from importlib import import_module
 
-from wsrl.symmetry.inference.described import Given
-from wsrl.symmetry.spec.axes import Concat, Product
-from wsrl.symmetry.spec.single_axis import PlainSpec
-from wsrl.symmetry.spec.spec import PermutationSpec
-
-_ALIGNING = {
-    "align_networks": "alignment",
-    "NetworkAlignment": "alignment",
-    "match_activations": "activations",
-    "Readout": "activations",
-    "match_weights": "matching",
-    "Matching": "matching",
-    "refine_straight_through": "straight_through",
-    "RefinementOptions": "straight_through",
-    "barrier": "barriers",
-    "interpolate": "barriers",
-    "path_losses": "barriers",
-    "NetworkScores": "barriers",
+_NAMES = {
+    "PermutationSpec": "spec.spec",
+    "PlainSpec": "spec.single_axis",
+    "Concat": "spec.axes",
+    "Product": "spec.axes",
+    "Given": "inference.described",
+    "match_weights": "matching.matching",
+    "Matching": "matching.matching",
+    "match_activations": "matching.activations",
+    "Readout": "matching.activations",
+    "refine_straight_through": "matching.straight_through",
+    "RefinementOptions": "matching.straight_through",
+    "align_networks": "matching.alignment",
+    "NetworkAlignment": "matching.alignment",
+    "align_posteriors": "matching.posterior_alignment",
+    "PosteriorAlignment": "matching.posterior_alignment",
+    "barrier": "matching.barriers",
+    "interpolate": "matching.barriers",
+    "path_losses": "matching.barriers",
+    "NetworkScores": "matching.barriers",
 }
-"""What is imported when it is asked for: the assignment of SciPy takes its time."""
+"""Where each name stands; it is imported when it is asked for."""
 
-__all__ = ["Concat", "Given", "PermutationSpec", "PlainSpec", "Product", *_ALIGNING]
+__all__ = [*_NAMES]
 
 
 def __getattr__(name: str):
-    if name in _ALIGNING:
-        return getattr(import_module(f"wsrl.symmetry.matching.{_ALIGNING[name]}"), name)
+    if name in _NAMES:
+        return getattr(import_module(f"wsrl.symmetry.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'wsrl.symmetry' has no attribute {name!r}")

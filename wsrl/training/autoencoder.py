@@ -3,6 +3,7 @@
 Letters: B fields of a batch, V trainable weights, K latent tokens, D numbers of a latent token, P points, C channels.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -31,11 +32,6 @@ MEASURED_FIELDS = 256
 TEST_POINTS = 2048
 """Points at which fields without a grid are compared."""
 
-ARCHITECTURE = (
-    "encoder", "decoder", "latent_tokens", "latent_channels", "width", "depth", "decoder_depth", "heads", "expansion",
-    "linear", "kl", "encoder_options",
-)  # fmt: skip
-
 
 class AutoencoderTask(AveragedTask):
     """Trains a weight autoencoder on the error of the weights and on that of the signal they stand for.
@@ -46,18 +42,6 @@ class AutoencoderTask(AveragedTask):
     :class:`WeightAutoencoder` in ``<export_dir>/model``.
 
     Args:
-        encoder: ``transformer`` or ``unf``.
-        decoder: ``joint``: queries and latent tokens in the same blocks; ``cross``: queries look at the latent once.
-        latent_tokens: Latent tokens.
-        latent_channels: Numbers of each latent token.
-        width: Size of a token inside both transformers.
-        depth: Blocks of the encoder.
-        decoder_depth: Blocks of the decoder.
-        heads: Attention heads; divides the width.
-        expansion: Hidden units of a block's feed-forward part, in widths.
-        linear: Add a linear map of the whole latent to what the decoder writes.
-        kl: The encoder gives a Gaussian of learned width; otherwise the width is ``latent_noise``.
-        encoder_options: Further options of the UNF, by name.
         normalisation: ``entry``: mean and deviation of each weight; ``tensor``: one over permuted axes.
         weight_loss: Weight of the error of the normalised weights.
         signal_loss: Weight of the error of the rendered signal.
@@ -74,6 +58,7 @@ class AutoencoderTask(AveragedTask):
         ema_decay: Decay of the moving average of the parameters.
         seed: Seed of initial parameters, points and noise.
         export_dir: Where ``model/`` is written; None takes the trainer's root directory.
+        **architecture: Options of :class:`WeightAutoencoder`.
 
     Raises:
         UserError: An option does not fit.
@@ -81,18 +66,6 @@ class AutoencoderTask(AveragedTask):
 
     def __init__(
         self,
-        encoder: str = "transformer",
-        decoder: str = "joint",
-        latent_tokens: int = 8,
-        latent_channels: int = 12,
-        width: int = 128,
-        depth: int = 2,
-        decoder_depth: int = 2,
-        heads: int = 4,
-        expansion: int = 2,
-        linear: bool = True,
-        kl: bool = False,
-        encoder_options: dict[str, Any] | None = None,
         normalisation: str = "entry",
         weight_loss: float = 0.1,
         signal_loss: float = 1.0,
@@ -108,9 +81,11 @@ class AutoencoderTask(AveragedTask):
         ema_decay: float = 0.995,
         seed: int = 0,
         export_dir: str | None = None,
+        **architecture: Any,
     ):
         super().__init__()
-        check_options(locals())
+        self.architecture = architecture
+        check_options(locals() | architecture_with_defaults(architecture))
         self.save_hyperparameters()
         self.model = self.average = None
         self.register_buffer("signal_variance", torch.ones(()))
@@ -139,10 +114,9 @@ class AutoencoderTask(AveragedTask):
 
     def build(self, statistics: WeightStatistics) -> None:
         """Build the network for the fields that ``statistics`` describe."""
-        options = {name: self.hparams[name] for name in ARCHITECTURE}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams.seed)
-            self.model = WeightAutoencoder(layout=statistics.layout.to_json(), **options)
+            self.model = WeightAutoencoder(layout=statistics.layout.to_json(), **self.architecture)
         self.model.statistics.load_state_dict(statistics.state_dict())
         self.start_average()
 
@@ -312,6 +286,13 @@ def divergence(mean: Tensor, log_variance: Tensor | None) -> Tensor:
 def normal_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise of the shape of a tensor."""
     return torch.randn(tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype)
+
+
+def architecture_with_defaults(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Every option of :class:`WeightAutoencoder` but the layout; those that are not given have their defaults."""
+    bound = inspect.signature(WeightAutoencoder).bind(layout=[], **architecture)
+    bound.apply_defaults()
+    return {name: value for name, value in bound.arguments.items() if name != "layout"}
 
 
 def check_options(options: dict[str, Any]) -> None:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wsrl.errors import UserError
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fitting.loss import SQUARED, PointLoss
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.training.base_data import Batch, Examples, Stage
+from wsrl.training.optimisation import exponential_average, scheduled
+
+WARMUP = 0.05
+"""Share of the steps over which the step sizes rise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ class BaseFieldTask(L.LightningModule):
         self.config, self.loss = config, loss
         self.generator = torch.Generator().manual_seed(config.seed)
         self.base = BaseField(config.model, in_features, out_features, self.generator)
-        self.ema = AveragedModel(self.base, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        self.ema = exponential_average(self.base, config.ema_decay)
         self.latents = nn.Embedding(num_signals, config.model.latent_size)
         start = torch.randn(self.latents.weight.shape, generator=self.generator) * 0.1
         self.latents.weight.data.copy_(start)
@@ -112,13 +115,8 @@ class BaseFieldTask(L.LightningModule):
             {"params": self.latents.parameters(), "lr": self.config.latent_learning_rate},
         ]
         optimizer = torch.optim.Adam(groups, fused=self.device.type != "mps")
-        rates = [group["lr"] for group in groups]
         total = self.config.num_steps
-        warmup = min(0.9, max(0.05, 2 / total))  # OneCycleLR divides by zero where the rise is a single step
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=rates, total_steps=total, pct_start=warmup, cycle_momentum=False
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, WARMUP * total, total)
 
     def finished_base(self) -> BaseField:
         """The averaged base field, the mean modulation of the training latents folded in, frozen."""

@@ -17,6 +17,7 @@ from wsrl.fields.representation import Representation
 from wsrl.options import SHARE, at_least, check, option
 from wsrl.progress import ShowProgress, silent
 from wsrl.training.lightning_noise import quiet_lightning
+from wsrl.training.optimisation import scheduled
 from wsrl.training.step_progress import TrainingProgress
 
 RENDERED_AT_ONCE = 128
@@ -121,11 +122,7 @@ class EditorTask(L.LightningModule):
         """AdamW, stepped along a cosine after a warm-up."""
         rate, total = self.config.learning_rate, int(self.trainer.estimated_stepping_batches)
         optimizer = torch.optim.AdamW(self.editor.parameters(), lr=rate, weight_decay=self.config.weight_decay)
-        warmup = min(0.9, max(self.config.warmup, 2 / total))  # OneCycleLR divides by zero where it is a single step
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=rate, total_steps=total, pct_start=warmup, cycle_momentum=False
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.config.warmup * total, total)
 
 
 class ShuffledExamples:

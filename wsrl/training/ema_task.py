@@ -1,7 +1,5 @@
 """What trainings share whose network is followed by a moving average and exported at the end."""
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -9,7 +7,7 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 
 from wsrl.durable import whole
-from wsrl.training.ema import exponential_average
+from wsrl.training.optimisation import exponential_average, scheduled
 
 
 class AveragedTask(L.LightningModule):
@@ -39,9 +37,8 @@ class AveragedTask(L.LightningModule):
             weight_decay=options.weight_decay,
             fused=self.device.type != "mps",
         )
-        factor = warmup_cosine(options.warmup_steps, self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        total = self.trainer.estimated_stepping_batches
+        return scheduled(optimizer, min(options.warmup_steps, total / 10), total)  # a short run rises for a tenth
 
     def exported(self) -> ModelMixin | DiffusionPipeline:
         """What the run leaves behind."""
@@ -60,23 +57,6 @@ class AveragedTask(L.LightningModule):
         for number in numbers:
             seed = (seed * 1_000_003 + number) % (1 << 62)
         return torch.Generator(device=self.device).manual_seed(seed)
-
-
-def warmup_cosine(warmup_steps: int, total_steps: float) -> Callable[[int], float]:
-    """Share of the peak step size at a step: a linear rise, then a cosine to zero.
-
-    Args:
-        warmup_steps: Steps of the rise; at most a tenth of the run.
-        total_steps: Steps of the run; infinite where it has no end, and then the size stays at its peak.
-    """
-    warmup = max(1, int(min(warmup_steps, total_steps / 10)))
-
-    def factor(step: int) -> float:
-        if step < warmup or math.isinf(total_steps):
-            return min(1.0, (step + 1) / warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
-
-    return factor
 
 
 def save_whole(model: ModelMixin | DiffusionPipeline, directory: Path) -> None:

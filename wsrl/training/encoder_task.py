@@ -4,7 +4,7 @@ Letters: B fields, V trainable weights.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from wsrl.encoders.registry import build_encoder, encoder_config
 from wsrl.options import SHARE, check_values
 from wsrl.training.augmentation import UNCHANGED, Augmentation, AugmentConfig
 from wsrl.training.data import WeightDataModule
+from wsrl.training.optimisation import scheduled
 
 MEASURED_FIELDS = 4096
 """Training fields that an encoder may measure before training."""
@@ -120,24 +121,13 @@ class WeightTask(L.LightningModule):
         optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay
         )
-        factor = self._lr_factor(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        total = self.trainer.estimated_stepping_batches
+        warmup = round(self.hparams.warmup_fraction * total) if math.isfinite(total) else 0
+        return scheduled(optimiser, warmup, total)
 
     def export(self, directory: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors``; ``from_pretrained`` of the model loads them."""
         self.model.save_pretrained(directory)
-
-    def _lr_factor(self, total: float) -> Callable[[int], float]:
-        """The learning rate at a step over its largest value, for a run of ``total`` steps; constant without an end."""
-        warmup = max(1, round(self.hparams.warmup_fraction * total)) if math.isfinite(total) else 1
-
-        def factor(step: int) -> float:
-            if step < warmup or not math.isfinite(total):
-                return min(1.0, (step + 1) / warmup)
-            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-
-        return factor
 
 
 def _first_vectors(data: WeightDataModule, encoder: WeightEncoder, num: int) -> Tensor:

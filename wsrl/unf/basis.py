@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 Axes = Sequence[str]
@@ -38,11 +37,6 @@ def valid_partitions(out_axes: Axes, in_axes: Axes, within: Within | None = None
     axes, within = (*out_axes, *in_axes), within or {}
     parents = [*_parents(out_axes, within), *_parents(in_axes, within, len(out_axes))]
     return list(_grow(axes, parents, ()))
-
-
-def num_terms(out_axes: Axes, in_axes: Axes, within: Within | None = None) -> int:
-    """Number of basis terms of the maps from an input to an output."""
-    return len(valid_partitions(out_axes, in_axes, within))
 
 
 def _parents(axes: Axes, within: Within, offset: int = 0) -> list[tuple[int, ...]]:
@@ -223,10 +217,3 @@ def terms(out_axes: Axes, in_axes: Axes, within: Within | None = None) -> list[t
     """
     into = patterns(in_axes, within, orders=True)
     return [(out, pooled) for out in patterns(out_axes, within) for pooled in into if out.key == pooled.key]
-
-
-def apply_term(term: tuple[Pattern, Pattern], values: Tensor, shape: Sequence[int]) -> Tensor:
-    """One basis term on ``values (B, *in_axes, C)``; gives ``(B, *shape, C)`` with the axes of the output."""
-    out, pooled = term
-    empty = torch.zeros(len(values), *shape, values.shape[-1], dtype=values.dtype, device=values.device)
-    return out.add_to(empty, pooled.pool(values))

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from wsrl.symmetry.fields.signed import SignedPermutation, SignedSymmetry, Weights
+from wsrl.symmetry.matching.assignment import best_assignment
 
 TOLERANCE = 1e-9
 """Smallest gain that counts, relative to the squared norm of the template."""
@@ -78,6 +78,7 @@ class Aligner:
             step = self._best_step(self.symmetry.apply(exact, greedy), unit, unsettled)
             greedy = greedy.then(unit, *step)
             unsettled.discard(unit)
+        # of each field the start that is nearer
         before, after = (self.distance(self.symmetry.apply(exact, moves)) for moves in (still, greedy))
         nearer = (after < before).nonzero().squeeze(1)
         return self._descend(exact, still.replaced(nearer, greedy.at(nearer)), torch.minimum(before, after))
@@ -99,13 +100,14 @@ class Aligner:
         least = TOLERANCE * sum(self.importance[k] * float(t.square().sum()) for k, t in self.template.items())
         history, active = [distances], torch.arange(len(distances))
         for _ in range(MAX_SWEEPS):
+            # one sweep over the axes of the fields that the last one improved
             started, here = distances[active], moves.at(active)
             part, nearest = {name: tensor[active] for name, tensor in exact.items()}, started
             for unit in self.symmetry.sizes:
-                found = here.then(unit, *self._best_step(self.symmetry.apply(part, here), unit, set()))
-                distance = self.distance(self.symmetry.apply(part, found))
+                step = here.then(unit, *self._best_step(self.symmetry.apply(part, here), unit, set()))
+                distance = self.distance(self.symmetry.apply(part, step))
                 gained = (distance < nearest - least).nonzero().squeeze(1)
-                here, nearest = here.replaced(gained, found.at(gained)), nearest.index_copy(0, gained, distance[gained])
+                here, nearest = here.replaced(gained, step.at(gained)), nearest.index_copy(0, gained, distance[gained])
             moves, distances = moves.replaced(active, here), distances.index_copy(0, active, nearest)
             history.append(distances)
             active = active[nearest < started]
@@ -119,7 +121,8 @@ class Aligner:
         Weights along axes that are not settled, other than the unit's own, don't count.
         """
         incoming, outgoing, phase = self._agreements(weights, unit, unsettled)
-        options = []  # for each choice of sign and parity: the agreement (N, n, n), and the half turns
+        # for each choice of sign and parity: the agreement (N, n, n) of all pairs of units, and the half turns
+        options = []
         for sign in (1, -1) if unit in self.symmetry.signed else (1,):
             if phase is None:
                 options.append((sign, sign * (incoming + outgoing), torch.zeros(incoming.shape, dtype=torch.int64)))
@@ -127,13 +130,14 @@ class Aligner:
             for parity in (0, 1):
                 turns, near = phase(sign, parity)
                 options.append((sign, sign * incoming + near + sign * (1 - 2 * parity) * outgoing, turns))
-        scores = torch.stack([score for _, score, _ in options])
-        best, which = scores.max(0)  # (N, n, n)
-        order = assignments(best)
-        which = which.gather(2, order.unsqueeze(2)).squeeze(2)
-        turns = torch.stack([turns for _, _, turns in options])
-        turns = turns.gather(3, order[None, :, :, None].expand(len(options), -1, -1, 1)).squeeze(3)
-        turns = turns.gather(0, which.unsqueeze(0)).squeeze(0)
+        # the best choice for each pair, and the assignment with the largest sum of these
+        best, which = torch.stack([score for _, score, _ in options]).max(0)  # (N, n, n)
+        order, _ = best_assignment(best)  # (N, n)
+        which = which.gather(2, order.unsqueeze(2)).squeeze(2)  # (N, n)
+        # the sign and the half turns of the pairs that were assigned
+        turns = torch.stack([turns for _, _, turns in options])  # (options, N, n, n)
+        turns = turns.gather(3, order[None, :, :, None].expand(len(options), -1, -1, 1)).squeeze(3)  # (options, N, n)
+        turns = turns.gather(0, which.unsqueeze(0)).squeeze(0)  # (N, n)
         return order, torch.tensor([sign for sign, _, _ in options])[which], turns
 
     def _agreements(self, weights: Weights, unit: str, unsettled: set[str]) -> tuple[Tensor, Tensor, Callable | None]:
@@ -185,6 +189,7 @@ def _phases(template: Tensor, biases: Tensor, omega: float, importance: float) -
     def phase(sign: int, parity: int) -> tuple[Tensor, Tensor]:
         bias = (sign * biases[:, None, :] / period).expand(-1, len(template), -1)  # (N, n, n), in half turns
         wanted = template[:, None] / period
+        # as many half turns of this parity as bring the bias nearest, but to no bias beyond one period
         turns = 2 * torch.round((wanted - bias - parity) / 2) + parity
         least = 2 * torch.round((-bias - parity) / 2) + parity
         turns = torch.where((bias + turns).abs() > 1, least, turns)
@@ -194,21 +199,6 @@ def _phases(template: Tensor, biases: Tensor, omega: float, importance: float) -
         return turns.to(torch.int64), importance * (template[:, None] * turned - turned.square() / 2)
 
     return phase
-
-
-def assignments(scores: Tensor) -> Tensor:
-    """The permutation with the largest sum of scores of each field.
-
-    Args:
-        scores: ``(N, n, n)``, of place and unit.
-
-    Returns:
-        The unit for each place, ``(N, n)``.
-    """
-    found = torch.empty(scores.shape[:2], dtype=torch.int64)
-    for row, score in zip(found.numpy(), scores.numpy()):
-        row[:] = linear_sum_assignment(score, maximize=True)[1]
-    return found
 
 
 def with_least_phases(symmetry: SignedSymmetry, weights: Mapping[str, Tensor]) -> Weights:

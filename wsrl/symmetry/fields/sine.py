@@ -45,20 +45,20 @@ def sine_layers(layout: Iterable, omegas: Sequence[float]) -> tuple[SineLayer, .
     """
     tensors = list(layout)
     names = list(dict.fromkeys(axis for tensor in tensors for axis in tensor.axes if axis is not None))
-    found = []
+    layers = []
     for name, omega in zip(names, omegas):
         weights = [t.name for t in tensors if len(t.axes) == 2 and t.axes[0] == name]
         biases = [t.name for t in tensors if t.axes == (name,)]
         readers = tuple(t.name for t in tensors if len(t.axes) == 2 and t.axes[1] == name)
         if (len(weights), len(biases)) == (1, 1) and readers and not set(weights) & set(readers):
-            found.append(SineLayer(weights[0], biases[0], readers, float(omega)))
-    if len(found) != len(names) or len(names) != len(omegas):
+            layers.append(SineLayer(weights[0], biases[0], readers, float(omega)))
+    if len(layers) != len(names) or len(names) != len(omegas):
         raise UserError(
-            f"{len(omegas)} omegas are given for {len(names)} permutations, {len(found)} of them of sine layers",
+            f"{len(omegas)} omegas are given for {len(names)} permutations, {len(layers)} of them of sine layers",
             allowed="one omega for each hidden layer of a plain sine network with biases",
             do="give the omegas of the field's hidden layers, or none",
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 def canonical_sines(weights: dict[str, Tensor], layers: Sequence[SineLayer]) -> dict[str, Tensor]:
@@ -74,8 +74,9 @@ def canonical_sines(weights: dict[str, Tensor], layers: Sequence[SineLayer]) -> 
     """
     weights = dict(weights)
     for layer in layers:
-        # The sum, not one entry: in deeper layers the entries move with the neurons before.
+        # sign: that of the sum, not of one entry, since in deeper layers the entries move with the neurons before
         sign = torch.where(weights[layer.weight].sum(-1) < 0, -1.0, 1.0).to(weights[layer.weight])
+        # phase: half turns that bring it into [-pi/2, pi/2); what reads the neuron follows both
         phase = weights[layer.bias] * sign * layer.omega
         turns = torch.floor(phase / math.pi + 0.5)
         weights[layer.weight] = weights[layer.weight] * sign.unsqueeze(-1)

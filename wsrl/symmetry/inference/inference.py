@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import wsrl.symmetry.inference.rules_linear
+import wsrl.symmetry.inference.rules_masks
 import wsrl.symmetry.inference.rules_order
 import wsrl.symmetry.inference.rules_places
 import wsrl.symmetry.inference.rules_pointwise

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from wsrl.symmetry.inference.reshape import settle
 from wsrl.symmetry.inference.solving import unify
-from wsrl.symmetry.inference.terms import Axis, fix, leaves, new_axis
+from wsrl.symmetry.inference.terms import Axis, fix, fixed_axes, leaves, new_axis
 
 
 class WrittenConstantError(Exception):
@@ -152,7 +152,7 @@ class Table:
             for twin in twins:
                 for axis in self._axes[id(twin)]:
                     fix(axis)
-            self.record(tensor, [new_axis(size, fixed=True) for size in tensor.shape])
+            self.record(tensor, fixed_axes(tensor.shape))
             return tensor
         return None
 
@@ -188,7 +188,7 @@ class Table:
         """Start over with a constant that is written to as one tensor."""
         index = self._numbers.get(memory_of(tensor))
         if index is None or index in self.written:  # made outside, or a view that we cannot follow
-            self.record(tensor, [new_axis(size, fixed=True) for size in tensor.shape])
+            self.record(tensor, fixed_axes(tensor.shape))
             return
         raise WrittenConstantError(index)
 
@@ -197,7 +197,7 @@ class Table:
         if id(tensor) in self._blank or tensor.numel() == 0:
             return [new_axis(size) for size in tensor.shape]
         if memory_of(tensor) is None:
-            return [new_axis(size, fixed=True) for size in tensor.shape]
+            return fixed_axes(tensor.shape)
         values, axes = tensor.detach(), []
         for dim in range(tensor.ndim):
             axis: Axis = ()
@@ -223,7 +223,7 @@ class Table:
         if id(tensor) in self._axes:
             self.hold(tensor)
         else:
-            self.record(tensor, [new_axis(size, fixed=True) for size in tensor.shape])
+            self.record(tensor, fixed_axes(tensor.shape))
 
     def tie(self, tensor: Tensor, axes: list[Axis]) -> None:
         """Let the axes of a tensor move like others, where neither is a single element spread out."""

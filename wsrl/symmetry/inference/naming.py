@@ -3,17 +3,16 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from wsrl.symmetry.inference.dividing import cut_at
 from wsrl.symmetry.inference.holding import hold_families
 from wsrl.symmetry.inference.reshape import settle
-from wsrl.symmetry.inference.solving import collapse, cut, cut_at
+from wsrl.symmetry.inference.solving import collapse, cut
 from wsrl.symmetry.inference.terms import Atom, Axis, deep, fix, leaves, new_axis, parents_of, resolve, size_of
 from wsrl.symmetry.spec.axes import Axis as SpecAxis
 from wsrl.symmetry.spec.axes import Concat, Product
 
 MAX_COPIES = 16
 """Longest fixed axis for each of whose elements a permutation of its own is written down."""
-
-
 MAX_ROUNDS = 10_000
 """Each round fixes or ties something, so a network that needs more than this is a mistake of ours."""
 

@@ -2,8 +2,21 @@
 
 from collections.abc import Sequence
 
-from wsrl.symmetry.inference.solving import cut, cut_at, divide, unify
-from wsrl.symmetry.inference.terms import Atom, Axis, concat, deep, family, fix, new_axis, parents_of, resolve, size_of
+from wsrl.symmetry.inference.dividing import cut_at, divide
+from wsrl.symmetry.inference.solving import cut, unify
+from wsrl.symmetry.inference.terms import (
+    Atom,
+    Axis,
+    concat,
+    deep,
+    family,
+    fix,
+    fixed_axes,
+    new_axis,
+    parents_of,
+    resolve,
+    size_of,
+)
 
 EXPLODED = 64
 """Longest axis whose elements are told apart when one of them is selected."""
@@ -68,6 +81,7 @@ def view(axes: Sequence[Axis], old: Sequence[int], new: Sequence[int], labels=("
     found: list[Axis] = []
     i = j = 0
     while i < len(old) or j < len(new):
+        # the fewest next axes of both shapes that have as many elements
         atoms = list(axes[i]) if i < len(old) else []
         left = old[i] if i < len(old) else 1
         right = new[j] if j < len(new) else 1
@@ -94,13 +108,13 @@ def distribute(atoms: Sequence[Atom], sizes: Sequence[int], labels: tuple[str, s
                 halves = divide(atom, int(wanted), labels) if wanted == int(wanted) and wanted > 1 else None
                 if halves is None:
                     fix(atoms)
-                    return [new_axis(s, fixed=True) for s in sizes]
+                    return fixed_axes(sizes)
                 rest = list(resolve([*halves, *rest]))
             else:
                 taken.append(atom)
         if size_of(taken) != size:
             fix(atoms)
-            return [new_axis(s, fixed=True) for s in sizes]
+            return fixed_axes(sizes)
         found.append(tuple(taken))
     return found
 
@@ -113,10 +127,12 @@ def narrow(axes: Sequence[Axis], dim: int, start: int, stop: int) -> list[Axis]:
         return list(axes)
     if all(atom.fixed for atom in axis) and not depends(axes, axis):
         return [*axes[:dim], new_axis(stop - start, fixed=True), *axes[dim + 1 :]]
+    # cut the axis where the slice begins and ends
     points = [point for point in (start, stop) if 0 < point < size]
     if not cut_at(axis, points):
         cut_children([*axes[:dim], *axes[dim + 1 :]], [axis])
         return [*axes[:dim], new_axis(stop - start, fixed=True), *axes[dim + 1 :]]
+    # of its outermost atom one part is left, and of families over it their members there
     axes = [resolve(axis) for axis in axes]
     head, *inner = axes[dim]
     scale = size_of(inner)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from wsrl.symmetry.inference.reshape import cut_children, cut_foreign, view
 from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order
 from wsrl.symmetry.inference.solving import unify
-from wsrl.symmetry.inference.terms import Axis, fix, new_axis, resolve, size_of
+from wsrl.symmetry.inference.terms import Axis, fix, fixed_axes, new_axis, resolve, size_of
 from wsrl.symmetry.inference.trace import Call, UnfollowedError, regrouped, rule
 
 
@@ -76,10 +76,15 @@ def linear(call: Call) -> list[Axis]:
 @rule("linalg_inv_ex")
 def inverse(call: Call) -> list:
     """The inverse's rows move like the columns of the matrix, and its columns like the rows."""
-    *others, rows, columns = call.axes("A")
+    return call.first(_inverted(call.axes("A")))
+
+
+def _inverted(matrix: list[Axis]) -> list[Axis]:
+    """Axes of an inverse: neither rows nor columns of the matrix have anything that acts within them."""
+    *others, rows, columns = matrix
     cut_children([*others, columns], [rows])
     cut_children([*others, rows], [columns])
-    return [[*others, columns, rows], *([None] * (len(call.outputs) - 1))]
+    return [*others, columns, rows]
 
 
 @rule("_linalg_solve_ex")
@@ -88,11 +93,7 @@ def solved(call: Call) -> list:
     matrix, right = call.axes("A"), call.axes("B")
     if not call["left"] or call["B"].shape == call["A"].shape[:-1] or len(right) < 2:
         raise UnfollowedError("it solves for a vector, or from the right")
-    *others, rows, columns = matrix
-    cut_children([*others, columns], [rows])
-    cut_children([*others, rows], [columns])
-    found = product([*others, columns, rows], right)
-    return [found, *([None] * (len(call.outputs) - 1))]
+    return call.first(product(_inverted(matrix), right))
 
 
 @rule("_trilinear")
@@ -119,61 +120,34 @@ def convolution(call: Call) -> list[Axis]:
     image, weight, groups = call.axes("input"), call.axes("weight"), call["groups"]
     for axis in (*image[2:], *weight[2:]):
         fix(axis)
+    # channels and filters as groups and what is inside a group, of which the groups move alike
     rows = size_of(weight[0])
     group, inside = regrouped(image[1], [groups, size_of(image[1]) // groups])
-    weight_group, weight_inside = regrouped(weight[0], [groups, rows // groups])
+    weight_group, filters = regrouped(weight[0], [groups, rows // groups])
     unify(group, weight_group)
-    group = resolve(group)
-    channels = weight_inside
+    group, channels = resolve(group), weight[1]
     if call.get("transposed"):
-        weight_inside, channels = weight[1], weight_inside
-    first, second = (inside, weight[1]) if not call.get("transposed") else (inside, channels)
-    out = (*group, *(weight_inside))
-    contract(first, second, [group], [image[0], group, weight_inside])
-    cut_children([image[0], group, weight_inside], [*image[2:], *weight[2:]])
+        filters, channels = channels, filters
+    # inside each group channels are summed over; the filters of all groups are the channels that come out
+    out = (*group, *filters)
+    contract(inside, channels, [group], [image[0], group, filters])
+    cut_children([image[0], group, filters], [*image[2:], *weight[2:]])
     if call.get("bias") is not None:
         unify(out, call.axes("bias")[0])
-    return [image[0], resolve(out), *(new_axis(size, fixed=True) for size in call.out_shape[2:])]
+    return [image[0], resolve(out), *fixed_axes(call.out_shape[2:])]
 
 
 POSITIONS = {"1d": 1, "2d": 2, "3d": 3}
 
 
 @rule(
-    "max_pool2d_with_indices",
-    "max_pool3d_with_indices",
-    "max_pool1d_with_indices",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d",
-    "adaptive_avg_pool1d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
-    "upsample_nearest1d",
-    "upsample_nearest2d",
-    "upsample_nearest3d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
-    "upsample_linear1d",
-    "upsample_trilinear3d",
-    "_upsample_nearest_exact1d",
-    "_upsample_nearest_exact2d",
-    "_upsample_nearest_exact3d",
-    "_upsample_bilinear2d_aa",
-    "_upsample_bicubic2d_aa",
-    "reflection_pad1d",
-    "reflection_pad2d",
-    "reflection_pad3d",
-    "replication_pad1d",
-    "replication_pad2d",
-    "replication_pad3d",
-    "max_pool2d",
-    "max_pool1d",
-    "max_pool3d",
-    "grid_sampler_2d",
-    "grid_sampler_3d",
+    "max_pool2d_with_indices max_pool3d_with_indices max_pool1d_with_indices avg_pool1d avg_pool2d avg_pool3d "
+    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d "
+    "upsample_linear1d upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d "
+    "reflection_pad3d replication_pad1d replication_pad2d replication_pad3d max_pool2d max_pool1d max_pool3d "
+    "grid_sampler_2d grid_sampler_3d"
 )
 def positions(call: Call) -> list:
     """The last axes are positions, which are fixed; those before are left alone."""
@@ -186,7 +160,7 @@ def positions(call: Call) -> list:
     for axis in axes[-num:]:
         fix(axis)
     cut_children(axes[:-num], axes[-num:])
-    return [[*axes[:-num], *(new_axis(s, fixed=True) for s in out.shape[-num:])] for out in call.outputs]
+    return [[*axes[:-num], *fixed_axes(out.shape[-num:])] for out in call.outputs]
 
 
 @rule("max_unpool2d", "max_unpool3d")
@@ -195,7 +169,7 @@ def unpooled(call: Call) -> list[Axis]:
     num = 2 if call.name == "max_unpool2d" else 3
     axes = broadcast([call.axes("self"), call.axes("indices")])
     in_order(axes, range(len(axes) - num, len(axes)))
-    return [*axes[:-num], *(new_axis(size, fixed=True) for size in call.out_shape[-num:])]
+    return [*axes[:-num], *fixed_axes(call.out_shape[-num:])]
 
 
 @rule("im2col")
@@ -218,7 +192,7 @@ def folded(call: Call) -> list[Axis]:
     for axis in (axes[-1], inside):
         fix(axis)
     cut_children([*axes[:-2], channels], [axes[-1], inside])
-    return [*axes[:-2], channels, *(new_axis(size, fixed=True) for size in call.out_shape[-2:])]
+    return [*axes[:-2], channels, *fixed_axes(call.out_shape[-2:])]
 
 
 @rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math")
@@ -230,4 +204,4 @@ def attention(call: Call) -> list:
         scores = broadcast([scores, call.axes("attn_mask")])
     cut_children(scores[:-1], [scores[-1]])
     found = product(scores, values)
-    return [found, *([None] * (len(call.outputs) - 1))]
+    return call.first(found)

@@ -4,27 +4,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order, mixed, reduced
+from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order, mixed, reduced, with_fixed
 from wsrl.symmetry.inference.terms import Axis, new_axis, size_of
 from wsrl.symmetry.inference.trace import Call, rule
 
 
-@rule(
-    "cumsum",
-    "cumprod",
-    "cummax",
-    "cummin",
-    "logcumsumexp",
-    "argmax",
-    "argmin",
-    "roll",
-    "flip",
-    "triu",
-    "tril",
-    "_fft_r2c",
-    "_fft_c2c",
-    "_fft_c2r",
-)
+@rule("cumsum cumprod cummax cummin logcumsumexp argmax argmin roll flip triu tril _fft_r2c _fft_c2c _fft_c2r")
 def ordered(call: Call) -> list:
     """The order along some axes matters, so they are fixed."""
     axes, ndim = call.axes("self"), call["self"].ndim
@@ -60,7 +45,7 @@ def sorted_entries(call: Call) -> list:
     """Entries by their size, which their order did not matter for, and their places, which it did."""
     (dim,) = call.dims("dim")
     axes = mixed(call.axes("self"), [dim])
-    found = [[*axes[:dim], new_axis(output.shape[dim], fixed=True), *axes[dim + 1 :]] for output in call.outputs]
+    found = [with_fixed(axes, dim, output.shape[dim]) for output in call.outputs]
     call.table.fix_on_use(call.outputs[-1], axes[dim])
     return found
 
@@ -97,7 +82,7 @@ def histogram(call: Call) -> list[Axis]:
 @rule("bucketize")
 def bucketize(call: Call) -> list[Axis]:
     """For every entry the number of boundaries below it; their order matters."""
-    call.table.hold(call["boundaries"])
+    call.hold("boundaries")
     return call.axes("self") if isinstance(call["self"], Tensor) else []
 
 

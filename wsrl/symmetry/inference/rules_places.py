@@ -1,28 +1,27 @@
-"""Rules of operations that take entries from places or put them there: indices, masks, windows, segments.
+"""Rules of operations that take entries from places or put them there: indices, windows, segments.
 
 An axis along which places are given is fixed, since a place is a number along it; all others stay as free as they are.
 """
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from wsrl.symmetry.inference.reshape import EXPLODED, depends, narrow, select, stack, view
-from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order
+from wsrl.symmetry.inference.reshape import EXPLODED, depends, narrow, select, stack
+from wsrl.symmetry.inference.rules_masks import MASKS, masked_axis
+from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order, with_fixed
 from wsrl.symmetry.inference.solving import unify
-from wsrl.symmetry.inference.terms import Axis, fix, new_axis, resolve, size_of
+from wsrl.symmetry.inference.terms import Axis, fix, fixed_axes, new_axis, resolve, size_of
 from wsrl.symmetry.inference.trace import Call, UnfollowedError, rule
-
-MASKS = (torch.bool, torch.uint8)
 
 
 @rule("index", "_unsafe_index", "_unsafe_masked_index")
 def indexed(call: Call) -> list[Axis]:
     """Elements at given places, or those that a mask chooses."""
-    axes, given = call.axes("self"), [index for index in call["indices"] if index is not None]
-    found = told_apart(call, axes, list(call["indices"]).index(given[0]), given[0]) if len(given) == 1 else None
-    return _taken(call, axes, call.out_shape) if found is None else found
+    axes = call.axes("self")
+    lists = [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
+    stacked = told_apart(call, axes, *lists[0]) if len(lists) == 1 else None
+    return _taken(call, axes, call.out_shape) if stacked is None else stacked
 
 
 def told_apart(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Axis] | None:
@@ -53,12 +52,11 @@ def index_put(call: Call) -> list[Axis]:
 def _taken(call: Call, axes: list[Axis], shape: Sequence[int]) -> list[Axis]:
     """Axes of ``self[indices]``, which has a given shape."""
     indices = list(call["indices"])
-    given = [k for k, index in enumerate(indices) if index is not None]
-    if len(given) == 1 and indices[given[0]].dtype in MASKS:
-        mask, first = indices[given[0]], given[0]
-        stop = first + mask.ndim
-        return [*axes[:first], chosen(call, axes, mask, first, shape[first]), *axes[stop:]]
-    # a mask among other indices is one list of places for each of its axes
+    there = [k for k, index in enumerate(indices) if index is not None]
+    if len(there) == 1 and indices[there[0]].dtype in MASKS:
+        mask, first = indices[there[0]], there[0]
+        return [*axes[:first], masked_axis(call, axes, mask, first, shape[first]), *axes[first + mask.ndim :]]
+    # axes along which places are said: a mask among other indices is one list of places for each of its axes
     places, dim = [], 0
     for index in indices:
         if index is not None:
@@ -67,82 +65,11 @@ def _taken(call: Call, axes: list[Axis], shape: Sequence[int]) -> list[Axis]:
         places += [] if index is None else range(dim, dim + width)
         dim += width
     in_order(axes, places)
+    # the axes of the lists of places stand in their stead, or in front where these are not side by side
     kept = [axis for dim, axis in enumerate(axes) if dim not in places]
     num_new = len(shape) - len(kept)
     first = places[0] if places == list(range(places[0], places[-1] + 1)) else 0
-    new = [new_axis(size, fixed=True) for size in shape[first : first + num_new]]
-    return [*kept[:first], *new, *kept[first:]]
-
-
-def chosen(call: Call, axes: Sequence[Axis], mask: Tensor, first: int, num: int) -> Axis:
-    """The one axis of the entries that a mask chooses, in row-major order.
-
-    Args:
-        call: The operation.
-        axes: Axes of the tensor whose entries are chosen.
-        mask: Boolean mask of those from ``first`` on.
-        first: Where the axes of the mask begin.
-        num: Number of entries that are chosen.
-
-    Returns:
-        A fixed axis, times the last axes along which the mask does not change.
-    """
-    stop = first + mask.ndim
-    own = call.table.get(mask)
-    whole = stop
-    while whole > first and _is_even(call, mask, whole - 1 - first):
-        whole -= 1
-    for axis, other in zip(axes[whole:stop], own[whole - first :]):
-        if other:
-            unify(axis, other)
-    in_order(own, range(whole - first))
-    in_order(axes, range(first, whole))
-    kept = tuple(atom for axis in axes[whole:stop] for atom in resolve(axis))
-    return (*new_axis(num // size_of(kept), fixed=True), *kept)
-
-
-def _is_even(call: Call, mask: Tensor, dim: int) -> bool:
-    """Whether a mask does not change along an axis, whatever the weights and inputs are."""
-    if mask.shape[dim] == 1 or mask.stride(dim) == 0:
-        return True
-    return not call.table.known(mask) and torch.equal(mask, mask.narrow(dim, 0, 1).expand_as(mask))
-
-
-def _spread(mask: Tensor, like: Tensor, call: Call) -> Tensor:
-    """A mask in the shape of a tensor, with the same axes where it had any."""
-    if mask.shape == like.shape:
-        return mask
-    wide = mask.expand_as(like)
-    if call.table.known(mask):
-        axes = [()] * (like.ndim - mask.ndim) + call.table.get(mask)
-        call.table.record(wide, [axis if axis or size == 1 else new_axis(size) for axis, size in zip(axes, like.shape)])
-    return wide
-
-
-@rule("masked_select")
-def masked_select(call: Call) -> list[Axis]:
-    """Entries that a mask chooses, in one axis."""
-    if call["mask"].ndim > call["self"].ndim or torch.broadcast_shapes(call["mask"].shape, call["self"].shape) != (
-        call["self"].shape
-    ):
-        raise UnfollowedError("the mask has more entries than what it chooses from")
-    return [chosen(call, call.axes("self"), _spread(call["mask"], call["self"], call), 0, call.out_shape[0])]
-
-
-@rule("masked_scatter")
-def masked_scatter(call: Call) -> list[Axis]:
-    """Entries that a mask chooses are replaced by others, in row-major order."""
-    axes, mask = call.axes("self"), _spread(call["mask"], call["self"], call)
-    num, source = int(mask.sum()), call["source"]
-    target = chosen(call, axes, mask, 0, num)
-    rows = num // size_of(target[1:]) if target and target[0].fixed else 1  # whole rows are taken from the source
-    if num and source.numel() % (num // rows):
-        raise UnfollowedError("the source is not made of whole rows of what is replaced")
-    if num:
-        taken = view(call.axes("source"), source.shape, [source.numel() // (num // rows), num // rows])
-        first, inside = narrow(taken, 0, 0, rows)
-        unify((*first, *inside), target)
-    return [resolve(axis) for axis in axes]
+    return [*kept[:first], *fixed_axes(shape[first : first + num_new]), *kept[first:]]
 
 
 @rule("gather")
@@ -151,7 +78,7 @@ def gathered(call: Call) -> list[Axis]:
     (dim,) = call.dims("dim")
     shape = call["index"].shape
     others = broadcast([_beside(call.axes(name), dim, shape) for name in ("self", "index")])
-    return [*others[:dim], new_axis(shape[dim], fixed=True), *others[dim + 1 :]]
+    return with_fixed(others, dim, shape[dim])
 
 
 @rule("scatter", "scatter_add", "scatter_reduce")
@@ -168,7 +95,7 @@ def scattered(call: Call) -> list[Axis]:
 def index_added(call: Call) -> list[Axis]:
     """Slices put to places along one axis."""
     (dim,) = call.dims("dim")
-    call.table.hold(call["index"])
+    call.hold("index")
     axes, source = call.axes("self"), call.get("source")
     broadcast([_beside(own, dim) for own in (axes, *([call.axes("source")] if source is not None else []))])
     return [resolve(axis) for axis in axes]
@@ -190,9 +117,9 @@ def index_selected(call: Call) -> list[Axis]:
     found = told_apart(call, call.axes("self"), dim, call["index"])
     if found is not None:
         return found
-    call.table.hold(call["index"])
+    call.hold("index")
     axes = in_order(call.axes("self"), [dim])
-    return [*axes[:dim], new_axis(call.out_shape[dim], fixed=True), *axes[dim + 1 :]]
+    return with_fixed(axes, dim, call.out_shape[dim])
 
 
 @rule("select_scatter", "slice_scatter")
@@ -216,8 +143,7 @@ def windows(call: Call) -> list[Axis]:
     """Windows along one axis: their number there, and what is inside a window at the end."""
     (dim,) = call.dims("dimension")
     axes = in_order(call.axes("self"), [dim])
-    number, inside = (new_axis(call.out_shape[k], fixed=True) for k in (dim, -1))
-    return [*axes[:dim], number, *axes[dim + 1 :], inside]
+    return [*with_fixed(axes, dim, call.out_shape[dim]), new_axis(call.out_shape[-1], fixed=True)]
 
 
 @rule("diagonal", "diagonal_copy")
@@ -250,11 +176,9 @@ def diagonal_embedded(call: Call) -> list[Axis]:
 def segments(call: Call) -> list[Axis]:
     """Sums, means or extremes of consecutive elements of one axis."""
     dim = call["axis"] % call["data"].ndim
-    for name in ("lengths", "indices", "offsets"):
-        if call.get(name) is not None:
-            call.table.hold(call[name])
+    call.hold("lengths", "indices", "offsets")
     axes = in_order(call.axes("data"), [dim])
-    return [*axes[:dim], new_axis(call.out_shape[dim], fixed=True), *axes[dim + 1 :]]
+    return with_fixed(axes, dim, call.out_shape[dim])
 
 
 @rule("bincount")

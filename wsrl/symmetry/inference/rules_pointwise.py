@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from wsrl.symmetry.inference.reshape import cut_children, narrow
 from wsrl.symmetry.inference.solving import unify
-from wsrl.symmetry.inference.terms import Axis, fix, resolve
+from wsrl.symmetry.inference.terms import Axis, fix, new_axis, resolve
 from wsrl.symmetry.inference.trace import Call, regrouped, rule
 
 
@@ -21,59 +21,16 @@ def broadcast(operands: Sequence[Sequence[Axis]]) -> list[Axis]:
 
 
 @rule(
-    "pointwise",
-    "masked_fill",
-    "_prelu_kernel",
-    "copy",
-    "addcmul",
-    "addcdiv",
-    "lerp",
-    "where",
-    "_to_copy",
-    "clone",
-    "detach",
-    "alias",
-    "lift_fresh",
-    "contiguous",
-    "_conj",
-    "_neg_view",
-    "resolve_conj",
-    "resolve_neg",
-    "conj_physical",
-    "complex",
-    "polar",
-    "nan_to_num",
-    "frac",
-    "to_dense",
-    "_to_dense",
-    "_to_sparse",
-    "_to_sparse_csr",
-    "_to_sparse_csc",
-    "coalesce",
-    "_coalesce",
-    "_coalesced",
+    "pointwise masked_fill _prelu_kernel copy addcmul addcdiv lerp where _to_copy clone detach alias lift_fresh "
+    "contiguous _conj _neg_view resolve_conj resolve_neg conj_physical complex polar nan_to_num frac to_dense "
+    "_to_dense _to_sparse _to_sparse_csr _to_sparse_csc coalesce _coalesce _coalesced"
 )
 def pointwise(call: Call) -> list[Axis]:
     """Entries are computed from entries at the same place."""
     return broadcast([call.table.get(tensor) for tensor in call.tensors])[-len(call.out_shape) or None :]
 
 
-@rule(
-    "sum",
-    "mean",
-    "prod",
-    "amax",
-    "amin",
-    "logsumexp",
-    "var",
-    "std",
-    "linalg_vector_norm",
-    "norm",
-    "any",
-    "all",
-    "nansum",
-    "count_nonzero",
-)
+@rule("sum mean prod amax amin logsumexp var std linalg_vector_norm norm any all nansum count_nonzero")
 def reduce(call: Call) -> list[Axis]:
     """All entries along some axes become one."""
     dims = call.dims("dim") if "dim" in call.arguments else list(range(call["self"].ndim))
@@ -123,6 +80,11 @@ def in_order(axes: list[Axis], dims: Sequence[int]) -> list[Axis]:
     return [resolve(axis) for axis in axes]
 
 
+def with_fixed(axes: Sequence[Axis], dim: int, size: int) -> list[Axis]:
+    """The axes with a new one, along which nothing may move, in place of one of them."""
+    return [*axes[:dim], new_axis(size, fixed=True), *axes[dim + 1 :]]
+
+
 @rule("renorm")
 def renorm(call: Call) -> list[Axis]:
     """Slices along one axis are scaled by their norms."""
@@ -140,16 +102,10 @@ def layer_norm(call: Call) -> list:
     for name in ("weight", "bias"):
         if call.get(name) is not None:
             axes = broadcast([axes, call.axes(name)])
-    return [axes, *([None] * (len(call.outputs) - 1))]
+    return call.first(axes)
 
 
-@rule(
-    "native_batch_norm",
-    "_native_batch_norm_legit_no_training",
-    "_native_batch_norm_legit",
-    "batch_norm",
-    "cudnn_batch_norm",
-)
+@rule("native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit batch_norm cudnn_batch_norm")
 def batch_norm(call: Call) -> list:
     """Each channel is normalised over batch and positions."""
     axes = call.axes("input")
@@ -157,7 +113,7 @@ def batch_norm(call: Call) -> list:
     for name in ("weight", "bias", "running_mean", "running_var"):
         if call.get(name) is not None:
             unify(axes[1], call.axes(name)[0])
-    return [axes, *([None] * (len(call.outputs) - 1))]
+    return call.first(axes)
 
 
 @rule("native_group_norm")
@@ -171,7 +127,7 @@ def group_norm(call: Call) -> list:
     out = [axes[0], (*groups, *inside), *axes[2:]]
     cut_children([out[0]], [inside, *axes[2:]])
     cut_children([groups], [inside, *axes[2:]])
-    return [out, *([None] * (len(call.outputs) - 1))]
+    return call.first(out)
 
 
 @rule("_weight_norm_interface")
@@ -179,7 +135,7 @@ def weight_norm(call: Call) -> list:
     """Rows of ``v`` are scaled to the lengths ``g``."""
     axes = broadcast([call.axes("v"), call.axes("g")])
     mixed(axes, [dim for dim in range(len(axes)) if dim != call["dim"] % len(axes)])
-    return [axes, *([None] * (len(call.outputs) - 1))]
+    return call.first(axes)
 
 
 @rule("glu")

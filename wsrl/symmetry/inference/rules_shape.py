@@ -3,8 +3,8 @@
 from itertools import accumulate
 
 from wsrl.symmetry.inference.reshape import narrow, select, stack, view
-from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order
-from wsrl.symmetry.inference.terms import Axis, concat, fix, new_axis, resolve
+from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order, with_fixed
+from wsrl.symmetry.inference.terms import Axis, concat, fix, fixed_axes, new_axis, resolve
 from wsrl.symmetry.inference.trace import Call, rule
 
 
@@ -39,10 +39,8 @@ def squeezed(call: Call) -> list[Axis]:
     """Axes of one element are gone."""
     axes, given = call.axes("self"), call.get("dim")
     given = [given] if isinstance(given, int) else given
-    dims = (
-        range(len(axes)) if given is None else [dim % len(axes) for dim in given]
-    )  # in place the tensor has lost them
-    return [axis for dim, axis in enumerate(axes) if dim not in dims or axis]
+    dims = range(len(axes)) if given is None else [dim % len(axes) for dim in given]
+    return [axis for dim, axis in enumerate(axes) if dim not in dims or axis]  # in place the tensor has lost them
 
 
 @rule("expand")
@@ -73,12 +71,8 @@ def sliced(call: Call) -> list[Axis]:
     start, stop, step = slice(call["start"], call["end"], call["step"]).indices(size)
     if step == 1:
         return narrow(axes, dim, start, max(start, stop))
-    return [*axes[:dim], _held(axes[dim], call.out_shape[dim]), *axes[dim + 1 :]]
-
-
-def _held(axis: Axis, size: int) -> Axis:
-    fix(axis)
-    return new_axis(size, fixed=True)
+    fix(axes[dim])
+    return with_fixed(axes, dim, call.out_shape[dim])
 
 
 @rule("select")
@@ -128,7 +122,8 @@ def padded(call: Call) -> list[Axis]:
         before, after = pad[2 * k], pad[2 * k + 1]
         dim = len(axes) - 1 - k
         if min(before, after) < 0:
-            axes[dim] = _held(axes[dim], call.out_shape[dim])
+            fix(axes[dim])
+            axes = with_fixed(axes, dim, call.out_shape[dim])
         elif before or after:
             ends = [[new_axis(size)] if size else [] for size in (before, after)]
             axes[dim] = concat([*ends[0], axes[dim], *ends[1]])
@@ -147,7 +142,7 @@ def shuffled(call: Call) -> list:
     factor = call.get("upscale_factor", "downscale_factor")
     fix(axes[-1])
     fix(axes[-2])
-    positions = [new_axis(s, fixed=True) for s in call.out_shape[-2:]]
+    positions = fixed_axes(call.out_shape[-2:])
     if call.name == "pixel_unshuffle":
         return [*lead, (*axes[-3], *new_axis(factor**2, fixed=True)), *positions]
     channels, blocks = view([axes[-3]], [size], [size // factor**2, factor**2])
@@ -159,15 +154,13 @@ def shuffled(call: Call) -> list:
 def embedded(call: Call) -> list[Axis]:
     """Rows of a table; which row means which word, so the rows are fixed."""
     _, columns = in_order(call.axes("weight"), [0])
-    call.table.hold(call["indices"])
-    return [*(new_axis(size, fixed=True) for size in call["indices"].shape), columns]
+    call.hold("indices")
+    return [*fixed_axes(call["indices"].shape), columns]
 
 
 @rule("_embedding_bag", "_embedding_bag_forward_only")
 def embedded_bag(call: Call) -> list:
     """Sums, means or maxima of rows of a table."""
     _, columns = in_order(call.axes("weight"), [0])
-    for tensor in (call["indices"], call["offsets"], call.get("per_sample_weights")):
-        if tensor is not None:
-            call.table.hold(tensor)
-    return [[new_axis(call.out_shape[0], fixed=True), columns], *([None] * (len(call.outputs) - 1))]
+    call.hold("indices", "offsets", "per_sample_weights")
+    return call.first([new_axis(call.out_shape[0], fixed=True), columns])

@@ -2,17 +2,17 @@
 
 from wsrl.symmetry.inference.rules_linear import product
 from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order, reduced
-from wsrl.symmetry.inference.terms import Axis, new_axis
+from wsrl.symmetry.inference.terms import Axis, fixed_axes
 from wsrl.symmetry.inference.trace import Call, UnfollowedError, rule
 
 
 @rule("_sparse_coo_tensor_with_dims_and_tensors", "_sparse_coo_tensor_unsafe", "sparse_coo_tensor")
 def made(call: Call) -> list[Axis]:
     """Entries at given places; what is stored whole at each place moves on."""
-    call.table.hold(call["indices"])
+    call.hold("indices")
     _, *dense = in_order(call.axes("values"), [0])
     num_sparse = len(call.out_shape) - len(dense)
-    return [*(new_axis(size, fixed=True) for size in call.out_shape[:num_sparse]), *dense]
+    return [*fixed_axes(call.out_shape[:num_sparse]), *dense]
 
 
 @rule("_sparse_compressed_tensor_unsafe", "_sparse_csr_tensor_unsafe", "sparse_compressed_tensor", "_values", "values")
@@ -20,7 +20,7 @@ def compressed(call: Call) -> list[Axis]:
     """Entries by the order in which they are stored; nothing of a plain list of them may move."""
     for tensor in call.tensors:
         call.table.hold(tensor)
-    return [new_axis(size, fixed=True) for size in call.out_shape]
+    return fixed_axes(call.out_shape)
 
 
 @rule("_sparse_mm")

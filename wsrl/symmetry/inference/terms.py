@@ -1,4 +1,4 @@
-"""Unknown permutations as terms, and the equations between them: type inference for the axes of tensors.
+"""The unknowns of inference: axes of tensors as terms of unknown permutations, which operations make equal or fix.
 
 An axis is a row-major product of atoms, outermost first; an axis of one element is the empty product. An atom stands
 for elements that one permutation moves. It is free at first, and may later turn out to be
@@ -62,6 +62,11 @@ class Atom:
 def new_axis(size: int, parents: Sequence[Atom] = (), label: str = "", fixed: bool = False) -> Axis:
     """An axis that is one new atom, or nothing for a single element."""
     return (Atom(size, parents, label, fixed),) if size > 1 else ()
+
+
+def fixed_axes(sizes: Iterable[int]) -> list[Axis]:
+    """New axes of some lengths along which nothing may move."""
+    return [new_axis(size, fixed=True) for size in sizes]
 
 
 def size_of(axis: Iterable[Atom]) -> int:

@@ -13,7 +13,7 @@ from wsrl.errors import UserError
 from wsrl.symmetry.inference.known_axes import Table, memory_of
 from wsrl.symmetry.inference.reach import Step
 from wsrl.symmetry.inference.reshape import view
-from wsrl.symmetry.inference.terms import Axis, new_axis, size_of
+from wsrl.symmetry.inference.terms import Axis, fixed_axes, size_of
 
 Rule = Callable[["Call"], "list[Axis] | list[list[Axis] | None]"]
 RULES: dict[str, Rule] = {}
@@ -21,24 +21,14 @@ RULES: dict[str, Rule] = {}
 BLANK = frozenset({"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"})
 RESHAPES = frozenset({"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims", "as_strided"})
 """Operations that in place change the axes of a tensor, not its entries."""
-FACTORIES = BLANK | {
-    "zeros",
-    "ones",
-    "full",
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "new_zeros",
-    "new_ones",
-    "new_full",
-}
+FACTORIES = BLANK | {form.format(kind) for kind in ("zeros", "ones", "full") for form in ("{}", "{}_like", "new_{}")}
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of operations."""
+    """Register a function as the rule of operations; a text may name several, with spaces between them."""
 
     def register(function: Rule) -> Rule:
-        for name in names:
+        for name in " ".join(names).split():
             assert name not in RULES, name
             RULES[name] = function
         return function
@@ -91,6 +81,16 @@ class Call:
     def axes(self, name: str) -> list[Axis]:
         """Axes of an argument that is a tensor."""
         return self.table.get(self.arguments[name])
+
+    def hold(self, *names: str) -> None:
+        """Let nothing move along arguments, as far as they are there."""
+        for name in names:
+            if self.arguments.get(name) is not None:
+                self.table.hold(self.arguments[name])
+
+    def first(self, axes: list[Axis]) -> list[list[Axis] | None]:
+        """Axes of the first output; of the others nothing is known, so they are fixed."""
+        return [axes, *([None] * (len(self.outputs) - 1))]
 
     def dims(self, name: str, of: str = "self") -> list[int]:
         """An argument of one or several axes as sorted positive numbers; None and nothing mean all."""
@@ -156,7 +156,7 @@ class Tracer(TorchDispatchMode):
                 self.table.refuse_write(tensor)
         found = self._axes_of(call)
         for output, axes in zip(call.outputs, found):
-            axes = [new_axis(size, fixed=True) for size in output.shape] if axes is None else axes
+            axes = fixed_axes(output.shape) if axes is None else axes
             if any(output is tensor for tensor in written) and call.name not in RESHAPES:
                 self.table.tie(output, axes)
             else:

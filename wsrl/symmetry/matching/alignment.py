@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
+from wsrl.symmetry.matching import METHODS
 from wsrl.symmetry.matching.activations import match_activations
 from wsrl.symmetry.matching.alignment_files import read_network
 from wsrl.symmetry.matching.barriers import NUM_POINTS, NetworkScores, barrier, load_weights, path_losses
@@ -22,8 +23,6 @@ from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
 from wsrl.symmetry.matching.problem import check_same
 from wsrl.symmetry.matching.straight_through import RefinementOptions, refine_straight_through
 from wsrl.symmetry.spec.spec import PermutationSpec
-
-METHODS = ("weights", "activations", "straight-through")
 
 Network = nn.Module | Mapping[str, Tensor] | str | Path
 Scores = Callable[[dict[str, Tensor]], tuple[float, float]]

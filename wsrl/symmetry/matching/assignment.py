@@ -17,10 +17,11 @@ from wsrl.symmetry.matching.problem import MatchingProblem, Pieces
 def best_assignment(agreement: Tensor) -> tuple[Tensor, Tensor]:
     """For matrices ``(..., n, n)`` the permutation of the largest sum, ``(..., n)``, and that sum, ``(...)``."""
     matrices = agreement.reshape(-1, *agreement.shape[-2:]).numpy()  # (B, n, n)
-    columns = np.stack([linear_sum_assignment(matrix, maximize=True)[1] for matrix in matrices])
+    columns = np.empty(matrices.shape[:2], dtype=np.int64)
+    for row, matrix in zip(columns, matrices):
+        row[:] = linear_sum_assignment(matrix, maximize=True)[1]
     sums = np.take_along_axis(matrices, columns[..., None], -1).sum((-1, -2))
-    lead = agreement.shape[:-2]
-    return torch.from_numpy(columns).reshape(*lead, -1), torch.from_numpy(sums).reshape(lead)
+    return torch.from_numpy(columns).reshape(agreement.shape[:-1]), torch.from_numpy(sums).reshape(agreement.shape[:-2])
 
 
 def features(

@@ -65,14 +65,14 @@ def _plain_factors(part, length: int, sizes: Mapping[str, int]) -> list[tuple[st
 
 def split_tensor(tensor: Tensor, pieces: Sequence[Piece], leading: int) -> dict[str, Tensor]:
     """The pieces of a tensor ``(L..., *shape, C...)``, each ``(L..., *piece shape, C...)``; views where possible."""
-    found = {}
+    cut = {}
     for piece in pieces:
         part = tensor
         for axis, (start, stop) in enumerate(piece.ranges):
             part = part.narrow(leading + axis, start, stop - start)
         trailing = tensor.shape[leading + len(piece.ranges) :]
-        found[piece.name] = part.reshape((*tensor.shape[:leading], *piece.shape, *trailing))
-    return found
+        cut[piece.name] = part.reshape((*tensor.shape[:leading], *piece.shape, *trailing))  # factors apart
+    return cut
 
 
 def join_tensor(parts: Mapping[str, Tensor], pieces: Sequence[Piece], leading: int) -> Tensor:
@@ -84,7 +84,7 @@ def join_tensor(parts: Mapping[str, Tensor], pieces: Sequence[Piece], leading: i
         trailing = part.shape[leading + len(piece.shape) :]
         lengths = [stop - start for start, stop in piece.ranges]
         assert prod(lengths) == prod(piece.shape), piece
-        blocks.append((piece.ranges, part.reshape((*part.shape[:leading], *lengths, *trailing))))
+        blocks.append((piece.ranges, part.reshape((*part.shape[:leading], *lengths, *trailing))))  # factors together
     for axis in reversed(range(num_axes)):  # the last axis varies fastest in the order of the pieces
         merged: dict[tuple, list[Tensor]] = {}
         for ranges, block in blocks:

@@ -64,24 +64,22 @@ def _move_axis(tensor: Tensor, axes, axis: int, index: Tensor, parents, leading:
     dim = leading + axis
     if not batched and not parents:
         return tensor.index_select(dim, index)
-    places = [leading + axes.index(parent) for parent in parents]  # of the axes of ``index``, but for the last
-    places = ([0] if batched else []) + places + [dim]
-    order = sorted(range(len(places)), key=places.__getitem__)
-    shape = [1] * tensor.ndim
-    for place in places:
-        shape[place] = tensor.shape[place]
-    index = index.permute(order).reshape(shape)
+    # the axes of the tensor that those of the index stand beside: items, parents, elements
+    beside = [*([0] if batched else []), *(leading + axes.index(parent) for parent in parents), dim]
+    shape = [size if other in beside else 1 for other, size in enumerate(tensor.shape)]
+    order = sorted(range(len(beside)), key=beside.__getitem__)
+    index = index.permute(order).reshape(shape)  # as many axes as the tensor
     return tensor.gather(dim, index.expand(tensor.shape))
 
 
 def inverted(permutation: Mapping[str, Tensor], within: Mapping[str, tuple[str, ...]], batched: bool) -> dict:
     """The permutation that undoes another."""
-    found: dict[str, Tensor] = {}
+    inverse: dict[str, Tensor] = {}
     for name in [name for name in parents_first(list(permutation), within) if name in permutation]:  # not the held
         table = permutation[name].argsort(-1)  # still at the old places of the parents
         parents = within.get(name, ())
-        found[name] = move(table, (*parents, None), found, within, int(batched), batched) if parents else table
-    return found
+        inverse[name] = move(table, (*parents, None), inverse, within, int(batched), batched) if parents else table
+    return inverse
 
 
 def composed(

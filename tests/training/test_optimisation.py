@@ -1,4 +1,4 @@
-"""The moving average of parameters."""
+"""The step size over a run, and the moving average of parameters."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsrl.training.ema import exponential_average
+from wsrl.training.optimisation import exponential_average, warmup_cosine
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.15, 0.999])
@@ -36,3 +36,29 @@ def test_it_is_frozen_apart_from_the_network_and_resumes_from_its_state():
         one.update_parameters(model)
     assert torch.equal(average.module.weight, resumed.module.weight)
     assert not torch.equal(average.module.weight, model.weight)
+
+
+def rates(warmup, total, steps):
+    """The step size before each of some steps, over its peak."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule, found = warmup_cosine(optimizer, warmup, total), []
+    for _ in range(steps):
+        found.append(schedule.get_last_lr()[0] / 2.0)
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_the_step_size_rises_and_falls():
+    found = rates(10.9, 200, 201)
+    assert found[:11] == pytest.approx([step / 10 for step in range(11)])
+    assert found[105] == pytest.approx(0.5) and found[200] == pytest.approx(0.0)
+    assert max(found) == found[10] == 1.0
+
+
+def test_without_a_rise_the_first_step_is_taken_at_the_peak():
+    assert rates(0.3, 3, 4) == pytest.approx([1.0, 0.75, 0.25, 0.0])
+
+
+def test_without_an_end_the_step_size_stays_at_its_peak():
+    assert rates(4, float("inf"), 30)[2:] == [0.5, 0.75, *[1.0] * 26]

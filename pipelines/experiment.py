@@ -1,0 +1,376 @@
+"""What every experiment shares: its configuration, its base field and stores, what earlier runs left, and its record.
+
+An experiment is one module with a configuration, a subclass of :class:`Experiment`, and a function ``run`` from it to
+the numbers of the record; the module ends with ``sys.exit(main(run))``.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+
+from wsrl.cli import stage
+from wsrl.cli.base import train_base
+from wsrl.cli.build import BuildPlan, build_store
+from wsrl.fields import BaseField, Representation, RepresentationConfig
+from wsrl.fitting.engine import FitConfig, fit, read_signals
+from wsrl.provenance import RUN_FILE, code_state, machine, merge_metrics, versions, write_json_atomic
+from wsrl.signals import open_source
+from wsrl.signals.source import Source
+from wsrl.store import WeightStore
+from wsrl.training.base_field import BaseTrainingConfig
+
+RECORDS = Path(__file__).parent / "records"
+REST = "rest"
+"""The part that stands for what the last run did outside all others."""
+
+
+class Parts:
+    """The parts of an experiment, each with the commit that made it and the seconds that it took.
+
+    Args:
+        path: JSON file in which the parts of all runs are noted.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.noted: dict[str, dict] = json.loads(path.read_text()) if path.is_file() else {}
+        self.used: list[str] = []
+        self._inside: list[float] = []
+
+    @cached_property
+    def _commit(self) -> str | None:
+        return code_state()["commit"]
+
+    @contextmanager
+    def timed(self, name: str, *, there: bool, folder: Path | None = None) -> Iterator[None]:
+        """Note what is done inside as a part, without the seconds of the parts inside it.
+
+        Args:
+            name: Name of the part.
+            there: An earlier run finished it: what is noted of it stays.
+            folder: Where that run's ``run.json`` may be, for a part that another experiment made.
+        """
+        started, finished = time.monotonic(), False
+        self._inside.append(0.0)
+        try:
+            yield
+            finished = True
+        finally:
+            seconds = time.monotonic() - started
+            own = seconds - self._inside.pop()
+            if self._inside:
+                self._inside[-1] += seconds
+            self._note(name, own, there=there, finished=finished, folder=folder)
+
+    def _note(self, name: str, seconds: float, *, there: bool, finished: bool, folder: Path | None) -> None:
+        self.used = [*(used for used in self.used if used != name), name]
+        known = self.noted.get(name, {})
+        if there and not known:
+            known = _run_of(folder) if folder is not None else {"commit": None, "elapsed_s": 0.0}
+        elif not there:
+            before = 0.0 if known.get("finished", True) else known["elapsed_s"]  # of a run that was interrupted
+            known = {"commit": self._commit, "elapsed_s": before + seconds}
+        self.noted[name] = {**known, "finished": finished}
+        write_json_atomic(self.path, self.noted)
+
+    def entries(self) -> dict[str, Any]:
+        """Commit and seconds of every part of the last run, and the sum of the seconds."""
+        found: dict[str, Any] = {}
+        for name in sorted(self.used):
+            found[f"run.parts.{name}.commit"] = self.noted[name]["commit"]
+            found[f"run.parts.{name}.elapsed_s"] = round(self.noted[name]["elapsed_s"], 1)
+        return found | {"run.elapsed_s": round(sum(self.noted[name]["elapsed_s"] for name in self.used), 1)}
+
+
+def _run_of(folder: Path) -> dict[str, Any]:
+    """Commit and seconds of the run that a folder holds, as far as it says them."""
+    path = folder / RUN_FILE
+    run = json.loads(path.read_text()) if path.is_file() else {}
+    return {"commit": run.get("commit"), "elapsed_s": run.get("elapsed_s") or 0.0}
+
+
+def fingerprint(value: Any) -> str:
+    """Eight letters that change with plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What has a record.
+
+    Attributes:
+        name: Name of the record.
+        out: Folder for what is kept between runs.
+    """
+
+    name: str
+    out: str = "runs"
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What this run and earlier ones made, and how long it took."""
+        return Parts(Path(self.out) / f"{self.name}.parts.json")
+
+    def kept(self, part: str, path: Path, make: Callable[[], dict], how: Any = None) -> dict:
+        """What an earlier run found, or what is found now and left there.
+
+        Args:
+            part: Name of the part.
+            path: JSON file.
+            make: Finds it.
+            how: What it was found with; something found with anything else is found anew. None: nothing to compare.
+        """
+        known = json.loads(path.read_text()) if path.exists() else None
+        if known is not None and how is not None and known.pop("how", None) != json.loads(json.dumps(how)):
+            known = None
+        with self.parts.timed(part, there=known is not None):
+            if known is None:
+                known = make()
+                write_json_atomic(path, known if how is None else {"how": how} | known)
+        return known
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldExperiment(Experiment):
+    """An experiment on fields of a data set.
+
+    Attributes:
+        data: Named source or folder.
+        source: Options of the source.
+        base: Training of the base field of adapters.
+        base_source: Options of the source of the base field; None for those of the source.
+        base_dir: Folder of the base field; None for ``base`` in ``out``.
+        seed: Seed of what is drawn.
+    """
+
+    data: str
+    source: dict[str, Any] = field(default_factory=dict)
+    base: BaseTrainingConfig | None = BaseTrainingConfig()
+    base_source: dict[str, Any] | None = None
+    base_dir: str | None = None
+    seed: int = 0
+
+    @property
+    def base_folder(self) -> Path:
+        """Folder of the base field."""
+        return Path(self.out) / "base" if self.base_dir is None else Path(self.base_dir)
+
+    def open(self, **options: Any) -> Source:
+        """The source of the signals.
+
+        Args:
+            **options: Options beside those of the experiment.
+        """
+        return open_source(self.data, **(self.source | options))
+
+    def train_base(self) -> dict[str, float]:
+        """Train the base field, or keep the one that an earlier run left; returns how good it is."""
+        folder = self.base_folder
+        source = open_source(self.data, **(self.source if self.base_source is None else self.base_source))
+        there = (folder / "metrics.json").is_file() and (folder / "model.safetensors").is_file()
+        with self.parts.timed("base", there=there, folder=folder):
+            return train_base(source, self.base, folder)
+
+    def build(
+        self,
+        name: str,
+        representation: RepresentationConfig,
+        fit: FitConfig,
+        *,
+        source: Source | None = None,
+        folder: Path | None = None,
+    ):
+        """Fit the store of one kind; what is there is continued.
+
+        Args:
+            name: Name of the kind, and of its part.
+            representation: What the weights are.
+            fit: How they are fitted.
+            source: The signals; None for those of the experiment.
+            folder: Folder of the store; None for one of that name in ``out``.
+
+        Returns:
+            What :func:`build_store` says.
+        """
+        folder = Path(self.out) / name if folder is None else folder
+        base = self.base_folder if representation.is_adapter else None
+        plan = BuildPlan(representation=representation, fit=fit, base=base)
+        with self.parts.timed(f"fields.{name}", there=is_complete(folder), folder=folder):
+            source = self.open() if source is None else source
+            module = _module(type(self)).__spec__.name
+            return build_store(source, plan, folder, command=f"python -m {module} (kind {name})")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a whole store."""
+    try:
+        WeightStore.open(folder).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A representation and how its fields are fitted.
+
+    Attributes:
+        representation: What the weights are.
+        fit: How fields are fitted.
+    """
+
+    representation: RepresentationConfig
+    fit: FitConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweptKind:
+    """A representation whose learning rate is chosen.
+
+    Attributes:
+        representation: What the weights are.
+        learning_rates: Rates of the sweep; the best by mean PSNR is used for the store.
+    """
+
+    representation: RepresentationConfig
+    learning_rates: tuple[float, ...]
+
+
+def best_rate(
+    config: FieldExperiment, source: Source, indices: Sequence[int], name: str, kind: SweptKind, fitted: FitConfig
+) -> tuple[float, dict[str, float]]:
+    """The learning rate with the largest mean PSNR of some signals, outcomes without a field counting as 0 dB.
+
+    Args:
+        config: The experiment; its base field is trained. Rates that stand in ``sweep.json`` are not tried again.
+        source: Where the signals are.
+        indices: Rows of the signals.
+        name: Name of the kind.
+        kind: Its representation and rates.
+        fitted: How fields are fitted, but for the rate.
+
+    Returns:
+        The rate, and what the record says about the sweep.
+    """
+    path = Path(config.out) / "sweep.json"
+    scores = json.loads(path.read_text()) if path.exists() else {}
+    base = BaseField.from_pretrained(config.base_folder) if kind.representation.is_adapter else None
+    representation = Representation.build(kind.representation, base, **source.form.sizes)
+    keys = {f"{name}.{rate:g}": rate for rate in kind.learning_rates}
+    with config.parts.timed(f"sweep.{name}", there=set(keys) <= set(scores)):
+        for key in [key for key in keys if key not in scores]:
+            results = fit(representation, read_signals(source, indices), replace(fitted, learning_rate=keys[key]))
+            scores[key] = float(np.mean([result.metrics.get("psnr", 0.0) for result in results]))
+            merge_metrics(path, {key: scores[key]})
+            print(f"sweep {key}: {scores[key]:.2f} dB", file=sys.stderr, flush=True)
+    best = max(keys, key=scores.__getitem__)
+    return keys[best], {f"sweep.{key}": scores[key] for key in keys} | {f"{name}.learning_rate": keys[best]}
+
+
+Config = TypeVar("Config", bound=Experiment)
+
+
+def _module(made_there: Callable) -> Any:
+    return sys.modules[made_there.__module__]
+
+
+def pipeline_of(run: Callable) -> str:
+    """Name of the pipeline that an experiment is: that of its module, also where that is the program."""
+    return _module(run).__spec__.name.rpartition(".")[2]
+
+
+def make_parser(run: Callable[[Config], dict[str, float]]):
+    """The parser of ``python -m pipelines.<module>``.
+
+    Args:
+        run: The experiment; its module says what it does, its parameter has the type of the configuration.
+    """
+    module, name = _module(run), pipeline_of(run)
+    parser = stage.make_parser(name, module.__doc__.splitlines()[0])
+    parser.prog = f"python -m pipelines.{name}"
+    parser.add_class_arguments(get_type_hints(run)["config"], as_group=False)
+    return parser
+
+
+def read_config(run: Callable[[Config], dict[str, float]], argv: Sequence[str]) -> Config:
+    """The configuration of an experiment as its command line says.
+
+    Args:
+        run: The experiment.
+        argv: Arguments.
+    """
+    parser, config = make_parser(run), get_type_hints(run)["config"]
+    made = parser.instantiate(stage.parse(parser, list(argv)))
+    return config(**{key: made[key] for key in config.__dataclass_fields__})
+
+
+def record_of(run: Callable[[Config], dict[str, float]], argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Run an experiment as the command line says, and write its record.
+
+    Args:
+        run: The experiment: from its configuration to plain numbers under dotted keys.
+        argv: Arguments; None for those of the process.
+
+    Returns:
+        What the experiment found.
+    """
+    config = read_config(run, sys.argv[1:] if argv is None else argv)
+    with config.parts.timed(REST, there=False):
+        results = run(config)
+    print(f"record: {write_record(run, config, results)}")
+    return results
+
+
+def main(
+    run: Callable[[Config], dict[str, float]],
+    check: Callable[[dict[str, float]], list[str]] = lambda results: [],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run an experiment as the command line says, and write its record.
+
+    Args:
+        run: The experiment.
+        check: What makes its results worthless, a line each.
+        argv: Arguments; None for those of the process.
+
+    Returns:
+        The exit status: 1 where the check has something to say.
+    """
+    problems = check(record_of(run, argv))
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
+
+
+def write_record(run: Callable, config: Experiment, results: dict[str, float]) -> Path:
+    """Write ``records/<pipeline>/<name>.json``: the results and, under ``run.``, what they were made with.
+
+    Args:
+        run: The experiment; its module is the name of the pipeline.
+        config: Its resolved configuration, whose hash is recorded, with the parts that it made.
+        results: Plain numbers under dotted keys.
+    """
+    state, computer = code_state(), machine()
+    text = json.dumps(asdict(config), sort_keys=True, default=str)
+    facts = {
+        "run.commit": state["commit"],
+        "run.dirty": state["dirty"],
+        **{f"run.versions.{package}": version for package, version in versions().items()},
+        "run.machine.cpu": computer["cpu"],
+        "run.machine.cores": computer["cores"],
+        "run.machine.threads": computer["threads"],
+        "run.config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        **config.parts.entries(),
+    }
+    path = RECORDS / pipeline_of(run) / f"{config.name}.json"
+    write_json_atomic(path, dict(sorted(results.items())) | facts)
+    return path
