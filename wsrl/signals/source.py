@@ -147,7 +147,7 @@ def select(splits: Sequence[str | None], options: SourceOptions, name: str) -> n
 
 def prepare_signals(source: Source, indices: Sequence[int], progress: ShowProgress = silent) -> None:
     """Let a source compute, with all cores, what reading these signals needs; pictures need nothing."""
-    if source.quantity == "intensity" or not indices:
+    if not source.form.is_shape or not indices:
         return
     with progress("signals prepared", len(indices)) as shown:
         source.prepare(indices, os.cpu_count() or 1, shown.advance)

@@ -69,8 +69,7 @@ def create_or_resume(
     # Under the lock one process writes the manifest, and the others compare theirs with it.
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
-            if mended is not None:
-                _renew(directory, asked["source"], mended, command)
+            _renew(directory, asked["source"], mended, command)
             _check_same_build(directory, asked)
         else:
             head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
@@ -80,8 +79,10 @@ def create_or_resume(
             _save_base(directory, save_base)
 
 
-def _renew(directory: Path, source: dict, mended: str, command: str) -> None:
-    """Take over a source that differs in one key from that of the manifest."""
+def _renew(directory: Path, source: dict, mended: str | None, command: str) -> None:
+    """Take over a source that differs from that of the manifest in the one key that may differ, if any may."""
+    if mended is None:
+        return
     there = schema.read_manifest(directory)
     if there["source"] | {mended: source[mended]} == source:
         renewed = {"source": source, "command": command, "shards": [], "complete": False}
@@ -120,9 +121,9 @@ def _is_ours(name: str) -> bool:
 def _check_same_build(directory: Path, asked: dict) -> None:
     there = schema.read_manifest(directory)
     for key in schema.BUILD_KEYS:
-        found = schema.first_difference(there[key], asked[key], key)
-        if found:
-            name, old, new = found
+        difference = schema.first_difference(there[key], asked[key], key)
+        if difference:
+            name, old, new = difference
             short = [json.dumps(value)[:120] for value in (old, new)]
             raise UserError(
                 f"{directory} holds another build: {name} is {short[0]} there, and {short[1]} is asked for",
