@@ -77,10 +77,12 @@ def start_factors(
         ``A`` ``(rank, in)`` and ``B`` ``(out, rank)``, float32 on the CPU.
     """
     check_form(form, (*FORMS, "add"))
+    # A ~ N(0, init_std^2) where it is free, B = 0: B A = 0, and exp(B A) = 1 + B A = 1.
     noise = init_std * torch.randn(rank, num_in, generator=generator)
     free = torch.ones(rank, num_in) if mask is None else mask.to(noise)
     if form != "product":
         return noise * free, torch.zeros(num_out, rank)
+    # B = 1 / sqrt(r); the columns of A sum to sqrt(r): B A = 1.
     positive = noise.exp() * free
     down = positive * (math.sqrt(rank) / positive.sum(0))
     return down, torch.full((num_out, rank), 1 / math.sqrt(rank))
