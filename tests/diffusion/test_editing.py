@@ -6,8 +6,8 @@ from diffusion_fields import adapter_representation, random_fields, standalone_r
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
+from wsrl.diffusion.denoising_loss import PREDICTION_TYPES, clean_and_noise, training_scheduler
 from wsrl.diffusion.editing import ode_way, spherical, straight_way, variations
-from wsrl.diffusion.loss import PREDICTION_TYPES, clean_and_noise, training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace

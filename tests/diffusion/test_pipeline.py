@@ -11,7 +11,7 @@ from diffusion_fields import adapter_representation, random_fields, standalone_r
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsrl.diffusion.loss import clean_and_noise
+from wsrl.diffusion.denoising_loss import clean_and_noise
 from wsrl.diffusion.pipeline import Prediction, WeightDiffusionPipeline
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values

@@ -6,7 +6,7 @@ Letters: N fields, S steps of a path, V length of a vector.
 import torch
 from torch import Tensor
 
-from wsrl.diffusion.loss import clean_and_noise
+from wsrl.diffusion.denoising_loss import clean_and_noise
 from wsrl.diffusion.pipeline import Prediction, WeightDiffusionPipeline
 from wsrl.diffusion.samplers import sampler
 from wsrl.diffusion.space import WeightSpace
