@@ -18,6 +18,7 @@ from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.signals.form import SignalForm
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 
@@ -68,7 +69,7 @@ def model(representation, fields, tmp_path_factory):
         transformer=WeightTransformer(**space.token_options, local_depth=1, **small),
         scheduler=sampler("ddim", training_scheduler()),
         space=space,
-        decoder=FieldDecoder.from_representation(representation),
+        decoder=FieldDecoder.from_representation(representation, SignalForm(in_features=3, out_features=1)),
     )
     folder = tmp_path_factory.mktemp("latent") / "model"
     pipeline.save_pretrained(folder)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusion_fields import random_fields, standalone_representation, statistics_of
+from diffusion_fields import picture_form, random_fields, standalone_representation, statistics_of
 
 from wsrl.diffusion.completion import KnownPart, complete
 from wsrl.diffusion.decoder import FieldDecoder
@@ -46,7 +46,7 @@ def pipeline(representation):
         transformer=StandardNormal(space.vector_size),
         scheduler=sampler("ddim", training_scheduler()),
         space=space,
-        decoder=FieldDecoder.from_representation(representation, grid=GRID),
+        decoder=FieldDecoder.from_representation(representation, picture_form(representation, GRID)),
     )
 
 

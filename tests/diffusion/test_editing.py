@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from diffusion_fields import adapter_representation, random_fields, standalone_representation, statistics_of
+from diffusion_fields import (
+    adapter_representation,
+    picture_form,
+    random_fields,
+    standalone_representation,
+    statistics_of,
+)
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
@@ -26,7 +32,7 @@ def make_pipeline(representation):
         transformer=transformer,
         scheduler=sampler("ddim", training_scheduler()),
         space=WeightSpace.of(statistics_of(representation)),
-        decoder=FieldDecoder.from_representation(representation, grid=(5, 7)),
+        decoder=FieldDecoder.from_representation(representation, picture_form(representation, (5, 7))),
     )
 
 

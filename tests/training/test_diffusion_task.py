@@ -44,7 +44,7 @@ def store(tmp_path):
         layout=layout,
         representation=representation.to_dict(),
         base_sha256=base.sha256(),
-        source={"name": "toy", "grid": [4, 6], "channels": 1, "signal_shape": [[4, 6], 1]},
+        source={"name": "toy", "grid": [4, 6], "channels": 1},
         fit={},
         num_signals=40,
         num_shards=1,
