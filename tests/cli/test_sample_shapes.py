@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from wsrl.cli.main import main
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import sampler
 from wsrl.encoders.autoencoder import WeightAutoencoder

@@ -4,7 +4,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig

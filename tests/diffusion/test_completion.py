@@ -8,7 +8,7 @@ from diffusion_fields import picture_form, random_fields, standalone_representat
 
 from wsrl.diffusion.completion import KnownPart, complete
 from wsrl.diffusion.decoder import FieldDecoder
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace

@@ -12,8 +12,8 @@ from diffusion_fields import (
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
+from wsrl.diffusion.denoising_loss import PREDICTION_TYPES, clean_and_noise, training_scheduler
 from wsrl.diffusion.editing import ode_way, spherical, straight_way, variations
-from wsrl.diffusion.loss import PREDICTION_TYPES, clean_and_noise, training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace

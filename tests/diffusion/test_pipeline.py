@@ -17,7 +17,7 @@ from diffusion_fields import (
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace

@@ -10,8 +10,8 @@ from diffusion_fields import GaussianDenoiser, picture_form, standalone_represen
 
 from wsrl.diffusion.completion import KnownPart, complete
 from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.editing import variations
-from wsrl.diffusion.loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import PREDICTIONS, sampler
 from wsrl.diffusion.space import WeightSpace

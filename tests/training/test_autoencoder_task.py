@@ -16,7 +16,7 @@ from wsrl.signals.signal import grid_coords
 from wsrl.store import FitResult, WeightStore
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.autoencoder import AutoencoderTask, divergence
-from wsrl.training.data import WeightDataModule
+from wsrl.training.weight_data import WeightDataModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),

@@ -12,9 +12,9 @@ from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
-from wsrl.training.data import WeightDataModule
 from wsrl.training.diffusion import DiffusionTask
 from wsrl.training.ema_task import save_whole
+from wsrl.training.weight_data import WeightDataModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
