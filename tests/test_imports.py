@@ -166,6 +166,14 @@ def test_the_library_neither_parses_a_command_line_nor_prints(path):
     assert not named & {"sys.argv", "sys.stdout", "sys.stderr", "Namespace"}
 
 
+def test_commands_parse_call_and_print():
+    """Whatever takes more than 25 lines computes, and belongs to the library."""
+    for path in ROOT.glob("wsrl/cli/*.py"):
+        tree = ast.parse(path.read_text())
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        assert not [node.name for node in functions if node.end_lineno - node.lineno >= 25], path
+
+
 def test_files_get_their_names_in_durable_alone():
     for path in FILES:
         if path.name != "durable.py":
