@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from itertools import product
 from pathlib import Path
 
@@ -12,16 +11,13 @@ from pipelines.tables import README, RESULTS, TABLES, with_tables
 from wsrl.cli.main import main
 
 ROOT = README.parent
-PAGES = sorted(
-    ROOT / line
-    for line in subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*README.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-)
+PAGES = [
+    README,
+    RESULTS,
+    ROOT / "configs/README.md",
+    *sorted(ROOT.glob("data/*/README.md")),
+    *sorted(ROOT.glob("wsrl/*/README.md")),
+]
 SNIPPETS = {
     f"{page.relative_to(ROOT)} {number}": snippet
     for page in PAGES
