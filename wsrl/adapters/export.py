@@ -42,10 +42,12 @@ def export_field(
     """
     from peft import get_peft_model
 
+    # Factors and masks must fit the layers that they adapt.
     check_form(form, (*FORMS, "add"))
     factors = layer_factors(weights, trunk)
     masks = {} if form == "add" else {key: mask for key, mask in (masks or {}).items() if not mask.all()}
     _check_masks(masks, weights)
+    # PEFT wraps a copy of the trunk; its own tensors are then overwritten.
     model = get_peft_model(copy.deepcopy(trunk), _peft_config(factors, form, masks))
     with torch.no_grad():
         for name, (down, up) in factors.items():

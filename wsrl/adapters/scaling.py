@@ -13,7 +13,7 @@ from wsrl.errors import UserError
 
 FORMS = ("exp", "one_plus", "product")
 INIT_STD = {"exp": 0.5, "one_plus": 0.5, "product": 0.1}
-"""Deviation of the start that was measured to fit best, by form (see ``start_factors``)."""
+"""Standard deviation of the start that was measured to fit best, by form (see ``start_factors``)."""
 
 
 def check_form(form: str, allowed: tuple[str, ...] = FORMS) -> str:
@@ -70,17 +70,19 @@ def start_factors(
         rank: Rank of the pair.
         form: One of ``FORMS``, or ``add``.
         mask: Boolean ``(rank, in)``, true where ``A`` is trainable; ``A`` is zero elsewhere. None for no mask.
-        init_std: Deviation of ``A``; for ``product`` of the logarithm of its free entries.
+        init_std: Standard deviation of ``A``; for ``product`` of the logarithm of its free entries.
         generator: Source of the noise, on the CPU; None for torch's global one.
 
     Returns:
         ``A`` ``(rank, in)`` and ``B`` ``(out, rank)``, float32 on the CPU.
     """
     check_form(form, (*FORMS, "add"))
+    # A ~ N(0, init_std^2) where it is free, B = 0: B A = 0, and exp(B A) = 1 + B A = 1.
     noise = init_std * torch.randn(rank, num_in, generator=generator)
     free = torch.ones(rank, num_in) if mask is None else mask.to(noise)
     if form != "product":
         return noise * free, torch.zeros(num_out, rank)
+    # B = 1 / sqrt(r); the columns of A sum to sqrt(r): B A = 1.
     positive = noise.exp() * free
     down = positive * (math.sqrt(rank) / positive.sum(0))
     return down, torch.full((num_out, rank), 1 / math.sqrt(rank))

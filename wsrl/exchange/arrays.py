@@ -86,6 +86,7 @@ def open_arrays(
     Raises:
         UserError: The array does not fit, or there are more or fewer ids than rows.
     """
+    # One row for each entry of the labels, which are in its order.
     reader = ArrayReader(directory / ARRAY, layout, rounding)
     rows = [str(row) for row in range(len(reader))]
     if not rows or len(rows) != len(entries if entries is not None else rows):
@@ -94,11 +95,13 @@ def open_arrays(
             allowed="at least one row, and one entry in the labels for each, in the same order",
             do="export it again, or mend the labels",
         )
+    # Ids are those of the labels, or numbers.
     num_asked = None if entries is None else len(entries)
     entries = entries or [Entry(id=f"{row:0>6}") for row in rows]
     ids = [entry.id or entry.file for entry in entries]
     if twice := [name for name, number in Counter(ids).items() if number > 1]:
         raise UserError(f"the labels name {twice[0]!r} twice", allowed="each row once", do="mend the labels")
+    # Other files of the folder are counted, not read.
     others: Counter = Counter()
     for _, names in walk(directory, others, (*used, directory / ARRAY)):
         others.update(map(ending, names))

@@ -121,14 +121,16 @@ def open_folder(
     Raises:
         UserError: The folder holds no field, two have one id, or the labels do not fit.
     """
+    # Files of fields, and how many others there are.
     suffixes = SUFFIXES if kind == "state_dicts" else ()
     others: Counter = Counter()
-    found = _files if kind == "state_dicts" else _adapters
-    files = sorted(found(directory, others, used))
+    listed = _files if kind == "state_dicts" else _adapters
+    files = sorted(listed(directory, others, used))
     if not files:
         what = f"files {', '.join(SUFFIXES)}" if kind == "state_dicts" else f"folders with {CONFIG}"
         told = f" ({tell_passed_over(others)})" if others else ""
         raise UserError(f"{directory} holds no fields{told}", allowed=f"a folder with {what}", do="check the path")
+    # Labelled ones come first, in the order of the labels.
     known = assign(entries or [], files, suffixes, ignore_unmatched)
     ordered = [*known, *(file for file in files if file not in known)]
     ids = [id_of(known.get(file), file, suffixes) for file in ordered]
@@ -149,15 +151,15 @@ def check_ids(ids: list[str], files: list[str]) -> None:
     Raises:
         UserError: There are such; both are named.
     """
-    places: dict[str, str] = {}
+    files_by_id: dict[str, str] = {}
     for name, file in zip(ids, files):
-        if name in places:
+        if name in files_by_id:
             raise UserError(
-                f"{places[name]} and {file} both have the id {name!r}",
+                f"{files_by_id[name]} and {file} both have the id {name!r}",
                 allowed="one file for each id",
                 do="remove or rename one, or give them ids of their own in a CSV with the columns file, id, label",
             )
-        places[name] = file
+        files_by_id[name] = file
 
 
 def walk(directory: Path, others: Counter, used: Collection[Path] = ()) -> Iterator[tuple[str, list[str]]]:

@@ -63,9 +63,9 @@ def read_labels(path: Path, encoding: str | None = None) -> list[Entry]:
             entries.append(entry)
             seen |= dict.fromkeys(keys, entry)
     except (ValueError, TypeError, AttributeError, csv.Error) as error:
-        given = error if isinstance(error, UserError) else UserError(str(error))
+        refusal = error if isinstance(error, UserError) else UserError(str(error))
         raise UserError(
-            f"the labels {path}: {given.wrong}", allowed=given.allowed or FORMS, do=given.do or "mend the file"
+            f"the labels {path}: {refusal.wrong}", allowed=refusal.allowed or FORMS, do=refusal.do or "mend the file"
         ) from error
     return entries
 
@@ -122,10 +122,11 @@ def assign(
     Raises:
         UserError: An entry finds no file, or more than one, or two find the same and say different things.
     """
+    # By the exact path, by the path without its suffix, or by an end of either that occurs once.
     exact = set(files)  # a name that is there as it is goes before one that differs in its suffix
     paths = _index(files, suffixes, lambda path: (path,))
     ends = _index(files, suffixes, _ends)
-    found: dict[str, Entry] = {}
+    assigned: dict[str, Entry] = {}
     unmatched = []
     for entry in entries:
         asked = _plain(entry.asked, suffixes)
@@ -133,18 +134,19 @@ def assign(
         file = file or next(filter(None, map(paths.get, _ends(asked))), None)
         if file is None:
             unmatched.append(entry)
-        elif file in found and _said(found[file]) != _said(entry):
+        elif file in assigned and _said(assigned[file]) != _said(entry):
             raise UserError(
-                f"the labels name {file} twice, as {found[file].asked!r} and as {entry.asked!r}",
+                f"the labels name {file} twice, as {assigned[file].asked!r} and as {entry.asked!r}",
                 allowed="each once",
                 do="mend the labels",
             )
         else:
-            found.setdefault(file, entry)
-    unmatched = _moved(unmatched, ends, found, suffixes)
+            assigned.setdefault(file, entry)
+    # What is left may name files of a folder that was moved as a whole.
+    unmatched = _moved(unmatched, ends, assigned, suffixes)
     if unmatched and not ignore_unmatched:
         raise _no_file(unmatched, ends, suffixes)
-    return found
+    return assigned
 
 
 def _said(entry: Entry) -> tuple:

@@ -29,17 +29,20 @@ def guess_names(tensors: Mapping[str, Tensor], layout: Layout, ordered: bool = T
     Raises:
         UserError: The names or shapes do not fit, both sides are listed; or they fit in several orders.
     """
+    # Our own names, with or without what all of them begin with.
     prefix = common_prefix(tensors)
     direct = {spec.name: prefix + spec.name for spec in layout}
     for names in (direct, {name: name for name in direct}):
         if set(names.values()) == set(tensors):
             return names
+    # Otherwise a stack: the i-th module is our i-th layer.
     modules = list(dict.fromkeys(_module(name) for name in tensors))
     ours = [(spec.name, spec.shape) for spec in layout]
     names = {}
     for i, module in enumerate(_in_order(modules, tensors, dict(ours), ordered)):
         for kind in (_WEIGHT, _BIAS):
             names[f"layers.{i}.{kind}"] = _tensor(module, kind)
+    # Every tensor is used once, and has our shape.
     fits = set(names) == {name for name, _ in ours} and set(names.values()) == set(tensors)
     if not fits or any(tuple(tensors[names[name]].shape) != shape for name, shape in ours):
         raise UserError(

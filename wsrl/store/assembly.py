@@ -71,15 +71,18 @@ def assemble(path: Path, segments: Sequence[ShardFile], header: dict) -> None:
     Raises:
         UserError: The disk is full or read-only, or a segment is damaged.
     """
+    # Where each row of each segment goes: rows are sorted by their source index.
     layout = Layout.from_json(header["layout"])
-    places, failure_places = _places(segments, "fields/index"), _places(segments, "failures/index")
-    counts = {False: sum(map(len, places)), True: sum(map(len, failure_places))}
+    targets, failure_targets = _destinations(segments, "fields/index"), _destinations(segments, "failures/index")
+    counts = {False: sum(map(len, targets)), True: sum(map(len, failure_targets))}
+    # Type and shape of every column, and the bytes that the whole file will take.
     dtypes = _dtypes(segments, layout)
     shapes = {f"weights/{spec.name}": spec.shape for spec in layout}
     shapes |= {name: (CHECKSUM_BYTES,) for name in dtypes if name.endswith("checksum")}
     shapes = {name: (counts[rows.is_failure_column(name)], *shapes.get(name, ())) for name in dtypes}
     num_blocks = -(-counts[False] // block_rows(layout))
     size = 8 * num_blocks + sum(dtypes[name].itemsize * int(np.prod(shapes[name])) for name in dtypes)
+    # The space is reserved first: a disk that is full is found out here. Then one segment after another is copied.
     with disk_errors(path), open(path, "w+b") as raw:
         metadata = _METADATA_BYTES + _METADATA_BYTES_PER_COLUMN * len(dtypes) + 4 * len(str(header))
         reserved = _ReservedFile(raw, size + metadata)
@@ -88,9 +91,9 @@ def assemble(path: Path, segments: Sequence[ShardFile], header: dict) -> None:
             for name, dtype in dtypes.items():
                 file.create_dataset(name, shape=shapes[name], dtype=rows.file_dtype(dtype))
             metrics = [name for name in dtypes if name.startswith("metrics/")]
-            for segment, place, failure_place in zip(segments, places, failure_places):
-                _copy_rows(file, segment, place, layout, metrics)
-                _scatter(file, segment.failures(), failure_place)
+            for segment, target, failure_target in zip(segments, targets, failure_targets):
+                _copy_rows(file, segment, target, layout, metrics)
+                _scatter(file, segment.failures(), failure_target)
                 segment.close()
             _add_fingerprints(file, dtypes, block_rows(layout))
     sync(path)
@@ -100,11 +103,11 @@ def _add_fingerprints(file: h5py.File, names: Iterable[str], size: int) -> None:
     """Store the fingerprint of each block of the rows just written."""
     columns = [file[name] for name in sorted(names) if not rows.is_failure_column(name)]
     starts = range(0, len(file["fields/index"]), size)
-    found = [fingerprint(column[start : start + size] for column in columns) for start in starts]
-    file.create_dataset(FINGERPRINTS, data=np.array(found, dtype="<u8")).attrs["rows"] = size
+    values = [fingerprint(column[start : start + size] for column in columns) for start in starts]
+    file.create_dataset(FINGERPRINTS, data=np.array(values, dtype="<u8")).attrs["rows"] = size
 
 
-def _places(segments: Sequence[ShardFile], name: str) -> list[np.ndarray]:
+def _destinations(segments: Sequence[ShardFile], name: str) -> list[np.ndarray]:
     """For each segment the rows of the merged file that its rows go to."""
     indices = [segment.column(name) for segment in segments]
     order = np.sort(np.concatenate([np.zeros(0, dtype="<i8"), *indices]))
@@ -124,10 +127,10 @@ def _dtypes(segments: Sequence[ShardFile], layout: Layout) -> dict[str, np.dtype
     return found
 
 
-def _copy_rows(file: h5py.File, segment: ShardFile, place: np.ndarray, layout: Layout, metrics: list[str]) -> None:
+def _copy_rows(file: h5py.File, segment: ShardFile, target: np.ndarray, layout: Layout, metrics: list[str]) -> None:
     """Copy the fitted rows; metrics that only other segments have become NaN, so checksums are made anew."""
     start = 0
-    while start < len(place):
+    while start < len(target):
         table = segment.read(slice(start, start + block_rows(layout)))
         wrong = rows.wrong_rows(table, layout)
         if len(wrong):
@@ -137,21 +140,21 @@ def _copy_rows(file: h5py.File, segment: ShardFile, place: np.ndarray, layout: L
         if missing:
             table |= missing
             table["checksum"] = rows.checksums(table, layout)
-        _scatter(file, table, place[start : start + count])
+        _scatter(file, table, target[start : start + count])
         start += count
 
 
-def _scatter(file: h5py.File, table: Table, place: np.ndarray) -> None:
-    """Write a table to the rows ``place``, in runs of neighbours."""
-    if len(place) == 0:
+def _scatter(file: h5py.File, table: Table, target: np.ndarray) -> None:
+    """Write a table to the rows ``target`` of the file, in runs of neighbours."""
+    if len(target) == 0:
         return
-    order = np.argsort(place)
-    place = place[order]
-    cuts = [0, *(np.flatnonzero(np.diff(place) != 1) + 1).tolist(), len(place)]
+    order = np.argsort(target)
+    target = target[order]
+    cuts = [0, *(np.flatnonzero(np.diff(target) != 1) + 1).tolist(), len(target)]
     for name, column in table.items():
         column = column[order].astype(file[name].dtype)
         for start, stop in pairwise(cuts):
-            file[name][place[start] : place[start] + stop - start] = column[start:stop]
+            file[name][target[start] : target[start] + stop - start] = column[start:stop]
 
 
 class WithoutFailures(ShardFile):

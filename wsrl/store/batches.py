@@ -114,16 +114,19 @@ def iterate(store, options: BatchOptions) -> Iterator[Batch]:
     Yields:
         Batches; fewer rows than ``size`` only in the last one.
     """
+    # Blocks in a random order; each worker takes every count-th.
     blocks = store.blocks(options.split)
     number, count = options.worker
     mine = [blocks[i] for i in _order(len(blocks), options).tolist()[number::count]]
     step = POOL_BLOCKS if options.shuffle else 1
     rest: list[Table] = []
     for start in range(0, len(mine), step):
+        # Some blocks, with what the last pool left over, are mixed.
         pool = join([*rest, store.pool(mine[start : start + step], check=options.check)])
         total = len(pool["fields/label"])
         order = _order(total, options).numpy()
         pool = {name: column[order] for name, column in pool.items()}
+        # Whole batches are cut from the pool.
         whole = total - total % options.size
         for first in range(0, whole, options.size):
             yield store.batch({name: column[first : first + options.size] for name, column in pool.items()})

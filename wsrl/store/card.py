@@ -44,8 +44,8 @@ def _table(head: tuple[str, ...], lines: list[tuple]) -> str:
 
 def counts_by(names: np.ndarray) -> list[tuple[str, int]]:
     """Each distinct value with its number of occurrences, sorted by value."""
-    found, counts = np.unique(names, return_counts=True)
-    return [(str(name) or "(none)", int(count)) for name, count in zip(found, counts)]
+    values, counts = np.unique(names, return_counts=True)
+    return [(str(name) or "(none)", int(count)) for name, count in zip(values, counts)]
 
 
 def label_counts(store) -> list[tuple[str, int]]:

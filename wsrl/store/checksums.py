@@ -31,12 +31,12 @@ _MULTIPLIERS = _multipliers()
 
 def row_digests(fixed: list[np.ndarray], texts: list[np.ndarray]) -> np.ndarray:
     """BLAKE2b of each row: its fixed-width columns as they lie on disk, then each text after its length."""
-    count = len(fixed[0])
+    count = len(fixed[0])  # n rows
     digests = np.zeros((count, CHECKSUM_BYTES), dtype=np.uint8)
     if count == 0:
         return digests
-    row_bytes = [np.ascontiguousarray(column).reshape(count, -1).view(np.uint8) for column in fixed]
-    joined = np.concatenate(row_bytes, axis=1)
+    row_bytes = [np.ascontiguousarray(column).reshape(count, -1).view(np.uint8) for column in fixed]  # (n, bytes) each
+    joined = np.concatenate(row_bytes, axis=1)  # (n, all bytes of fixed width)
     for row, strings in enumerate(zip(*(column.tolist() for column in texts))):
         digest = hashlib.blake2b(joined[row], digest_size=CHECKSUM_BYTES)
         digest.update(b"".join(len(text).to_bytes(4, "little") + text for text in strings))
@@ -51,9 +51,11 @@ def fingerprint(columns: Iterable[np.ndarray]) -> int:
         data = np.ascontiguousarray(column).reshape(-1).view(np.uint8)
         for start in range(0, len(data), CHUNK_BYTES):
             chunk = data[start : start + CHUNK_BYTES]
+            # sum_i w_i m_i over whole words; the bytes that are left are one shorter word.
             words, left = divmod(len(chunk), 8)
             total = int(np.dot(chunk[: 8 * words].view("<u8"), _MULTIPLIERS[:words]))
             if left:
                 total += int.from_bytes(chunk[8 * words :].tobytes(), "little") * int(_MULTIPLIERS[words])
+            # Chunks are chained by an odd factor, so their order counts.
             value = (value * _CARRY + len(chunk) + total) % _MODULUS
     return value

@@ -116,9 +116,9 @@ def _is_ours(name: str) -> bool:
 def _check_same_build(directory: Path, asked: dict) -> None:
     there = schema.read_manifest(directory)
     for key in schema.BUILD_KEYS:
-        found = schema.first_difference(there[key], asked[key], key)
-        if found:
-            name, old, new = found
+        difference = schema.first_difference(there[key], asked[key], key)
+        if difference:
+            name, old, new = difference
             short = [json.dumps(value)[:120] for value in (old, new)]
             raise UserError(
                 f"{directory} holds another build: {name} is {short[0]} there, and {short[1]} is asked for",

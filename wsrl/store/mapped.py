@@ -37,7 +37,7 @@ _UNUSED = 3  # references to an array that only a list, a variable and the count
 @cache
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of rows of this shape that lie one behind the other, the row's own first."""
-    return tuple(math.prod(shape[place:]) for place in range(len(shape) + 1))
+    return tuple(math.prod(shape[axis:]) for axis in range(len(shape) + 1))
 
 
 class MappedShard:
@@ -50,27 +50,27 @@ class MappedShard:
     def __init__(self, shard: ShardFile):
         self.shard = shard
         size = shard.path.stat().st_size
-        self._places = {}
+        self._columns = {}
         for name in sorted(filterfalse(is_failure_column, shard.columns())) if shard.count() else ():
             offset, dtype, (count, *shape) = shard.place(name)
             row_bytes = dtype.itemsize * math.prod(shape)
             if offset + count * row_bytes > size:
                 raise shard.broken(f"{name} reaches past the end of the file")
-            self._places[name] = offset, row_bytes, dtype, shape
-        self.weights = [name for name in self._places if name.startswith("weights/")]
-        self.labelling = [name for name in self._places if name in ("fields/label", "fields/id")]
-        self.labelling += [name for name in self._places if name.startswith("metrics/")]
+            self._columns[name] = offset, row_bytes, dtype, shape
+        self.weights = [name for name in self._columns if name.startswith("weights/")]
+        self.labelling = [name for name in self._columns if name in ("fields/label", "fields/id")]
+        self.labelling += [name for name in self._columns if name.startswith("metrics/")]
         self._blocks = shard.fingerprints()[0], shard.count()  # asked for here, since HDF5 is not for several threads
         self.storage = torch.UntypedStorage.from_file(str(shard.path), False, size)  # keeps no file open
         self._memory = torch.empty(0, dtype=torch.uint8).set_(self.storage).numpy()
 
     def address(self, name: str) -> int:
         """Where the first row of a column lies."""
-        return self.storage.data_ptr() + self._places[name][0]
+        return self.storage.data_ptr() + self._columns[name][0]
 
     def column(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows of a column; the bytes are the file's, not a copy."""
-        offset, row_bytes, dtype, shape = self._places[name]
+        offset, row_bytes, dtype, shape = self._columns[name]
         return self._memory[offset + start * row_bytes : offset + stop * row_bytes].view(dtype).reshape(-1, *shape)
 
     def agrees(self, start: int, stop: int) -> bool | None:
@@ -79,7 +79,7 @@ class MappedShard:
             return None
         for name in self.weights:
             self.advise(name, start, stop, POPULATE)
-        return self.shard.agrees(start, (self.column(name, start, stop) for name in self._places))
+        return self.shard.agrees(start, (self.column(name, start, stop) for name in self._columns))
 
     def advise(self, name: str, start: int, stop: int, advice: int) -> None:
         """Have the system fetch rows of a column in one go where it does not hold them.
@@ -93,7 +93,7 @@ class MappedShard:
         Raises:
             UserError: The disk cannot read them.
         """
-        offset, row_bytes, *_ = self._places[name]
+        offset, row_bytes, *_ = self._columns[name]
         first, last = offset + start * row_bytes, offset + stop * row_bytes
         first -= first % mmap.PAGESIZE
         failed = _LIBC.madvise(self.storage.data_ptr() + first, last - first, advice)
@@ -146,22 +146,25 @@ class Gatherer:
         The trick: all memory of the process is one table of overlapping rows, one starting at every byte, from which
         torch selects by address: one copy, in parallel, whatever files the rows are in.
         """
+        # Address of each tensor of each row, relative to the lowest: the selected rows of one table of bytes.
         addresses = np.take(self._starts, shards, axis=1) + rows * self._row_bytes  # (T, B)
         first, last = int(addresses.min()), int(addresses.max())
-        places = torch.from_numpy((addresses - first).reshape(-1))
+        offsets = torch.from_numpy((addresses - first).reshape(-1))
         memory = torch.from_numpy(self._memory(int(self._row_bytes.sum()) * len(rows)))
         floats = memory.view(torch.float32)
-        found, used, done = dict.fromkeys(spec.name for spec in self.layout), 0, 0
+        tensors, used, done = dict.fromkeys(spec.name for spec in self.layout), 0, 0
+        # Tensors of one size are rows of one width: one selection for all of them.
         for row_bytes, specs in self._by_size:
             count = len(specs) * len(rows)
             table = _BYTES.as_strided((last - first + 1, row_bytes), (1, 1), first - _LOWEST)
             out = memory.as_strided((count, row_bytes), (row_bytes, 1), used)
-            torch.index_select(table, 0, places[done : done + count], out=out)
+            torch.index_select(table, 0, offsets[done : done + count], out=out)
+            # Of what was copied, each tensor of the batch is a view.
             for spec in specs:
-                found[spec.name] = floats.as_strided((len(rows), *spec.shape), _strides(spec.shape), used // 4)
+                tensors[spec.name] = floats.as_strided((len(rows), *spec.shape), _strides(spec.shape), used // 4)
                 used += len(rows) * row_bytes
             done += count
-        return found
+        return tensors
 
     def _memory(self, size: int) -> np.ndarray:
         """Memory for a batch: that of an earlier one of which no tensor is left, else new.

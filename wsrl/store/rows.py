@@ -86,8 +86,10 @@ def to_table(results: Sequence[FitResult], layout: Layout, label_names: Sequence
     Returns:
         One table whose ``failures/*`` columns have a length of their own.
     """
+    # Fields and failures have rows of their own.
     fitted = [result for result in results if result.weights is not None]
     failed = [result for result in results if result.weights is None]
+    # Weights, (n, *shape) for each tensor.
     table: Table = {}
     for spec in layout:
         stacked = np.zeros((len(fitted), *spec.shape), dtype="<f4")
@@ -96,6 +98,7 @@ def to_table(results: Sequence[FitResult], layout: Layout, label_names: Sequence
             assert tuple(tensor.shape) == spec.shape, f"{result.id}: {spec.name} is {tuple(tensor.shape)}"
             stacked[row] = tensor.to(torch.float32).cpu().numpy()
         table[f"weights/{spec.name}"] = stacked
+    # What is known of each signal and of its fit; a metric that some fits lack is NaN there.
     table["fields/index"] = np.array([result.index for result in fitted], dtype="<i8")
     table["fields/label"] = np.array([_label_index(result, label_names) for result in fitted], dtype="<i4")
     table["fields/seed"] = np.array([result.seed for result in fitted], dtype="<i8")
@@ -106,6 +109,7 @@ def to_table(results: Sequence[FitResult], layout: Layout, label_names: Sequence
     for name in sorted({name for result in fitted for name in result.metrics}):
         values = [float(result.metrics.get(name, np.nan)) for result in fitted]
         table[f"metrics/{name}"] = np.array(values, dtype="<f8")
+    # Why there is no field, and a checksum of each row of either kind.
     table["failures/index"] = np.array([result.index for result in failed], dtype="<i8")
     table["failures/id"] = encode(result.id for result in failed)
     table["failures/reason"] = encode(" ".join(result.reason.split()) for result in failed)

@@ -133,8 +133,8 @@ class ShardSet:
         wanted = rows.encode([name])
         value = id_hashes(wanted)[0]
         for row in order[np.searchsorted(hashes, value) : np.searchsorted(hashes, value, side="right")].tolist():
-            place = self.locate(row)
-            if self[place.shard].column("fields/id", slice(place.start, place.stop))[0] == wanted[0]:
+            block = self.locate(row)
+            if self[block.shard].column("fields/id", slice(block.start, block.stop))[0] == wanted[0]:
                 return row
         return None
 
@@ -144,17 +144,17 @@ class ShardSet:
         Args:
             chosen: For each row whether it is wanted; None for all. Blocks without a wanted row are left out.
         """
-        size, found = block_rows(self.layout), []
+        size, blocks = block_rows(self.layout), []
         for number, entry in enumerate(self.manifest["shards"]):
             first = int(self._ends[number])
             for start in range(0, entry["count"], size):
                 stop = min(start + size, entry["count"])
                 mask = None if chosen is None else chosen[first + start : first + stop]
                 if mask is None or mask.all():
-                    found.append(Block(number, start, stop))
+                    blocks.append(Block(number, start, stop))
                 elif mask.any():
-                    found.append(Block(number, start, stop, np.flatnonzero(mask)))
-        return found
+                    blocks.append(Block(number, start, stop, np.flatnonzero(mask)))
+        return blocks
 
     def read(self, block: Block, *, check: bool = True) -> Table:
         """All columns of a block.
@@ -187,14 +187,16 @@ class ShardSet:
         Raises:
             UserError: A row is damaged; the message names file and row.
         """
+        # Shards are mapped when they are first asked for.
         for number in dict.fromkeys(block.shard for block in blocks):
             if number not in self._gatherer.shards:
                 self._gatherer.add(number, MappedShard(self[number]))
+        # Blocks that were not read before are fetched and checked, others are only fetched where pages were given up.
         fresh = [block for block in blocks if (block.shard, block.start) not in self._checked]
         self._gatherer.fetch((block[:3] for block in blocks), known=not fresh)
         if check and fresh:
             self._check(fresh)
-        return join([self._places(block) for block in blocks])
+        return join([self._locations(block) for block in blocks])
 
     def batch(self, table: Table) -> Batch:
         """The batch of some rows of a pool."""
@@ -207,7 +209,7 @@ class ShardSet:
             metrics={name.removeprefix("metrics/"): column for name, column in metrics.items()},
         )
 
-    def _places(self, block: Block) -> Table:
+    def _locations(self, block: Block) -> Table:
         shard, start, stop, chosen = block
         mapped = self._gatherer.shards[shard]
         table = {name: mapped.column(name, start, stop) for name in mapped.labelling}

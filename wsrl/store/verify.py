@@ -72,6 +72,7 @@ def verify(directory: Path | str) -> Report:
     report = Report()
     hashes: list[np.ndarray] = []
     num_shards = manifest["num_shards"]
+    # Each shard that the manifest lists, and those that it should list.
     recorded = {entry["file"]: entry for entry in manifest["shards"]}
     for number in range(num_shards):
         name = schema.shard_name(number, num_shards)
@@ -80,6 +81,7 @@ def verify(directory: Path | str) -> Report:
         elif manifest["complete"]:
             report.problems.append(Problem(schema.MANIFEST, None, f"{name} is not listed though the store is complete"))
     report.problems += [Problem(schema.MANIFEST, None, f"{name} is listed but is no shard of it") for name in recorded]
+    # The store as a whole: complete, ids unique, the base field that of its fields.
     if not manifest["complete"]:
         count = len(manifest["shards"])
         report.problems.append(Problem(schema.MANIFEST, None, f"unfinished: {count} of {num_shards} shards"))
@@ -96,22 +98,23 @@ def _check_shard(
     path = directory / name
     if not path.exists():
         return [Problem(name, None, "the file is missing")]
-    found = []
+    problems = []
     if file_sha256(path) != entry["sha256"]:
-        found.append(Problem(name, None, "the file's SHA-256 is not the one in the manifest"))
+        problems.append(Problem(name, None, "the file's SHA-256 is not the one in the manifest"))
     with ShardFile(path) as shard:
         try:
             for problem in _check_content(shard, manifest, number, entry, report, hashes):
-                found.append(problem)
+                problems.append(problem)
         except UserError as error:
-            found.append(Problem(name, None, error.wrong.removeprefix(f"{path}: ")))
-    return found
+            problems.append(Problem(name, None, error.wrong.removeprefix(f"{path}: ")))
+    return problems
 
 
 def _check_content(
     shard: ShardFile, manifest: dict, number: int, entry: dict, report: Report, hashes: list[np.ndarray]
 ) -> Iterator[Problem]:
     name = entry["file"]
+    # The shard belongs to this store and has as many rows as the manifest says.
     difference = schema.first_difference(shard.header(), schema.shard_header(manifest, number), "attributes")
     if difference:
         yield Problem(name, None, f"{difference[0]} is not as in the manifest")
@@ -119,6 +122,7 @@ def _check_content(
     for key, count in counts.items():
         if count != entry[key]:
             yield Problem(name, None, f"{key} is {count}, {entry[key]} in the manifest")
+    # Every row has its checksum, and every block its fingerprint.
     layout = Layout.from_json(manifest["layout"])
     seen = [shard.column("failures/index")]
     for start, table in shard.blocks(layout):
@@ -130,6 +134,7 @@ def _check_content(
             yield Problem(name, start + row, "the row does not match its checksum")
         if not wrong and shard.agrees(start, [table[column] for column in sorted(table)]) is False:
             yield Problem(name, start, "the block that begins here does not match its fingerprint")
+    # So have the failures; together they are all signals of this shard.
     failures = shard.failures()
     hashes.append(id_hashes(failures["failures/id"]))
     report.num_failures += len(failures["failures/index"])
