@@ -18,14 +18,15 @@ import torch
 
 from pipelines.benchmark_fitting import matrix_peak
 from pipelines.experiment import Experiment, main
-from wsrl.cli.run import train_arguments
-from wsrl.cli.train import train
+from wsrl.cli.parser import show_progress
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.diffusion.samplers import sampler
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fields.base import BaseFieldConfig
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
+from wsrl.training.run import train
+from wsrl.training.train_options import TrainOptions
 
 BACKWARD = 3
 """Matrix products of a training step, in forward passes."""
@@ -66,10 +67,11 @@ def run(config: DiffusionBenchmarkConfig) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_store(root / "store", config)
-        timed = ["--trainer.max_epochs=2", f"--data.store={root / 'store'}", f"--trainer.default_root_dir={root / 'm'}"]
-        timed.append(f"--trainer.callbacks={__spec__.name}.EpochSeconds")
-        seconds = train("diffusion", [*timed, *train_arguments(config.diffusion)])["diffusion.epoch_seconds"]
-        pipeline = load_pipeline(str(root / "m"))
+        trainer = {"max_epochs": 2, "callbacks": f"{__spec__.name}.EpochSeconds"}
+        options = TrainOptions(store=root / "store", out=root / "m", trainer=trainer).changed(config.diffusion)
+        model = train("diffusion", options, progress=show_progress)
+        seconds = model.metrics["diffusion.epoch_seconds"]
+        pipeline = load_pipeline(model)
     denoiser = pipeline.transformer
     flops = denoiser.count_flops()
     tokens = config.num_fields * denoiser.num_tokens

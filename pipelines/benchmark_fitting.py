@@ -23,13 +23,14 @@ from torch import Tensor
 from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linear, measure_reading
 from pipelines.experiment import Experiment, main
 from pipelines.rivals import JaxFields, LoopOutcome, fit_by_loop
-from wsrl.cli.base import train_base
+from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import logistic_probe
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.config import FitConfig
 from wsrl.fitting.engine import fit, optimise, read_signals
 from wsrl.signals import open_source
+from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
 
 PSNR_TOLERANCE_DB = 0.2
@@ -151,7 +152,7 @@ def run(config: BenchmarkConfig) -> dict[str, float]:
     for name, training in config.bases.items():
         folder = out / "bases" / name
         with config.parts.timed(f"bases.{name}", there=(folder / "metrics.json").is_file(), folder=folder):
-            train_base(source, training, folder)
+            train_base(source, training, out=folder, progress=show_progress)
     bench = Benchmark(config, source, out)
     for name, task in config.tasks.items():
         bench.time_steps(name, task)

@@ -26,7 +26,7 @@ WRITTEN_AT_ONCE = 1024
 COMMAND = """
 import sys
 from pathlib import Path
-from wsrl.cli.main import main
+from wsrl.__main__ import main
 status = main(sys.argv[1:])
 lines = Path("/proc/self/status").read_text().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))

@@ -17,15 +17,16 @@ from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
-from wsrl.cli import stage
-from wsrl.cli.base import train_base
-from wsrl.cli.build import BuildPlan, build_store
+from wsrl.cli.parser import make_parser as make_command_parser
+from wsrl.cli.parser import parse, show_progress
 from wsrl.fields import BaseField, Representation, RepresentationConfig
+from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.provenance import RUN_FILE, code_state, machine, merge_metrics, versions, write_json_atomic
 from wsrl.signals import open_source
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
+from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
 
 RECORDS = Path(__file__).parent / "records"
@@ -178,7 +179,7 @@ class FieldExperiment(Experiment):
         source = open_source(self.data, **(self.source if self.base_source is None else self.base_source))
         there = (folder / "metrics.json").is_file() and (folder / "model.safetensors").is_file()
         with self.parts.timed("base", there=there, folder=folder):
-            return train_base(source, self.base, folder)
+            return dict(train_base(source, self.base, out=folder, progress=show_progress).metrics)
 
     def build(
         self,
@@ -188,7 +189,7 @@ class FieldExperiment(Experiment):
         *,
         source: Source | None = None,
         folder: Path | None = None,
-    ):
+    ) -> WeightStore:
         """Fit the store of one kind; what is there is continued.
 
         Args:
@@ -199,15 +200,16 @@ class FieldExperiment(Experiment):
             folder: Folder of the store; None for one of that name in ``out``.
 
         Returns:
-            What :func:`build_store` says.
+            The store.
         """
         folder = Path(self.out) / name if folder is None else folder
         base = self.base_folder if representation.is_adapter else None
-        plan = BuildPlan(representation=representation, fit=fit, base=base)
         with self.parts.timed(f"fields.{name}", there=is_complete(folder), folder=folder):
             source = self.open() if source is None else source
-            module = _module(type(self)).__spec__.name
-            return build_store(source, plan, folder, command=f"python -m {module} (kind {name})")
+            command = f"python -m {_module(type(self)).__spec__.name} (kind {name})"
+            return build_store(
+                source, representation, fit, base=base, out=folder, command=command, progress=show_progress
+            )
 
 
 def is_complete(folder: Path) -> bool:
@@ -295,7 +297,7 @@ def make_parser(run: Callable[[Config], dict[str, float]]):
         run: The experiment; its module says what it does, its parameter has the type of the configuration.
     """
     module, name = _module(run), pipeline_of(run)
-    parser = stage.make_parser(name, module.__doc__.splitlines()[0])
+    parser = make_command_parser(name, module.__doc__.splitlines()[0])
     parser.prog = f"python -m pipelines.{name}"
     parser.add_class_arguments(get_type_hints(run)["config"], as_group=False)
     return parser
@@ -309,7 +311,7 @@ def read_config(run: Callable[[Config], dict[str, float]], argv: Sequence[str]) 
         argv: Arguments.
     """
     parser, config = make_parser(run), get_type_hints(run)["config"]
-    made = parser.instantiate(stage.parse(parser, list(argv)))
+    made = parser.instantiate(parse(parser, list(argv)))
     return config(**{key: made[key] for key in config.__dataclass_fields__})
 
 

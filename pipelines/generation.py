@@ -22,9 +22,7 @@ import torch
 from PIL import Image
 
 from pipelines.experiment import Experiment, FieldExperiment, Kind, fingerprint, main
-from wsrl.cli.display import show_progress
-from wsrl.cli.run import train_arguments
-from wsrl.cli.train import train
+from wsrl.cli.parser import show_progress
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
@@ -36,6 +34,9 @@ from wsrl.report.closest_pairs import draw_closest
 from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.store import WeightStore
+from wsrl.training.run import train
+from wsrl.training.run_folder import LAST
+from wsrl.training.train_options import TrainOptions
 
 CELL = 56
 MESH_RESOLUTION = 64
@@ -127,8 +128,8 @@ def trained(task: str, options: dict[str, Any], store: Path, root: Path, config:
     there = (root / "model").is_dir() and (root / "metrics.json").is_file()
     with config.parts.timed(f"models.{root.name.rpartition('-')[0]}", there=there):
         if not there:
-            fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={config.seed}"]
-            train(task, [*fixed, "--ckpt_path=last", *train_arguments(options)])
+            training = TrainOptions(store=store, out=root, seed=config.seed, ckpt_path=LAST).changed(options)
+            train(task, training, progress=show_progress)
     return root
 
 

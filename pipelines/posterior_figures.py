@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.experiment import RECORDS
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
-from wsrl.symmetry.matching.marginalised import MarginalisedPath
+from wsrl.symmetry.matching.posteriors import MarginalisedPath
 
 NAMES = {"none": "not aligned", "means": "aligned by means", "means_and_deviations": "by means and deviations"}
 TWO_ERRORS = 2.0

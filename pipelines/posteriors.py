@@ -31,9 +31,14 @@ from wsrl.signals.fidelity import psnr
 from wsrl.signals.pictures.labelled import labelled_pictures
 from wsrl.signals.signal import grid_coords
 from wsrl.symmetry.fields.sine import SineLayer, canonical_sines
-from wsrl.symmetry.matching.marginalised import MarginalisedPath, sampled_along, standard_error
 from wsrl.symmetry.matching.posterior_alignment import COSTS, align_posterior
-from wsrl.symmetry.matching.posteriors import Posterior, squared_wasserstein
+from wsrl.symmetry.matching.posteriors import (
+    MarginalisedPath,
+    Posterior,
+    sampled_along,
+    squared_wasserstein,
+    standard_error,
+)
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.training.variational import (
     VariationalOptions,

@@ -18,12 +18,14 @@ import torch
 
 from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
 from pipelines.pixels import pixel_store
-from wsrl.cli.base import training_indices
-from wsrl.cli.train import train
+from wsrl.cli.parser import show_progress
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.fitting.engine import FitConfig
 from wsrl.store import WeightStore
+from wsrl.training.base import training_indices
+from wsrl.training.run import train
+from wsrl.training.train_options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +91,9 @@ def measure(name: str, out: Path, config: RepresentationsConfig) -> dict[str, fl
         if "psnr" in store.metric_names:
             results |= reconstruction(name, store)
     root = out / f"{name}.classifier"
-    options = [f"--{key}={json.dumps(value)}" for key, value in config.classifier.items()]
-    fixed = [f"--data.store={out / name}", f"--trainer.default_root_dir={root}", f"--seed_everything={config.seed}"]
-    results[f"{name}.classifier"] = train("classifier", [*fixed, *options])["classifier.test_accuracy"]
+    options = TrainOptions(store=out / name, out=root, seed=config.seed).changed(config.classifier)
+    model = train("classifier", options, progress=show_progress)
+    results[f"{name}.classifier"] = model.metrics["classifier.test_accuracy"]
     return results
 
 

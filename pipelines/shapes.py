@@ -22,8 +22,7 @@ from pipelines.benchmark_meshing import compare
 from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
-from wsrl.cli.base import training_indices
-from wsrl.cli.display import show_progress
+from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
 from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
@@ -33,6 +32,7 @@ from wsrl.provenance import merge_metrics
 from wsrl.signals.shapes.shape import VERDICTS
 from wsrl.signals.source import Source, prepare_signals
 from wsrl.store import WeightStore
+from wsrl.training.base import training_indices
 
 HELDOUT = "test"
 
@@ -138,13 +138,13 @@ def build(name: str, source: Source, kind: SweptKind, fit: FitConfig, config: Sh
     """Fit a kind; seconds per field of the run that fitted most of them."""
     done = Path(config.out) / f"{name}.build.json"
     before, started = num_fields(Path(config.out) / name), time.monotonic()
-    outcome = config.build(name, kind.representation, fit, source=source)
-    fitted, elapsed = outcome.num_fields - before, time.monotonic() - started
+    store = config.build(name, kind.representation, fit, source=source)
+    fitted, elapsed = len(store) - before, time.monotonic() - started
     known = json.loads(done.read_text()) if done.exists() else {f"{name}.num_timed": 0}
     if fitted > known[f"{name}.num_timed"]:
         known = {f"{name}.num_timed": fitted, f"{name}.fit_s_per_field": elapsed / fitted}
         merge_metrics(done, known)
-    return {f"{name}.fit_s_per_field": known[f"{name}.fit_s_per_field"], f"{name}.num_failed": len(outcome.failures)}
+    return {f"{name}.fit_s_per_field": known[f"{name}.fit_s_per_field"], f"{name}.num_failed": len(store.failures)}
 
 
 def num_fields(directory: Path) -> int:

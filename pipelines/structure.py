@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from pipelines.experiment import FieldExperiment, main
-from wsrl.cli.display import show_progress
+from wsrl.cli.parser import show_progress
 from wsrl.durable import write_bytes
 from wsrl.evaluation.structure import NUM_POINTS
 from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of

@@ -6,7 +6,6 @@ One zoo of fields, one training of every encoder and seed on it, and the same pe
 pictures. Validation fields are held out of the training split; the best epoch on them is tested.
 """
 
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -16,11 +15,13 @@ from typing import Any
 
 from pipelines.experiment import Experiment, FieldExperiment, fingerprint, main
 from pipelines.pixels import pixel_store
-from wsrl.cli.train import train
+from wsrl.cli.parser import show_progress
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.store import WeightStore
 from wsrl.training.base_field import BaseTrainingConfig
+from wsrl.training.run import train
+from wsrl.training.train_options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +85,9 @@ def counts(directory: Path) -> dict[str, float]:
 def trained(config: Experiment, row: str, seed: int, options: dict[str, Any], store: Path) -> dict[str, float]:
     """Metrics of one training; a finished one with the same options is taken up."""
     root = Path(config.out) / "encoders" / f"{row}-{seed}-{fingerprint(options)}"
-    fixed = [f"--data.store={store}", f"--trainer.default_root_dir={root}", f"--seed_everything={seed}"]
-    plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
-    argv = [*fixed, *(f"--{key}={value}" for key, value in plain.items())]
-    return config.kept(f"encoders.{row}-{seed}", root / "scores.json", lambda: train("classifier", argv))
+    training = TrainOptions(store=store, out=root, seed=seed).changed(options)
+    make = lambda: train("classifier", training, progress=show_progress).metrics  # noqa: E731
+    return config.kept(f"encoders.{row}-{seed}", root / "scores.json", make)
 
 
 def summary(row: str, accuracies: Sequence[float]) -> dict[str, float]:

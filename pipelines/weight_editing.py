@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipelines.edited_pictures import draw_edits
 from pipelines.experiment import FieldExperiment, fingerprint, main
-from wsrl.cli.display import show_progress
+from wsrl.cli.parser import show_progress
 from wsrl.encoders.editors import WeightEditor, build_editor
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields import RepresentationConfig

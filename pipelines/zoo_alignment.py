@@ -18,7 +18,6 @@ import torch
 
 from pipelines.experiment import FieldExperiment, is_complete, main
 from pipelines.weight_classification import counts, trained
-from wsrl.cli.align_store import AlignConfig, AlignedFields, align_fields
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.retrieval import precision_at_k
 from wsrl.fields import RepresentationConfig
@@ -27,6 +26,7 @@ from wsrl.provenance import write_json_atomic
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
+from wsrl.store.aligned import AlignConfig, AlignedFields, align_fields
 
 UNALIGNED, ALIGNED = "unaligned", "aligned"
 NUM_CHECKED = 256

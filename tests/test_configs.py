@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.experiment import read_config
-from wsrl.cli import stage
+from wsrl.cli import parser as parsers
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -21,14 +21,14 @@ def base(config):
     from wsrl.cli.base import make_parser
 
     parser = make_parser()
-    return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
+    return parser.instantiate(parsers.parse(parser, [*NAMED, "--config", config]))
 
 
 def build(config):
-    from wsrl.cli.build_options import make_parser
+    from wsrl.cli.build import make_parser
 
-    parser = make_parser("")
-    return parser.instantiate(stage.parse(parser, [*NAMED, "--config", config]))
+    parser = make_parser()
+    return parser.instantiate(parsers.parse(parser, [*NAMED, "--config", config]))
 
 
 def pipeline(module):

@@ -89,21 +89,19 @@ def finish_run(directory: Path | str, **results: object) -> dict:
     return record
 
 
-def merge_metrics(path: Path, metrics: dict[str, float]) -> None:
-    """Add metrics to a file, keeping the other keys that are there.
+def recorded_run(out: Path) -> dict:
+    """The record of the run in a folder; empty where there is none that can be read."""
+    try:
+        record = json.loads((out / RUN_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
-    Raises:
-        UserError: The file is there and holds something else.
-    """
-    there = {}
-    if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON: {error}", do="choose another file with --out") from error
-        if not isinstance(there, dict):
-            raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
-    write_json_atomic(path, there | metrics)
+
+def same_config(out: Path, config: Mapping[str, object]) -> bool:
+    """Whether the run recorded in ``out`` had this configuration."""
+    recorded = recorded_run(out).get("config")
+    return recorded is not None and recorded == json.loads(json.dumps(config))
 
 
 def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -> None:
@@ -136,19 +134,30 @@ def claim_folder(out: Path, ours: tuple[str, ...], command: str | None = None) -
         )
 
 
-def recorded_run(out: Path) -> dict:
-    """The record of the run in a folder; empty where there is none that can be read."""
-    try:
-        record = json.loads((out / RUN_FILE).read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+def merge_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Add metrics to a file, keeping the other keys that are there.
+
+    Raises:
+        UserError: The file is there and holds something else.
+    """
+    there = {}
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON: {error}", do="choose another file with --out") from error
+        if not isinstance(there, dict):
+            raise UserError(f"{path} is not a JSON object", do="choose another file with --out")
+    write_json_atomic(path, there | dict(metrics))
 
 
-def same_config(out: Path, config: dict) -> bool:
-    """Whether the run recorded in ``out`` had this configuration."""
-    recorded = recorded_run(out).get("config")
-    return recorded is not None and recorded == json.loads(json.dumps(config))
+def dotted(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+    """Leaves of nested values by dotted name; lists and tuples stay whole."""
+    leaves: dict[str, object] = {}
+    for name, value in values.items():
+        key = f"{prefix}.{name}"
+        leaves |= dotted(key, value) if isinstance(value, dict) else {key: value}
+    return leaves
 
 
 def code_state() -> dict[str, object]:

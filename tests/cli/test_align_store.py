@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from wsrl.cli.align_store import TEMPLATE, AlignConfig, align_fields, depth_importance
 from wsrl.cli.main import main
 from wsrl.errors import UserError
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
+from wsrl.store.aligned import TEMPLATE, AlignConfig, align_fields, depth_factors
 from wsrl.store.verify import verify
 from wsrl.store.writer import ShardWriter
 
@@ -186,7 +186,7 @@ def test_fields_with_masks_are_canonical_already(build, tmp_path, refused):
 
 def test_first_layers_come_first(digits_store):
     with WeightStore.open(digits_store) as store:
-        found = depth_importance(store.representation, 10.0)
+        found = depth_factors(store.representation, 10.0)
     assert found == {spec.name: 1.0 for spec in store.layout}  # one hidden layer
     with pytest.raises(UserError, match="first_layers is 0"):
         AlignConfig(first_layers=0)
@@ -197,5 +197,5 @@ def test_deeper_layers_count_less():
 
     field = FieldConfig(width=4, depth=3, encoding="identity", activation="sine")
     representation = Representation.build(RepresentationConfig(kind="mlp", field=field), in_features=2, out_features=1)
-    found = depth_importance(representation, 10.0)
+    found = depth_factors(representation, 10.0)
     assert [found[f"layers.{i}.weight"] for i in range(4)] == [100.0, 10.0, 1.0, 1.0]

@@ -9,9 +9,9 @@ import yaml
 from PIL import Image
 
 from wsrl.cli.build import parse_shard
-from wsrl.cli.defaults import default_fit, default_representation
 from wsrl.cli.main import main
 from wsrl.errors import UserError
+from wsrl.fitting.defaults import default_fit, default_representation
 from wsrl.fitting.shards import segments
 from wsrl.store import WeightStore
 
@@ -78,10 +78,10 @@ def test_shards_in_two_commands_equal_one_build(build, tmp_path, capsys):
 
 
 def test_shard_texts():
-    assert parse_shard("1/4", 9) == ([1], 4) and parse_shard(None, 2) == ([0, 1], 2)
+    assert parse_shard("1/4") == (1, 4)
     for text in ("4/4", "1", "a/b", "-1/2"):
         with pytest.raises(UserError, match="I/N"):
-            parse_shard(text, 1)
+            parse_shard(text)
     assert list(segments(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]
 
 

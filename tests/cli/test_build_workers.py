@@ -3,12 +3,8 @@
 import os
 
 import pytest
-import torch
 from killer import killing_a_worker, shard_bytes
 
-from wsrl.cli.build import Compute
-from wsrl.errors import UserError
-from wsrl.fitting.devices import choose_device, worker_devices, worker_threads
 from wsrl.store.writer import ShardWriter
 
 SIGNALS = ("--source", "{limit: 100}", "--shards", "2", "--threads", "1")
@@ -53,29 +49,3 @@ def test_what_a_worker_cannot_do_is_a_message(build, tmp_path, capsys):
         assert build(tmp_path / "store", *SIGNALS, "--workers", "2") == 2
     assert "Shard 1 of" in capsys.readouterr().err
     assert build(tmp_path / "store", *SIGNALS, "--workers", "2") == 0
-
-
-def test_devices_of_the_workers():
-    assert worker_devices("cpu", None) == ["cpu"] and worker_devices("cpu", 3) == ["cpu"] * 3
-    found = worker_devices("auto", None)
-    assert found == ([f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"])
-    assert worker_threads(3, 2) == 3 and worker_threads(None, 10_000) == 1
-    with pytest.raises(UserError, match="--workers is 0"):
-        worker_devices("cpu", 0)
-    with pytest.raises(UserError, match="--threads is 0"):
-        worker_threads(0, 1)
-    with pytest.raises(UserError, match="no device 'meta'"):
-        choose_device("meta")
-
-
-def test_all_visible_gpus_are_dealt_out(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # no GPU is here to count
-    assert worker_devices("auto", None) == ["cuda:0", "cuda:1"]
-    assert worker_devices("auto", 3) == ["cuda:0", "cuda:1", "cuda:0"]
-
-
-def test_engines():
-    with pytest.raises(UserError, match="local, ray"):
-        Compute(engine="slurm")
-    with pytest.raises(UserError, match="workers of its own"):
-        Compute(engine="ray", workers=2)

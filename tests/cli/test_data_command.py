@@ -119,7 +119,7 @@ def test_wrong_options_of_shapes(meshes, tmp_path):
     argv = ["prepare", str(meshes), "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"has no option mode\. Allowed: limit, split, quantity"):
         main([*argv, "--mode", "RGB"])
-    with pytest.raises(UserError, match=r"--source is 'three'\. Allowed: options such as"):
+    with pytest.raises(UserError, match=r'"source".*Got value: three\. Allowed: '):
         main([*argv, "--source", "three"])
     with pytest.raises(UserError, match=r"--processes is 0\. Allowed: a whole number from 1"):
         main([*argv, "--processes", "0"])

@@ -185,11 +185,11 @@ def test_the_end_fits_on_a_terminal(driven):
 
 QUIET = """
 import sys, time
-from wsrl.cli import progress
-progress.SILENCE_S = progress.LINE_EVERY_S = 0.5
-with progress.never_silent("nothing"):
+from wsrl.cli import display
+display.SILENCE_S = display.LINE_EVERY_S = 0.5
+with display.never_silent("nothing"):
     time.sleep({before})
-    with progress.show_progress("items", 10) as shown:
+    with display.show_progress("items", 10) as shown:
         shown.advance(5, "halfway")
         time.sleep(1.2)
 """

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from wsrl.cli.main import main
-from wsrl.cli.train_folder import newest_checkpoint
 from wsrl.training.classifier import ClassifierTask
+from wsrl.training.run_folder import newest_checkpoint
 
 SMALL = {
     "classifier": ("--model.hidden", "[8]"),

@@ -57,7 +57,7 @@ def test_fields_that_are_not_finite_count_as_copies_and_are_no_pairs():
 
 def test_copies_have_a_small_ratio_and_new_fields_do_not():
     train, heldout, fresh = fields(300, 0), fields(200, 1), fields(200, 2)
-    memory = VectorMemory.build(train, heldout, by_deviation=True)
+    memory = VectorMemory.build(train, heldout, standardise=True)
     copies = memorisation_scores(memory.nearest(train[:20] + 1e-4), memory.heldout)
     assert copies["nearest_ratio"] < 0.01 and copies["share_nearer"] == 1.0
     new = memorisation_scores(memory.nearest(fresh), memory.heldout)
@@ -66,7 +66,7 @@ def test_copies_have_a_small_ratio_and_new_fields_do_not():
 
 def test_distances_are_in_deviations_of_what_varies():
     train = fields(50, 0)
-    memory = VectorMemory.build(train, fields(5, 1), by_deviation=True)
+    memory = VectorMemory.build(train, fields(5, 1), standardise=True)
     moved = train[:3].clone()
     moved[:, TRAINABLE] += 0.01 * train.std(dim=0)[TRAINABLE]
     assert memory.nearest(moved).distances.tolist() == pytest.approx([0.01] * 3, rel=1e-3)

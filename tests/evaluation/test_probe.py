@@ -88,10 +88,10 @@ def test_the_smallest_of_the_best_strengths_is_fitted_on_all_items():
         def score(self, features, labels):
             return {1: 0.4, 2: 0.6, 3: 0.6, 4: 0.5}[self.strength]
 
-    assert probe.chosen(Known, (1, 2, 3, 4), *blobs(90, 0), seed=0).strength == 2
+    assert probe.best_probe(Known, (1, 2, 3, 4), *blobs(90, 0), seed=0).strength == 2
     assert tried == [(1, 72), (2, 72), (3, 72), (4, 72), (2, 90)]
     features, labels = blobs(3, 0)  # one of each class: none can be held out
-    assert probe.chosen(Known, (1, 2, 3), features, labels, seed=0).strength == 2 and tried[5:] == [(2, 3)]
+    assert probe.best_probe(Known, (1, 2, 3), features, labels, seed=0).strength == 2 and tried[5:] == [(2, 3)]
 
 
 def test_cross_validation_tests_every_item_and_cannot_read_shuffled_labels():

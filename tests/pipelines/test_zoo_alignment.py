@@ -3,9 +3,9 @@
 import pytest
 
 from pipelines.zoo_alignment import Reader, ZooConfig, run
-from wsrl.cli.align_store import AlignConfig
 from wsrl.fields import FieldConfig, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
+from wsrl.store.aligned import AlignConfig
 
 
 @pytest.mark.slow

@@ -8,9 +8,16 @@ from torch import nn
 from torch.func import functional_call
 
 from wsrl.errors import UserError
-from wsrl.symmetry.matching.marginalised import MarginalisedPath, marginal, marginalised_path, standard_error
 from wsrl.symmetry.matching.posterior_alignment import align_posterior
-from wsrl.symmetry.matching.posteriors import Posterior, geodesic, squared_wasserstein
+from wsrl.symmetry.matching.posteriors import (
+    MarginalisedPath,
+    Posterior,
+    geodesic,
+    marginal,
+    marginalised_path,
+    squared_wasserstein,
+    standard_error,
+)
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
@@ -128,11 +135,11 @@ def test_shared_noise_makes_the_barrier_between_equal_posteriors_exactly_zero():
 
 
 def test_what_is_no_posterior_is_refused():
-    with pytest.raises(UserError, match="a deviation of w is negative"):
+    with pytest.raises(UserError, match="a standard deviation of w is negative"):
         scalar(0, -1)
-    with pytest.raises(UserError, match="a deviation of w is negative or not a number"):
+    with pytest.raises(UserError, match="a standard deviation of w is negative or not a number"):
         scalar(0, math.nan)
-    with pytest.raises(UserError, match="b has no mean and deviation"):
+    with pytest.raises(UserError, match="b has no mean and standard deviation"):
         Posterior({"a": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)})
     with pytest.raises(UserError, match=r"w has the shape \(1,\) in one posterior and \(2,\) in the other"):
         squared_wasserstein(scalar(0, 1), scalar(0, 1, num=2))

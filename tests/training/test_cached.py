@@ -5,8 +5,7 @@ import torch
 
 from wsrl.errors import UserError
 from wsrl.store.splits import Share
-from wsrl.training.cached import CachedPart
-from wsrl.training.data import WeightDataModule
+from wsrl.training.data import CachedPart, WeightDataModule
 
 
 @pytest.fixture

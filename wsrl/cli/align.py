@@ -1,9 +1,13 @@
 """``wsrl align``: undo the permutations between two networks or two posteriors, or those of every field of a store."""
 
-import argparse
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
+
+from wsrl.cli.display import show_progress
+from wsrl.cli.parser import parse
 from wsrl.errors import UserError
+from wsrl.options import at_least, check_values
 from wsrl.symmetry.matching import METHODS
 
 MANIFEST = "manifest.json"
@@ -13,20 +17,12 @@ FOR_FILES = "two safetensors files of networks or of posteriors"
 
 
 def main(argv: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        argv: Arguments after ``wsrl align``.
-
-    Returns:
-        0.
-    """
-    options = make_parser().parse_args(argv)
-    check_options(options)
+    """Run the command; returns 0."""
+    options = parse(make_parser(), argv)
+    least = {"restarts": 1, "points": 3, "samples": 1, "limit": 1}
+    check_values(vars(options), "--", **{name: at_least(number) for name, number in least.items()})
     kind = kind_of(options.paths)
     if kind == "store":
-        from wsrl.cli.align_store import align_store
-
         return align_store(options)
     if kind == "posteriors":
         from wsrl.cli.align_posteriors import align_posteriors
@@ -37,24 +33,25 @@ def main(argv: list[str]) -> int:
     return align_network_files(options)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(prog="wsrl align", description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help=f"{FOR_FILES}, of which the second is moved; or {FOR_STORES}")
-    add("--out", required=True, metavar="DIR", help="folder to write to; of a store: the new store")
-    add("--template", metavar="ID", help="of a store: the field that all are aligned to; mean for their own mean")
-    add(
-        "--method",
-        choices=METHODS,
-        default="weights",
-        help="what is matched; straight-through trains the permutation on --data",
-    )
-    add("--network", metavar="MODULE:FUNCTION", help="makes the module; not needed for plain stacks of linear layers")
-    add("--spec", metavar="FILE", help="the permutation spec as JSON, in place of one that is found by tracing")
-    add("--data", metavar="NAME", help="a named source with labels: loss and accuracy along the path, and features")
-    limits = "most examples of each split of --data; of a store: most fields that the mean is taken of"
-    add("--limit", type=int, metavar="N", help=limits)
+    parser = ArgumentParser(prog="wsrl align", description=__doc__, exit_on_error=False, allow_abbrev=False)
+    add, text = parser.add_argument, str | None
+    what = f"{FOR_FILES}, of which the second is moved; or {FOR_STORES}"
+    add("paths", type=str, nargs="+", metavar="PATH", help=what)
+    add("--out", type=str, required=True, metavar="DIR", help="folder to write to; of a store: the new store")
+    template = "of a store: the field that all are aligned to; mean for their own mean"
+    add("--template", type=text, metavar="ID", help=template)
+    method = "what is matched; straight-through trains the permutation on --data"
+    add("--method", type=str, choices=METHODS, default="weights", help=method)
+    network = "makes the module; not needed for plain stacks of linear layers"
+    add("--network", type=text, metavar="MODULE:FUNCTION", help=network)
+    spec = "the permutation spec as JSON, in place of one that is found by tracing"
+    add("--spec", type=text, metavar="FILE", help=spec)
+    data = "a named source with labels: loss and accuracy along the path, and features"
+    add("--data", type=text, metavar="NAME", help=data)
+    limits = "most examples of each split of --data; of a store: most fields that the mean is taken of, 1,024"
+    add("--limit", type=int | None, metavar="N", help=limits)
     add("--restarts", type=int, default=1, metavar="N", help="starts of weight matching; the best one is kept")
     add("--points", type=int, default=25, metavar="P", help="points of the path between the two")
     add("--samples", type=int, default=32, metavar="K", help="of posteriors: draws of the weights at every point")
@@ -62,16 +59,26 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse numbers that are out of range.
+def align_store(options) -> int:
+    """Write every field of a store in the form nearest to a template; returns 0."""
+    from wsrl.store.aligned import TEMPLATE, AlignConfig, align_fields
 
-    Raises:
-        UserError: One is.
-    """
-    for name, least in (("restarts", 1), ("points", 3), ("samples", 1), ("limit", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name} is {value}", allowed=f"{least} or more", do=f"choose another --{name}")
+    (path,), allowed = options.paths, "the id of a field, mean, or a safetensors file"
+    if options.template is None:
+        raise UserError("no template is given", allowed=allowed, do="pass --template mean")
+    if options.method != "weights":
+        wrong = f"--method is {options.method!r} for a store"
+        raise UserError(wrong, allowed="weights", do="leave out --method for stores")
+    limit = {} if options.limit is None else {"num_fields": options.limit}
+    config = AlignConfig(template=options.template, seed=options.seed, **limit)
+    done = align_fields(Path(path), Path(options.out), config, progress=show_progress)
+    if done.num_fields:
+        print(
+            f"{done.num_fields} fields aligned in {done.elapsed_s:.1f} s, {done.num_fields / done.elapsed_s:.0f}/s; "
+            f"mean squared distance to the template {done.before:.4g} before, {done.after:.4g} after"
+        )
+    print(f"the aligned store is in {options.out}; its template in {Path(options.out) / TEMPLATE}")
+    return 0
 
 
 def kind_of(paths: list[str]) -> str:
@@ -99,7 +106,7 @@ def kind_of(paths: list[str]) -> str:
 
 
 def _is_posterior(path: str) -> bool:
-    """Whether a file holds means and deviations, and nothing else."""
+    """Whether a file holds means and standard deviations, and nothing else."""
     from wsrl.symmetry.matching.alignment_files import tensor_names
 
     names = tensor_names(path)

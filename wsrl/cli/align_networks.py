@@ -64,8 +64,7 @@ def read_examples(options, weights: dict, known: dict) -> tuple[dict, dict]:
 
 def start_run(options) -> Path:
     """The output folder, with the record of the run."""
-    from wsrl.cli.stage import claim_folder
-    from wsrl.provenance import write_run
+    from wsrl.provenance import claim_folder, write_run
 
     out = Path(options.out)
     claim_folder(out, ("run.json",), "align")

@@ -1,22 +1,22 @@
 """``wsrl data``: list the named sources, write pictures as a folder of PNG files, or prepare shapes."""
 
-import argparse
-import csv
-import io
-import json
 import re
+import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
-from wsrl.durable import TEMPORARY, write_bytes
-from wsrl.errors import SignalError, UserError
+from wsrl.cli import parser as parsers
+from wsrl.cli.display import show_progress
+from wsrl.errors import UserError
 
-MARKER = ".wsrl-data.json"
-INDEX = "index.csv"
+ABOUT = "pictures: write PNG files in <split>/<class>/ folders; shapes: fill the cache, write a table of verdicts"
+NUMBER = re.compile(r"\d[\d,.]*%?")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command.
 
     Args:
@@ -25,25 +25,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when all is written, 1 when some signals were bad and are listed.
     """
-    args = make_parser().parse_args(argv)
-    return show_sources() if args.action == "list" else prepare(args)
+    options = parsers.parse(make_parser(), list(argv))
+    return show_sources() if options.action == "list" else prepare(options.prepare)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser():
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(prog="wsrl data", description=__doc__)
-    actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="the named sources, one a line")
-    about = "pictures: write PNG files in <split>/<class>/ folders; shapes: fill the cache, write a table of verdicts"
-    prepare = actions.add_parser("prepare", help=about, description=about)
-    prepare.add_argument("name", metavar="NAME", help="a named source, a folder, or a .npy or .npz file")
-    prepare.add_argument("--out", type=Path, help="folder to write to; data/<name>/ if not given")
-    prepare.add_argument("--limit", type=int, help="the first so many signals of each split")
-    prepare.add_argument("--split", help="only this split")
-    prepare.add_argument("--size", type=int, nargs="+", help="side in pixels, or height and width")
-    prepare.add_argument("--mode", choices=("L", "RGB"), help="grey or colour")
-    prepare.add_argument("--source", default="{}", help="further options of the source, such as '{cache: /scratch}'")
-    prepare.add_argument("--processes", type=int, help="processes that prepare shapes; one per core if not given")
+    parser = parsers.make_parser("data", __doc__)
+    actions = parser.add_subcommands(dest="action", required=True)
+    actions.add_subcommand("list", parsers.make_parser("data list", "the named sources, one a line"))
+    action = parsers.make_parser("data prepare", ABOUT)
+    add = action.add_argument
+    add("name", type=str, help="a named source, a folder, or a .npy or .npz file")
+    add("--out", type=Path | None, default=None, help="folder to write to; data/<name>/ if not given")
+    add("--limit", type=int | None, default=None, help="the first so many signals of each split")
+    add("--split", type=str | None, default=None, help="only this split")
+    add("--size", type=int | None, nargs="+", default=None, help="side in pixels, or height and width")
+    add("--mode", type=Literal["L", "RGB"] | None, default=None, help="grey or colour")
+    add("--source", type=dict[str, Any], default={}, help="further options of the source, such as '{cache: /scratch}'")
+    add("--processes", type=int | None, default=None, help="processes that prepare shapes; one per core if not given")
+    actions.add_subcommand("prepare", action, help=ABOUT)
     return parser
 
 
@@ -59,165 +60,57 @@ def show_sources() -> int:
     return 0
 
 
-def prepare(args: argparse.Namespace) -> int:
-    """Write the pictures, or prepare the shapes; what is there already is kept, so an interrupted run continues.
-
-    Args:
-        args: Parsed arguments.
-    """
-    from wsrl.cli.stage import tell_source
+def prepare(options) -> int:
+    """Write the pictures, or prepare the shapes; what is there already is kept, so an interrupted run continues."""
     from wsrl.signals import open_source
+    from wsrl.signals.prepared import default_folder
 
-    if args.processes is not None and args.processes < 1:
-        raise UserError(f"--processes is {args.processes}", allowed="a whole number from 1")
-    source = open_source(args.name, **source_options(args))
-    tell_source(source)
-    out = args.out or Path("data") / folder_name(source.name).replace("-", "_")
-    claim(out, source.description)
-    if source.quantity != "intensity":
-        from wsrl.cli.prepare_shapes import prepare_shapes, shape_index, tell_shapes
+    if options.processes is not None and options.processes < 1:
+        raise UserError(f"--processes is {options.processes}", allowed="a whole number from 1")
+    size = options.size[0] if options.size and len(options.size) == 1 else options.size
+    named = {"limit": options.limit, "split": options.split, "size": size, "mode": options.mode}
+    named = {name: value for name, value in named.items() if value is not None}
+    source = open_source(options.name, **named | options.source)
+    parsers.say_notes(source)
+    out = options.out or default_folder(source)
+    return pictures(source, out) if source.quantity == "intensity" else shapes(source, out, options.processes)
 
-        records = prepare_shapes(source, args.processes)
-        write_bytes(out / INDEX, shape_index(source, records).encode())
-        return tell_shapes(source, records)
-    rows, failures = write_pictures(source, out)
-    write_bytes(out / INDEX, index_text(rows).encode())
-    print(f"{len(rows)} pictures of {source.name} in {out}, listed in {out / INDEX}")
-    for id, reason in failures:
+
+def pictures(source, out: Path) -> int:
+    """Write the pictures, and say which could not be used."""
+    from wsrl.signals.prepared import INDEX, write_pictures
+
+    written = write_pictures(source, out, show_progress)
+    print(f"{len(written.rows)} pictures of {source.name} in {out}, listed in {out / INDEX}")
+    for id, reason in written.failures:
         print(f"left out {id}: {reason}", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} of {len(source)} pictures could not be used", file=sys.stderr)
-    return 1 if failures else 0
+    if written.failures:
+        print(f"{len(written.failures)} of {len(source)} pictures could not be used", file=sys.stderr)
+    return 1 if written.failures else 0
 
 
-def source_options(args: argparse.Namespace) -> dict:
-    """Options of the source that were given.
+def shapes(source, out: Path, processes: int | None) -> int:
+    """Prepare the shapes, and say how many came out how, and which were rejected and why."""
+    from wsrl.signals.prepared import prepare_shapes
 
-    Args:
-        args: Parsed arguments.
-    """
-    import yaml
-
-    try:
-        further = yaml.safe_load(args.source)
-    except yaml.YAMLError as error:
-        raise UserError(f"--source is {args.source!r}", allowed="options such as '{cache: /scratch}'") from error
-    if not isinstance(further, dict):
-        raise UserError(f"--source is {args.source!r}", allowed="options such as '{cache: /scratch}'")
-    size = args.size[0] if args.size and len(args.size) == 1 else args.size
-    named = {"limit": args.limit, "split": args.split, "size": size, "mode": args.mode}
-    return {name: value for name, value in named.items() if value is not None} | further
-
-
-def claim(out: Path, description: dict) -> None:
-    """Make the folder ours, or see that it is.
-
-    Args:
-        out: Folder to write to.
-        description: Description of the source, which an earlier run must have had too.
-
-    Raises:
-        UserError: The folder holds something else.
-    """
-    marker = out / MARKER
-    text = json.dumps(description, indent=1, sort_keys=True)
-    do = "give another folder with --out, or remove this one"
-    if marker.is_file():
-        if marker.read_text(encoding="utf-8") != text:
-            raise UserError(f"{out} was prepared from another source or with other options", do=do)
-        return
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is not a folder", do=do)
-    # The README of the checkout and raw downloads may stand beside the prepared pictures.
-    others = [path.name for path in out.iterdir() if not is_guest(path)] if out.is_dir() else []
-    if others:
-        raise UserError(f"{out} is not empty and was not made by this command (it has {min(others)})", do=do)
-    out.mkdir(parents=True, exist_ok=True)
-    write_bytes(marker, text.encode())
+    records = prepare_shapes(source, out, processes, show_progress)
+    verdicts = Counter(record.verdict for record in records)
+    counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("used", "repaired", "rejected"))
+    print(f"{len(records)} shapes of {source.name} in {source.options.cache}: {counts}")
+    seconds = [record.quality["seconds"] for record in records if "seconds" in record.quality]
+    if seconds:
+        print(f"{statistics.median(seconds):.2f} s a shape (median), {max(seconds):.2f} s at most")
+    for reason, number in common_reasons(records, "repaired").most_common():
+        print(f"{number:6d} {reason}")
+    rejected = [record for record in records if record.verdict == "rejected"]
+    for record in rejected:
+        print(f"left out {record.id}: {'; '.join(record.reasons)}", file=sys.stderr)
+    if rejected:
+        print(f"{len(rejected)} of {len(records)} shapes could not be used", file=sys.stderr)
+    return 1 if rejected else 0
 
 
-def is_guest(path: Path) -> bool:
-    """Whether a file may stand in a folder that is about to become ours.
-
-    Args:
-        path: Entry of the folder.
-    """
-    return path.name == "README.md" or path.suffix in (".gz", TEMPORARY)
-
-
-def write_pictures(source, out: Path) -> tuple[list[tuple[str, str, str, str]], list[tuple[str, str]]]:
-    """Write every signal as a PNG file.
-
-    Args:
-        source: The opened source.
-        out: Folder to write to.
-
-    Returns:
-        Rows of the index (file, id, label, split), and (id, reason) of the signals left out.
-    """
-    from wsrl.cli.display import show_progress
-
-    rows, failures = [], []
-    files = file_names(source)
-    with show_progress("pictures written", len(source)) as shown:
-        for index, (id, label, split) in enumerate(zip(source.ids, source.labels(), source.splits(), strict=True)):
-            path = out / files[index]
-            try:
-                if not path.exists():
-                    write_picture(source[index], path)
-                rows.append((files[index], id, label or "", split or ""))
-            except SignalError as error:
-                failures.append((id, str(error)))
-            shown.advance(1)
-    return rows, failures
-
-
-def write_picture(signal, path: Path) -> None:
-    """Write a signal as a PNG file, whole or not at all."""
-    from wsrl.signals.pictures.image import values_to_image
-
-    encoded = io.BytesIO()
-    values_to_image(signal.values, signal.grid).save(encoded, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, encoded.getvalue())
-
-
-def file_names(source) -> list[str]:
-    """Relative path of each picture, ``<split>/<class>/<end of the id>.png``, unique also where case does not count.
-
-    Args:
-        source: The opened source.
-    """
-    names, taken = [], set()
-    for id, label, split in zip(source.ids, source.labels(), source.splits(), strict=True):
-        folder = "/".join(folder_name(part) for part in (split, label) if part is not None)
-        stem = folder_name(id.rsplit("/", 1)[-1])
-        name, copy = f"{folder}/{stem}.png".lstrip("/"), 1
-        while name.lower() in taken:
-            copy += 1
-            name = f"{folder}/{stem}-{copy}.png".lstrip("/")
-        taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def folder_name(text: str) -> str:
-    """A text as the name of a file on any system: ``T-shirt/top`` becomes ``T-shirt-top``.
-
-    Args:
-        text: A label, split or part of an id.
-    """
-    return re.sub(r"[^\w &()+,.=@-]", "-", text).strip(" .") or "-"
-
-
-def index_text(rows: list[tuple[str, str, str, str]]) -> str:
-    """The index as comma-separated values.
-
-    Args:
-        rows: File, id, label and split of each picture.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", "id", "label", "split"))
-    writer.writerows(rows)
-    return text.getvalue()
+def common_reasons(records: list, verdict: str) -> Counter:
+    """How many shapes of a verdict have each reason, whatever its numbers."""
+    of_verdict = [record for record in records if record.verdict == verdict]
+    return Counter(kind for record in of_verdict for kind in {NUMBER.sub("N", reason) for reason in record.reasons})

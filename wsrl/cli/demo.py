@@ -2,7 +2,8 @@
 
 import shlex
 from dataclasses import replace
-from pathlib import Path
+
+from wsrl.cli import parser as parsers
 
 QUICK_SIGNALS = {"train": 400, "test": 100}
 QUICK_BASE_STEPS, QUICK_EPOCHS, QUICK_DIFFUSION_EPOCHS, QUICK_SAMPLES = 150, 20, 40, 64
@@ -10,21 +11,20 @@ QUICK_BASE_STEPS, QUICK_EPOCHS, QUICK_DIFFUSION_EPOCHS, QUICK_SAMPLES = 150, 20,
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    from wsrl.cli import stage
-    from wsrl.cli.run import default_flow, run_flow
+    from wsrl.cli.run import flow_command
+    from wsrl.flow import default_flow
     from wsrl.signals import open_source
 
-    parser = stage.make_parser("demo", __doc__)
+    parser = parsers.make_parser("demo", __doc__)
     parser.add_argument("--out", type=str, default="runs/demo", help="folder of the run")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda[:i]")
     parser.add_argument(
         "--quick", action="store_true", help="half a minute: 500 digits and short trainings, to see that all works"
     )
-    options = stage.parse(parser, argv)
+    options = parsers.parse(parser, argv)
     source = open_source("digits", **({"limit": QUICK_SIGNALS} if options.quick else {}))
     flow = quick(default_flow(source)) if options.quick else default_flow(source)
-    command = shlex.join(["wsrl", "demo", *argv])
-    return run_flow(source, flow, Path(options.out), device=options.device, command=command)
+    return flow_command(source, flow, options, shlex.join(["wsrl", "demo", *argv]))
 
 
 def quick(flow):

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from wsrl.progress import Progress
 
@@ -31,21 +31,14 @@ def say(text: str) -> None:
 
 @contextmanager
 def show_progress(what: str, total: int | None) -> Iterator[Progress]:
-    """Show the progress of a loop over ``total`` items, or of one without a known end."""
-    if not has_terminal():
-        lines = Lines(what, total)
-        _Watch.loops.append(lines)
-        try:
-            yield lines
-        finally:
-            _Watch.loops.remove(lines)
-        return
-    with _bar(what, total) as bar:
-        _Watch.loops.append(bar)
-        try:
-            yield bar
-        finally:
-            _Watch.loops.remove(bar)
+    """Show the progress of a loop over ``total`` items, or of one without a known end; of no name: its lines alone."""
+    with ExitStack() as stack:
+        lines = not has_terminal() or not what
+        loop = Lines(what, total) if lines else Bar(stack.enter_context(_display()), what, total)
+        if what:
+            _Watch.loops.append(loop)
+            stack.callback(_Watch.loops.remove, loop)
+        yield loop
 
 
 class Lines(Progress):
@@ -87,40 +80,51 @@ def rate(per_s: float) -> str:
     return f"{per_s:.1f}/s" if per_s >= 1 or per_s == 0 else f"{1 / per_s:.1f} s each"
 
 
-@contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Progress]:
-    """A bar of rich, as wide as the terminal."""
+class Bar(Progress):
+    """A bar of rich.
+
+    Args:
+        drawn: The display of rich.
+        what: What the items are.
+        total: How many there are, or None.
+    """
+
+    def __init__(self, drawn, what: str, total: int | None):
+        self.drawn, self.task = drawn, drawn.add_task(what, total=total, note="")
+
+    def expect(self, number: int) -> None:
+        """Count further items."""
+        if self.drawn.tasks[0].total is not None:
+            self.drawn.update(self.task, total=self.drawn.tasks[0].total + number)
+
+    def advance(self, number: int, note: str = "") -> None:
+        """Count finished items."""
+        self.drawn.update(self.task, advance=number, **({"note": note} if note else {}))
+
+    def say(self, text: str) -> None:
+        """Print one line above the bar."""
+        self.drawn.console.print(text, markup=False, highlight=False)
+
+
+def _display():
+    """A display of rich, as wide as the terminal."""
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
     from rich.text import Text
 
-    class Rate(ProgressColumn):
+    class Rate(parts.ProgressColumn):
         def render(self, task) -> Text:
             return Text(rate(task.finished_speed or task.speed or 0.0))
 
-    class Bar(Progress):
-        def expect(self, number: int) -> None:
-            if drawn.tasks[0].total is not None:
-                drawn.update(task, total=drawn.tasks[0].total + number)
-
-        def advance(self, number: int, note: str = "") -> None:
-            drawn.update(task, advance=number, **({"note": note} if note else {}))
-
-        def say(self, text: str) -> None:
-            drawn.console.print(text, markup=False, highlight=False)
-
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        parts.TextColumn("{task.description}", markup=False),
+        parts.BarColumn(bar_width=None),
+        parts.MofNCompleteColumn(),
         Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        parts.TimeRemainingColumn(),
+        parts.TextColumn("{task.fields[note]}", markup=False),
     )
-    with RichProgress(*columns, console=Console(stderr=True), expand=True) as drawn:
-        task = drawn.add_task(what, total=total, note="", visible=bool(what))
-        yield Bar()
+    return parts.Progress(*columns, console=Console(stderr=True), expand=True)
 
 
 class _Watch:
@@ -135,29 +139,28 @@ def never_silent(command: str) -> Iterator[None]:
     """Within the block, print a line after every ``SILENCE_S`` without one, unless a bar is on a terminal.
 
     Some steps have no loop to count: a classifier of scikit-learn, a map, a file that is read whole.
-
-    Args:
-        command: The name of the command.
     """
-    started = _Watch.last = time.monotonic()
     ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(max(0.1, SILENCE_S - (time.monotonic() - _Watch.last))):
-            loop = _Watch.loops[-1] if _Watch.loops else None
-            if time.monotonic() - _Watch.last < SILENCE_S:
-                continue
-            if isinstance(loop, Lines):
-                say(loop.line())
-            elif loop is None:
-                say(f"wsrl {command}: working, {time.monotonic() - started:.0f} s so far")
-            else:
-                _Watch.last = time.monotonic()  # a bar is moving
-
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread = threading.Thread(target=_watch, args=(command, ended), name="progress", daemon=True)
+    _Watch.last = time.monotonic()
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+
+
+def _watch(command: str, ended: threading.Event) -> None:
+    """Print a line whenever it was silent for too long, until the command has ended."""
+    started = time.monotonic()
+    while not ended.wait(max(0.1, SILENCE_S - (time.monotonic() - _Watch.last))):
+        loop = _Watch.loops[-1] if _Watch.loops else None
+        if time.monotonic() - _Watch.last < SILENCE_S:
+            continue
+        if isinstance(loop, Lines):
+            say(loop.line())
+        elif loop is None:
+            say(f"wsrl {command}: working, {time.monotonic() - started:.0f} s so far")
+        else:
+            _Watch.last = time.monotonic()  # a bar is moving

@@ -6,7 +6,7 @@ from pathlib import Path
 from wsrl.cli import eval_options, eval_structure
 from wsrl.cli.display import show_progress
 from wsrl.cli.option_names import options_in_messages, picked
-from wsrl.cli.stage import parse
+from wsrl.cli.parser import parse
 from wsrl.cli.summary import INDENT, summary
 from wsrl.provenance import METRICS_FILE, merge_metrics
 

@@ -30,14 +30,14 @@ def structure(options) -> dict[str, float]:
 
 def opened(options) -> tuple:
     """The source, what is fitted by kind, as ``wsrl build`` would choose it, and the base field."""
-    from wsrl.cli.stage import tell_source
+    from wsrl.cli.parser import say_notes
     from wsrl.fields.base import BaseField
     from wsrl.fields.representation import KINDS
     from wsrl.signals import open_source
 
     config = read_config(options.config)
     source = open_source(options.path, **(config.get("source", {}) | (options.source or {})))
-    tell_source(source)
+    say_notes(source)
     kinds = options.representation or [kind for kind in KINDS if options.base or "lora" not in kind]
     recipes = {kind: recipe(kind, config, source) for kind in kinds}
     adapters = any(representation.is_adapter for representation, _ in recipes.values())
@@ -61,11 +61,11 @@ def read_config(path: str | None) -> dict:
 
 def recipe(kind: str, config: dict, source) -> tuple:
     """What the weights of a kind are and how they are fitted, as ``wsrl build`` would choose them for the data."""
-    from wsrl.cli import build_options
+    from wsrl.cli.build import data_defaults, make_parser
 
-    parser = build_options.make_parser("")
+    parser = make_parser()
     fixed = {"data": source.name, "out": "none", "representation": {"kind": kind}}
-    parser.set_defaults(build_options.data_defaults(parser.parse_object(fixed), source))
+    parser.set_defaults(data_defaults(parser.parse_object(fixed), source))
     fixed["representation"] = config.get("representation", {}) | fixed["representation"]
     made = parser.instantiate(parser.parse_object(config | fixed))
     return made.representation, made.fit

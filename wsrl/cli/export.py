@@ -8,12 +8,12 @@ from wsrl.errors import UserError
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status, 1 where a field has no mesh."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
     from wsrl.cli.display import show_progress
     from wsrl.exchange.export_fields import ExportOptions, choose_rows, export_fields
     from wsrl.store import WeightStore
 
-    given = stage.parse(make_parser(), argv)
+    given = parsers.parse(make_parser(), argv)
     names = ("format", "size", "resolution", "mesh_format", "units", "data")
     options = ExportOptions(**{name: given[name] for name in names})
     if given.all and given.ids:
@@ -29,10 +29,10 @@ def main(argv: list[str]) -> int:
 
 def make_parser():
     """The parser of the command line."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
     from wsrl.exchange.export_fields import FORMATS, MESH_FORMATS
 
-    parser = stage.make_parser("export", __doc__)
+    parser = parsers.make_parser("export", __doc__)
     parser.add_argument("store", type=str, help="folder of the store")
     parser.add_argument("--out", type=str, required=True, help="folder to write to")
     parser.add_argument(

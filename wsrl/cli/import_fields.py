@@ -7,13 +7,13 @@ from wsrl.errors import UserError
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 where some files hold no field."""
-    from wsrl.cli import stage
-    from wsrl.cli.build import finished, report
+    from wsrl.cli import parser as parsers
+    from wsrl.cli.build import report
     from wsrl.cli.display import show_progress
     from wsrl.exchange.import_store import import_store
     from wsrl.exchange.importing import KINDS, ImportOptions, plan_import
 
-    options = stage.parse(make_parser(), argv)
+    options = parsers.parse(make_parser(), argv)
     kinds = [kind for kind in KINDS if options[kind]]
     if len(kinds) != 1:
         allowed = "one of --state-dicts DIR, --peft DIR, --numpy DIR"
@@ -23,16 +23,16 @@ def main(argv: list[str]) -> int:
     print(plan.summary(), flush=True)
     command = shlex.join(["wsrl", "import", *argv])
     with import_store(plan, options.out, num_shards=options.shards, command=command, progress=show_progress) as store:
-        return report(finished(store.directory))
+        return report(store)
 
 
 def make_parser():
     """The parser of the command line."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
     from wsrl.exchange.label_columns import FORMS
     from wsrl.exchange.networks import EXAMPLE
 
-    parser = stage.make_parser("import", __doc__)
+    parser = parsers.make_parser("import", __doc__)
     parser.formatter_class = raw_help(parser.formatter_class)
     parser.epilog = f"labels:\n  {FORMS}\n\nnetwork.yaml:\n" + "".join(f"  {line}\n" for line in EXAMPLE.splitlines())
     parser.add_argument(

@@ -12,11 +12,11 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     from rich.console import Console
 
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
     from wsrl.store import WeightStore
     from wsrl.store.card import overview_tables
 
-    options = stage.parse(make_parser(), argv)
+    options = parsers.parse(make_parser(), argv)
     _check_options(options)
     console = Console(highlight=False, soft_wrap=True)
     with WeightStore.open(options.directory, partial=True) as store:
@@ -30,9 +30,9 @@ def main(argv: list[str]) -> int:
 
 def make_parser():
     """The parser of the command line."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
 
-    parser = stage.make_parser("info", __doc__)
+    parser = parsers.make_parser("info", __doc__)
     add = parser.add_argument
     add("directory", type=str, help="the store that `wsrl build` wrote, or one shard of it")
     add("--failures", type=int, default=20, help="failures to list")

@@ -3,10 +3,10 @@
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 0 where all is well, 1 where problems are listed."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
     from wsrl.store.verify import verify
 
-    options = stage.parse(make_parser(), argv)
+    options = parsers.parse(make_parser(), argv)
     report = verify(options.directory)
     for problem in report.problems[: options.show]:
         print(problem)
@@ -24,9 +24,9 @@ def main(argv: list[str]) -> int:
 
 def make_parser():
     """The parser of the command line."""
-    from wsrl.cli import stage
+    from wsrl.cli import parser as parsers
 
-    parser = stage.make_parser("verify", __doc__)
+    parser = parsers.make_parser("verify", __doc__)
     add = parser.add_argument
     add("directory", type=str, help="the store that `wsrl build` wrote")
     add("--refit", type=int, default=0, help="fit so many fields again and compare")

@@ -1,6 +1,6 @@
 """Fields that agree with the known part of a signal and are the model's own elsewhere.
 
-Letters: N fields, P known points, D coordinates, C channels, V numbers of a vector.
+Letters: N fields, P known points, D coordinates, C channels, V length of a vector.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class KnownPart:
     def loss(self, pipeline: WeightDiffusionPipeline, vectors: Tensor) -> Tensor:
         """The fit loss ``(N,)`` of vectors ``(N, V)``, differentiable: the mean squared error at the known points."""
         representation = pipeline.decoder.representation.to(vectors.device)
-        found = representation.evaluate(pipeline.space.decode(vectors), self.coords.to(vectors))  # (N, P, C)
-        return (found - self.values.to(vectors)).square().mean(dim=(1, 2))
+        values = representation.evaluate(pipeline.space.decode(vectors), self.coords.to(vectors))  # (N, P, C)
+        return (values - self.values.to(vectors)).square().mean(dim=(1, 2))
 
 
 def complete(
@@ -85,7 +85,7 @@ def complete(
 
 
 def _check_sampler(pipeline: WeightDiffusionPipeline) -> None:
-    """Refuse samplers in whose steps the angle from noise to clean cannot be told from the timestep."""
+    """Refuse samplers in whose steps the angle from noise to clean does not follow from the timestep."""
     scheduler = pipeline.scheduler
     sizes_differ = abs(float(scheduler.init_noise_sigma) - 1) > TINY
     if sizes_differ or scheduler.order > 1 or len(scheduler.timesteps) > scheduler.num_inference_steps:

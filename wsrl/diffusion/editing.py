@@ -1,6 +1,6 @@
-"""Around given fields: variations of one, and ways from one to another in weights, in latents or along the ODE.
+"""Around fields: variations of one, and interpolation from one to another in weights, in latents or along the ODE.
 
-Letters: N fields, S steps of a way, V numbers of a vector.
+Letters: N fields, S steps of a path, V length of a vector.
 """
 
 import torch

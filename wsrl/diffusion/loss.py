@@ -1,6 +1,6 @@
 """The noise process and the loss of a diffusion model over weights, apart from network and trainer.
 
-Letters: B fields, V numbers of a vector.
+Letters: B fields, V length of a vector.
 
 | paper (DDPM, arXiv 2006.11239) | here |
 |---|---|
@@ -86,17 +86,15 @@ class DenoisingLoss:
         """
         steps = self.scheduler.config.num_train_timesteps
         offsets = torch.rand(len(batch), generator=generator, device=batch.device)
-        shares = (torch.arange(len(batch), device=batch.device) + offsets) / len(
-            batch
-        )  # (B,) one in each B-th of [0, 1)
+        # One timestep in each B-th of the process.
+        shares = (torch.arange(len(batch), device=batch.device) + offsets) / len(batch)  # (B,)
         timesteps = (shares * steps).long().clamp_max(steps - 1)
         # x_t of the forward process, and the error of what is predicted there.
         noise = torch.randn(batch.shape, generator=generator, device=batch.device, dtype=batch.dtype)
         noisy = self.scheduler.add_noise(batch, noise, timesteps)
         condition = () if class_labels is None else (class_labels,)
-        error = (
-            (model(noisy, timesteps, *condition) - self._target(batch, noise, timesteps)).square().mean(dim=1)
-        )  # (B,)
+        target = self._target(batch, noise, timesteps)  # (B, V)
+        error = (model(noisy, timesteps, *condition) - target).square().mean(dim=1)  # (B,)
         return (self._weights(timesteps) * error).mean()
 
     def _target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Sampling weights: the diffusers pipeline that a trained diffusion model is saved as.
 
-Letters: N samples, V numbers of a vector.
+Letters: N samples, V length of a vector.
 """
 
 import inspect
@@ -163,7 +163,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         batch_size: int,
         options: dict[str, Any],
     ) -> Tensor:
-        """Vectors ``(N, V)`` of noise ``(N, V)``, batch after batch, under one bar; ``options`` are of :meth:`denoise`."""
+        """Vectors ``(N, V)`` of noise ``(N, V)``, in batches under one bar; ``options`` are of :meth:`denoise`."""
         self.scheduler.set_timesteps(num_inference_steps, device=noise.device)  # some look twice at a timestep
         starts, generators, parts = range(0, len(noise), batch_size), options.pop("generator"), []
         with self.progress_bar(total=len(starts) * len(self.scheduler.timesteps)) as bar:

@@ -1,7 +1,8 @@
 """Samplers of diffusers, set up for weights: nothing is clipped, and steps start at pure noise.
 
 What a sampler makes of a model is known where the best denoiser is, as for Gaussian fields. Those of diffusers that
-give the right mean and deviation there are listed here; the others are refused by name before they give wrong fields.
+give the right mean and standard deviation there are listed here; the others are refused by name before they give wrong
+fields.
 """
 
 from collections.abc import Mapping
@@ -150,8 +151,8 @@ def _check_process(scheduler: SchedulerMixin, process: Mapping[str, object]) -> 
             do=do,
         )
     own = DDPMScheduler(**process).alphas_cumprod.sqrt()
-    given = scheduler.alphas_cumprod.to(own).sqrt()
-    if given.shape != own.shape or (given - own).abs().max() > _CLOSE:
+    actual = scheduler.alphas_cumprod.to(own).sqrt()
+    if actual.shape != own.shape or (actual - own).abs().max() > _CLOSE:
         said = ", ".join(f"{name}={value!r}" for name, value in process.items())
         raise UserError("the scheduler has another noise process than the model", allowed=said, do=do)
 
@@ -179,6 +180,6 @@ def _check_settings(scheduler: SchedulerMixin, kind: str) -> None:
 
 
 def noise_over_signal(scheduler: SchedulerMixin) -> Tensor:
-    """The deviation of the noise over the share of the signal at each timestep of training ``(T,)``."""
+    """The standard deviation of the noise over the share of the signal at each timestep of training ``(T,)``."""
     kept = scheduler.alphas_cumprod.double()
     return ((1 - kept) / kept).sqrt()

@@ -1,9 +1,9 @@
-"""Where diffusion happens: vectors of standardised numbers, and the way from weights to them and back.
+"""Where diffusion happens: standardised vectors, and the maps from weights to them and back.
 
 A space has ``vector_size``, ``encode``, ``decode`` and ``token_options``; :class:`WeightSpace` is that of the weights
 themselves, :class:`wsrl.encoders.autoencoder.WeightAutoencoder` one of latents.
 
-Letters: B fields, V numbers of a vector.
+Letters: B fields, V length of a vector.
 """
 
 from diffusers import ConfigMixin, ModelMixin
@@ -36,7 +36,7 @@ class WeightSpace(KeepsFloat32, ModelMixin, ConfigMixin):
 
         Args:
             statistics: Statistics of the training fields.
-            scale: ``entry`` standardises each weight by itself; ``pooled`` takes one mean and one deviation for all.
+            scale: ``entry`` standardises each weight by itself; ``pooled`` all by one mean and one standard deviation.
 
         Raises:
             UserError: The scale is unknown.

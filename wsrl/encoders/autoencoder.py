@@ -1,6 +1,6 @@
 """The weight autoencoder: from the weights of a field to a short latent and back.
 
-Letters: B fields, V trainable weights, K latent tokens, D numbers of a latent token.
+Letters: B fields, V trainable weights, K latent tokens, D length of a latent token.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from wsrl.options import check_values, one_of
 
 
 class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
-    """Reads normalised weights into K tokens of D numbers, and writes weights from them.
+    """Reads normalised weights into K tokens of length D, and writes weights from them.
 
     Only trainable entries enter and leave; frozen ones come back bit for bit from the statistics. It is a space in
     which diffusion can live: :meth:`encode` and :meth:`decode` speak of latents that have mean 0 and variance 1 over
@@ -124,15 +124,15 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def measure_latents(self, batches: Iterable[dict[str, Tensor]]) -> dict[str, float]:
-        """Take mean and deviation of each latent number over training fields, with which latents are standardised.
+        """Take mean and standard deviation of each entry of the latents over training fields, to standardise them.
 
-        A number that hardly varies is divided by a floor, as in :class:`WeightStatistics`.
+        An entry that hardly varies is divided by a floor, as in :class:`WeightStatistics`.
 
         Args:
             batches: Weights ``(B, *shape)``, on the device of the network.
 
         Returns:
-            Mean, smallest and largest deviation before the floor, and the number of latents on the floor.
+            Mean, smallest and largest standard deviation before the floor, and the number of entries on the floor.
 
         Raises:
             UserError: There are no fields.
@@ -174,16 +174,16 @@ def open_autoencoder(path: Path | str, layout: Layout | None = None) -> WeightAu
         config = {} if folder is None else WeightAutoencoder.load_config(folder)
         if config.get("_class_name") != WeightAutoencoder.__name__:
             raise UserError(f"{path} holds no weight autoencoder", allowed=allowed, do=do)
-        found = WeightAutoencoder.from_pretrained(folder, low_cpu_mem_usage=False)
+        autoencoder = WeightAutoencoder.from_pretrained(folder, low_cpu_mem_usage=False)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, UserError):
             raise
         reason = str(error).splitlines()[0]
         raise UserError(f"the autoencoder {folder} cannot be loaded: {reason}", allowed=allowed, do=do) from error
-    if layout is not None and found.layout != layout:
+    if layout is not None and autoencoder.layout != layout:
         raise UserError(
             f"the autoencoder {path} reads fields of another layout",
             allowed="an autoencoder trained on fields of the same representation and base",
             do="train one on this store with wsrl train autoencoder",
         )
-    return found.requires_grad_(False).eval()
+    return autoencoder.requires_grad_(False).eval()

@@ -1,6 +1,6 @@
 """Deep Sets over the neurons, pairs of neurons and rank components of a field.
 
-Letters: B fields, V trainable weights, T tokens of a set, D numbers of a token, H hidden width, E numbers of an
+Letters: B fields, V trainable weights, T tokens of a set, D length of a token, H hidden width, E length of an
 embedding.
 
 Source: Zaheer et al. 2017, arXiv 1703.06114.
@@ -40,7 +40,7 @@ class DeepSetsEncoder(WeightEncoder):
     """Maps every token, averages over each set and over all of them; invariant to the layout's permutations.
 
     A set holds the tensors that carry the same permutations: a token is one choice of their elements (a neuron, a pair
-    of neurons, a rank component) with all numbers that belong to it. Tensors without a permutation are one token. Each
+    of neurons, a rank component) with all entries that belong to it. Tensors without a permutation are one token. Each
     set has a first projection of its own; the map behind it is shared.
 
     Args:
@@ -64,7 +64,7 @@ class DeepSetsEncoder(WeightEncoder):
 
     def embed(self, vector: Tensor) -> Tensor:
         """Embeddings ``(B, E)`` of normalised trainable weights ``(B, V)``."""
-        padded = nn.functional.pad(vector, (0, 1))
+        padded = nn.functional.pad(vector, (0, 1))  # (B, V + 1): frozen entries are zero
         pooled, counts = [], []
         for number, projection in enumerate(self.projections):
             table = getattr(self, f"table_{number}")
@@ -72,18 +72,19 @@ class DeepSetsEncoder(WeightEncoder):
             pooled.append(tokens.mean(1))
             counts.append(len(table))
         overall = sum(part * (count / sum(counts)) for part, count in zip(pooled, counts))
-        return self.after(torch.cat([*pooled, overall], dim=1))
+        return self.after(torch.cat([*pooled, overall], dim=1))  # (B, E)
 
 
 def exchangeable_tokens(layout: Layout) -> list[Tensor]:
-    """For each set of permutations that tensors carry, the places ``(T, D)`` of its tokens in the trainable vector.
+    """For each set of permutations that tensors carry, the positions ``(T, D)`` of its tokens in the trainable vector.
 
-    Frozen entries have the place V, one behind the last.
+    Frozen entries have the position V, one behind the last.
     """
-    positions, found = vector_positions(layout), {}
+    positions, tables = vector_positions(layout), {}
     for spec in layout:
-        permuted = sorted((axis, place) for place, axis in enumerate(spec.axes) if axis is not None)
+        # The permuted axes first, in the order of their names: together they count the tokens.
+        permuted = sorted((axis, dim) for dim, axis in enumerate(spec.axes) if axis is not None)
         key = tuple(axis for axis, _ in permuted)
-        places = positions[spec.name].movedim([place for _, place in permuted], list(range(len(permuted))))
-        found.setdefault(key, []).append(places.reshape(prod(places.shape[: len(permuted)]), -1))
-    return [torch.cat(parts, dim=1) for parts in found.values()]
+        moved = positions[spec.name].movedim([dim for _, dim in permuted], list(range(len(permuted))))
+        tables.setdefault(key, []).append(moved.reshape(prod(moved.shape[: len(permuted)]), -1))  # (T, D of the tensor)
+    return [torch.cat(parts, dim=1) for parts in tables.values()]  # (T, D) each

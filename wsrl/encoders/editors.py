@@ -1,4 +1,4 @@
-"""Networks from weights to weights: they change a field by the numbers that it is made of.
+"""Networks from weights to weights: they change a field by its weights.
 
 Letters: B fields, V trainable weights of a field, T tensors.
 
@@ -24,11 +24,11 @@ from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.networks import ACTIVATIONS, EquivariantNetwork, UnfConfig
 
 START_SCALE = 0.01
-"""Size of the first edits, in deviations of the weights: training starts at leaving the field as it is."""
+"""Size of the first edits, in standard deviations of the weights: training starts at leaving the field as it is."""
 
 
 class WeightEditor(nn.Module):
-    """Adds to every trainable weight what a network says, in deviations of the weights and times a learned scale.
+    """Adds to every trainable weight what a network says, in standard deviations and times a learned scale.
 
     A kind gives ``kind``, ``config_class`` and ``change``. Frozen entries stay as they are.
 
@@ -54,7 +54,7 @@ class WeightEditor(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that training changes."""
+        """Parameters that training changes."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class UnfEditorConfig(EncoderConfig):
         depth: Equivariant layers.
         activation: ``gated`` or ``relu``, see :class:`wsrl.unf.networks.UnfConfig`.
         num_frequencies: Octaves of sines and cosines of every weight that go in beside it.
-        lowest_frequency: Of the first octave, in radians per deviation of the tensor's weights.
+        lowest_frequency: Of the first octave, in radians per standard deviation of the tensor's weights.
         seed: Seed of the start.
     """
 
@@ -142,8 +142,8 @@ class UnfEditor(WeightEditor):
     def change(self, vector: Tensor) -> Tensor:
         """What to add ``(B, V)`` to normalised trainable weights ``(B, V)``, before the scale."""
         features = {name: tensor[..., None] for name, tensor in self._tensors(vector).items()}
-        found = {name: tensor[..., 0] for name, tensor in self.network(features).items()}
-        return self.layout.flatten(found)[:, self.statistics.trainable_index]
+        changed = {name: tensor[..., 0] for name, tensor in self.network(features).items()}  # (B, *shape) each
+        return self.layout.flatten(changed)[:, self.statistics.trainable_index]  # (B, V)
 
 
 @dataclass(frozen=True, kw_only=True)

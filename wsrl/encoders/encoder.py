@@ -1,6 +1,6 @@
 """The interface of all networks that read weights: a dictionary of tensors in, one embedding per field out.
 
-Letters: B fields, V trainable weights of a field, E numbers of an embedding.
+Letters: B fields, V trainable weights of a field, E length of an embedding.
 """
 
 from dataclasses import asdict, dataclass
@@ -65,7 +65,7 @@ class WeightEncoder(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that training changes."""
+        """Parameters that training changes."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, weights: dict[str, Tensor]) -> Tensor:

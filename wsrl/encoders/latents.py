@@ -1,6 +1,6 @@
 """The two halves of a weight autoencoder: a network that reads weights into latent tokens, and one that writes them.
 
-Letters: B fields, V trainable weights, T tokens of a layer, S tokens of a field, K latent tokens, D numbers of a latent
+Letters: B fields, V trainable weights, T tokens of a layer, S tokens of a field, K latent tokens, D length of a latent
 token, H width of a token inside.
 """
 
@@ -28,7 +28,7 @@ class TransformerReader(nn.Module):
         layout: Layout of the fields.
         config: Options of the blocks.
         num_tokens: Number K of latent tokens.
-        size: Numbers D that are read into each.
+        size: Length D that are read into each.
     """
 
     def __init__(self, layout: Layout, config: TransformerConfig, num_tokens: int, size: int):
@@ -59,13 +59,13 @@ class UnfReader(nn.Module):
         layout: Layout of the fields.
         options: Options of :class:`wsrl.encoders.unf.UnfEncoder`.
         num_tokens: Number K of latent tokens.
-        size: Numbers D that are read into each.
+        size: Length D that are read into each.
     """
 
     def __init__(self, layout: Layout, options: Mapping[str, Any], num_tokens: int, size: int):
         super().__init__()
         self.num_tokens = num_tokens
-        # its statistics stay at mean 0 and deviation 1: what goes in is normalised already
+        # its statistics stay at mean 0 and standard deviation 1: what goes in is normalised already
         self.encoder = build_encoder("unf", {**options, "normalisation": "entry"}, WeightStatistics(layout))
         self.out = nn.Linear(self.encoder.embedding_size, num_tokens * size)
 
@@ -85,7 +85,7 @@ class WeightWriter(nn.Module):
         config: Options of the blocks.
         kind: One of ``WRITERS``.
         num_tokens: Number K of latent tokens.
-        size: Numbers D of each.
+        size: Length D of each.
         linear: Add a linear map of the whole latent.
     """
 

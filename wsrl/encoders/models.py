@@ -22,7 +22,7 @@ class WeightModel(nn.Module):
 
     Args:
         encoder: Any kind of encoder.
-        num_outputs: Numbers that the head gives.
+        num_outputs: Outputs of the head.
         head_dropout: Share of the embedding that is dropped in training.
     """
 
@@ -49,7 +49,7 @@ class WeightModel(nn.Module):
         return self.head(self.dropout(self.encoder.embed(vector)))
 
     def to_json(self) -> dict:
-        """Plain values from which ``from_json`` rebuilds the model without its numbers."""
+        """Plain values from which ``from_json`` rebuilds the model without its parameters."""
         common = {"encoder": self.encoder.to_json(), "head_dropout": self.dropout.p}
         return {"model": type(self).__name__, **common, **self.own_json()}
 
@@ -127,7 +127,7 @@ class WeightRegressor(WeightModel):
         self.register_buffer("target_std", torch.ones(()))
 
     def standardised(self, vector: Tensor) -> Tensor:
-        """Predictions ``(B,)`` for normalised weights ``(B, V)``, in deviations from the training fields' mean."""
+        """Standardised predictions ``(B,)`` for normalised weights ``(B, V)``: mean 0, variance 1 over the training."""
         return self.outputs(vector).squeeze(1)
 
     def forward(self, weights: dict[str, Tensor]) -> Tensor:

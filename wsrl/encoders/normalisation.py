@@ -20,8 +20,8 @@ class WeightStatistics(nn.Module):
     """Mean and standard deviation of each trainable weight, and the frozen weights all fields share.
 
     Masked (frozen) entries never enter the normalised vector, and come back bit for bit on the way out. A coordinate
-    that hardly varies is divided by the floor ``STD_FLOOR`` times the root mean square deviation, so that rounding
-    noise is not blown up to unit size. The numbers are buffers: they are saved and moved with the model that owns them.
+    that hardly varies is divided by the floor ``STD_FLOOR`` times the root mean square of all, so that rounding
+    noise is not blown up to unit size. They are buffers: they are saved and moved with the model that owns them.
 
     Args:
         layout: Layout of the fields.
@@ -99,7 +99,8 @@ class Moments:
         """Merge rows ``(B, V)``."""
         if len(rows) == 0:
             return
-        mean, total = rows.mean(0), self.count + len(rows)
+        # Chan, Golub and LeVeque: the rows' own squares, and those of the gap between the two means.
+        mean, total = rows.mean(0), self.count + len(rows)  # (V,)
         gap = mean - self.mean
         self.squares += (rows - mean).square().sum(0) + gap.square() * (self.count * len(rows) / total)
         self.mean += gap * (len(rows) / total)
@@ -109,26 +110,26 @@ class Moments:
 def shared_statistics(statistics: WeightStatistics) -> WeightStatistics:
     """The same statistics, shared by all entries that a permutation of the layout may exchange.
 
-    One mean and deviation remain per tensor and per index of its fixed axes, so that normalising commutes with the
-    permutations. Where a mask breaks them every axis is fixed and nothing is shared.
+    One mean and standard deviation remain per tensor and per index of its fixed axes, so that normalising commutes with
+    the permutations. Where a mask breaks them every axis is fixed and nothing is shared.
 
     Args:
-        statistics: Mean and deviation of each entry.
+        statistics: Mean and standard deviation of each entry.
 
     Returns:
-        A new object; the mixture of the entries' distributions has the mean and deviation that it gives to each.
+        A new object; the mixture of the entries' distributions has the mean and spread that it gives to each.
     """
     layout = statistics.layout
     return _averaged(statistics, _exchangeable(layout)[layout.trainable()])
 
 
 def pooled_statistics(statistics: WeightStatistics) -> WeightStatistics:
-    """The same statistics with one mean and one deviation for all entries together."""
+    """The same statistics with one mean and one standard deviation for all entries together."""
     return _averaged(statistics, torch.zeros(len(statistics.mean), dtype=torch.long))
 
 
 def _averaged(statistics: WeightStatistics, groups: Tensor) -> WeightStatistics:
-    """Statistics of the mixtures of the entries with equal numbers in ``groups (V,)``."""
+    """Statistics of the mixtures of the entries with equal labels in ``groups (V,)``."""
     _, groups, counts = groups.unique(return_inverse=True, return_counts=True)
     mean, std = statistics.mean.cpu().double(), statistics.std.cpu().double()
 
@@ -143,11 +144,11 @@ def _averaged(statistics: WeightStatistics, groups: Tensor) -> WeightStatistics:
 
 
 def _exchangeable(layout: Layout) -> Tensor:
-    """A number ``(W,)`` for each entry, equal for entries of one tensor that differ in permuted axes alone."""
+    """A label ``(W,)`` for each entry, equal for entries of one tensor that differ in permuted axes alone."""
     parts, first = [], 0
     for spec in layout:
         sizes = [1 if axis is not None else size for size, axis in zip(spec.shape, spec.axes)]
-        numbers = torch.arange(prod(sizes)).reshape(sizes) + first
-        parts.append(numbers.expand(spec.shape).flatten())
+        labels = torch.arange(prod(sizes)).reshape(sizes) + first
+        parts.append(labels.expand(spec.shape).flatten())  # (size of the tensor,)
         first += prod(sizes)
     return torch.cat(parts)

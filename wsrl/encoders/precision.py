@@ -21,9 +21,9 @@ class KeepsFloat32:
     def to(self, *args: Any, **kwargs: Any):
         """Move it to a device, and leave its type."""
         device, _, non_blocking, memory_format = torch._C._nn._parse_to(*args, **kwargs)
-        given = {"device": device, "memory_format": memory_format}
-        given = {name: value for name, value in given.items() if value is not None}
-        return super().to(**given, non_blocking=non_blocking) if given else self
+        moves = {"device": device, "memory_format": memory_format}
+        moves = {name: value for name, value in moves.items() if value is not None}
+        return super().to(**moves, non_blocking=non_blocking) if moves else self
 
     def half(self):
         """Stay as it is."""

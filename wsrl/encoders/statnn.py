@@ -1,6 +1,6 @@
 """A perceptron on simple statistics of every tensor.
 
-Letters: B fields, V trainable weights, S statistics of a field, E numbers of an embedding.
+Letters: B fields, V trainable weights, S statistics of a field, E length of an embedding.
 
 Source: Unterthiner, Keysers, Gelly, Bousquet and Tolstikhin 2020, arXiv 2002.11448, section 4.
 """
@@ -57,15 +57,15 @@ class StatNNEncoder(WeightEncoder):
 
     def summaries(self, vector: Tensor) -> Tensor:
         """The statistics ``(B, S)`` of vectors ``(B, V)``, tensor by tensor."""
-        found = []
+        summaries = []
         for part in vector.split(self.counts, dim=1):
             if part.shape[1]:
                 quantiles = torch.quantile(part, self.quantiles.to(part.dtype), dim=1).T
-                found += [part.mean(1, keepdim=True), part.var(1, keepdim=True, correction=0), quantiles]
-        return torch.cat(found, dim=1)
+                summaries += [part.mean(1, keepdim=True), part.var(1, keepdim=True, correction=0), quantiles]
+        return torch.cat(summaries, dim=1)  # (B, S)
 
     def measure(self, vectors: Tensor) -> None:
-        """Take mean and deviation of each statistic, which vary far less than the weights they are made of."""
+        """Take mean and standard deviation of each statistic, which vary far less than the weights they are made of."""
         moments = Moments(len(self.center))
         moments.update(self.summaries(vectors).double().cpu())
         self.center.copy_(moments.mean)

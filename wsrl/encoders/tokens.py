@@ -1,6 +1,6 @@
 """Cutting vectors into tokens: a field's trainable weights by rank component, neuron or layer, latents as they are.
 
-Letters: B fields, V trainable weights, T tokens of a layer, D numbers in a token.
+Letters: B fields, V trainable weights, T tokens of a layer, D length of a token.
 """
 
 import torch
@@ -42,8 +42,8 @@ class WeightTokeniser(nn.Module):
 
     def forward(self, vector: Tensor) -> list[Tensor]:
         """Tokens ``(B, T, D)`` of each layer, in the order of ``groups``."""
-        padded = torch.cat([vector, vector.new_zeros(*vector.shape[:-1], 1)], dim=-1)
-        return [padded[..., getattr(self, f"table_{number}")] for number in range(len(self.groups))]
+        padded = torch.cat([vector, vector.new_zeros(*vector.shape[:-1], 1)], dim=-1)  # (B, V + 1): V is frozen, zero
+        return [padded[..., getattr(self, f"table_{number}")] for number in range(len(self.groups))]  # (B, T, D)
 
     def join(self, tokens: list[Tensor]) -> Tensor:
         """The vectors ``(B, V)`` of tokens; inverse of calling the tokeniser."""
@@ -51,11 +51,11 @@ class WeightTokeniser(nn.Module):
 
 
 class LatentTokeniser(nn.Module):
-    """Latents ``(B, T * D)`` as T tokens of D numbers, in one group.
+    """Latents ``(B, T * D)`` as T tokens of length D, in one group.
 
     Args:
         count: Tokens T.
-        size: Numbers D of a token.
+        size: Length D of a token.
     """
 
     def __init__(self, count: int, size: int):
@@ -72,15 +72,15 @@ class LatentTokeniser(nn.Module):
 
 
 def vector_positions(layout: Layout) -> dict[str, Tensor]:
-    """For each tensor of the layout the place of every entry in the trainable vector; V where the entry is frozen."""
+    """For each tensor of the layout the position of every entry in the trainable vector; V where it is frozen."""
     mask = layout.trainable()
-    places = torch.where(mask, mask.cumsum(0) - 1, layout.num_trainable)
-    return layout.unflatten(places)
+    positions = torch.where(mask, mask.cumsum(0) - 1, layout.num_trainable)
+    return layout.unflatten(positions)
 
 
 def _group_table(specs: tuple[TensorSpec, ...], positions: dict[str, Tensor]) -> Tensor:
-    """Places ``(T, D)`` of a layer's tokens in the trainable vector."""
-    cut = [positions[spec.name].movedim(spec.token_axis, 0) for spec in specs]
+    """Positions ``(T, D)`` of a layer's tokens in the trainable vector."""
+    cut = [positions[spec.name].movedim(spec.token_axis, 0) for spec in specs]  # (T, ...) each
     counts = {len(part) for part in cut}
     assert len(counts) == 1, f"the tensors of {specs[0].group} disagree on the number of tokens: {sorted(counts)}"
-    return torch.cat([part.reshape(len(part), -1) for part in cut], dim=1)
+    return torch.cat([part.reshape(len(part), -1) for part in cut], dim=1)  # (T, D)

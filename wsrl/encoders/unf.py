@@ -1,6 +1,6 @@
 """A universal neural functional over the weights of a store.
 
-Letters: B fields, W weights of a field, V trainable ones among them, C channels, E numbers of an embedding.
+Letters: B fields, W weights of a field, V trainable ones among them, C channels, E length of an embedding.
 
 Source: Zhou, Finn and Harrison 2024, arXiv 2402.05232.
 """
@@ -31,7 +31,7 @@ class UnfEncoderConfig(EncoderConfig):
         norm: Divide the features of each tensor by their root mean square between layers.
         num_frequencies: Octaves of sines and cosines of every weight that go in beside it; they tell apart the many
             frequencies and phases of independently started sine networks.
-        lowest_frequency: Of the first octave, in radians per deviation of the tensor's weights.
+        lowest_frequency: Of the first octave, in radians per standard deviation of the tensor's weights.
         sine_omegas: Factor inside the sine of each hidden layer of a plain sine network: its weights are then read in
             a form that is free of the signs and phases of neurons (:mod:`wsrl.symmetry.fields.sine`). Empty for none.
         hidden_size: Width of the perceptron after invariant pooling.

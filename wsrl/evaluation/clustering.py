@@ -29,15 +29,15 @@ def cluster_scores(features: np.ndarray, labels: np.ndarray, seeds: int) -> dict
         the mean entropy; ``silhouette``: mean silhouette of the clusters, in [-1, 1], on ``SILHOUETTE_ITEMS`` items at
         most, drawn by the seed; ``class_silhouette``: that of the classes on the same items.
     """
-    found: dict[str, list[float]] = {"ari": [], "nmi": [], "silhouette": [], "class_silhouette": []}
+    scores: dict[str, list[float]] = {"ari": [], "nmi": [], "silhouette": [], "class_silhouette": []}
     for seed in range(seeds):
         clusters = k_means(features, len(np.unique(labels)), seed)
         some = np.sort(np.random.default_rng(seed).permutation(len(labels))[:SILHOUETTE_ITEMS])
-        found["ari"].append(adjusted_rand_score(labels, clusters))
-        found["nmi"].append(normalized_mutual_info_score(labels, clusters))
-        found["silhouette"].append(silhouette_score(features[some], clusters[some]))
-        found["class_silhouette"].append(silhouette_score(features[some], labels[some]))
-    return {name: Spread(tuple(map(float, values))) for name, values in found.items()}
+        scores["ari"].append(adjusted_rand_score(labels, clusters))
+        scores["nmi"].append(normalized_mutual_info_score(labels, clusters))
+        scores["silhouette"].append(silhouette_score(features[some], clusters[some]))
+        scores["class_silhouette"].append(silhouette_score(features[some], labels[some]))
+    return {name: Spread(tuple(map(float, values))) for name, values in scores.items()}
 
 
 def k_means(features: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:

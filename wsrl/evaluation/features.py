@@ -24,12 +24,12 @@ BATCH = 256
 def weight_features(store: WeightStore, rows: np.ndarray) -> Tensor:
     """Trainable weights ``(N, V)`` of some fields, in the order of ``rows``; the store is read block by block."""
     mask, layout = store.layout.trainable(), store.layout
-    places = np.full(len(store), -1)
-    places[rows] = np.arange(len(rows))
+    targets = np.full(len(store), -1)
+    targets[rows] = np.arange(len(rows))
     features = torch.empty(len(rows), layout.num_trainable)
     start = 0
     for batch in store.batches(BATCH):
-        here = torch.from_numpy(places[start : start + len(batch)])
+        here = torch.from_numpy(targets[start : start + len(batch)])
         start += len(batch)
         if bool((here >= 0).any()):
             features[here[here >= 0]] = layout.flatten(batch.weights)[here >= 0][:, mask]
@@ -97,10 +97,10 @@ def signals_of_rows(store: WeightStore, source: Source, rows: Sequence[int]) -> 
     indices = store.indices
     for row in rows:
         index, name = int(indices[row]), store.id_of(int(row))
-        found = source.ids[index] if index < len(source) else "nothing"
-        if found != name:
+        actual = source.ids[index] if index < len(source) else "nothing"
+        if actual != name:
             raise UserError(
-                f"signal {index} of the source {source.name} is {found!r}, but the store has {name!r} there",
+                f"signal {index} of the source {source.name} is {actual!r}, but the store has {name!r} there",
                 allowed="the source that the store was built from, with the same options",
                 do="give it with --data, and compare with `source` in the manifest of the store",
             )

@@ -99,7 +99,7 @@ class PictureReferences:
         layout: Layout of the fields.
         features: What turns pictures into features; None leaves the scores that need them out.
         reference_features: Features ``(R, F)`` of the real pictures.
-        weights: Training fields by weights, coordinates over their deviation.
+        weights: Training fields by weights, coordinates over their standard deviation.
         signals: Training fields by pictures.
     """
 
@@ -142,7 +142,7 @@ class PictureReferences:
             features=features,
             reference_features=None if features is None else features(pictures),
             weights=weight_memory(layout, train, heldout),
-            signals=VectorMemory.build(*rendered, by_deviation=False),
+            signals=VectorMemory.build(*rendered, standardise=False),
         )
 
     def judge(self, weights: dict[str, Tensor], decoder: FieldDecoder) -> Judged:
@@ -186,7 +186,7 @@ class ShapeReferences:
     Attributes:
         layout: Layout of the fields.
         points: Normalised surface points ``(R, P, 3)`` of the real shapes.
-        weights: Training fields by weights, coordinates over their deviation.
+        weights: Training fields by weights, coordinates over their standard deviation.
         train_points: Normalised surface points ``(M, P, 3)`` of the training fields that have a surface.
         train_rows: Places of those among the training fields, ``(M,)``.
         heldout: Nearest training field of each held-out field by surface.
@@ -235,11 +235,13 @@ class ShapeReferences:
         check_numbers(*sizes, "fields")
         check_numbers(len(points), len(points), "real shapes")
         how = {"resolution": resolution, "num_points": points.shape[1]}
+        # Points on the surfaces of the fields themselves: memorisation compares fields with fields.
         with progress("training and held-out fields meshed", sum(sizes)) as shown:
             rendered = [
                 render_points(part, decoder, seed=seed + i, shown=shown, **how)
                 for i, part in enumerate((train, heldout))
             ]
+        # A training field without a surface can be nobody's neighbour.
         rows = np.flatnonzero(valid_shapes(rendered[0]))
         check_numbers(len(rows), len(rows), "training fields with a surface")
         return cls(
@@ -293,17 +295,17 @@ def judged(
 
 def weight_memory(layout: Layout, train: dict[str, Tensor], heldout: dict[str, Tensor]) -> VectorMemory:
     """The training fields by weights; frozen weights do not vary and are left out."""
-    return VectorMemory.build(layout.flatten(train), layout.flatten(heldout), by_deviation=True)
+    return VectorMemory.build(layout.flatten(train), layout.flatten(heldout), standardise=True)
 
 
 def stored_weights(store: WeightStore, rows: np.ndarray) -> dict[str, Tensor]:
     """Weights ``(N, *shape)`` of some fields of a store, in the order of ``rows``; it is read block by block."""
-    places = np.full(len(store), -1)
-    places[rows] = np.arange(len(rows))
+    targets = np.full(len(store), -1)
+    targets[rows] = np.arange(len(rows))
     weights = {spec.name: torch.empty(len(rows), *spec.shape) for spec in store.layout}
     start = 0
     for batch in store.batches(READ_AT_ONCE):
-        here = torch.from_numpy(places[start : start + len(batch)])
+        here = torch.from_numpy(targets[start : start + len(batch)])
         start += len(batch)
         for name, tensor in weights.items():
             tensor[here[here >= 0]] = batch.weights[name][here >= 0]

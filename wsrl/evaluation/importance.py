@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wsrl.evaluation.probe import REGULARISATION, chosen, logistic, logistic_probe
+from wsrl.evaluation.probe import REGULARISATION, best_probe, logistic, logistic_probe
 from wsrl.evaluation.protocol import Spread
 from wsrl.fields.layout import Layout
 
@@ -59,9 +59,9 @@ def part_importance(
         regression is fitted without them; ``shuffled``: how much it falls when a fitted one sees each test item with
         the columns of another, mean of ``NUM_SHUFFLES`` orders. Differences are in accuracy, positive for a fall.
     """
-    found: dict[str, dict[str, list[float]]] = {}
+    measured: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
-        whole = chosen(logistic, REGULARISATION, features[train], labels[train], seed)
+        whole = best_probe(logistic, REGULARISATION, features[train], labels[train], seed)
         reached = float(whole.score(features[test], labels[test]))
         for name, columns in parts.items():
             if not len(columns):
@@ -73,8 +73,8 @@ def part_importance(
                 "shuffled": reached - _shuffled(whole, features[test], labels[test], columns, seed),
             }
             for measure, value in values.items():
-                found.setdefault(name, {}).setdefault(measure, []).append(value)
-    return {name: {key: Spread(tuple(values)) for key, values in of.items()} for name, of in found.items()}
+                measured.setdefault(name, {}).setdefault(measure, []).append(value)
+    return {name: {key: Spread(tuple(values)) for key, values in of.items()} for name, of in measured.items()}
 
 
 def _accuracy(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:

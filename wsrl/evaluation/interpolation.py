@@ -1,6 +1,6 @@
-"""How far fields are from others as signals, and the error along a way between two fields.
+"""How far fields are from others as signals, and the error along an interpolation between two fields.
 
-Letters: N fields, M others, P points, C channels, S steps of a way.
+Letters: N fields, M others, P points, C channels, S steps of an interpolation.
 """
 
 import torch
@@ -49,15 +49,15 @@ def signal_distances(first: Tensor, second: Tensor, *, shapes: bool) -> Tensor:
     return torch.where(union > 0, 1 - both / union.clamp_min(1), 0.0)
 
 
-def way_scores(way: Tensor, ends: Tensor, others: Tensor, *, shapes: bool) -> dict:
-    """The error along a way from one field to another.
+def interpolation_scores(between: Tensor, ends: Tensor, others: Tensor, *, shapes: bool) -> dict:
+    """The error along an interpolation from one field to another.
 
-    The loss of a step is its mean distance to the two ends. Were it that of the ends at every step, the way would be
-    connected in the sense of linear mode connectivity; the barrier is by how much the largest loss exceeds that. The
+    The loss of a step is its mean distance to the two ends. Were it that of the ends at every step, the fields would
+    be connected in the sense of linear mode connectivity; the barrier is by how much the largest loss exceeds that. The
     distance to the nearest other field says whether a step is still a signal of the kind.
 
     Args:
-        way: Values ``(S, P * C)`` of the steps, see :func:`signal_values`.
+        between: Values ``(S, P * C)`` of the steps, see :func:`signal_values`.
         ends: Values ``(2, P * C)`` of the two fields.
         others: Values ``(M, P * C)`` of other fields of the store.
         shapes: Whether they are of shapes.
@@ -69,11 +69,11 @@ def way_scores(way: Tensor, ends: Tensor, others: Tensor, *, shapes: bool) -> di
 
     Source: Frankle et al., arXiv 1912.05671, section 2.
     """
-    share = torch.linspace(0, 1, len(way))
-    to_first, to_second = signal_distances(way, ends, shapes=shapes).T
+    share = torch.linspace(0, 1, len(between))
+    to_first, to_second = signal_distances(between, ends, shapes=shapes).T
     loss = (to_first + to_second) / 2
     whole = signal_distances(ends[:1], ends[1:], shapes=shapes)[0, 0]
-    chord = (whole / 2).expand(len(way))
+    chord = (whole / 2).expand(len(between))
     steps = {"share": share, "to_first": to_first, "to_second": to_second, "loss": loss, "loss_of_ends": chord}
     scores = {
         "mean_loss": float(loss.mean()),
@@ -82,7 +82,7 @@ def way_scores(way: Tensor, ends: Tensor, others: Tensor, *, shapes: bool) -> di
         "error_of_ends": [float(to_first[0]), float(to_second[-1])],
     }
     if len(others):
-        steps["to_nearest"] = signal_distances(way, others, shapes=shapes).min(dim=1).values
+        steps["to_nearest"] = signal_distances(between, others, shapes=shapes).min(dim=1).values
         of_ends = signal_distances(ends, others, shapes=shapes).min(dim=1).values
         scores["mean_to_nearest"] = float(steps["to_nearest"].mean())
         scores["mean_to_nearest_of_ends"] = float(of_ends.mean())

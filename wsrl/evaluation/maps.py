@@ -28,8 +28,8 @@ def pca_map(features: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, 
     Returns:
         Coordinates ``(N, num_components)`` in the units of the features, and the share of the variance that each has.
     """
-    found = PCA(num_components, svd_solver="full").fit(np.asarray(features, dtype=np.float64))
-    return found.transform(features), found.explained_variance_ratio_
+    pca = PCA(num_components, svd_solver="full").fit(np.asarray(features, dtype=np.float64))
+    return pca.transform(features), pca.explained_variance_ratio_
 
 
 def tsne_map(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.ndarray:
@@ -99,17 +99,20 @@ def draw_map(
         title: Title of the panel.
         axis_names: What lies along both axes, with the unit.
     """
+    # All items as dots, and above them the pictures of some.
     axis.scatter(*points.T, s=2, color="0.75", linewidths=0, zorder=1)
     for place, picture in pictures.items():
         (x, y), half = points[place], 0.46 * side
         box = (x - half, x + half, y - half, y + half)
         axis.imshow(np.asarray(picture.convert("RGB")), extent=box, zorder=2, interpolation="antialiased")
+    # Each class by its name, at the median, which a few strays do not move.
     for number, name in enumerate(label_names):
         inside = points[labels == number]
         if len(inside):
             middle = np.median(inside, axis=0)
             frame = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "black", "linewidth": 0.6}
             axis.text(*middle, name, fontsize=6.5, ha="center", va="center", zorder=3, bbox=frame)
+    # A map has no scale: no ticks.
     axis.set_xlim(-MARGIN, 1 + MARGIN)
     axis.set_ylim(-MARGIN, 1 + MARGIN)
     axis.set_aspect("equal")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 CHUNK = 1024
 CONSTANT = 1e-12
-"""Coordinates with a smaller deviation over the training fields are frozen and left out."""
+"""Coordinates with a smaller standard deviation over the training fields are frozen and left out."""
 PERCENT = 0.01
 """Held-out fields of which so large a share is nearer to training mark what is suspiciously near."""
 
@@ -43,7 +43,7 @@ class Nearest:
 def nearest_vectors(points: Tensor, references: Tensor, chunk: int = CHUNK) -> Nearest:
     """Nearest reference of each point by Euclidean distance, in blocks.
 
-    The nearest one is found by products in the given precision; its distance is then taken directly, so that the
+    The nearest one is nearest by products in the given precision; its distance is then taken directly, so that the
     distance of a copy is not lost to rounding. Points with a number that is not finite are not valid.
 
     Args:
@@ -54,17 +54,18 @@ def nearest_vectors(points: Tensor, references: Tensor, chunk: int = CHUNK) -> N
     centre = references.mean(dim=0)
     distances, indices = [], []
     for block in points.split(chunk):
-        best, place = torch.full((len(block),), torch.inf, dtype=block.dtype), torch.zeros(len(block), dtype=torch.long)
+        best, index = torch.full((len(block),), torch.inf, dtype=block.dtype), torch.zeros(len(block), dtype=torch.long)
+        # |x - y|^2 / 2 = |y|^2 / 2 - x y + |x|^2 / 2, of which the last part does not matter for the nearest y.
         for start, part in zip(range(0, len(references), chunk), references.split(chunk)):
             moved = part - centre
-            half = moved.square().sum(dim=1) / 2 - (block - centre) @ moved.T  # (N, M), up to what a point decides
-            smallest, found = half.min(dim=1)
-            place = torch.where(smallest < best, found + start, place)
+            half = moved.square().sum(dim=1) / 2 - (block - centre) @ moved.T  # (N, M)
+            smallest, nearest = half.min(dim=1)
+            index = torch.where(smallest < best, nearest + start, index)
             best = torch.minimum(smallest, best)
         valid = block.isfinite().all(dim=1)
-        exact = (block.double() - references[place].double()).norm(dim=1)
+        exact = (block.double() - references[index].double()).norm(dim=1)
         distances.append(torch.where(valid, exact, 0.0))
-        indices.append(torch.where(valid, place, -1))
+        indices.append(torch.where(valid, index, -1))
     return Nearest(torch.cat(distances), torch.cat(indices))
 
 
@@ -83,16 +84,17 @@ class VectorMemory:
     heldout: Nearest
 
     @classmethod
-    def build(cls, train: Tensor, heldout: Tensor, *, by_deviation: bool) -> "VectorMemory":
+    def build(cls, train: Tensor, heldout: Tensor, *, standardise: bool) -> "VectorMemory":
         """Measure the held-out fields.
 
         Args:
             train: Training fields ``(M, D)``, all finite.
             heldout: Held-out fields ``(H, D)``.
-            by_deviation: Divide coordinates by their deviation over the training fields and leave constant ones out.
+            standardise: Divide coordinates by their standard deviation over the training fields; constant ones are
+                left out.
         """
-        deviation = train.std(dim=0) if by_deviation else torch.ones(train.shape[1])
-        scale = torch.where(deviation > CONSTANT, deviation, 0.0)
+        scale = train.std(dim=0) if standardise else torch.ones(train.shape[1])
+        scale = torch.where(scale > CONSTANT, scale, 0.0)
         scaled = _scaled(train, scale)
         return cls(scaled, scale, nearest_vectors(_scaled(heldout, scale), scaled))
 
@@ -132,15 +134,15 @@ def training_noise(train: Tensor, trainable: Tensor, num: int, level: float, gen
         train: Training fields ``(M, W)``.
         trainable: Which weights are trained, ``(W,)``; the others stay bit for bit.
         num: Fields to make, N.
-        level: Deviation of the noise, in deviations of the weight over the training fields; zero gives copies.
+        level: Standard deviation of the noise over that of the weight in the training fields; zero gives copies.
         generator: Source of the choice and the noise.
 
     Returns:
         Fields ``(N, W)``; a training field is used twice only where there are fewer than ``num``.
     """
-    chosen = train[_choose(len(train), num, generator)]
-    noise = torch.randn(chosen.shape, generator=generator) * train.std(dim=0) * level
-    return torch.where(trainable, chosen + noise, chosen)
+    fields = train[_choose(len(train), num, generator)]
+    noise = torch.randn(fields.shape, generator=generator) * train.std(dim=0) * level
+    return torch.where(trainable, fields + noise, fields)
 
 
 def mean_of_two(train: Tensor, trainable: Tensor, num: int, generator: torch.Generator) -> Tensor:
@@ -218,5 +220,5 @@ def better_baselines(
         Names, ``noise`` for the curve; empty for a model that beats them all.
     """
     ratio, fd = model
-    found = ["noise"] if not fd < noise_fd_at(ratio, curve) else []
-    return found + [name for name, (far, other) in others.items() if far >= ratio and not fd < other]
+    names = ["noise"] if not fd < noise_fd_at(ratio, curve) else []
+    return names + [name for name, (far, other) in others.items() if far >= ratio and not fd < other]

@@ -137,12 +137,14 @@ def train_picture_classifier(
             do="give --features timm:NAME, a model that was trained elsewhere",
         )
     network, generator = _start(pictures, num_classes, options)
+    # One cycle of the learning rate over all steps; small sets are seen more often.
     size, num_epochs = options.batch_of(len(pictures)), options.epochs_of(len(pictures))
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     num_steps = num_epochs * (len(pictures) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=num_steps)
     with progress("pictures seen by the classifier", num_steps * size) as shown:
         for _ in range(num_epochs):
+            # Whole batches only, each picture shifted at random.
             order = torch.randperm(len(pictures), generator=generator)
             for rows in order[: len(order) // size * size].split(size):
                 batch = shifted(pictures[rows], options.shift, generator)

@@ -29,6 +29,7 @@ def frechet_distance(samples: Tensor, references: Tensor) -> float:
     Source: arXiv 1706.08500, equation 6; unbiased covariances, as in its code.
     """
     x, y = samples.double(), references.double()
+    # tr (C_x C_y)^(1/2) by the eigenvalues of C_x^(1/2) C_y C_x^(1/2), (F, F).
     root = _root(_covariance(x))
     middle = root @ _covariance(y) @ root
     cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp(min=0).sqrt().sum()

@@ -34,8 +34,8 @@ def logistic_probe(
 ) -> float:
     """Test accuracy of a multinomial logistic regression on standardised features.
 
-    Mean and deviation come from the training part. The inverse strength ``C`` of the L2 penalty is chosen among
-    ``REGULARISATION`` on a fifth of the training part, set aside by the seed (the smallest of equals), and the
+    Mean and standard deviation come from the training part. The inverse strength ``C`` of the L2 penalty is chosen
+    among ``REGULARISATION`` on a fifth of the training part, set aside by the seed (the smallest of equals), and the
     regression is then fitted on the whole training part; the test part is looked at once.
 
     Args:
@@ -48,7 +48,7 @@ def logistic_probe(
     Returns:
         Accuracy in [0, 1].
     """
-    probe = chosen(logistic, REGULARISATION, features_train, labels_train, seed)
+    probe = best_probe(logistic, REGULARISATION, features_train, labels_train, seed)
     return float(probe.score(features_test, labels_test))
 
 
@@ -71,7 +71,7 @@ def svm_probe(
     Returns:
         Accuracy in [0, 1].
     """
-    probe = chosen(svm, SVM_REGULARISATION, features_train, labels_train, seed)
+    probe = best_probe(svm, SVM_REGULARISATION, features_train, labels_train, seed)
     return float(probe.score(features_test, labels_test))
 
 
@@ -190,7 +190,7 @@ def svm(strength: float) -> Pipeline:
     return make_pipeline(StandardScaler(), LinearSvm(C=strength))
 
 
-def chosen(
+def best_probe(
     make: Callable[[float], Pipeline], strengths: Sequence[float], features: np.ndarray, labels: np.ndarray, seed: int
 ) -> Pipeline:
     """The probe of the best strength, fitted on all items.
@@ -221,18 +221,20 @@ def _votes(
     counts: Sequence[int],
 ) -> list[float]:
     """Accuracy of the nearest items' vote for each number of them."""
+    # Cosines about the mean of the training part, and the nearest items in order.
     mean = features_train.mean(axis=0)
-    similarity = _unit(features_test - mean) @ _unit(features_train - mean).T
+    similarity = _unit(features_test - mean) @ _unit(features_train - mean).T  # (test, train)
     most = min(max(counts), len(labels_train))
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :most]
-    classes, places = np.unique(labels_train, return_inverse=True)
-    votes = np.eye(len(classes))[places[order]]  # (test, most, classes)
-    found = []
+    classes, codes = np.unique(labels_train, return_inverse=True)
+    votes = np.eye(len(classes))[codes[order]]  # (test, most, classes)
+    accuracies = []
     for count in counts:
+        # A half, a quarter, ... for the nearest ones decides between classes of equally many votes.
         counted = votes[:, :count]
         nearest = (counted * 0.5 ** np.arange(1, counted.shape[1] + 1)[None, :, None]).sum(axis=1)
-        found.append(np.mean(classes[np.argmax(counted.sum(axis=1) + 0.9 * nearest, axis=1)] == labels_test))
-    return found
+        accuracies.append(np.mean(classes[np.argmax(counted.sum(axis=1) + 0.9 * nearest, axis=1)] == labels_test))
+    return accuracies
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from wsrl.errors import UserError
 from wsrl.evaluation.probe import fixed_split, knn_probe, logistic_probe, one_nn_cosine, svm_probe
 from wsrl.evaluation.retrieval import precision_at_k
+from wsrl.options import at_least, check, option
 
 TRAIN_FRACTION = 0.9
 PROBES: Mapping[str, Callable[..., float]] = {
@@ -35,14 +35,11 @@ class Protocol:
             folds of all items, drawn by each seed: each item is tested once, which suits data that are few.
     """
 
-    seeds: int = 5
-    folds: int | None = None
+    seeds: int = option(5, at_least(1))
+    folds: int | None = option(None, at_least(2))
 
     def __post_init__(self):
-        if self.seeds < 1:
-            raise UserError(f"seeds is {self.seeds}", allowed="1 or more", do="choose another number of seeds")
-        if self.folds is not None and self.folds < 2:
-            raise UserError(f"folds is {self.folds}", allowed="2 or more", do="choose another number of folds")
+        check(self)
 
     def splits(
         self, labels: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
@@ -113,17 +110,17 @@ def probe_scores(
     Returns:
         For each probe the share of the tested items that is classified rightly, in [0, 1].
     """
-    found: dict[str, list[float]] = {name: [] for name in probes}
+    scores: dict[str, list[float]] = {name: [] for name in probes}
     for seed in range(protocol.seeds):
         right, tested = dict.fromkeys(probes, 0.0), 0
         for inside, outside in protocol.splits(labels, train, test, seed):
-            given = features[inside], labels[inside], features[outside], labels[outside], seed
+            parts = features[inside], labels[inside], features[outside], labels[outside], seed
             tested += len(outside)
             for name in probes:
-                right[name] += PROBES[name](*given) * len(outside)
+                right[name] += PROBES[name](*parts) * len(outside)
         for name in probes:
-            found[name].append(right[name] / tested)
-    return {name: Spread(tuple(values)) for name, values in found.items()}
+            scores[name].append(right[name] / tested)
+    return {name: Spread(tuple(values)) for name, values in scores.items()}
 
 
 def label_efficiency(
@@ -150,14 +147,14 @@ def label_efficiency(
         Accuracies by the number of items of each class.
     """
     least = np.unique(labels[train], return_counts=True)[1].min()
-    found = {}
+    curve = {}
     for count in (count for count in counts if count <= least):
         values = []
         for seed in range(seeds):
             few = draw_per_class(labels, train, count, seed)
             values.append(PROBES[probe](features[few], labels[few], features[test], labels[test], seed))
-        found[count] = Spread(tuple(values))
-    return found
+        curve[count] = Spread(tuple(values))
+    return curve
 
 
 def precision_by_class(

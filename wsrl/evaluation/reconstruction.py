@@ -25,14 +25,14 @@ def recorded(store: WeightStore) -> dict[str, float]:
         Dotted keys such as ``psnr_mean`` and ``test.psnr_mean``, and the number of fields and of failures.
     """
     splits = store.splits()
-    found: dict[str, float] = {"num_fields": len(store), "num_failures": len(store.failures)}
+    metrics: dict[str, float] = {"num_fields": len(store), "num_failures": len(store.failures)}
     for name in ("psnr", "ssim", "sign_agreement"):
         if name in store.metric_names:
             values = store.metrics(name)
-            found |= summarise(name, values)
+            metrics |= summarise(name, values)
             for split in sorted(set(splits.tolist()) - {""}):
-                found |= summarise(f"{split}.{name}", values[splits == split])
-    return found
+                metrics |= summarise(f"{split}.{name}", values[splits == split])
+    return metrics
 
 
 def recomputed(store: WeightStore, source: Source, rows: Sequence[int]) -> dict[str, float]:
@@ -76,11 +76,11 @@ def reconstructed(
         rows: Rows to reconstruct.
 
     Returns:
-        In dB, each with deviation and tail: ``autoencoder_psnr_mean`` of the reconstructed fields against the real
-        signals, ``autoencoder_fitted_psnr_mean`` of the same fields as they are stored, and
+        In dB, each with standard deviation and tail: ``autoencoder_psnr_mean`` of the reconstructed fields against the
+        real signals, ``autoencoder_fitted_psnr_mean`` of the same fields as they are stored, and
         ``autoencoder_agreement_psnr_mean`` of the reconstructed fields against the stored ones; and their number.
     """
-    found: dict[str, list[float]] = {"psnr": [], "fitted_psnr": [], "agreement_psnr": []}
+    values_by_name: dict[str, list[float]] = {"psnr": [], "fitted_psnr": [], "agreement_psnr": []}
     signals = signals_of_rows(store, source, rows)
     for part, weights in batches_of_rows(store, rows):
         again = through(weights)
@@ -99,11 +99,11 @@ def reconstructed(
                 ("fitted_psnr", stored_values, signal.values[None]),
                 ("agreement_psnr", again_values, stored_values),
             ):
-                found[name].append(psnr(values, target, signal.value_range).item())
-    result: dict[str, float] = {"autoencoder_num": len(found["psnr"])}
-    for name, values in found.items():
-        result |= summarise(f"autoencoder_{name}", np.array(values))
-    return result
+                values_by_name[name].append(psnr(values, target, signal.value_range).item())
+    metrics: dict[str, float] = {"autoencoder_num": len(values_by_name["psnr"])}
+    for name, values in values_by_name.items():
+        metrics |= summarise(f"autoencoder_{name}", np.array(values))
+    return metrics
 
 
 def batches_of_rows(store: WeightStore, rows: Sequence[int]) -> Iterator[tuple[Sequence[int], Weights]]:
@@ -115,7 +115,7 @@ def batches_of_rows(store: WeightStore, rows: Sequence[int]) -> Iterator[tuple[S
 
 
 def summarise(name: str, values: np.ndarray) -> dict[str, float]:
-    """Mean, deviation and tail of one metric over fields, under dotted keys.
+    """Mean, standard deviation and tail of one metric over fields, under dotted keys.
 
     Args:
         name: Prefix of the keys, such as ``psnr``.

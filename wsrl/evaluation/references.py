@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError
 from wsrl.evaluation.features import holds_shapes, signals_of_rows
 from wsrl.evaluation.generation import PictureReferences, ShapeReferences, stored_weights
 from wsrl.evaluation.picture_features import (
@@ -25,6 +25,7 @@ from wsrl.evaluation.picture_features import (
 )
 from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
 from wsrl.fields.saving import CONFIG_FILE
+from wsrl.options import at_least, check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.signals import open_source
 from wsrl.signals.source import Source
@@ -33,7 +34,6 @@ from wsrl.store.source import find_store_source, open_store_source
 from wsrl.store.splits import PARTS, part_codes
 
 PICTURES_COMPARED, SHAPES_COMPARED = 10_000, 200
-FEATURES_FROM = ("source", "store")
 WITHOUT_FEATURES = "no scores on features, memorisation only: "
 
 
@@ -58,24 +58,19 @@ class GenerationOptions:
         UserError: An option is out of range.
     """
 
-    num: int = 256
-    steps: int = 50
-    limit: int = 60_000
-    references: int | None = None
+    num: int = option(256, at_least(1))
+    steps: int = option(50, at_least(1))
+    limit: int = option(60_000, at_least(1))
+    references: int | None = option(None, at_least(1))
     features: str | None = None
-    features_from: str = "source"
+    features_from: str = option("source", one_of("source", "store"))
     baselines: bool = False
-    resolution: int = 64
+    resolution: int = option(64, at_least(1))
     data: str | None = None
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("num", "steps", "limit", "resolution", "references"):
-            if (number := getattr(self, name)) is not None and number < 1:
-                raise UserError(f"{name} is {number}", allowed="1 or more", do=f"choose another {name}")
-        if self.features_from not in FEATURES_FROM:
-            wrong = f"features_from is {self.features_from!r}"
-            raise UserError(wrong, allowed=" or ".join(FEATURES_FROM), do="choose one of them")
+        check(self)
 
 
 @dataclass(frozen=True)

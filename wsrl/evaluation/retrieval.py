@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from wsrl.encoders.normalisation import WeightStatistics
@@ -16,7 +17,6 @@ from wsrl.store import WeightStore
 
 METRICS = ("cosine", "euclidean")
 BATCH = 256
-QUERIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Neighbours:
     Attributes:
         rows: Their rows in the store, ``(K,)``.
         distances: Of their standardised weights: one minus the cosine, or Euclidean, divided by the root of the number
-            of weights, so that it is in deviations of a weight.
+            of weights, so that it is in standard deviations of a weight.
     """
 
     rows: np.ndarray
@@ -36,8 +36,8 @@ class Neighbours:
 def nearest_fields(store: WeightStore, row: int, k: int, metric: str = "cosine") -> Neighbours:
     """The fields of a store whose trainable weights, each standardised over the store, are nearest to those of one.
 
-    The store is read twice, block by block: for means and deviations, and for distances. Fields with a weight that is
-    not finite are never near.
+    The store is read twice, block by block: for means and standard deviations, and for distances. Fields with a weight
+    that is not finite are never near.
 
     Args:
         store: The store.
@@ -99,7 +99,7 @@ def precision_at_k(
 ) -> Mapping[int, float]:
     """Share of the K nearest items that are of the class of the query, averaged over queries.
 
-    Features are standardised by the mean and deviation of each over the items; those that are constant are left out.
+    Features are standardised by the mean and standard deviation of each over the items; constant ones are left out.
     Memory grows with N, not with N squared.
 
     Args:
@@ -118,25 +118,23 @@ def precision_at_k(
     """
     for k in ks:
         _check(metric, k)
-    items, classes = torch.as_tensor(features).double(), torch.as_tensor(labels)
-    mean, deviation = items.mean(0), items.std(0, correction=0)
-    varies = deviation > 0
-    items = ((items - mean) / deviation)[:, varies]
-    asked = items if queries is None else ((torch.as_tensor(queries[0]).double() - mean) / deviation)[:, varies]
-    asked_classes = classes if queries is None else torch.as_tensor(queries[1])
+    items, classes = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    # Standardise by the items that are searched, with what does not vary among them left out.
+    mean, scale = items.mean(axis=0), items.std(axis=0)
+    varies = scale > 0
+    items = (items[:, varies] - mean[varies]) / scale[varies]  # (N, F)
+    asked, asked_classes = None, classes
+    if queries is not None:
+        asked = (np.asarray(queries[0], dtype=np.float64)[:, varies] - mean[varies]) / scale[varies]  # (Q, F)
+        asked_classes = np.asarray(queries[1])
     largest, others = max(ks), len(items) - (queries is None)
     if largest > others:
         raise UserError(f"k is {largest}", allowed=f"1 to {others} for {len(items)} items", do="ask for fewer")
-    right = torch.zeros(largest, dtype=torch.float64)
-    for start in range(0, len(asked), QUERIES_AT_ONCE):
-        stop = min(start + QUERIES_AT_ONCE, len(asked))
-        distances = pairwise_distances(asked[start:stop], items, metric)
-        if queries is None:
-            distances[torch.arange(stop - start), torch.arange(start, stop)] = torch.inf
-        nearest = distances.topk(largest, largest=False, sorted=True).indices  # (Q, K)
-        right += (classes[nearest] == asked_classes[start:stop, None]).double().sum(0)
-    found = right.cumsum(0) / len(asked)
-    return {k: float(found[k - 1] / k) for k in ks}
+    # Exact neighbours, the nearest first; without queries scikit-learn leaves each item out of its own.
+    search = NearestNeighbors(n_neighbors=largest, algorithm="brute", metric=metric).fit(items)
+    nearest = search.kneighbors(asked, return_distance=False)  # (Q, K)
+    right = (classes[nearest] == asked_classes[:, None]).mean(axis=0).cumsum()  # (K,)
+    return {k: float(right[k - 1] / k) for k in ks}
 
 
 def _check(metric: str, k: int) -> None:

@@ -63,26 +63,26 @@ def summarise_scores(scores: dict[str, np.ndarray], splits: np.ndarray) -> dict[
     """Mean and median of each score over all scored shapes and over each split, under dotted keys.
 
     Args:
-        scores: What :func:`score_fields` found.
+        scores: What :func:`score_fields` summary.
         splits: Split of each scored shape, empty where it has none.
 
     Returns:
         Keys such as ``iou_median`` and ``test.chamfer_l1_mean``, ``num_shapes`` and ``num_empty``, ``threshold`` of the
         F-score, and ``num_without_volume``: shapes whose IoU is left out because no held-out point is inside of them.
     """
-    found: dict[str, float] = {"threshold": THRESHOLD}
+    summary: dict[str, float] = {"threshold": THRESHOLD}
     for prefix, chosen in _parts(splits):
         part = {name: values[chosen] for name, values in scores.items()}
-        found |= {
+        summary |= {
             f"{prefix}num_shapes": int(chosen.sum()),
             f"{prefix}num_empty": int(part["empty"].sum()),
             f"{prefix}num_without_volume": int(np.isnan(part["iou"]).sum()),
         }
         for name in SUMMARISED:
             if (known := part[name][~np.isnan(part[name])]).size:
-                found[f"{prefix}{name}_median"] = float(np.median(known))
-                found[f"{prefix}{name}_mean"] = float(known.mean())
-    return found
+                summary[f"{prefix}{name}_median"] = float(np.median(known))
+                summary[f"{prefix}{name}_mean"] = float(known.mean())
+    return summary
 
 
 def _parts(splits: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -17,6 +17,7 @@ from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.evaluation.maps import draw_map, in_unit_square, pca_map, spaced_places, tsne_map
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.evaluation.protocol import PROBES, Protocol, label_efficiency, precision_by_class, probe_scores
+from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.report.figures import new_figure, save_figure
 from wsrl.report.render import render_mesh
@@ -49,9 +50,9 @@ class ProbeOptions:
         UserError: An option is out of range.
     """
 
-    limit: int = LIMIT
-    seeds: int = 1
-    folds: int | None = None
+    limit: int = option(LIMIT, at_least(1))
+    seeds: int = option(1, at_least(1))
+    folds: int | None = option(None, at_least(2))
     label_efficiency: bool = False
     importance: bool = False
     maps: str | None = None
@@ -59,9 +60,7 @@ class ProbeOptions:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("limit", "seeds"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}", allowed="1 or more", do=f"choose another {name}")
+        check(self)
 
 
 @dataclass(frozen=True)

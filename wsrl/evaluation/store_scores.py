@@ -12,6 +12,7 @@ from wsrl.evaluation.features import heldout_rows, holds_shapes, some_rows
 from wsrl.evaluation.reconstruction import recomputed, reconstructed, recorded
 from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
 from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
+from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.signals.shapes.solid import NORMALISED_RADIUS
 from wsrl.signals.source import Source
@@ -38,19 +39,16 @@ class ReconstructionOptions:
         UserError: An option is out of range.
     """
 
-    recompute: int = 0
+    recompute: int = option(0, at_least(0))
     autoencoder: str | None = None
-    shapes: int | None = None
-    resolution: int = 128
-    points: int = 20_000
+    shapes: int | None = option(None, at_least(0))
+    resolution: int = option(128, at_least(1))
+    points: int = option(20_000, at_least(1))
     data: str | None = None
     seed: int = 0
 
     def __post_init__(self):
-        shapes = 1 if self.shapes in (None, 0) else self.shapes
-        for name, number in (("shapes", shapes), ("resolution", self.resolution), ("points", self.points)):
-            if number < 1:
-                raise UserError(f"{name} is {number}", allowed="1 or more", do=f"choose another {name}")
+        check(self)
 
 
 def score_store(

@@ -138,10 +138,10 @@ def factor_overlap(
     Returns:
         Overlaps ``(N,)`` in [0, 1], and their chance level.
     """
-    spaces = [list(_spaces(representation, *given)) for given in zip(pair, starts)]
-    found = [subspace_overlap(*both) for both in zip(*spaces)]
+    spaces = [list(_spaces(representation, *fits)) for fits in zip(pair, starts)]  # (N, D, r) each, of both fits
+    overlaps = [subspace_overlap(*both) for both in zip(*spaces)]
     chance = [space.shape[-1] / space.shape[-2] for space in spaces[0]]
-    return torch.stack(found).mean(0), float(np.mean(chance))
+    return torch.stack(overlaps).mean(0), float(np.mean(chance))
 
 
 def _spaces(representation: Representation, weights: Weights, start: Weights) -> Iterator[Tensor]:

@@ -48,13 +48,13 @@ class Fits:
 
 def read_usable(source: Source, indices: Sequence[int]) -> list[Signal]:
     """The signals in some places of a source, without those that cannot be used."""
-    found = []
+    signals = []
     for index in indices:
         try:
-            found.append(source[index])
+            signals.append(source[index])
         except SignalError:
             continue
-    return found
+    return signals
 
 
 def starts_of(representation: Representation, distance: float, seed: int) -> Weights:
@@ -86,13 +86,13 @@ def fit_from(
         start: Weights ``shape`` to start from.
         shown: The loop's progress; each field counts one.
     """
-    items = ((place, signal.id, signal) for place, signal in enumerate(signals))
-    found = {}
+    items = ((index, signal.id, signal) for index, signal in enumerate(signals))
+    results = {}
     for result in fit(representation, items, config, start=start):
         shown.advance(1)
         if result.weights is not None:
-            found[result.index] = result
-    fields = [found[place] for place in sorted(found)]
+            results[result.index] = result
+    fields = [results[index] for index in sorted(results)]
     weights = {
         spec.name: torch.stack([field.weights[spec.name] for field in fields])
         if fields
@@ -153,10 +153,10 @@ def measure_starts(
     Returns:
         Means and bands under ``lambda_<distance>.<measure>``, and ``lambda_<distance>.num``, the number of pairs.
     """
-    first, found = fitted(0.0), {}
+    first, metrics = fitted(0.0), {}
     for distance in distances:
         second = fitted(distance) if distance else first
         measures = compare_fits(representation, signals, first, second, num_points)
         measures = {"num": len(next(iter(measures.values()), ())), **banded(measures, seed)}
-        found |= {f"lambda_{distance:g}.{name}": value for name, value in measures.items()}
-    return found
+        metrics |= {f"lambda_{distance:g}.{name}": value for name, value in measures.items()}
+    return metrics

@@ -27,13 +27,12 @@ from wsrl.fields.base import BaseField
 from wsrl.fields.foreign import ForeignRepresentation
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
+from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source, prepare_signals
 from wsrl.store import WeightStore
 from wsrl.store.source import open_store_source
-
-NUM, NUM_POINTS = 50, 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +50,14 @@ class StructureOptions:
         UserError: An option is out of range.
     """
 
-    num: int = NUM
-    points: int = NUM_POINTS
+    num: int = option(50, at_least(1))
+    points: int = option(25, at_least(3))
     lambdas: tuple[float, ...] = LAMBDAS
     data: str | None = None
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in (("num", 1), ("points", 3)):
-            if getattr(self, name) < least:
-                wrong = f"{name} is {getattr(self, name)}"
-                raise UserError(wrong, allowed=f"{least} or more", do=f"choose another {name}")
+        check(self)
 
 
 def measure_data(

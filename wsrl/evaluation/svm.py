@@ -31,22 +31,23 @@ class LinearSvm(ClassifierMixin, BaseEstimator):
             features: Standardised features ``(N, F)``.
             labels: Class indices ``(N,)``, of two classes or more.
         """
-        self.classes_, places = np.unique(labels, return_inverse=True)
-        signs = 2 * np.eye(len(self.classes_), dtype=features.dtype)[places] - 1  # (N, K)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        signs = 2 * np.eye(len(self.classes_), dtype=features.dtype)[codes] - 1  # (N, K)
         penalty, shape = 1 / (self.C * len(features)), (features.shape[1] + 1, len(self.classes_))
 
         def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            given = flat.reshape(shape)
-            weight, bias = given[:-1].astype(features.dtype), given[-1].astype(features.dtype)
+            parameters = flat.reshape(shape)
+            weight, bias = parameters[:-1].astype(features.dtype), parameters[-1].astype(features.dtype)
+            # Squared hinge loss max(0, 1 - y (x W + b))^2, and its slope by the scores.
             margin = np.maximum(1 - signs * (features @ weight + bias), 0)
             of_scores = (-2 / len(features)) * signs * margin
             slope = features.T @ of_scores + penalty * weight
-            value = np.sum(margin**2, dtype=np.float64) / len(features) + 0.5 * penalty * np.sum(given[:-1] ** 2)
+            value = np.sum(margin**2, dtype=np.float64) / len(features) + 0.5 * penalty * np.sum(parameters[:-1] ** 2)
             return float(value), np.concatenate([slope, of_scores.sum(axis=0, keepdims=True)]).ravel().astype(float)
 
         options = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 1e-9}
-        found = minimize(value_and_slope, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
-        self.coef_, self.intercept_ = found.x.reshape(shape)[:-1], found.x.reshape(shape)[-1]
+        solution = minimize(value_and_slope, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
+        self.coef_, self.intercept_ = solution.x.reshape(shape)[:-1], solution.x.reshape(shape)[-1]
         return self
 
     def decision_function(self, features: np.ndarray) -> np.ndarray:

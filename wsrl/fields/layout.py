@@ -96,10 +96,10 @@ class Layout:
 
     def groups(self) -> dict[str, tuple[TensorSpec, ...]]:
         """Tensors by layer, in storage order."""
-        found: dict[str, list[TensorSpec]] = {}
+        groups: dict[str, list[TensorSpec]] = {}
         for spec in self.tensors:
-            found.setdefault(spec.group, []).append(spec)
-        return {name: tuple(specs) for name, specs in found.items()}
+            groups.setdefault(spec.group, []).append(spec)
+        return {name: tuple(specs) for name, specs in groups.items()}
 
     def to_json(self) -> list[dict]:
         """Plain lists and dicts; ``from_json`` gives an equal layout."""

@@ -143,15 +143,15 @@ class Representation:
                 allowed="a folder that `wsrl base` wrote",
                 do="pass --base DIR, or choose the kind mlp",
             )
-        found, asked = (base.in_features, base.out_features), (in_features, out_features)
-        if any(a is not None and a != f for f, a in zip(found, asked)):
+        actual, asked = (base.in_features, base.out_features), (in_features, out_features)
+        if any(a is not None and a != f for f, a in zip(actual, asked)):
             raise UserError(
-                f"the base field maps {found[0]} coordinates to {found[1]} channels, "
+                f"the base field maps {actual[0]} coordinates to {actual[1]} channels, "
                 f"the data need {asked[0]} to {asked[1]}",
                 allowed="a base field trained on data of the same kind",
                 do="train one on these data with `wsrl base`, or choose the mode (L or RGB) that fits",
             )
-        return AdapterRepresentation(config, base, *found)
+        return AdapterRepresentation(config, base, *actual)
 
     def initial(self, generator: torch.Generator | None = None, num: int | None = None) -> dict[str, Tensor]:
         """Weights to start fitting from.
@@ -242,8 +242,8 @@ class StandaloneRepresentation(Representation):
             return None
         trainable = asymmetric_mask(fan_out, fan_in, self.config.mask_fraction, self._generator)
         weights, _ = initial_layers(self.field_config, self.in_features, self.out_features, self._generator)
-        deviation = weights[index].std() * self.config.frozen_scale
-        values = torch.randn(fan_out, fan_in, generator=self._generator) * deviation
+        std = weights[index].std() * self.config.frozen_scale
+        values = torch.randn(fan_out, fan_in, generator=self._generator) * std
         self._frozen_values[name] = (trainable, values)
         return TensorSpec.pack_frozen(trainable)
 
@@ -276,9 +276,9 @@ class AdapterRepresentation(Representation):
             mask = torch.ones(self.config.rank, fan_in, dtype=torch.bool)
             if self.config.is_masked:
                 mask = asymmetric_mask(self.config.rank, fan_in, self.config.mask_fraction, self._generator)
-            deviation = self.config.init_std * self.config.frozen_scale
+            std = self.config.init_std * self.config.frozen_scale
             self._masks.append(mask)
-            self._frozen_values.append(torch.randn(mask.shape, generator=self._generator) * deviation)
+            self._frozen_values.append(torch.randn(mask.shape, generator=self._generator) * std)
             ranks = None if self.config.is_masked else f"layers.{i}.rank"
             shapes = {"down": (self.config.rank, fan_in), "up": (fan_out, self.config.rank)}
             for axis, (factor, shape) in enumerate(shapes.items()):

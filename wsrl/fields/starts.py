@@ -1,4 +1,4 @@
-"""Starts of a fit that lie a given distance apart: how much of the noise of one start is left in the other."""
+"""Starts of a fit that lie a distance apart: how much of the noise of one start is left in the other."""
 
 import math
 
@@ -14,8 +14,8 @@ Weights = dict[str, Tensor]
 def start_apart(representation: Representation, start: Weights, distance: float, generator: torch.Generator) -> Weights:
     """A start that keeps a share of the noise of another one, ``i2 = sqrt(1 - l^2) i1 + l eps``.
 
-    ``eps`` is a fresh start of the representation, so every tensor keeps its deviation at every distance. What does not
-    vary between starts (frozen entries, the zeros of ``B``) stays as it is. The starts of the literal product
+    ``eps`` is a fresh start of the representation, so every tensor keeps its standard deviation at every distance. What
+    does not vary between starts (frozen entries, the zeros of ``B``) stays as it is. The starts of the literal product
     ``W * (B A)`` lie about a constant: there the noise of the logarithm of ``A`` is mixed, and the columns of ``A`` are
     normalised again, since otherwise the second start would not be the base field.
 

@@ -44,25 +44,20 @@ def beside(sheets: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     return page
 
 
-def error_picture(found: np.ndarray, target: np.ndarray, scale: float = 10.0) -> Image.Image:
+def error_picture(values: np.ndarray, target: np.ndarray, scale: float = 10.0) -> Image.Image:
     """Absolute error, magnified and inverted: white where there is none.
 
     Args:
-        found: Values ``(H, W, C)`` in [0, 1].
+        values: Values ``(H, W, C)`` in [0, 1].
         target: The true values, of the same shape.
         scale: Factor on the error.
     """
-    error = np.abs(found - target).mean(axis=-1) * scale
+    error = np.abs(values - target).mean(axis=-1) * scale
     return Image.fromarray((255 * (1 - error.clip(0, 1))).round().astype(np.uint8))
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all.
-
-    Args:
-        image: The picture.
-        path: PNG file to write.
-    """
+    """Write a picture as PNG, whole or not at all."""
     data = BytesIO()
     image.save(data, format="PNG")
     write_bytes(path, data.getvalue())

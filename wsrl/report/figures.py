@@ -115,10 +115,10 @@ def draw_bars(
         errors: Half lengths of error bars, as ``bars``; kinds that are missing have none.
         title: Title of the panel.
     """
-    share, places = 0.8 / max(1, len(bars)), np.arange(len(groups))
+    share, positions = 0.8 / max(1, len(bars)), np.arange(len(groups))
     looks = islice(zip(cycle(GREYS), cycle(HATCHES)), len(bars))
     for i, ((name, heights), (grey, hatch)) in enumerate(zip(bars.items(), looks)):
-        left = places + (i - (len(bars) - 1) / 2) * share
+        left = positions + (i - (len(bars) - 1) / 2) * share
         axis.bar(
             left,
             heights,
@@ -131,7 +131,7 @@ def draw_bars(
             error_kw={"elinewidth": 1.0, "capsize": 2.5, "ecolor": "#d55e00"},
             label=name,
         )
-    axis.set_xticks(places, groups)
+    axis.set_xticks(positions, groups)
     _label(axis, None, y_label, title)
     axis.set_axisbelow(True)
     axis.grid(axis="y", color="0.9", linewidth=0.6)

@@ -20,8 +20,8 @@ class AugmentConfig:
 
     Attributes:
         permute: Give every field a random permutation of its neurons or rank components.
-        scale: Deviation of the logarithm of a random factor on the normalised weights of a field.
-        noise: Deviation of Gaussian noise on the normalised weights.
+        scale: Standard deviation of the logarithm of a random factor on the normalised weights of a field.
+        noise: Standard deviation of Gaussian noise on the normalised weights.
         dropout: Share of the normalised weights that is set to zero, their mean.
 
     Raises:
@@ -42,7 +42,7 @@ UNCHANGED = AugmentConfig()
 
 
 class Augmentation:
-    """Changes batches of weights by numbers from a generator alone.
+    """Changes batches of weights by random numbers from a generator alone.
 
     Args:
         config: What is changed, and how much.

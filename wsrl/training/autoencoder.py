@@ -1,6 +1,6 @@
 """Training of a weight autoencoder, as a Lightning task.
 
-Letters: B fields of a batch, V trainable weights, K latent tokens, D numbers of a latent token, P points, C channels.
+Letters: B fields of a batch, V trainable weights, K latent tokens, D length of a latent token, P points, C channels.
 """
 
 import inspect
@@ -42,15 +42,15 @@ class AutoencoderTask(AveragedTask):
     :class:`WeightAutoencoder` in ``<export_dir>/model``.
 
     Args:
-        normalisation: ``entry``: mean and deviation of each weight; ``tensor``: one over permuted axes.
+        normalisation: ``entry``: mean and standard deviation of each weight; ``tensor``: one over permuted axes.
         weight_loss: Weight of the error of the normalised weights.
         signal_loss: Weight of the error of the rendered signal.
         perceptual: Folder of a classifier of pictures; reconstructed pictures are then rendered whole, and compared by
             its features as well (:class:`wsrl.training.perceptual.PerceptualLoss`). None for no such comparison.
         perceptual_loss: Weight of that error.
         kl_weight: Weight of the divergence from the normal distribution; without ``kl`` it is the latents' size alone.
-        latent_noise: Deviation of the noise on latents in training, without ``kl``.
-        weight_noise: Deviation of the noise on what the encoder reads in training, in deviations of each weight.
+        latent_noise: Standard deviation of the noise on latents in training, without ``kl``.
+        weight_noise: Standard deviation of the noise on what the encoder reads in training, in those of each weight.
         num_points: Random points at which a field is rendered in one step.
         learning_rate: Peak step size of AdamW.
         weight_decay: Decoupled weight decay.
@@ -89,13 +89,13 @@ class AutoencoderTask(AveragedTask):
         self.save_hyperparameters()
         self.model = self.average = None
         self.register_buffer("signal_variance", torch.ones(()))
-        self._signal: Signal | None = None
+        self._signal: StoredSignals | None = None
         self._is_measured = False
 
     def setup(self, stage: str) -> None:
         """Build network and statistics from the data module, once, and take up the base field of the store."""
         data = self.trainer.datamodule
-        self._signal = Signal(data.store)
+        self._signal = StoredSignals(data.store)
         if self.hparams.perceptual is not None:
             self._signal.look_through(self.hparams.perceptual, data.batches("train"))
         if self.model is None:
@@ -207,7 +207,7 @@ class AutoencoderTask(AveragedTask):
         return self.average.module
 
 
-class Signal:
+class StoredSignals:
     """The fields of a store as signals: where they are compared, and on what scale.
 
     Args:

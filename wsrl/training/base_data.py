@@ -34,7 +34,7 @@ class Stage:
         check(self, "stage.")
 
 
-class Batch(NamedTuple):
+class SignalBatch(NamedTuple):
     """Some signals at some points.
 
     Attributes:
@@ -110,7 +110,7 @@ class Examples:
         """Coordinates of a point and channels of a value."""
         return len(self.grid) if self.grid is not None else self.coords.shape[-1], self.values.shape[-1]
 
-    def points(self, rows: slice | Tensor, num_points: int | None = None) -> Batch:
+    def points(self, rows: slice | Tensor, num_points: int | None = None) -> SignalBatch:
         """Some signals at all their points, or at the first so many where they are on no grid.
 
         Args:
@@ -119,9 +119,9 @@ class Examples:
         """
         indices = torch.arange(len(self))[rows]
         if self.grid is not None:
-            return Batch(indices, grid_coords(self.grid), self.values[indices], None)
+            return SignalBatch(indices, grid_coords(self.grid), self.values[indices], None)
         weights = None if self.weights is None else self.weights[indices, :num_points]
-        return Batch(indices, self.coords[indices, :num_points], self.values[indices, :num_points], weights)
+        return SignalBatch(indices, self.coords[indices, :num_points], self.values[indices, :num_points], weights)
 
 
 def _columns(signals: Sequence[Signal]) -> tuple[list[Tensor], list[Tensor]]:
@@ -161,7 +161,7 @@ class SignalBatches:
     def __len__(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[SignalBatch]:
         for stage in self.stages:
             batches = self._scattered if self.examples.grid is None else self._gridded
             yield from batches(stage)
@@ -176,12 +176,12 @@ class SignalBatches:
             rows, order = order[:size], order[size:]
             yield rows
 
-    def _gridded(self, stage: Stage) -> Iterator[Batch]:
+    def _gridded(self, stage: Stage) -> Iterator[SignalBatch]:
         coords, values = coarse_grid(self.examples.values, self.examples.grid, stage.resolution)
         for rows in self._rows(stage):
-            yield Batch(rows, coords, values[rows], None)
+            yield SignalBatch(rows, coords, values[rows], None)
 
-    def _scattered(self, stage: Stage) -> Iterator[Batch]:
+    def _scattered(self, stage: Stage) -> Iterator[SignalBatch]:
         examples = self.examples
         num = examples.values.shape[1]
         size = max(1, round(num * stage.resolution))
@@ -189,4 +189,4 @@ class SignalBatches:
             chosen = torch.randint(num, (len(rows), size), generator=self.generator)
             place = (rows.unsqueeze(1), chosen)
             weights = None if examples.weights is None else examples.weights[place]
-            yield Batch(rows, examples.coords[place], examples.values[place], weights)
+            yield SignalBatch(rows, examples.coords[place], examples.values[place], weights)

@@ -13,7 +13,7 @@ from wsrl.errors import UserError
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fitting.loss import SQUARED, PointLoss
 from wsrl.signals.fidelity import in_quantity, psnr
-from wsrl.training.base_data import Batch, Examples, Stage
+from wsrl.training.base_data import Examples, SignalBatch, Stage
 from wsrl.training.optimisation import exponential_average, scheduled
 
 WARMUP = 0.05
@@ -29,8 +29,8 @@ class BaseTrainingConfig:
         stages: Stages in order: large batches on coarse grids first, small ones on the full grid last.
         learning_rate: Peak step size of the network's Adam.
         latent_learning_rate: Peak step size of the latents' Adam.
-        latent_penalty: The lambda in ``L_recon + lambda ||z||^2``, with the mean over the numbers of a latent.
-        latent_noise: Deviation of the normal noise that is added to a latent in training.
+        latent_penalty: The lambda in ``L_recon + lambda ||z||^2``, with the mean over the entries of a latent.
+        latent_noise: Standard deviation of the normal noise that is added to a latent in training.
         ema_decay: Decay of the moving average of the network's parameters, which becomes the base field.
         num_signals: Number of training signals, at most.
         num_points: Points that are kept of a training signal on no grid; each step draws some of them.
@@ -96,7 +96,7 @@ class BaseFieldTask(L.LightningModule):
         start = torch.randn(self.latents.weight.shape, generator=self.generator) * 0.1
         self.latents.weight.data.copy_(start)
 
-    def training_step(self, batch: Batch) -> Tensor:
+    def training_step(self, batch: SignalBatch) -> Tensor:
         """Reconstruction error plus the penalty on the latents."""
         latents = self.latents(batch.indices)
         noise = torch.randn(latents.shape, generator=self.generator).to(latents) * self.config.latent_noise
@@ -125,14 +125,14 @@ class BaseFieldTask(L.LightningModule):
         return base.eval().requires_grad_(False)
 
 
-def mean_losses(loss: PointLoss, found: Tensor, batch: Batch) -> Tensor:
+def mean_losses(loss: PointLoss, found: Tensor, batch: SignalBatch) -> Tensor:
     """Mean loss ``(B,)`` of each signal of a batch, for found values ``(B, P, C)``."""
     each = loss(found, batch.values)
     return (each if batch.weights is None else each * batch.weights.unsqueeze(-1)).mean(dim=(1, 2))
 
 
 def fit_latents(
-    base: BaseField, batch: Batch, *, steps: int, learning_rate: float, loss: PointLoss = SQUARED
+    base: BaseField, batch: SignalBatch, *, steps: int, learning_rate: float, loss: PointLoss = SQUARED
 ) -> Tensor:
     """Fit latents of unseen signals with the base field frozen.
 

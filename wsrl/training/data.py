@@ -5,6 +5,7 @@ from functools import cached_property
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from wsrl.encoders.normalisation import WeightStatistics
@@ -13,9 +14,48 @@ from wsrl.fields.layout import Layout
 from wsrl.options import SHARE, at_least, check_values
 from wsrl.store import Batch, WeightStore
 from wsrl.store.splits import PARTS, PartReader, Share, part_codes
-from wsrl.training.cached import CachedPart
 
 _EPOCH_STRIDE = 1_000_003
+
+
+class CachedPart:
+    """All fields of a part, read once and checked, with one row of numbers each.
+
+    Args:
+        reader: Reads the whole part, in the order of the store.
+        num_fields: Fields that it has.
+        metrics: Names of the metrics that batches keep.
+    """
+
+    READ = 512
+
+    def __init__(self, reader: PartReader, num_fields: int, metrics: tuple[str, ...] = ()):
+        self.layout = reader.store.layout
+        self.flat = torch.empty(num_fields, self.layout.num_weights)
+        self.labels = torch.empty(num_fields, dtype=torch.long)
+        self.metrics = {name: torch.empty(num_fields) for name in metrics}
+        names, start = [], 0
+        for batch in reader.batches(self.READ, metrics=metrics):
+            rows = slice(start, start + len(batch))
+            self.flat[rows] = self.layout.flatten(batch.weights)
+            self.labels[rows] = batch.labels
+            for name, column in self.metrics.items():
+                column[rows] = batch.metrics[name]
+            names.append(batch.encoded_ids)
+            start = rows.stop
+        self.encoded_ids = np.concatenate(names) if names else np.zeros(0, dtype=object)
+
+    def batches(self, size: int, share: Share) -> Iterator[Batch]:
+        """Go through a share once; with a seed in an order that mixes all fields, the same for every process."""
+        total = len(self.labels)
+        order = torch.arange(total)
+        if share.seed is not None:
+            order = torch.randperm(total, generator=torch.Generator().manual_seed(share.seed))
+        first, last = share.limits(total)
+        for rows in order[first:last].split(size):
+            metrics = {name: column[rows] for name, column in self.metrics.items()}
+            weights = self.layout.unflatten(self.flat[rows])
+            yield Batch(weights, self.labels[rows], self.encoded_ids[rows.numpy()], metrics)
 
 
 class PartDataset(IterableDataset):
@@ -180,7 +220,7 @@ class WeightDataModule(L.LightningDataModule):
         return WeightStatistics.from_batches(self.layout, (batch.weights for batch in self.batches("train")))
 
     def statistics(self) -> WeightStatistics:
-        """Mean and deviation of each trainable weight over the train part, in one pass; measured once."""
+        """Mean and standard deviation of each trainable weight over the train part, in one pass; measured once."""
         return self._statistics
 
     def train_dataloader(self) -> EpochLoader:

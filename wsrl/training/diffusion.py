@@ -106,7 +106,7 @@ class DiffusionTask(AveragedTask):
             space = open_autoencoder(options.autoencoder, data.layout)
         self.build(space, data.label_names if options.conditional else ())
         size = f"{self.model.num_parameters():,} parameters, {self.model.num_tokens} tokens"
-        self.print(f"denoiser: {size}, {self.model.count_flops() / 1e6:.1f} MFLOP for one field and step")
+        self.summary = f"denoiser: {size}, {self.model.count_flops() / 1e6:.1f} MFLOP for one field and step"
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep what rebuilds the networks, as plain types."""

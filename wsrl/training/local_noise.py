@@ -1,10 +1,10 @@
 """The local reparameterisation trick for modules as they are: noise on the outputs of layers in place of weights.
 
 A linear layer with independent Gaussian weights has Gaussian outputs: their mean is that of the layer with the mean
-weights, their variance that of a layer with squared deviations on squared inputs. Drawing outputs, each example on its
-own, gives gradients of less variance than drawing weights. For a layer that sees one input of each example this is the
-posterior exactly; outputs of a convolution, or of a linear layer along a sequence, are in truth correlated between
-places, which is left out.
+weights, their variance that of a layer with the variances of the weights on squared inputs. Drawing outputs, each
+example on its own, gives gradients of less variance than drawing weights. For a layer that sees one input of each
+example this is the posterior exactly; outputs of a convolution, or of a linear layer along a sequence, are in truth
+correlated between places, which is left out.
 
 Source: Kingma, Salimans and Welling, NeurIPS 2015, section 2.3; Molchanov et al., ICML 2017, for convolutions.
 """
@@ -37,15 +37,15 @@ def local_layers(module: nn.Module, means: Mapping[str, Tensor], example: Tensor
         For the path of each layer the full names of its ``weight`` and, where it has one, its ``bias``.
     """
     owners = [id(each) for _, each in module.named_parameters(remove_duplicate=False)]
-    found = {}
+    layers = {}
     for path, layer in module.named_modules():
         own = dict(layer.named_parameters(recurse=True))
         names = {key: f"{path}.{key}" if path else key for key in own}
         plain = type(layer) in LAYERS and set(own) <= {"weight", "bias"} and set(names.values()) <= set(means)
         alone = plain and all(owners.count(id(each)) == 1 for each in own.values())
         if alone and _only_read_inside(module, path, layer, names, means, example):
-            found[path] = names
-    return found
+            layers[path] = names
+    return layers
 
 
 def _only_read_inside(module, path, layer, names, means, example) -> bool:
@@ -75,7 +75,7 @@ class LocalNoise:
     Args:
         module: The module, called with the means of the layers' weights.
         layers: What :func:`local_layers` found.
-        deviations: Deviation of every tensor.
+        deviations: Standard deviation of every tensor.
         generator: Source of the noise.
     """
 

@@ -42,7 +42,7 @@ class RegressorTask(WeightTask):
         data.keep_metric(self.hparams.target)
 
     def make_model(self, encoder: WeightEncoder, data: WeightDataModule) -> WeightRegressor:
-        """The regressor, with mean and deviation of the target over the training part."""
+        """The regressor, with mean and standard deviation of the target over the training part."""
         target = self.hparams.target
         values = data.store.metrics(target)[data.rows("train")]
         values = values[np.isfinite(values)]
@@ -102,12 +102,12 @@ class RegressorTask(WeightTask):
         self.log_dict({f"{part}_{name}": value for name, value in scores.items()}, prog_bar=True)
 
     def _gathered(self, values: tuple[Tensor, ...]) -> Tensor:
-        """The numbers ``(N,)`` of all batches and processes; every process has equally many."""
+        """The values ``(N,)`` of all batches and processes; every process has equally many."""
         return self.all_gather(torch.cat(values)).flatten()
 
 
 def regression_scores(predicted: Tensor, target: Tensor) -> dict[str, float]:
-    """How well numbers ``(N,)`` are predicted.
+    """How well values ``(N,)`` are predicted.
 
     Args:
         predicted: Predictions.

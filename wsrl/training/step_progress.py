@@ -14,6 +14,8 @@ NUM_METRICS = 3
 class TrainingProgress(L.Callback):
     """Shows the steps of a whole training, all epochs in one, with the latest epoch and metrics beside it.
 
+    A task with a ``summary`` has that line said when it begins.
+
     Args:
         progress: How to show it.
         what: What is trained.
@@ -31,6 +33,8 @@ class TrainingProgress(L.Callback):
         total = num_steps(trainer)
         done = min(trainer.current_epoch * int(trainer.num_training_batches), total or 0)
         self._shown = self._stack.enter_context(self.progress(f"{self.what}: steps", total))
+        if text := getattr(pl_module, "summary", ""):
+            self._shown.say(text)
         if done:
             self._shown.expect(-done)
 

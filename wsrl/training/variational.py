@@ -36,11 +36,11 @@ class VariationalOptions:
     """The prior, the family of the posterior and its optimisation.
 
     Attributes:
-        prior: ``constant``: every weight has the deviation ``prior_scale``; ``fan_in``: those of tensors with two or
-            more axes have it divided by the root of the inputs of a unit. The mean is zero.
-        prior_scale: Deviation of the prior.
-        initial_deviation: Deviation of every weight at the start; the means start at the weights of the module.
-        parametrisation: What makes a deviation of a free number: ``softplus`` or ``exp``.
+        prior: ``constant``: every weight has the standard deviation ``prior_scale``; ``fan_in``: those of tensors with
+            two or more axes have it divided by the root of the inputs of a unit. The mean is zero.
+        prior_scale: Standard deviation of the prior.
+        initial_deviation: Standard deviation of every weight at the start; the means start at the module's weights.
+        parametrisation: What makes a standard deviation of a free parameter: ``softplus`` or ``exp``.
         noise: ``weights``: one sample of the weights for a batch; ``local``: one of the outputs of every linear or
             convolutional layer for each example, wherever a layer allows it, and of the weights elsewhere.
         kl_weight: Factor of the divergence from the prior; below 1 the posterior is a tempered one.
@@ -49,7 +49,7 @@ class VariationalOptions:
         batch_size: Examples of a step.
         samples: Samples of the weights in a step.
         learning_rate: Peak of Adam's rate for the means; it falls along half a cosine to zero.
-        deviation_rate: Factor of the learning rate for the free numbers behind deviations.
+        deviation_rate: Factor of the learning rate for the free parameters behind standard deviations.
     """
 
     prior: str = option("fan_in", one_of("constant", "fan_in"))
@@ -70,7 +70,7 @@ class VariationalOptions:
 
 
 class MeanFieldPosterior:
-    """Trainable means and deviations of the trained parameters of a module.
+    """Trainable means and standard deviations of the trained parameters of a module.
 
     Args:
         module: Its parameters that require gradients are the initial means; it is not changed.
@@ -78,8 +78,8 @@ class MeanFieldPosterior:
 
     Attributes:
         means: Leaves by the name of their parameter.
-        free: The numbers behind the deviations.
-        prior_scales: Deviation of the prior of each tensor.
+        free: The parameters behind the standard deviations.
+        prior_scales: Standard deviation of the prior of each tensor.
     """
 
     def __init__(self, module: nn.Module, options: VariationalOptions):
@@ -95,7 +95,7 @@ class MeanFieldPosterior:
         self.prior_scales = {name: prior_scale(mean, options) for name, mean in start.items()}
 
     def deviations(self) -> dict[str, Tensor]:
-        """Deviation of every tensor, above zero."""
+        """Standard deviation of every tensor, above zero."""
         make = functional.softplus if self.options.parametrisation == "softplus" else torch.exp
         return {name: make(free) for name, free in self.free.items()}
 
@@ -106,7 +106,7 @@ class MeanFieldPosterior:
         )
 
     def posterior(self) -> Posterior:
-        """What was found so far, apart from what is trained."""
+        """The posterior as it is now, apart from what is trained."""
         means = {name: mean.detach().clone() for name, mean in self.means.items()}
         return Posterior(means, {name: each.detach().clone() for name, each in self.deviations().items()})
 
@@ -130,7 +130,7 @@ def fit_posterior(
     data: tuple[Tensor, Tensor],
     options: VariationalOptions,
     generator: torch.Generator,
-    tell: Callable[[float], None] = lambda objective: None,
+    after_step: Callable[[float], None] = lambda objective: None,
 ) -> Posterior:
     """Fit a posterior by stochastic gradient ascent on the evidence lower bound.
 
@@ -141,7 +141,7 @@ def fit_posterior(
         data: Inputs and targets of all N examples.
         options: The prior, the family and its optimisation.
         generator: Randomness of the order and of the samples.
-        tell: Called after each step with minus the bound of an example, in nats.
+        after_step: Called after each step with minus the bound of an example, in nats.
 
     Returns:
         The posterior.
@@ -152,58 +152,61 @@ def fit_posterior(
     inputs, targets = data
     if len(inputs) != len(targets) or not len(inputs):
         raise UserError(f"{len(inputs)} inputs come with {len(targets)} targets", allowed="one target for each input")
-    found = MeanFieldPosterior(module, options)
-    local = local_layers(module, found.means, inputs[:2]) if options.noise == "local" else {}
+    family = MeanFieldPosterior(module, options)
+    local = local_layers(module, family.means, inputs[:2]) if options.noise == "local" else {}
     num_batches = math.ceil(len(inputs) / options.batch_size)
-    optimiser, schedule = _optimiser(found, options, options.epochs * num_batches)
+    optimiser, schedule = _optimiser(family, options, options.epochs * num_batches)
     for epoch in range(options.epochs):
+        # Every example once, in a new order.
         order = torch.randperm(len(inputs), generator=generator)
         for number, rows in enumerate(order.tensor_split(num_batches)):
+            # The divergence counts more and more while it warms up.
             done = (epoch * num_batches + number) / (options.epochs * num_batches)
             weight = options.kl_weight * (min(1.0, done / options.kl_warm_up) if options.kl_warm_up else 1.0)
-            deviations = found.deviations()
-            fit = -_expected(module, found, deviations, local, log_likelihood, inputs[rows], targets[rows], generator)
-            loss = fit + weight / len(inputs) * found.divergence(deviations)
+            # Minus the bound of one example: E_q -log p(D | theta) + w KL(q || p) / N.
+            deviations = family.deviations()
+            fit = -_expected(module, family, deviations, local, log_likelihood, inputs[rows], targets[rows], generator)
+            loss = fit + weight / len(inputs) * family.divergence(deviations)
             if not bool(loss.isfinite()):
                 raise UserError(f"the objective is {loss.item()}", do="lower learning_rate or initial_deviation")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             schedule.step()
-            tell(loss.item())
-    return found.posterior()
+            after_step(loss.item())
+    return family.posterior()
 
 
-def _expected(module, found, deviations, local, log_likelihood, inputs, targets, generator) -> Tensor:
+def _expected(module, family, deviations, local, log_likelihood, inputs, targets, generator) -> Tensor:
     """Mean log-likelihood of a batch under samples of the posterior."""
     inside = {name for names in local.values() for name in names.values()}
     total = 0.0
-    for _ in range(found.options.samples):
+    for _ in range(family.options.samples):
         weights = {
             name: mean if name in inside else _drawn(mean, deviations[name], generator)
-            for name, mean in found.means.items()
+            for name, mean in family.means.items()
         }
         with LocalNoise(module, local, deviations, generator):
             total = total + log_likelihood(functional_call(module, weights, (inputs,)), targets).mean()
-    return total / found.options.samples
+    return total / family.options.samples
 
 
 def _drawn(mean: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
     return mean + deviation * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
 
 
-def _optimiser(found: MeanFieldPosterior, options: VariationalOptions, num_steps: int):
+def _optimiser(family: MeanFieldPosterior, options: VariationalOptions, num_steps: int):
     rate = options.learning_rate
     groups = [
-        {"params": list(found.means.values()), "lr": rate},
-        {"params": list(found.free.values()), "lr": rate * options.deviation_rate},
+        {"params": list(family.means.values()), "lr": rate},
+        {"params": list(family.free.values()), "lr": rate * options.deviation_rate},
     ]
     optimiser = torch.optim.Adam(groups, betas=ADAM_BETAS, fused=True)
     return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
 
 
 def _inverse(parametrisation: str, deviation: float) -> float:
-    """The free number of a deviation."""
+    """The free parameter of a standard deviation."""
     if parametrisation == "exp":
         return math.log(deviation)
     return deviation + math.log(-math.expm1(-deviation))
@@ -261,7 +264,7 @@ def classification_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def gaussian_log_likelihood(scale: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Log-density of targets under independent Gaussians of known deviation around the outputs, ``(B, C) -> (B,)``.
+    """Log-density ``(B,)`` of targets under Gaussians of known standard deviation around the outputs ``(B, C)``.
 
     Args:
         scale: Standard deviation of the noise of each channel.

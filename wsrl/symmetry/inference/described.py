@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import prod
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -66,15 +67,11 @@ class _Names:
         return resolve(self.known.setdefault(factor, new_axis(size)))
 
     def _size(self, part) -> int | None:
-        found = 1
-        for factor in factors_of(part):
-            if isinstance(factor, int):
-                found *= factor
-            elif factor in self.known:
-                found *= size_of(self.known[factor])
-            else:
-                return None
-        return found
+        """Length of a part; None where it has a name that is not known yet."""
+        factors = factors_of(part)
+        if not all(isinstance(factor, int) or factor in self.known for factor in factors):
+            return None
+        return prod(factor if isinstance(factor, int) else size_of(self.known[factor]) for factor in factors)
 
     def _checked(self, axis: Axis, text, size: int) -> Axis:
         if size_of(axis) != size:
@@ -99,10 +96,12 @@ def follow_by_hand(module: nn.Module, path: str, part: Given, tracer: Tracer, st
     run, names = target.forward, _Names(path)
 
     def forward(*args, **kwargs):
+        # its inputs and its own tensors move as described
         _tie_all(tracer, names, path, "inputs", tree_leaves((args, kwargs)), part.inputs)
         for name, tensor in own.items():
             axes = part.tensors.get(name, (None,) * tensor.ndim)
             _tie_all(tracer, names, path, name, [tensor], [axes])
+        # what it does is not followed; its outputs move as described
         was_paused, tracer.paused = tracer.paused, True
         try:
             result = run(*args, **kwargs)
@@ -120,8 +119,8 @@ def follow_by_hand(module: nn.Module, path: str, part: Given, tracer: Tracer, st
 
 def _tie_all(tracer: Tracer, names: _Names, path: str, what: str, leaves: list, descriptions: Sequence) -> None:
     for tensor, axes in _pairs(path, what, leaves, descriptions):
-        found = [names.axis(axis, size) for axis, size in zip(axes, tensor.shape)]
-        for own, axis in zip(tracer.table.get(tensor), found):
+        described = [names.axis(axis, size) for axis, size in zip(axes, tensor.shape)]
+        for own, axis in zip(tracer.table.get(tensor), described):
             if own and all(atom.fixed for atom in axis):
                 fix(own)
             elif own:

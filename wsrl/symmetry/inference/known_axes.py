@@ -99,7 +99,7 @@ class Table:
 
     def known(self, tensor: Tensor) -> bool:
         """Whether a tensor is more than a constant."""
-        return id(tensor) in self._axes or self._same_memory(tensor) is not None
+        return self.key(tensor) is not None
 
     def record(self, tensor: Tensor, axes: list[Axis]) -> None:
         """Enter what was found about a tensor."""
@@ -111,18 +111,16 @@ class Table:
 
     def get(self, tensor: Tensor) -> list[Axis]:
         """Axes of a tensor as they are known by now."""
-        if id(tensor) not in self._axes:
-            twin = self._same_memory(tensor)
-            if twin is None:
-                return self._constant_axes(tensor)
-            return self.get(twin)
-        for name in self._names.get(id(tensor), ()):
+        key = self.key(tensor)
+        if key is None:
+            return self._constant_axes(tensor)
+        for name in self._names.get(key, ()):
             if name not in self.used:
                 self.used.append(name)
-        if id(tensor) in self._on_use:
-            fix(self._on_use.pop(id(tensor)))
-        self._axes[id(tensor)] = settle(self._axes[id(tensor)])
-        return self._axes[id(tensor)]
+        if key in self._on_use:
+            fix(self._on_use.pop(key))
+        self._axes[key] = settle(self._axes[key])
+        return self._axes[key]
 
     def key(self, tensor: Tensor) -> int | None:
         """What the tensor is known under; None for a constant."""
@@ -201,7 +199,9 @@ class Table:
         values, axes = tensor.detach(), []
         for dim in range(tensor.ndim):
             axis: Axis = ()
-            for length, varies in _factors(values, dim):
+            for length, varies in _factors(
+                values, dim
+            ):  # what varies is fixed; the rest is free for each element before
                 before = [atom for other in (*axes, axis) for atom in other]
                 axis = (*axis, *new_axis(length, () if varies else before, fixed=varies))
             axes.append(axis)

@@ -59,6 +59,7 @@ def _is_held(atom: Atom, parent: Atom, weights: Mapping[str, Sequence[Axis]]) ->
 
 
 def _copy(atom: Atom, parent: Atom, axes: Sequence[Axis]) -> None:
+    """One permutation for each element of a fixed parent on the same axis, or one for all where that is too long."""
     together = any(parent in axis and atom in deep(axis) for axis in axes)
     if atom.fixed or parent.size > MAX_COPIES or not together or not cut_at((parent,), range(1, parent.size)):
         cut(atom, parent)
@@ -87,6 +88,7 @@ def _is_still(whole: Atom, atoms: Sequence[Atom]) -> bool:
 
 
 def _spell_concat(atoms: list[Atom], place: int, axes: Sequence[Axis]) -> list[list[Atom]]:
+    """Parts of an axis whose atom at a place is a concatenation, repeated for each element of what is before it."""
     head, whole, tail = atoms[:place], atoms[place], atoms[place + 1 :]
     if not all(atom.fixed for atom in head):
         fix(head)

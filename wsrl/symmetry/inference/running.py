@@ -1,4 +1,4 @@
-"""A network as a function of its weights in float64, and weights that hide nothing of it."""
+"""A network as a function of its weights in float64, weights that hide nothing of it, and those that it never reads."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from wsrl.errors import UserError
-from wsrl.symmetry.inference.coverage import squares
 from wsrl.symmetry.inference.double_precision import in_double
 from wsrl.symmetry.inference.network_tensors import RUNNING, as_arguments, evaluation_copy, named_tensors, tensors_in
 from wsrl.symmetry.inference.trace import plain_kernels
 from wsrl.symmetry.spec.spec import PermutationSpec
+
+DRAWINGS = 8
+"""Weights at which gradients are looked at, while some are zero at all before."""
 
 
 class DoubleNetwork:
@@ -70,9 +72,9 @@ class DoubleNetwork:
             for tensor in flagged:
                 tensor.requires_grad_(True)
             try:
-                score = squares(self._run(weights))
+                parts = [out.abs().square().sum() for out in self._run(weights) if out.requires_grad]
                 every = list(wanted.values())
-                gradients = () if score is None else torch.autograd.grad(score, every, allow_unused=True)
+                gradients = torch.autograd.grad(torch.stack(parts).sum(), every, allow_unused=True) if parts else ()
             except RuntimeError:  # it writes into its tensors, or has no gradients: nothing is known from them
                 gradients = ()
             for tensor in flagged:
@@ -151,3 +153,35 @@ def _drawn(name: str, tensor: Tensor, generator: torch.Generator, is_buffer: boo
     if tensor.ndim == 1:
         return noise * 0.5 + tensor.mean()
     return noise * (len(tensor) / tensor.numel()) ** 0.5
+
+
+def unread_entries(
+    network: DoubleNetwork, start: Mapping[str, Tensor], draw: Callable[[], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Entries of weights on which the outputs do not depend.
+
+    Args:
+        network: The network.
+        start: Weights.
+        draw: Gives others. What stays the same in them is left out, such as masks and whole numbers.
+
+    Returns:
+        For each tensor that has such entries, where they are ``shape`` (boolean).
+    """
+    # gradients that are zero at all of several weights, so that this is no matter of units that are off by chance
+    other, still = draw(), {}
+    for number in range(DRAWINGS):
+        weights = (start, other)[number] if number < 2 else draw()
+        for name, gradient in network.gradients(weights).items():
+            zero = torch.ones_like(start[name], dtype=torch.bool) if gradient is None else gradient == 0
+            still[name] = still[name] & zero if name in still else zero
+        if not any(entries.any() for entries in still.values()):
+            return {}
+    # other values in their place change nothing, so that it is none of operations without gradients
+    before, unread = network.outputs(start), {}
+    for name, entries in still.items():
+        if entries.any() and not torch.equal(start[name], other[name]):
+            after = network.outputs({**start, name: torch.where(entries, other[name], start[name])})
+            if all(map(torch.equal, before, after)):
+                unread[name] = entries
+    return unread

@@ -139,23 +139,28 @@ class Tracer(TorchDispatchMode):
         call = Call(function, args, kwargs or {}, self.table, outputs)
         self._count += 1
         if call.name in FACTORIES or not any(self.table.known(tensor) for tensor in call.tensors):
-            for i, output in enumerate(outputs):
-                if call.name in BLANK:
-                    self.table.blank(output)
-                if memory_of(output) not in [memory_of(tensor) for tensor in call.tensors]:
-                    self.table.number(output, self._count * 16 + i)
+            self._number(call)
         else:
             self._follow(call)
         return result
 
+    def _number(self, call: Call) -> None:
+        """Note the constants that an operation made, by numbers that are the same in every run."""
+        for i, output in enumerate(call.outputs):
+            if call.name in BLANK:
+                self.table.blank(output)
+            if memory_of(output) not in [memory_of(tensor) for tensor in call.tensors]:
+                self.table.number(output, self._count * 16 + i)
+
     def _follow(self, call: Call) -> None:
         """Enter the outputs of an operation on tensors of which some are known."""
+        # a constant that it writes to was one tensor all along, which the trace starts over with
         written = call.written()
         for tensor in written:
             if not self.table.known(tensor):
                 self.table.refuse_write(tensor)
-        found = self._axes_of(call)
-        for output, axes in zip(call.outputs, found):
+        # what was written to moves as before and as the result does; all else has the axes that the rule gave
+        for output, axes in zip(call.outputs, self._axes_of(call)):
             axes = fixed_axes(output.shape) if axes is None else axes
             if any(output is tensor for tensor in written) and call.name not in RESHAPES:
                 self.table.tie(output, axes)
@@ -164,13 +169,12 @@ class Tracer(TorchDispatchMode):
         self.steps.append(Step(call.name, call.tensors, call.outputs, bool(written)))
 
     def _axes_of(self, call: Call) -> list[list[Axis] | None]:
-        found = RULES.get(call.name)
-        if found is None and call.is_pointwise:
-            found = RULES["pointwise"]
+        """Axes of each output by the rule of the operation; None, where nothing that it takes may move."""
+        follow = RULES.get(call.name) or (RULES["pointwise"] if call.is_pointwise else None)
         failure = None
-        if found is not None:
+        if follow is not None:
             try:
-                axes = found(call)
+                axes = follow(call)
                 several = len(call.outputs) != 1 or (axes and (axes[0] is None or isinstance(axes[0], list)))
                 return _checked(call, axes if several else [axes])
             except FAILED as error:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.inference.coverage import unread_entries
-from wsrl.symmetry.inference.running import DoubleNetwork, drawing
+from wsrl.symmetry.inference.running import DoubleNetwork, drawing, unread_entries
 from wsrl.symmetry.spec.axes import Axis, Concat, Product, factors_of, names_in, parts_of
 from wsrl.symmetry.spec.spec import PermutationSpec
 
@@ -103,7 +102,7 @@ def verify(
             alone = {name: change(spec.apply(subject, {name: table})) for name, table in permutation.items()}
             raise _refusal(spec, alone, errors[-1], tolerance)
     # what the output does not depend on for these inputs is not proved
-    unread = unread_entries(network.outputs, network.gradients, start, draw)
+    unread = unread_entries(network, start, draw)
     # the control: each permutation on one of its axes only changes the output
     limit = max(CHANGED, 10 * tolerance if tolerance > TOLERANCE else 0)
     outcomes = {n: _control(spec, n, subject, change, limit, unread) for n in spec.permutations[:controls]}

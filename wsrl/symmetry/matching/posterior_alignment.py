@@ -13,9 +13,14 @@ from wsrl.symmetry.matching.alignment import spec_of
 from wsrl.symmetry.matching.barriers import AT_ONCE, NUM_POINTS
 from wsrl.symmetry.matching.examples import Examples
 from wsrl.symmetry.matching.linear_stack import LinearStack
-from wsrl.symmetry.matching.marginalised import MarginalisedPath, marginalised_path
 from wsrl.symmetry.matching.matching import Matching, match_weights
-from wsrl.symmetry.matching.posteriors import Posterior, check_alike, squared_wasserstein
+from wsrl.symmetry.matching.posteriors import (
+    MarginalisedPath,
+    Posterior,
+    check_alike,
+    marginalised_path,
+    squared_wasserstein,
+)
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 COSTS = ("means", "means_and_deviations")
@@ -133,7 +138,7 @@ def align_posterior(
         reference: Posterior that stays.
         moving: Posterior whose neurons are permuted.
         cost: ``means_and_deviations`` for the Wasserstein distance, whose minimum is the maximum of the summed inner
-            products of means and of deviations; ``means`` for that of the means alone.
+            products of means and of standard deviations; ``means`` for that of the means alone.
         generator: Randomness of the order of the axes.
         restarts: Number of runs of coordinate ascent, of which the best is kept.
 

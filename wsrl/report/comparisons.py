@@ -2,6 +2,16 @@
 
 from pathlib import Path
 
+import torch
+
+from wsrl.diffusion.pipeline import load_pipeline
+from wsrl.evaluation.features import signals_of_rows
+from wsrl.report.contact_sheet import beside, error_picture, grid_sheet, save_picture
+from wsrl.report.render import shape_sheet
+from wsrl.signals.pictures.image import values_to_image
+from wsrl.store import WeightStore
+from wsrl.training.lightning_noise import quiet_lightning
+
 NUM_SHOWN = 64
 NUM_COMPARED = 16
 MESH_RESOLUTION = 64
@@ -16,12 +26,6 @@ def draw_pictures(source, out: Path, *, size: int, seed: int) -> None:
         size: Longer side of a picture, in pixels.
         seed: Seed of the samples.
     """
-    import torch
-
-    from wsrl.diffusion.pipeline import load_pipeline
-    from wsrl.store import WeightStore
-    from wsrl.training.lightning_noise import quiet_lightning
-
     with quiet_lightning():
         pipeline = load_pipeline(str(out / "diffusion"))
     with WeightStore.open(out / "fields") as store:
@@ -31,11 +35,6 @@ def draw_pictures(source, out: Path, *, size: int, seed: int) -> None:
 
 
 def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int) -> None:
-    from wsrl.cli.stage import save_picture
-    from wsrl.evaluation.features import signals_of_rows
-    from wsrl.report.contact_sheet import beside, error_picture, grid_sheet
-    from wsrl.signals.pictures.image import values_to_image
-
     samples = pipeline(NUM_SHOWN, generator=generator)
     signals = list(signals_of_rows(store, source, rows))
     fields = [store.field(row) for row in rows]
@@ -56,14 +55,10 @@ def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int)
 
 
 def _draw_shapes(source, store, rows, pipeline, generator, out: Path, size: int) -> None:
-    from wsrl.cli.stage import save_picture
-    from wsrl.report.contact_sheet import beside
-    from wsrl.report.render import shape_sheet
-
     samples = pipeline(NUM_SHOWN, generator=generator)
     sampled = [field.mesh(MESH_RESOLUTION) for field in samples.fields]
-    places = {signal_id: index for index, signal_id in enumerate(source.ids)}
-    originals = [source.mesh(places[store.id_of(row)]) for row in rows]
+    position = {signal_id: index for index, signal_id in enumerate(source.ids)}
+    originals = [source.mesh(position[store.id_of(row)]) for row in rows]
     sheets = [
         (f"{NUM_SHOWN} sampled fields", shape_sheet(sampled, columns=8, size=size)),
         (f"{len(originals)} shapes of {source.name}", shape_sheet(originals, columns=8, size=size)),

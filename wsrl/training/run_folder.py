@@ -5,12 +5,16 @@ trained, on what, and what is shown may differ, and a longer run goes on from a 
 """
 
 import json
-import sys
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wsrl.errors import UserError
+from wsrl.progress import ShowProgress, say, silent
+from wsrl.provenance import METRICS_FILE, dotted, recorded_run
 
 DECIDING_OPTIONS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 """Options of the trainer that decide the model; those of the task and the seed all do."""
@@ -21,7 +25,7 @@ LAST = "last"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class RunState:
     """What the folder of a run holds for this one.
 
     Attributes:
@@ -33,12 +37,12 @@ class Found:
     checkpoint: Path | None = None
 
 
-def look_into(root: Path, task: str, config: dict[str, Any], store_hash: str | None, checkpoints: Path) -> Found:
+def look_into(root: Path, task: str, config: dict[str, Any], store_hash: str | None, checkpoints: Path) -> RunState:
     """Find out what a run in ``root`` starts from.
 
     Args:
         root: Folder of the run.
-        task: A key of ``wsrl.cli.train.TASKS``.
+        task: A key of ``wsrl.training.run.TASKS``.
         config: The resolved configuration.
         store_hash: Hash of the store's manifest.
         checkpoints: Folder of the checkpoints.
@@ -46,14 +50,12 @@ def look_into(root: Path, task: str, config: dict[str, Any], store_hash: str | N
     Raises:
         UserError: The folder holds the run of another model.
     """
-    from wsrl.cli.stage import recorded_run
-
     record, last = recorded_run(root), newest_checkpoint(checkpoints)
     model = Path(config["model"].get("export_dir") or root) / "model"
     if last is None and not model.exists():
-        return Found()
+        return RunState()
     if not record:  # nothing is known of what the checkpoints belong to: go on from them where that is asked for
-        return Found(checkpoint=last if config.get("ckpt_path") == LAST else None)
+        return RunState(checkpoint=last if config.get("ckpt_path") == LAST else None)
     difference = _difference(record, task, config, store_hash)
     if difference is not None:
         raise UserError(
@@ -61,11 +63,11 @@ def look_into(root: Path, task: str, config: dict[str, Any], store_hash: str | N
             allowed="the options, the store and the seed of the run that is there, to go on with it",
             do="choose another --trainer.default_root_dir, or remove that folder",
         )
-    metrics = root / "metrics.json"
+    metrics = root / METRICS_FILE
     if record.get("results") and metrics.is_file() and model.exists() and not _is_longer(record, config):
-        found = json.loads(metrics.read_text())
-        return Found(finished={name: value for name, value in found.items() if name != "elapsed_s"})
-    return Found(checkpoint=last)
+        kept = json.loads(metrics.read_text())
+        return RunState(finished={name: value for name, value in kept.items() if name != "elapsed_s"})
+    return RunState(checkpoint=last)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -80,9 +82,44 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def say_going_on(checkpoint: Path) -> None:
-    """Tell that a run does not begin anew."""
-    print(f"an earlier run is there: going on from {checkpoint}", file=sys.stderr)
+def checkpoint_to_resume(asked: str | None, state: RunState, progress: ShowProgress = silent) -> str | None:
+    """The path of a readable checkpoint to go on from.
+
+    Args:
+        asked: The checkpoint that was asked for; ``last`` or None is the newest one of this run, if it has any.
+        state: What the folder of the run holds.
+        progress: Told what is gone on from.
+    """
+    path = state.checkpoint
+    if asked not in (None, LAST):
+        path = Path(asked)
+    elif path is not None:
+        say(progress, f"an earlier run is there: going on from {path}")
+    else:
+        if asked == LAST:
+            say(progress, "no checkpoint yet: training starts from the beginning")
+        return None
+    check_checkpoint(path)
+    return str(path)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse a file that Lightning could not resume from.
+
+    Raises:
+        UserError: The file is missing, damaged, or something else.
+    """
+    allowed = "a .ckpt file written by wsrl train, or last"
+    do = "choose another checkpoint, or leave out --ckpt_path to start from the beginning"
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}", allowed=allowed, do=do)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"the checkpoint {path} cannot be read: {reason}", allowed=allowed, do=do) from error
+    if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
+        raise UserError(f"{path} is not a checkpoint of a training run", allowed=allowed, do=do)
 
 
 def _difference(record: dict, task: str, config: dict[str, Any], store_hash: str | None) -> str | None:
@@ -104,17 +141,15 @@ def _difference(record: dict, task: str, config: dict[str, Any], store_hash: str
 
 def _deciding(config: dict[str, Any]) -> dict[str, Any]:
     """Options that decide the model, by dotted name."""
-    from wsrl.cli.stage import dotted
-
     parts = {
         "model": {k: v for k, v in config.get("model", {}).items() if k != "export_dir"},
         "data": {k: v for k, v in config.get("data", {}).items() if k not in SPEED_OF_DATA},
         "trainer": {k: v for k, v in config.get("trainer", {}).items() if k in DECIDING_OPTIONS},
     }
-    found = {"seed_everything": config.get("seed_everything")}
+    options = {"seed_everything": config.get("seed_everything")}
     for name, values in parts.items():
-        found |= dotted(name, values)
-    return found
+        options |= dotted(name, values)
+    return options
 
 
 def _is_longer(record: dict, config: dict[str, Any]) -> bool:

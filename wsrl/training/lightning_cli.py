@@ -1,4 +1,4 @@
-"""Lightning's command line with the defaults of this project: where a run is kept, what it logs, how it is resumed."""
+"""LightningCLI with the defaults of this project: where a run is kept, what it logs, how it is resumed."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from wsrl.cli.display import show_progress
+from wsrl.progress import ShowProgress
 from wsrl.training.step_progress import TrainingProgress
 
 
@@ -22,11 +22,14 @@ class TrainCLI(LightningCLI):
         monitor: Defaults of the checkpoint callback: ``monitor`` and ``mode``.
         root: Default folder of the run.
         task: What is trained; the command is ``wsrl train <task>``.
+        progress: Shows the steps.
         **kwargs: As for LightningCLI.
     """
 
-    def __init__(self, *args: Any, monitor: dict[str, Any], root: str, task: str, **kwargs: Any):
-        self._monitor, self._task = monitor, task
+    def __init__(
+        self, *args: Any, monitor: dict[str, Any], root: str, task: str, progress: ShowProgress, **kwargs: Any
+    ):
+        self._monitor, self._task, self._progress = monitor, task, progress
         super().__init__(
             *args,
             seed_everything_default=0,
@@ -50,8 +53,8 @@ class TrainCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the arguments that were passed on, and put what is kept under the folder of the run."""
-        self.config = parser.parse_args(args)
+        """Check arguments of the command line or plain values, and keep checkpoints under the folder of the run."""
+        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
         if self.config.checkpoint.dirpath is None:
             self.config.checkpoint.dirpath = str(Path(self.config.trainer.default_root_dir) / "checkpoints")
         if not self.config.data.val_fraction:
@@ -70,7 +73,7 @@ class TrainCLI(LightningCLI):
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if config.enable_progress_bar is not True and not any(isinstance(one, ProgressBar) for one in callbacks):
             kwargs["enable_progress_bar"] = False
-            callbacks = [*callbacks, TrainingProgress(show_progress, self._task)]
+            callbacks = [*callbacks, TrainingProgress(self._progress, self._task)]
         kwargs["callbacks"] = callbacks
         kwargs["enable_model_summary"] = bool(config.enable_model_summary)
         return super().instantiate_trainer(**kwargs)

@@ -1,4 +1,4 @@
-"""``wsrl align STORE --template ID|mean|FILE --out STORE2``: every field of a store in the form nearest to a template.
+"""Every field of a store in the form nearest to a template, as a new store.
 
 Neurons or rank components change places, signs and phases; the functions stay. The new store has the ids, labels,
 splits, metrics and base field of the old one, and is continued where it was interrupted.
@@ -6,13 +6,32 @@ splits, metrics and base field of the old one, and is continued where it was int
 
 import hashlib
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from wsrl.durable import locked, write_bytes
 from wsrl.errors import UserError
+from wsrl.fields.layout import Layout
+from wsrl.fields.representation import Representation
+from wsrl.fields.tensor_files import as_weights, match_names, read_tensors
+from wsrl.options import POSITIVE, at_least, check, option
+from wsrl.progress import ShowProgress, silent
+from wsrl.store import schema
+from wsrl.store.directory import create_or_resume, finalize
+from wsrl.store.reader import WeightStore
+from wsrl.store.rewriting import failures_of_shard, fields_of_shard
+from wsrl.store.writer import ShardWriter
+from wsrl.symmetry.fields.canonical import Aligner, mean_template
+from wsrl.symmetry.fields.signed import SignedSymmetry
 
 TEMPLATE = "template.safetensors"
 MEAN = "mean"
@@ -38,21 +57,15 @@ class AlignConfig:
     """
 
     template: str = MEAN
-    num_fields: int = 1024
-    rounds: int = 4
-    first_layers: float = 100.0
+    num_fields: int = option(1024, at_least(1))
+    rounds: int = option(4, at_least(1))
+    first_layers: float = option(100.0, POSITIVE)
     signs: bool = True
     phases: bool = True
     seed: int = 0
 
     def __post_init__(self):
-        for name, fits, allowed in (
-            ("num_fields", self.num_fields >= 1, "1 or more"),
-            ("rounds", self.rounds >= 1, "1 or more"),
-            ("first_layers", self.first_layers > 0, "a positive number"),
-        ):
-            if not fits:
-                raise UserError(f"{name} is {getattr(self, name)}", allowed=allowed, do=f"choose another {name}")
+        check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,78 +87,54 @@ class AlignedFields:
     after: float
 
 
-def align_store(options) -> int:
-    """Run the command; returns 0.
-
-    Args:
-        options: Of ``wsrl align``: ``paths`` (the store), ``out``, ``template``, ``limit``, ``method``, ``seed``.
-    """
-    (path,) = options.paths
-    if options.template is None:
-        raise UserError(
-            "no template is given", allowed="the id of a field, mean, or a safetensors file", do="pass --template mean"
-        )
-    if options.method != "weights":
-        raise UserError(
-            f"--method is {options.method!r} for a store", allowed="weights", do="leave out --method for stores"
-        )
-    config = AlignConfig(template=options.template, seed=options.seed, num_fields=options.limit or 1024)
-    done = align_fields(Path(path), Path(options.out), config)
-    if done.num_fields:
-        print(
-            f"{done.num_fields} fields aligned in {done.elapsed_s:.1f} s, {done.num_fields / done.elapsed_s:.0f}/s; "
-            f"mean squared distance to the template {done.before:.4g} before, {done.after:.4g} after"
-        )
-    print(f"the aligned store is in {options.out}; its template in {Path(options.out) / TEMPLATE}")
-    return 0
-
-
-def align_fields(path: Path, out: Path, config: AlignConfig) -> AlignedFields:
+def align_fields(path: Path, out: Path, config: AlignConfig, *, progress: ShowProgress = silent) -> AlignedFields:
     """Write the store ``out``: the fields of the one at ``path``, aligned.
 
     Args:
         path: A finished store.
         out: The new store; made, or continued where it is of the same alignment.
         config: What to align to, and how.
+        progress: Shows how many fields the template is taken of, and how many are aligned.
 
     Raises:
         UserError: No permutation leaves the fields as they are, the template is unknown, or ``out`` is something else.
     """
-    from wsrl.store import WeightStore
-    from wsrl.store.directory import finalize
-    from wsrl.symmetry.fields.canonical import Aligner
-    from wsrl.symmetry.fields.signed import SignedSymmetry
-
     if path.resolve() == out.resolve():
         raise UserError(f"{out} is the store itself", allowed="another folder", do="choose another --out")
     with WeightStore.open(path) as store:
         if not store.manifest["representation"]:
             raise UserError(f"{path} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
         symmetry = SignedSymmetry.of(store.representation, signs=config.signs, phases=config.phases)
-        importance = depth_importance(store.representation, config.first_layers)
-        find_template = _template_finder(store, symmetry, importance, config)
+        factors = depth_factors(store.representation, config.first_layers)
+        find_template = _template_finder(store, symmetry, factors, config, progress)
         _create(store, out, config)
         template = _kept_template(out, store, find_template)
-        found = _fill(store, out, Aligner(symmetry, template, importance=importance))
+        outcome = _fill(store, out, Aligner(symmetry, template, importance=factors), progress)
     finalize(out)
-    return found
+    return outcome
 
 
-def depth_importance(representation, factor: float) -> dict[str, float]:
+def depth_factors(representation: Representation, factor: float) -> dict[str, float]:
     """Factor on the squared distance of each tensor: ``factor`` times that of the next layer up to the last hidden one.
 
     The layers of adapters don't depend on one another, and all count the same.
     """
     groups = representation.layout.groups()
     last_hidden = len(groups) - 2
-    found = {}
+    factors: dict[str, float] = {}
     for depth, tensors in enumerate(groups.values()):
         steps = 0 if representation.config.is_adapter else max(0, last_hidden - depth)
-        found |= {tensor.name: factor**steps for tensor in tensors}
-    return found
+        factors |= {tensor.name: factor**steps for tensor in tensors}
+    return factors
 
 
-def _template_finder(store, symmetry, importance: dict[str, float], config: AlignConfig):
+def _template_finder(
+    store: WeightStore,
+    symmetry: SignedSymmetry,
+    factors: dict[str, float],
+    config: AlignConfig,
+    progress: ShowProgress,
+) -> Callable[[], dict[str, Tensor]]:
     """A function that gives the template's weights; what cannot be used is refused at once."""
     if config.template.endswith(".safetensors"):
         weights = _read_template(Path(config.template), store.layout)
@@ -154,12 +143,11 @@ def _template_finder(store, symmetry, importance: dict[str, float], config: Alig
         row = store.row(config.template)
         return lambda: store[row]
     rows = _rows_of_mean(store, config)
-    return lambda: _mean(store, rows, symmetry, importance, config.rounds)
+    return lambda: _mean(store, rows, symmetry, factors, config.rounds, progress)
 
 
-def _rows_of_mean(store, config: AlignConfig):
-    import numpy as np
-
+def _rows_of_mean(store: WeightStore, config: AlignConfig) -> np.ndarray:
+    """Sorted rows of the fields that the mean is taken of."""
     splits = store.splits()
     rows = np.flatnonzero(splits == "train") if (splits == "train").any() else np.arange(len(store))
     if not len(rows):
@@ -167,45 +155,40 @@ def _rows_of_mean(store, config: AlignConfig):
     return np.sort(np.random.default_rng(config.seed).permutation(rows)[: config.num_fields])
 
 
-def _mean(store, rows, symmetry, importance: dict[str, float], rounds: int):
+def _mean(
+    store: WeightStore,
+    rows: np.ndarray,
+    symmetry: SignedSymmetry,
+    factors: dict[str, float],
+    rounds: int,
+    progress: ShowProgress,
+) -> dict[str, Tensor]:
     """The mean of the fields of some rows, which are read anew in every round."""
-    import numpy as np
-    import torch
-
-    from wsrl.cli.display import show_progress
-    from wsrl.symmetry.fields.canonical import mean_template
-
-    chosen = np.zeros(len(store), dtype=bool)
-    chosen[rows] = True
+    taken = np.zeros(len(store), dtype=bool)
+    taken[rows] = True
     names = [spec.name for spec in store.layout]
-    with show_progress("template", rounds * len(rows)) as shown:
+    with progress("template", rounds * len(rows)) as shown:
 
         def batches() -> Iterator[dict]:
-            for block in store.shards.blocks(chosen):
+            for block in store.shards.blocks(taken):
                 table = store.shards.read(block)
                 weights = {name: torch.from_numpy(table[f"weights/{name}"]) for name in names}
                 yield weights
                 shown.advance(len(weights[names[0]]))
 
-        return mean_template(symmetry, store[int(rows[0])], batches, rounds=rounds, importance=importance)
+        return mean_template(symmetry, store[int(rows[0])], batches, rounds=rounds, importance=factors)
 
 
-def _read_template(path: Path, layout) -> dict:
-    from wsrl.fields.tensor_files import as_weights, match_names, read_tensors
-
+def _read_template(path: Path, layout: Layout) -> dict[str, Tensor]:
+    """The weights ``shape`` of a file, checked against a layout."""
     if not path.is_file():
         raise UserError(f"there is no template {path}", allowed="a safetensors file of weights", do="check the path")
     tensors = match_names(read_tensors(path), {spec.name: spec.name for spec in layout}, (), path.name)
     return as_weights(tensors, layout, path.name)
 
 
-def _create(store, out: Path, config: AlignConfig) -> None:
+def _create(store: WeightStore, out: Path, config: AlignConfig) -> None:
     """Make the new store, or check that the one there is of the same alignment."""
-    import shlex
-
-    from wsrl.store import schema
-    from wsrl.store.directory import create_or_resume
-
     manifest = store.manifest
     shards = [[entry["file"], entry["sha256"]] for entry in manifest["shards"]]
     aligned = asdict(config) | {"store_sha256": hashlib.sha256(json.dumps(shards).encode()).hexdigest()}
@@ -229,12 +212,8 @@ def _create(store, out: Path, config: AlignConfig) -> None:
     )
 
 
-def _kept_template(out: Path, store, find_template) -> dict:
+def _kept_template(out: Path, store: WeightStore, find_template: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The template of the new store: what an interrupted run has written there, or else a new one, which is written."""
-    from safetensors.torch import save
-
-    from wsrl.durable import locked, write_bytes
-
     path = out / TEMPLATE
     with locked(out / f".{TEMPLATE}.lock"):
         if not path.exists():
@@ -243,31 +222,26 @@ def _kept_template(out: Path, store, find_template) -> dict:
         return _read_template(path, store.layout)
 
 
-def _fill(store, out: Path, aligner) -> AlignedFields:
+def _fill(store: WeightStore, out: Path, aligner: Aligner, progress: ShowProgress) -> AlignedFields:
     """Align and write every field that has no row yet."""
-    from dataclasses import replace
-
-    import torch
-
-    from wsrl.cli.display import show_progress
-    from wsrl.store.rewriting import failures_of_shard, fields_of_shard
-    from wsrl.store.writer import ShardWriter
-
     started, cpu, num, before, after = time.monotonic(), time.process_time(), 0, 0.0, 0.0
-    with show_progress("align", len(store)) as shown:
+    with progress("align", len(store)) as shown:
         for number, shard in enumerate(store.shards):
             with ShardWriter(out, number) as writer:
+                # Rows that an earlier run finished are kept.
                 shown.advance(len(writer.done.intersection(shard.column("fields/index").tolist())))
                 for results in fields_of_shard(store, number, frozenset(writer.done)):
-                    weights = {k: torch.stack([r.weights[k] for r in results]) for k in aligner.template}
-                    found = aligner.align(weights)
-                    moved = aligner.symmetry.apply(weights, found.moves)
+                    weights = {k: torch.stack([r.weights[k] for r in results]) for k in aligner.template}  # (N, *shape)
+                    # The nearest member of each field's class; moving weights leaves the function as it is.
+                    aligned = aligner.align(weights)
+                    moved = aligner.symmetry.apply(weights, aligned.moves)
                     rows = [replace(r, weights={k: t[i] for k, t in moved.items()}) for i, r in enumerate(results)]
                     writer.write_segment(rows)
                     num += len(rows)
                     before += float(aligner.distance(weights).sum())
-                    after += float(found.distances.sum())
+                    after += float(aligned.distances.sum())
                     shown.advance(len(rows))
+                # What could not be fitted stays recorded.
                 writer.write_segment(failures_of_shard(store, number, writer.done))
                 writer.finish()
     share = num or float("nan")

@@ -4,10 +4,22 @@ Letters: H height, W width, P points, C channels.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import trimesh
+from PIL import Image
 
 from wsrl.errors import SignalError, UserError
+from wsrl.report.render import NORMALISED, render_mesh
+from wsrl.signals.pictures.image import (
+    DECODE_ERRORS,
+    MAX_PIXELS,
+    check_dimensions,
+    check_regular,
+    one_line,
+    open_picture,
+)
 
 POINT_FILES = (".npy", ".ply", ".xyz")
 BARE = ((222, 154, 148), (246, 214, 208))
@@ -16,7 +28,9 @@ OPAQUE = 128
 """Least of 255 levels at which a pixel is known."""
 
 
-def read_picture_part(path: Path, mask: Path | None, grid: tuple[int, int], channels: int):
+def read_picture_part(
+    path: Path, mask: Path | None, grid: tuple[int, int], channels: int
+) -> tuple[np.ndarray, np.ndarray]:
     """What a picture shows.
 
     Args:
@@ -50,16 +64,7 @@ def read_picture_part(path: Path, mask: Path | None, grid: tuple[int, int], chan
     return values.reshape(*grid, channels), known
 
 
-def _open(path: Path, grid: tuple[int, int], option: str):
-    from wsrl.signals.pictures.image import (
-        DECODE_ERRORS,
-        MAX_PIXELS,
-        check_dimensions,
-        check_regular,
-        one_line,
-        open_picture,
-    )
-
+def _open(path: Path, grid: tuple[int, int], option: str) -> Image.Image:
     allowed = f"a picture of {grid[1]}x{grid[0]} pixels (width x height), the size that the model was trained on"
     try:
         check_regular(path)
@@ -107,39 +112,31 @@ def read_points(path: Path) -> np.ndarray:
     return points
 
 
-def _read(path: Path, kind: str):
+def _read(path: Path, kind: str) -> np.ndarray:
     if kind == ".npy":
         return np.load(path, allow_pickle=False)
     if kind == ".xyz":
         return np.loadtxt(path, ndmin=2)
-    import trimesh
-
     return trimesh.load(path, process=False).vertices
 
 
-def show_part(values: np.ndarray, known: np.ndarray):
+def show_part(values: np.ndarray, known: np.ndarray) -> Image.Image:
     """A picture of what is known; the unknown part is chequered.
 
     Args:
         values: Values ``(H, W, C)`` from 0 to 1.
         known: Whether they are known ``(H, W)``.
     """
-    from PIL import Image
-
     colours = np.broadcast_to(values, (*known.shape, 3)) * 255
     down, right = np.indices(known.shape)
     squares = np.where(((down + right) % 2)[..., None], BARE[0], BARE[1])
     return Image.fromarray(np.where(known[..., None], colours, squares).round().astype(np.uint8))
 
 
-def show_points(points: np.ndarray, size: int):
+def show_points(points: np.ndarray, size: int) -> Image.Image:
     """A picture of points ``(P, 3)``, each a small octahedron."""
-    from types import SimpleNamespace
-
-    from wsrl.report.render import NORMALISED, render_mesh
-
     corners = 0.015 * np.concatenate([np.eye(3), -np.eye(3)])  # (6, 3): +x +y +z -x -y -z
     faces = np.array([[0, 1, 2], [1, 3, 2], [3, 4, 2], [4, 0, 2], [1, 0, 5], [3, 1, 5], [4, 3, 5], [0, 4, 5]])
-    vertices = (points[:, None] + corners).reshape(-1, 3)
-    places = 6 * np.arange(len(points))[:, None, None] + faces
-    return render_mesh(SimpleNamespace(vertices=vertices, faces=places.reshape(-1, 3)), size, frame=NORMALISED)
+    vertices = (points[:, None] + corners).reshape(-1, 3)  # (6 P, 3)
+    triangles = 6 * np.arange(len(points))[:, None, None] + faces  # (P, 8, 3)
+    return render_mesh(SimpleNamespace(vertices=vertices, faces=triangles.reshape(-1, 3)), size, frame=NORMALISED)
