@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsrl.symmetry.spec.axes import Concat, Product
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
@@ -158,3 +159,29 @@ def found(module: nn.Module, *inputs: Tensor, **options) -> PermutationSpec:
 def noise(*shape: int) -> Tensor:
     """Normal numbers, always the same."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def composite_spec(a: int, h: int, c: int) -> PermutationSpec:
+    """A spec with axes of all forms: of two permutations, products, concatenations, and some within others."""
+    return PermutationSpec(
+        axes={
+            "plain": ("a", None),
+            "square": ("a", "a"),
+            "flat": (None, Product(("a", 3))),
+            "heads": (Concat((Product(("h", "c")), 2, "a")), Concat(("a", 10))),
+            "values": ("a", Product(("h", "d")), None),
+            "apart": ("h", "c", "d", "c"),
+            "scalar": (),
+        },
+        sizes={"a": a, "h": h, "c": c, "d": 5},
+        within={"c": ("h",), "d": ("h",)},
+        shapes={
+            "plain": (a, 2),
+            "square": (a, a),
+            "flat": (6, 3 * a),
+            "heads": (h * c + 2 + a, a + 10),
+            "values": (a, 5 * h, 2),
+            "apart": (h, c, 5, c),
+            "scalar": (),
+        },
+    )

@@ -5,14 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from symmetry_networks import BasicBlock, Computed, ResNet, mlp, noise
+from symmetry_networks import BasicBlock, Computed, ResNet, composite_spec, mlp, noise
 from torch import nn
 from torch.nn import functional as F
 
 from wsrl.errors import UserError
 from wsrl.symmetry.matching.assignment import best_assignment
 from wsrl.symmetry.matching.matching import agreement, match_weights
-from wsrl.symmetry.spec.axes import Concat, Product
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
@@ -71,26 +70,7 @@ NETWORKS = {
     "gru": (lambda: Recurrent(16), noise(2, 4, 5)),
     "transformer": (transformer, torch.arange(6)[None]),
 }
-SPEC = PermutationSpec(
-    axes={
-        "square": ("a", "a"),
-        "flat": (None, Product(("a", 3))),
-        "heads": (Concat((Product(("h", "c")), 2, "a")), Concat(("a", 10))),
-        "values": ("a", Product(("h", "d")), None),
-        "apart": ("h", "c", "d", "c"),
-        "scalar": (),
-    },
-    sizes={"a": 9, "h": 3, "c": 4, "d": 5},
-    within={"c": ("h",), "d": ("h",)},
-    shapes={
-        "square": (9, 9),
-        "flat": (6, 27),
-        "heads": (23, 19),
-        "values": (9, 15, 2),
-        "apart": (3, 4, 5, 4),
-        "scalar": (),
-    },
-)
+SPEC = composite_spec(9, 3, 4)
 
 
 def made(make, seed: int) -> dict[str, torch.Tensor]:

@@ -4,35 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from symmetry_networks import Computed, noise
+from symmetry_networks import Computed, composite_spec, noise
 from torch import nn
 
 from wsrl.errors import UserError
 from wsrl.symmetry.spec.axes import Concat, Product
 from wsrl.symmetry.spec.spec import PermutationSpec
 
-SPEC = PermutationSpec(
-    axes={
-        "plain": ("a", None),
-        "square": ("a", "a"),
-        "flat": (None, Product(("a", 3))),
-        "heads": (Concat((Product(("h", "c")), 2, "a")), Concat(("a", 10))),
-        "values": ("a", Product(("h", "d")), None),
-        "apart": ("h", "c", "d", "c"),
-        "scalar": (),
-    },
-    sizes={"a": 4, "h": 2, "c": 3, "d": 5},
-    within={"c": ("h",), "d": ("h",)},
-    shapes={
-        "plain": (4, 2),
-        "square": (4, 4),
-        "flat": (6, 12),
-        "heads": (12, 14),
-        "values": (4, 10, 2),
-        "apart": (2, 3, 5, 3),
-        "scalar": (),
-    },
-)
+SPEC = composite_spec(4, 2, 3)
 
 
 @pytest.fixture

@@ -96,14 +96,17 @@ def align_posteriors(
     Raises:
         UserError: Posteriors of different networks, or a symmetry that is not known.
     """
+    # the module and the symmetry of both
     if network is None and (spec is None or examples is not None):
         network = LinearStack(reference.means).eval()
     if spec is None:
         traced = examples[0][:2] if example_inputs is None and examples is not None else example_inputs
         spec = spec_of(network, traced)
+    # the permutation that brings the two nearest, and how near
     generator = torch.Generator().manual_seed(seed)
     aligned, matching = align_posterior(spec, reference, moving, generator=generator, restarts=restarts)
     distances = tuple(squared_wasserstein(reference, each) for each in (moving, aligned))
+    # marginalised losses on the geodesics to the second posterior as it was, and to the aligned one
     before = after = None
     if examples is not None:
         likelihood = class_log_likelihood(network, *examples)
