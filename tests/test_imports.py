@@ -84,7 +84,7 @@ def test_imports_go_one_way(path):
 def test_the_rule_sees_a_wrong_import():
     assert breaks_the_rule("fields", "store")
     assert breaks_the_rule("fitting", "evaluation")
-    assert breaks_the_rule("encoders", *imported_rooms("def f():\n    from wsrl.training.data import X"))
+    assert breaks_the_rule("encoders", *imported_rooms("def f():\n    from wsrl.training.weight_data import X"))
     assert not breaks_the_rule("cli", *imported_rooms("from wsrl import store"))
 
 

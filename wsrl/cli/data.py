@@ -80,7 +80,7 @@ def prepare(options: Namespace) -> int:
     source = open_source(options.name, **named | options.source)
     parsers.say_notes(source)
     out = options.out or default_folder(source)
-    return pictures(source, out) if source.quantity == "intensity" else shapes(source, out, options.processes)
+    return shapes(source, out, options.processes) if source.form.is_shape else pictures(source, out)
 
 
 def pictures(source: Source, out: Path) -> int:

@@ -20,12 +20,12 @@ from wsrl import native
 from wsrl.errors import UserError
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import METRICS_FILE, RUN_FILE, finish_run, hash_input, write_json_atomic, write_run
-from wsrl.training.data import WeightDataModule
 from wsrl.training.encoder_task import WeightTask
 from wsrl.training.lightning_cli import ParsedCLI, TrainCLI
 from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.run_folder import LAST, RunState, checkpoint_to_resume, look_into
 from wsrl.training.train_options import TrainOptions
+from wsrl.training.weight_data import WeightDataModule
 
 
 def _classifier() -> tuple[type, dict[str, Any]]:
