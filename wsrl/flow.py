@@ -86,7 +86,7 @@ def default_flow(source: Source) -> FlowConfig:
     """A configuration that fits the form and the number of a source's signals."""
     grid, num = source.form.grid, len(source)
     batch = min(64, max(4, num // 4))
-    steps = DIFFUSION_STEPS if grid is not None else DIFFUSION_STEPS_OF_SHAPES
+    steps = DIFFUSION_STEPS_OF_SHAPES if source.form.is_shape else DIFFUSION_STEPS
     epochs = -(-steps * batch // num)
     return FlowConfig(
         base=default_base(grid, num),
@@ -103,7 +103,7 @@ def default_flow(source: Source) -> FlowConfig:
             "data.batch_size": batch,
             "data.val_fraction": 0.0,
         },
-        look_size=64 if grid is not None else 128,
+        look_size=128 if source.form.is_shape else 64,
     )
 
 

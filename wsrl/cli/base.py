@@ -1,10 +1,18 @@
 """``wsrl base``: train a base field on the training signals of a source."""
 
+from __future__ import annotations
+
 import shlex
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
 
 from wsrl.cli import parser as parsers
 from wsrl.cli.display import say, show_progress
+
+if TYPE_CHECKING:
+    from wsrl.signals.source import Source
 
 
 def main(argv: list[str]) -> int:
@@ -23,7 +31,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def make_parser():
+def make_parser() -> ArgumentParser:
     """The parser of the command line."""
     from wsrl.training.base_field import BaseTrainingConfig
 
@@ -35,7 +43,7 @@ def make_parser():
     return parser
 
 
-def data_defaults(options, source) -> dict:
+def data_defaults(options: Namespace, source: Source) -> dict:
     """Defaults by dotted name that fit the form and the number of the signals."""
     from wsrl.provenance import dotted
     from wsrl.training.base import default_base

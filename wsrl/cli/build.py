@@ -1,11 +1,20 @@
 """``wsrl build``: fit every signal of a source into a weight store; continues what is there."""
 
+from __future__ import annotations
+
 import shlex
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
 
 from wsrl.cli import parser as parsers
 from wsrl.cli.display import say, show_progress
 from wsrl.errors import UserError
+
+if TYPE_CHECKING:
+    from wsrl.signals.source import Source
+    from wsrl.store import WeightStore
 
 ABOUT_FINISH = (
     "``wsrl build --finish --out DIR``: complete a store whose shards were built one by one, without the data."
@@ -18,7 +27,9 @@ def main(argv: list[str]) -> int:
         return finish(argv)
     from wsrl.fitting.build import build_store
 
-    options, source, made = parse_build(make_parser(), argv)
+    parser = make_parser()
+    options, source = parsers.parse_for_data(parser, spell_out_kind(argv), data_defaults)
+    made = parser.instantiate(options)
     if not any(word.split("=")[0] == "--config" for word in argv):
         say(f"no --config: {made.representation}, {made.fit}")
     with build_store(
@@ -37,12 +48,12 @@ def main(argv: list[str]) -> int:
         return report(store)
 
 
-def make_parser(description: str = __doc__):
+def make_parser() -> ArgumentParser:
     """The parser of the command line."""
     from wsrl.fields.representation import RepresentationConfig
     from wsrl.fitting.engine import FitConfig
 
-    parser = parsers.make_parser("build", description)
+    parser = parsers.make_parser("build", __doc__)
     parsers.add_source_arguments(parser)
     parser.add_argument("--out", type=str, required=True, help="folder of the store")
     parser.add_argument("--base", type=str | None, default=None, help="folder of a base field; adapters need one")
@@ -57,7 +68,7 @@ def make_parser(description: str = __doc__):
     return parser
 
 
-def _add_compute_arguments(parser) -> None:
+def _add_compute_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--engine", type=str, default="local", help="local, or ray for the nodes of a cluster that share their files")
     add("--device", type=str, default="auto", help="auto (all visible GPUs, else cpu), cpu or cuda[:i]")
@@ -68,7 +79,7 @@ def _add_compute_arguments(parser) -> None:
     add("--ray-gpus", type=float | None, default=None, help="GPUs that Ray keeps for a shard; 1 where there are any")
 
 
-def _compute(options):
+def _compute(options: Namespace):
     """Where to compute, as the options say."""
     from wsrl.fitting.build import Compute
     from wsrl.fitting.ray_engine import RayOptions
@@ -80,17 +91,7 @@ def _compute(options):
     )
 
 
-def parse_build(parser, argv: list[str]):
-    """Parse ``--representation`` and ``--fit``, whose defaults fit the kind asked for and the grid of the data.
-
-    Returns:
-        The options, the opened source, and the options with their dataclasses made.
-    """
-    options, source = parsers.parse_for_data(parser, spell_out_kind(argv), data_defaults)
-    return options, source, parser.instantiate(options)
-
-
-def data_defaults(options, source) -> dict:
+def data_defaults(options: Namespace, source: Source) -> dict:
     """Defaults by dotted name that fit the kind of representation asked for and the grid of the data."""
     from wsrl.fitting.defaults import default_fit, default_representation
     from wsrl.provenance import dotted
@@ -136,7 +137,7 @@ def finish(argv: list[str]) -> int:
         return report(store)
 
 
-def report(store) -> int:
+def report(store: WeightStore) -> int:
     """Say what came out; returns 1 where signals have no field."""
     state = "complete" if store.manifest["complete"] else "other shards are still to be built"
     print(f"{store.directory}: {len(store)} fields, {state}")

@@ -1,16 +1,23 @@
 """``wsrl data``: list the named sources, write pictures as a folder of PNG files, or prepare shapes."""
 
+from __future__ import annotations
+
 import re
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
 
 from wsrl.cli import parser as parsers
 from wsrl.cli.display import show_progress
 from wsrl.errors import UserError
+
+if TYPE_CHECKING:
+    from wsrl.signals.source import Source
 
 ABOUT = "pictures: write PNG files in <split>/<class>/ folders; shapes: fill the cache, write a table of verdicts"
 NUMBER = re.compile(r"\d[\d,.]*%?")
@@ -29,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     return show_sources() if options.action == "list" else prepare(options.prepare)
 
 
-def make_parser():
+def make_parser() -> ArgumentParser:
     """The parser of the command line."""
     parser = parsers.make_parser("data", __doc__)
     actions = parser.add_subcommands(dest="action", required=True)
@@ -60,7 +67,7 @@ def show_sources() -> int:
     return 0
 
 
-def prepare(options) -> int:
+def prepare(options: Namespace) -> int:
     """Write the pictures, or prepare the shapes; what is there already is kept, so an interrupted run continues."""
     from wsrl.signals import open_source
     from wsrl.signals.prepared import default_folder
@@ -76,7 +83,7 @@ def prepare(options) -> int:
     return shapes(source, out, options.processes) if source.form.is_shape else pictures(source, out)
 
 
-def pictures(source, out: Path) -> int:
+def pictures(source: Source, out: Path) -> int:
     """Write the pictures, and say which could not be used."""
     from wsrl.signals.prepared import INDEX, write_pictures
 
@@ -89,7 +96,7 @@ def pictures(source, out: Path) -> int:
     return 1 if written.failures else 0
 
 
-def shapes(source, out: Path, processes: int | None) -> int:
+def shapes(source: Source, out: Path, processes: int | None) -> int:
     """Prepare the shapes, and say how many came out how, and which were rejected and why."""
     from wsrl.signals.prepared import prepare_shapes
 

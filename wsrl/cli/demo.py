@@ -1,9 +1,15 @@
 """``wsrl demo``: the whole flow on scikit-learn's handwritten digits, minutes on two cores."""
 
+from __future__ import annotations
+
 import shlex
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from wsrl.cli import parser as parsers
+
+if TYPE_CHECKING:
+    from wsrl.flow import FlowConfig
 
 QUICK_SIGNALS = {"train": 400, "test": 100}
 QUICK_BASE_STEPS, QUICK_EPOCHS, QUICK_DIFFUSION_EPOCHS, QUICK_SAMPLES = 150, 20, 40, 64
@@ -27,7 +33,7 @@ def main(argv: list[str]) -> int:
     return flow_command(source, flow, options, shlex.join(["wsrl", "demo", *argv]))
 
 
-def quick(flow):
+def quick(flow: FlowConfig) -> FlowConfig:
     """The flow with so few steps that every stage takes seconds; its figures mean little."""
     stages = tuple(replace(stage, steps=QUICK_BASE_STEPS) for stage in flow.base.stages)
     epochs = {"trainer.max_epochs": QUICK_DIFFUSION_EPOCHS, "checkpoint.every_n_epochs": QUICK_DIFFUSION_EPOCHS}

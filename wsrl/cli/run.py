@@ -4,12 +4,21 @@ Base field, store of fields, classifier and diffusion model over the weights, sc
 that was interrupted goes on where it stopped when the same command is given again.
 """
 
+from __future__ import annotations
+
 import shlex
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
 
 from wsrl.cli import parser as parsers
 from wsrl.cli.display import say, show_progress
+
+if TYPE_CHECKING:
+    from wsrl.flow import FlowConfig
+    from wsrl.signals.source import Source
 
 
 def main(argv: list[str]) -> int:
@@ -25,7 +34,7 @@ def main(argv: list[str]) -> int:
     return flow_command(source, flow, options, shlex.join(["wsrl", "run", *argv]), data=options.data)
 
 
-def make_parser():
+def make_parser() -> ArgumentParser:
     """The parser of the command line."""
     from wsrl.flow import FlowConfig
 
@@ -37,7 +46,7 @@ def make_parser():
     return parser
 
 
-def data_defaults(options, source) -> dict:
+def data_defaults(options: Namespace, source: Source) -> dict:
     """Defaults by dotted name that fit the form and the number of the signals."""
     from wsrl.flow import default_flow, limited_source
     from wsrl.provenance import dotted
@@ -48,7 +57,7 @@ def data_defaults(options, source) -> dict:
     return dotted("flow", plain) | models
 
 
-def flow_command(source, flow, options, command: str, data: str | None = None) -> int:
+def flow_command(source: Source, flow: FlowConfig, options: Namespace, command: str, data: str | None = None) -> int:
     """Run the flow and say what came out; returns 1 where some signals have no field."""
     from wsrl.cli.build import report
     from wsrl.flow import run_flow
@@ -67,7 +76,7 @@ def flow_command(source, flow, options, command: str, data: str | None = None) -
     return 1 if outcome.store.failures else 0
 
 
-def _ending(source, out: Path, metrics: dict[str, float]) -> list[str]:
+def _ending(source: Source, out: Path, metrics: dict[str, float]) -> list[str]:
     """What a person reads at the end: what was made, its figures, where to look, and how long it took."""
     from wsrl.cli.summary import INDENT, summary
     from wsrl.provenance import METRICS_FILE
