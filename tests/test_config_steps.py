@@ -140,7 +140,7 @@ def kinds_in(value, fit_config: FitConfig, name: str | None = None) -> list:
 
 def shrunk(value, root: Path, data: str):
     """The configuration of a pipeline that is run whole, with few examples and one pass over them."""
-    small = {"epochs": 1, "batch_size": 4, "num_train": 2, "num_test": 2, "num_matched": 4, "num_points": 3}
+    small = {"epochs": 1, "batch_size": 4, "num_train": 5, "num_test": 2, "num_matched": 4, "num_points": 3}
     small |= {"num_samples": 2, "num_steps": 1, "num_shown": 2, "restarts": 1, "limit": None, "pairs": [(1, 2)]}
     small |= {"figure": None, "trends": None, "picture": None, "out": str(root / "whole"), "steps": 1}
     small |= signals_of(data, root) | {"store": str(root / "edited")}
