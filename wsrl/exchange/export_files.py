@@ -84,8 +84,7 @@ def write_beside(
         return
     _write_labels(store, rows, ids, out / label_files.FILE, format)
     if store.manifest["representation"]:
-        grid = store.manifest["source"].get("grid")
-        write_bytes(out / networks.FILE, networks.describe(store.representation, grid).encode())
+        write_bytes(out / networks.FILE, networks.describe(store.representation, store.form.grid).encode())
         if store.base is not None:
             store.base.save_pretrained(out / schema.BASE)
     if format == "numpy":
@@ -143,7 +142,7 @@ def write_mesh(mesh, path: Path) -> None:
 
 def write_adapter(store: WeightStore, weights: dict[str, Tensor], folder: Path) -> None:
     """Write a field as a PEFT adapter of the base field's trunk."""
-    from wsrl.adapters.export import export_field
+    from wsrl.exchange.adapter_export import export_field
 
     config = store.representation.config
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
