@@ -100,6 +100,8 @@ def trained(task: str, options: dict, store: Path, root: Path) -> Path:
     """The folder of a model after one step of its training."""
     out = root / "models" / fingerprint([task, options, str(store)])
     fixed = {"data.store": str(store), "data.num_workers": 0, "trainer.default_root_dir": str(out)}
+    if task == "classifier":
+        fixed["data.val_fraction"] = 0.5  # a twentieth of eight fields may be none
     given = options | fixed | {f"trainer.{name}": value for name, value in ONCE.items()}
     argv = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in given.items()]
     if not (out / "model").exists():
