@@ -82,7 +82,7 @@ def fitted(kind: RepresentationConfig, config: FitConfig, training, data: str, r
     """Fit two signals for a step."""
     source = open_source(signals_of(data, root)["data"], **signals_of(data, root)["source"])
     loaded = BaseField.from_pretrained(trained_base(training, data, root)) if kind.is_adapter else None
-    results = list(fit(Representation.build(kind, loaded, **source.sizes), read_signals(source, [0, 1]), config))
+    results = list(fit(Representation.build(kind, loaded, **source.form.sizes), read_signals(source, [0, 1]), config))
     assert len(results) == 2 and all(torch.isfinite(w).all() for r in results for w in r.weights.values())
 
 
