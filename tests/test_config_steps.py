@@ -82,7 +82,7 @@ def fitted(kind: RepresentationConfig, config: FitConfig, training, data: str, r
     """Fit two signals for a step."""
     source = open_source(signals_of(data, root)["data"], **signals_of(data, root)["source"])
     loaded = BaseField.from_pretrained(trained_base(training, data, root)) if kind.is_adapter else None
-    results = list(fit(Representation.build(kind, loaded, **source.sizes), read_signals(source, [0, 1]), config))
+    results = list(fit(Representation.build(kind, loaded, **source.form.sizes), read_signals(source, [0, 1]), config))
     assert len(results) == 2 and all(torch.isfinite(w).all() for r in results for w in r.weights.values())
 
 
@@ -100,6 +100,8 @@ def trained(task: str, options: dict, store: Path, root: Path) -> Path:
     """The folder of a model after one step of its training."""
     out = root / "models" / fingerprint([task, options, str(store)])
     fixed = {"data.store": str(store), "data.num_workers": 0, "trainer.default_root_dir": str(out)}
+    if task == "classifier":
+        fixed["data.val_fraction"] = 0.5  # a twentieth of eight fields may be none
     given = options | fixed | {f"trainer.{name}": value for name, value in ONCE.items()}
     argv = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in given.items()]
     if not (out / "model").exists():
@@ -140,7 +142,7 @@ def kinds_in(value, fit_config: FitConfig, name: str | None = None) -> list:
 
 def shrunk(value, root: Path, data: str):
     """The configuration of a pipeline that is run whole, with few examples and one pass over them."""
-    small = {"epochs": 1, "batch_size": 4, "num_train": 2, "num_test": 2, "num_matched": 4, "num_points": 3}
+    small = {"epochs": 1, "batch_size": 4, "num_train": 5, "num_test": 2, "num_matched": 4, "num_points": 3}
     small |= {"num_samples": 2, "num_steps": 1, "num_shown": 2, "restarts": 1, "limit": None, "pairs": [(1, 2)]}
     small |= {"figure": None, "trends": None, "picture": None, "out": str(root / "whole"), "steps": 1}
     small |= signals_of(data, root) | {"store": str(root / "edited")}
