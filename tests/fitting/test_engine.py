@@ -307,7 +307,7 @@ def test_rate_rises_and_decays():
         ({"batch_size": 0}, "fit.batch_size is 0"),
         ({"learning_rate": 0.0}, "fit.learning_rate is 0.0"),
         ({"learning_rate": math.nan}, "fit.learning_rate is nan"),
-        ({"warmup": 1.0}, "fit.warmup 1.0"),
+        ({"warmup": 1.0}, "fit.warmup is 1.0"),
     ],
 )
 def test_wrong_configuration_is_refused(change, text):

@@ -15,7 +15,7 @@ from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.store import FitResult, WeightStore
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
-from wsrl.training.autoencoder import AutoencoderTask, divergence
+from wsrl.training.autoencoder_task import AutoencoderTask, divergence
 from wsrl.training.weight_data import WeightDataModule
 
 pytestmark = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from wsrl.errors import UserError
 from wsrl.fitting.gradient import METHODS, PRECISIONS
+from wsrl.options import POSITIVE, SHARE, Allowed, at_least, check, one_of, option
 
 SCHEDULES = ("cosine", "hyperbolic", "constant")
 # What changes the speed alone, so that a build may go on with another value.
@@ -36,42 +37,23 @@ class FitConfig:
         seed: Seed from which, with its id, each field's own seed is made.
     """
 
-    steps: int = 300
-    learning_rate: float = 0.05
-    warmup: float = 0.05
-    schedule: str = "cosine"
-    decay_after: int = 40
-    beta2: float = 0.999
-    points_per_step: int | None = None
-    interleave: int = 1
+    steps: int = option(300, at_least(1))
+    learning_rate: float = option(0.05, POSITIVE)
+    warmup: float = option(0.05, SHARE)
+    schedule: str = option("cosine", one_of(*SCHEDULES))
+    decay_after: int = option(40, at_least(1))
+    beta2: float = option(0.999, Allowed("between 0 and 1", lambda decay: 0 < decay < 1))
+    points_per_step: int | None = option(None, at_least(1))
+    interleave: int = option(1, at_least(1))
     interleave_share: float = 1.0
     target_psnr: float | None = None
-    batch_size: int | None = None
-    gradient: str = "auto"
-    precision: str = "float32"
+    batch_size: int | None = option(None, at_least(1))
+    gradient: str = option("auto", one_of(*METHODS))
+    precision: str = option("float32", one_of(*PRECISIONS))
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in (
-            ("steps", 1),
-            ("batch_size", 1),
-            ("interleave", 1),
-            ("decay_after", 1),
-            ("points_per_step", 1),
-        ):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise UserError(f"fit.{name} is {value}", allowed=f"{least} or more", do=f"set fit.{name}")
-        for name, allowed in (("schedule", SCHEDULES), ("gradient", METHODS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in allowed:
-                wrong = f"fit.{name} is {getattr(self, name)!r}"
-                raise UserError(wrong, allowed=", ".join(allowed), do=f"set fit.{name}")
-        if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 < self.beta2 < 1:
-            raise UserError(
-                f"fit.learning_rate is {self.learning_rate}, fit.warmup {self.warmup}, fit.beta2 {self.beta2}",
-                allowed="a positive rate, a warm-up share in [0, 1), a decay between 0 and 1",
-                do="mend them in the configuration",
-            )
-
+        check(self, "fit.")
         if not (self.interleave_share == 1 or (0 <= self.interleave_share < 1 and self.target_psnr is None)):
             raise UserError(
                 f"fit.interleave_share is {self.interleave_share} and fit.target_psnr is {self.target_psnr}",

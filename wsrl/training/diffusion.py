@@ -17,10 +17,7 @@ from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
 from wsrl.errors import UserError
 from wsrl.options import SHARE, check_values, multiple_of
-from wsrl.training.ema_task import AveragedTask
-
-VALIDATION_SEED = 7
-"""Seed of the noise that every validation uses, so that its losses can be compared."""
+from wsrl.training.ema_task import VALIDATION_SEED, AveragedTask
 
 
 class DiffusionTask(AveragedTask):

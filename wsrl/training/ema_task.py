@@ -9,6 +9,9 @@ from diffusers import DiffusionPipeline, ModelMixin
 from wsrl.durable import whole
 from wsrl.training.optimisation import exponential_average, scheduled
 
+VALIDATION_SEED = 7
+"""Seed of the noise and of the points of every validation and test, so that their scores can be compared."""
+
 
 class AveragedTask(L.LightningModule):
     """A task with a ``model``, its moving ``average``, and what is :meth:`exported` to ``<export_dir>/model``.

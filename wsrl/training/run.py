@@ -41,7 +41,7 @@ def _regressor() -> tuple[type, dict[str, Any]]:
 
 
 def _autoencoder() -> tuple[type, dict[str, Any]]:
-    from wsrl.training.autoencoder import AutoencoderTask
+    from wsrl.training.autoencoder_task import AutoencoderTask
 
     return AutoencoderTask, {"monitor": None}
 

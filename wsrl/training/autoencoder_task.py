@@ -10,27 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.encoders.encoder import NORMALISATIONS
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.options import SHARE, at_least, check_values, multiple_of, one_of
-from wsrl.signals.fidelity import in_quantity, psnr
-from wsrl.signals.signal import grid_coords
-from wsrl.store import WeightStore
+from wsrl.signals.fidelity import psnr
 from wsrl.training.ema_task import AveragedTask
-from wsrl.training.perceptual import PerceptualLoss
-
-VALIDATION_SEED = 7
-"""Seed of the points that validation and test use, so that their scores can be compared."""
-
-MEASURED_FIELDS = 256
-"""Training fields whose rendered values say how large an error of the signal is."""
-
-TEST_POINTS = 2048
-"""Points at which fields without a grid are compared."""
+from wsrl.training.stored_signals import StoredSignals
 
 
 class AutoencoderTask(AveragedTask):
@@ -46,7 +34,7 @@ class AutoencoderTask(AveragedTask):
         weight_loss: Weight of the error of the normalised weights.
         signal_loss: Weight of the error of the rendered signal.
         perceptual: Folder of a classifier of pictures; reconstructed pictures are then rendered whole, and compared by
-            its features as well (:class:`wsrl.training.perceptual.PerceptualLoss`). None for no such comparison.
+            its features as well (:class:`wsrl.training.stored_signals.PerceptualLoss`). None for no such comparison.
         perceptual_loss: Weight of that error.
         kl_weight: Weight of the divergence from the normal distribution; without ``kl`` it is the latents' size alone.
         latent_noise: Standard deviation of the noise on latents in training, without ``kl``.
@@ -205,70 +193,6 @@ class AutoencoderTask(AveragedTask):
         if not self._is_measured:
             self._measure_latents()
         return self.average.module
-
-
-class StoredSignals:
-    """The fields of a store as signals: where they are compared, and on what scale.
-
-    Args:
-        store: The store.
-    """
-
-    def __init__(self, store: WeightStore):
-        self.decoder = FieldDecoder.from_store(store)
-        self.representation = self.decoder.representation
-        self.form = store.form
-        self.perceptual: PerceptualLoss | None = None
-
-    def values(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
-        """Values ``(B, P, C)`` of weights ``(B, *shape)`` in the quantity of the signals; differentiable."""
-        values = self.representation.to(coords.device).evaluate(weights, coords)
-        return in_quantity(values, self.form)
-
-    def points(self, num: int, generator: torch.Generator) -> Tensor:
-        """Points ``(P, D)``, uniform in [-1, 1]^D."""
-        shape = (num, self.form.in_features)
-        return 2.0 * torch.rand(shape, generator=generator, device=generator.device) - 1.0
-
-    def fixed_points(self) -> Tensor:
-        """The grid of the data, or the same random points each time."""
-        if self.form.grid is not None:
-            return grid_coords(self.form.grid)
-        return self.points(TEST_POINTS, torch.Generator().manual_seed(VALIDATION_SEED))
-
-    def pictures(self, values: Tensor) -> Tensor:
-        """Pictures ``(B, C, H, W)`` of values ``(B, P, C)`` on the grid of the data."""
-        return values.mT.unflatten(2, self.form.grid)
-
-    @torch.no_grad()
-    def some_values(self, batches, coords: Tensor) -> Tensor:
-        """Values ``(B, P, C)`` of the first ``MEASURED_FIELDS`` stored fields."""
-        found, num = [], 0
-        for batch in batches:
-            found.append(self.values(batch.weights, coords))
-            if (num := num + len(batch)) >= MEASURED_FIELDS:
-                break
-        return torch.cat(found)[:MEASURED_FIELDS]
-
-    def variance(self, batches, seed: int) -> Tensor:
-        """Variance between stored fields of their values at a point, mean over points."""
-        coords = self.points(256, torch.Generator().manual_seed(seed))
-        return self.some_values(batches, coords).var(dim=0, correction=0).mean().clamp_min(1e-12)
-
-    def look_through(self, classifier: str, batches) -> None:
-        """Compare pictures by the features of a classifier in a folder from now on.
-
-        Raises:
-            UserError: The fields are no pictures, or the folder holds no classifier of such pictures.
-        """
-        if self.form.grid is None or self.form.is_shape:
-            raise UserError(
-                "model.perceptual is given for fields of shapes",
-                allowed="a classifier of pictures for fields of pictures",
-                do="leave out model.perceptual",
-            )
-        self.perceptual = PerceptualLoss(classifier)
-        self.perceptual.measure(self.pictures(self.some_values(batches, self.fixed_points())))
 
 
 def divergence(mean: Tensor, log_variance: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from wsrl.errors import UserError
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
-from wsrl.training.perceptual import PerceptualLoss
+from wsrl.training.stored_signals import PerceptualLoss
 
 SIDE = 8
 
