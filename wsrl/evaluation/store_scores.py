@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.errors import UserError
-from wsrl.evaluation.features import heldout_rows, holds_shapes, some_rows
+from wsrl.evaluation.features import heldout_rows, some_rows
 from wsrl.evaluation.reconstruction import recomputed, reconstructed, recorded
 from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
 from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
@@ -69,7 +69,7 @@ def score_store(
         if options.recompute > 0 and len(store):
             rows = some_rows(store, options.recompute, options.seed)
             metrics |= recomputed(store, open_store_source(store, options.data), rows)
-        if not holds_shapes(store):
+        if not store.form.is_shape:
             if options.shapes:
                 wrong = f"--shapes is given, but {path} holds pictures"
                 raise UserError(wrong, allowed="a store of shapes", do="leave it out")
