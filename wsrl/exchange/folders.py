@@ -173,8 +173,6 @@ def walk(directory: Path, others: Counter, used: Collection[Path] = ()) -> Itera
         others: Counts the folders that are not entered.
         used: Files that are read for something else, such as labels.
     """
-    if not directory.is_dir():
-        raise UserError(f"there is no folder {directory}", allowed="a folder of weights", do="check the path")
     root = os.path.realpath(directory)
     known = {*BESIDE, *(os.path.relpath(os.path.realpath(path), root).replace(os.sep, "/") for path in used)}
     for folder, folders, names in os.walk(directory):

@@ -60,12 +60,9 @@ def create_or_resume(
     # What makes two builds the same, in the form in which a manifest gives it back.
     asked = {"representation": representation, "layout": layout.to_json(), "base_sha256": base_sha256, "source": source}
     asked |= {"fit": fit, "num_signals": num_signals, "num_shards": num_shards, "label_names": list(label_names)}
-    asked[schema.FORM] = (form or SignalForm.from_description(source, representation)).to_json()
-    asked = json.loads(json.dumps(asked))
-    # The folder, if nobody else's files are in it.
-    with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    _refuse_foreign(directory)
+    form = form or SignalForm.from_description(source, representation)
+    asked = json.loads(json.dumps(asked | {schema.FORM: form.to_json()}))
+    _claim(directory)
     # Under the lock one process writes the manifest, and the others compare theirs with it.
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
@@ -103,7 +100,10 @@ def _note(directory: Path, passed_over: dict[str, int]) -> None:
         schema.write_manifest(directory, new)
 
 
-def _refuse_foreign(directory: Path) -> None:
+def _claim(directory: Path) -> None:
+    """Make the folder, or refuse one with the files of others."""
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     foreign = [entry.name for entry in directory.iterdir() if not _is_ours(entry.name)]
     if foreign and not (directory / schema.MANIFEST).exists():
         raise UserError(
