@@ -34,8 +34,8 @@ def logistic_probe(
 ) -> float:
     """Test accuracy of a multinomial logistic regression on standardised features.
 
-    Mean and standard deviation come from the training part. The inverse strength ``C`` of the L2 penalty is chosen among
-    ``REGULARISATION`` on a fifth of the training part, set aside by the seed (the smallest of equals), and the
+    Mean and standard deviation come from the training part. The inverse strength ``C`` of the L2 penalty is chosen
+    among ``REGULARISATION`` on a fifth of the training part, set aside by the seed (the smallest of equals), and the
     regression is then fitted on the whole training part; the test part is looked at once.
 
     Args:

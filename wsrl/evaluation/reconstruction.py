@@ -76,8 +76,8 @@ def reconstructed(
         rows: Rows to reconstruct.
 
     Returns:
-        In dB, each with standard deviation and tail: ``autoencoder_psnr_mean`` of the reconstructed fields against the real
-        signals, ``autoencoder_fitted_psnr_mean`` of the same fields as they are stored, and
+        In dB, each with standard deviation and tail: ``autoencoder_psnr_mean`` of the reconstructed fields against the
+        real signals, ``autoencoder_fitted_psnr_mean`` of the same fields as they are stored, and
         ``autoencoder_agreement_psnr_mean`` of the reconstructed fields against the stored ones; and their number.
     """
     values_by_name: dict[str, list[float]] = {"psnr": [], "fitted_psnr": [], "agreement_psnr": []}
