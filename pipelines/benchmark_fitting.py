@@ -194,7 +194,7 @@ class Benchmark:
     def representation(self, config: RepresentationConfig, base: str | None) -> Representation:
         """What the numbers of a task are."""
         loaded = BaseField.from_pretrained(self.out / "bases" / base) if config.is_adapter else None
-        return Representation.build(config, loaded, **self.source.sizes)
+        return Representation.build(config, loaded, **self.source.form.sizes)
 
     def values(self, num: int) -> Tensor:
         """Values ``(N, P, C)`` of the first test pictures."""
@@ -236,7 +236,7 @@ class Benchmark:
 
     def _by_engine(self, representation, start: Tensor, targets: Tensor, config: FitConfig) -> list[float]:
         starts = representation.layout.unflatten(start.expand(len(targets), -1))
-        grid = self.source.grid
+        grid = self.source.form.grid
         weights = optimise(representation, starts, self.coords, targets, config, grid=grid)
         return _psnr(representation.evaluate(weights, self.coords), targets)
 

@@ -23,6 +23,7 @@ from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fields.surface import extract_surface
 from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.signals import open_source
+from wsrl.signals.form import SignalForm
 from wsrl.store.field import Field
 
 
@@ -120,7 +121,7 @@ def fitted_fields(config: MeshingConfig, kind: FieldsConfig) -> Iterator[Field]:
     results = fit(representation, read_signals(source, range(len(source))), kind.fit)
     for result in sorted(results, key=lambda found: found.index):
         if result.weights is not None:
-            yield Field(representation, result.weights)
+            yield Field(representation, result.weights, source.form)
 
 
 def compare(distance: Callable[[Tensor], Tensor], resolution: int) -> Comparison:
@@ -165,7 +166,7 @@ def memory(found: Field, resolution: int) -> dict[str, float]:
 
 def _grow(representation: dict, weights: dict[str, Tensor], resolution: int, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    found = Field(open_representation(representation), weights)
+    found = Field(open_representation(representation), weights, SignalForm(in_features=3, out_features=1))
     found.mesh(16)  # everything is imported
     before = _status("VmRSS")
     began = time.process_time()

@@ -266,7 +266,7 @@ def best_rate(
     path = Path(config.out) / "sweep.json"
     scores = json.loads(path.read_text()) if path.exists() else {}
     base = BaseField.from_pretrained(config.base_folder) if kind.representation.is_adapter else None
-    representation = Representation.build(kind.representation, base, **source.sizes)
+    representation = Representation.build(kind.representation, base, **source.form.sizes)
     keys = {f"{name}.{rate:g}": rate for rate in kind.learning_rates}
     with config.parts.timed(f"sweep.{name}", there=set(keys) <= set(scores)):
         for key in [key for key in keys if key not in scores]:

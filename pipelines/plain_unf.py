@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from wsrl.unf.folding import Bundle
 from wsrl.unf.layers import EquivariantLinear
-from wsrl.unf.maps import PairMaps
 from wsrl.unf.plan import End, Meeting
+from wsrl.unf.term_maps import PairMaps
 
 
 class PlainEquivariantLinear(nn.Module):

@@ -159,7 +159,7 @@ def classes_of(module: nn.Module, inputs: Tensor, labels: Tensor) -> Likelihood:
 def sirens(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, MarginalisedPath]]:
     """Two posteriors of each of some pictures; signs and phases of neurons are made canonical before alignment."""
     source = open_source(config.data, limit=config.num_train)
-    coords, density = grid_coords(source.grid), gaussian_log_likelihood(config.noise_scale)
+    coords, density = grid_coords(source.form.grid), gaussian_log_likelihood(config.noise_scale)
     found, paths = [], {}
     for number in range(config.num_train):
         values = source[number].values

@@ -19,7 +19,7 @@ import numpy as np
 from pipelines.experiment import FieldExperiment, Kind, main
 from pipelines.probe_figures import draw_figures
 from pipelines.probe_scores import Items, Scores, order_of, score_items
-from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
+from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, weight_features
 from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.evaluation.protocol import Protocol, Spread
 from wsrl.store import WeightStore
@@ -169,7 +169,7 @@ def items_of(path: Path, config: ProbesConfig, features: str = "weights", only: 
 def holds_shapes_at(path: Path) -> bool:
     """Whether a store holds shapes."""
     with WeightStore.open(path) as store:
-        return holds_shapes(store)
+        return store.form.is_shape
 
 
 def scored(name: str, path: Path, config: ProbesConfig, features: str = "weights", only: Path | None = None) -> Scores:

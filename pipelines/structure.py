@@ -90,7 +90,7 @@ def run(config: StructureConfig) -> dict[str, float]:
     signals = read_usable(source, indices)
     results: dict[str, float] = {"run.num_signals": len(signals)}
     for name, kind in config.kinds.items():
-        representation = Representation.build(kind.representation, base, **source.sizes)
+        representation = Representation.build(kind.representation, base, **source.form.sizes)
         results[f"{name}.num_trainable"] = representation.layout.num_trainable
         found = measure(name, kind, representation, signals, config)
         results |= {f"{name}.{key}": value for key, value in found.items()}

@@ -95,7 +95,7 @@ def run(config: WeightEditingConfig) -> dict[str, float]:
         results[f"{name}.parameters"] = editor.num_parameters
         results[f"{name}.equivariance_error"] = equivariance_error(editor, test.weights)
         print(json.dumps({k: v for k, v in results.items() if k.startswith(name)}), file=sys.stderr, flush=True)
-    draw_edits(shown, test.targets, source.grid, config.num_shown, Path(config.out), config.picture)
+    draw_edits(shown, test.targets, source.form.grid, config.num_shown, Path(config.out), config.picture)
     return results
 
 
@@ -119,7 +119,7 @@ def examples(store: WeightStore, source: Source, split: str, num: int | None, si
         if len(parts) * READ_AT_ONCE >= len(rows):
             break
     weights = {name: torch.cat([part[name] for part in parts])[: len(rows)] for name in parts[0]}
-    return EditExamples(weights, grid_coords(source.grid), dilate(pictures, source.grid, size))
+    return EditExamples(weights, grid_coords(source.form.grid), dilate(pictures, source.form.grid, size))
 
 
 def trained(

@@ -120,7 +120,7 @@ def aligned(name: str, forms: dict[str, Path], alignment: AlignConfig, config: Z
 def largest_change(before: Path, after: Path) -> float:
     """Largest change, in float64, of a value of the first fields on the grid of their signals."""
     with WeightStore.open(before) as one, WeightStore.open(after) as other:
-        coords = grid_coords(tuple(one.manifest["source"]["grid"])).double()
+        coords = grid_coords(one.form.grid).double()
         found = [next(iter(store.batches(NUM_CHECKED))).weights for store in (one, other)]
         old, new = (
             one.representation.evaluate({name: tensor.double() for name, tensor in weights.items()}, coords)

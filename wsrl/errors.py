@@ -1,6 +1,7 @@
 """What the user gave was wrong: one exception whose message says what, what is allowed, what to do.
 
-Also what the system's refusals mean (errno), however deep in a library's message they hide.
+Also what the system's refusals mean (errno), however deep in a library's message they hide, and how a path or the
+reason of an exception stands in a message.
 """
 
 import errno
@@ -84,3 +85,25 @@ def disk_error(error: BaseException | None) -> OSError | None:
         raised_after = error.__context__ if isinstance(error, RuntimeError) else None
         error, seen = error.__cause__ or raised_after, seen + 1
     return None
+
+
+def printable(path: str | os.PathLike) -> str:
+    """The path as printable UTF-8 in one line; other bytes, control characters and backslashes are spelled out.
+
+    Args:
+        path: Path as the system gives it.
+    """
+    spelled = []
+    for character in os.fsdecode(path):
+        if "\udc80" <= character <= "\udcff":  # a byte that is no UTF-8
+            spelled.append(f"\\x{ord(character) - 0xDC00:02x}")
+        else:
+            plain = character.isprintable() and character != "\\"
+            spelled.append(character if plain else character.encode("unicode_escape").decode())
+    return "".join(spelled)
+
+
+def one_line(error: BaseException) -> str:
+    """The reason of an exception in one line."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split()) or type(error).__name__

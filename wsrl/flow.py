@@ -84,7 +84,7 @@ class FlowOutcome:
 
 def default_flow(source: Source) -> FlowConfig:
     """A configuration that fits the form and the number of a source's signals."""
-    grid, num = source.grid, len(source)
+    grid, num = source.form.grid, len(source)
     batch = min(64, max(4, num // 4))
     steps = DIFFUSION_STEPS if grid is not None else DIFFUSION_STEPS_OF_SHAPES
     epochs = -(-steps * batch // num)
@@ -115,7 +115,7 @@ def limited_source(source: Source, data: str, options: Mapping[str, Any]) -> Sou
         data: A named source or a path.
         options: Options of the source.
     """
-    largest, few = (LARGEST_SOURCE, FEW) if source.quantity == "intensity" else (LARGEST_SHAPES, FEW_SHAPES)
+    largest, few = (LARGEST_SHAPES, FEW_SHAPES) if source.form.is_shape else (LARGEST_SOURCE, FEW)
     if len(source) <= largest or options.get("limit") is not None:
         return source
     limit = few if {"train", "test"} <= set(source.splits()) else largest
@@ -243,7 +243,7 @@ def _trained(task: str, flow: FlowConfig, out: Path, device: str, progress: Show
 
 def _scores(source: Source, flow: FlowConfig, out: Path, data: str | None, progress: ShowProgress) -> dict[str, float]:
     """Scores of the fields, and where they tell something of readers and of samples, by stage."""
-    store, common, is_shape = out / "fields", {"data": data, "seed": flow.seed}, source.quantity != "intensity"
+    store, common, is_shape = out / "fields", {"data": data, "seed": flow.seed}, source.form.is_shape
     asked = ReconstructionOptions(**common, shapes=flow.num_meshed if is_shape else None)
     scores = {"reconstruction": score_store(store, asked, progress=progress)}
     if has_classes(source):

@@ -60,7 +60,7 @@ def test_pictures_are_scored_after_the_autoencoder_beside_the_stored_fields(digi
     signal = source[int(store.indices[rows[3]])]
     stored = {name: tensor[None] for name, tensor in store[int(rows[3])].items()}
     values = store.representation.evaluate(network(stored), signal.coords)
-    expected = float(psnr(values, signal.values[None], signal.value_range))
+    expected = float(psnr(values, signal.values[None], signal.form.value_range))
     assert metrics["autoencoder_psnr_min"] <= expected + 1e-3
     assert metrics["autoencoder_psnr_mean"] < metrics["autoencoder_fitted_psnr_mean"]
 

@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from wsrl.cli.main import main
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import sampler
 from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.signals.form import SignalForm
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 
@@ -68,7 +69,7 @@ def model(representation, fields, tmp_path_factory):
         transformer=WeightTransformer(**space.token_options, local_depth=1, **small),
         scheduler=sampler("ddim", training_scheduler()),
         space=space,
-        decoder=FieldDecoder.from_representation(representation),
+        decoder=FieldDecoder.from_representation(representation, SignalForm(in_features=3, out_features=1)),
     )
     folder = tmp_path_factory.mktemp("latent") / "model"
     pipeline.save_pretrained(folder)

@@ -4,11 +4,12 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.signals.form import SignalForm
 
 FIELD = FieldConfig(width=6, depth=2, num_frequencies=3)
 
@@ -67,3 +68,8 @@ class GaussianDenoiser(ModelMixin, ConfigMixin):
         clean = (vector - spread * noise) / signal
         velocity = signal * noise - spread * clean
         return {"epsilon": noise, "v_prediction": velocity, "sample": clean}[self.kind].to(vector.dtype) * self.one
+
+
+def picture_form(representation, grid) -> SignalForm:
+    """The form of pictures on a grid that a representation has fields of."""
+    return SignalForm(in_features=2, out_features=representation.out_features, grid=grid)

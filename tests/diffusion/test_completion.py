@@ -4,11 +4,11 @@ import pytest
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusion_fields import random_fields, standalone_representation, statistics_of
+from diffusion_fields import picture_form, random_fields, standalone_representation, statistics_of
 
 from wsrl.diffusion.completion import KnownPart, complete
 from wsrl.diffusion.decoder import FieldDecoder
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace
@@ -46,7 +46,7 @@ def pipeline(representation):
         transformer=StandardNormal(space.vector_size),
         scheduler=sampler("ddim", training_scheduler()),
         space=space,
-        decoder=FieldDecoder.from_representation(representation, grid=GRID),
+        decoder=FieldDecoder.from_representation(representation, picture_form(representation, GRID)),
     )
 
 

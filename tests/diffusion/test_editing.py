@@ -2,12 +2,18 @@
 
 import pytest
 import torch
-from diffusion_fields import adapter_representation, random_fields, standalone_representation, statistics_of
+from diffusion_fields import (
+    adapter_representation,
+    picture_form,
+    random_fields,
+    standalone_representation,
+    statistics_of,
+)
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
+from wsrl.diffusion.denoising_loss import PREDICTION_TYPES, clean_and_noise, training_scheduler
 from wsrl.diffusion.editing import ode_way, spherical, straight_way, variations
-from wsrl.diffusion.loss import PREDICTION_TYPES, clean_and_noise, training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace
@@ -26,7 +32,7 @@ def make_pipeline(representation):
         transformer=transformer,
         scheduler=sampler("ddim", training_scheduler()),
         space=WeightSpace.of(statistics_of(representation)),
-        decoder=FieldDecoder.from_representation(representation, grid=(5, 7)),
+        decoder=FieldDecoder.from_representation(representation, picture_form(representation, (5, 7))),
     )
 
 

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from diffusion_fields import adapter_representation, random_fields, standalone_representation, statistics_of
+from diffusion_fields import (
+    adapter_representation,
+    picture_form,
+    random_fields,
+    standalone_representation,
+    statistics_of,
+)
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace
@@ -30,7 +36,7 @@ def make_pipeline(representation, grid=(5, 7), classes=()):
         transformer=transformer,
         scheduler=sampler("ddim", training_scheduler()),
         space=WeightSpace.of(statistics_of(representation)),
-        decoder=FieldDecoder.from_representation(representation, grid=grid),
+        decoder=FieldDecoder.from_representation(representation, picture_form(representation, grid)),
     )
 
 

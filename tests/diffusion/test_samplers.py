@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wsrl.diffusion.loss import training_scheduler
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.samplers import sampler
 from wsrl.errors import UserError
 

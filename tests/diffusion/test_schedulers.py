@@ -6,12 +6,12 @@ Public reports of the kind: diffusers-rs PR#32 and diffusers#2941 (noise that is
 import diffusers
 import pytest
 import torch
-from diffusion_fields import GaussianDenoiser, standalone_representation, statistics_of
+from diffusion_fields import GaussianDenoiser, picture_form, standalone_representation, statistics_of
 
 from wsrl.diffusion.completion import KnownPart, complete
 from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.diffusion.editing import variations
-from wsrl.diffusion.loss import training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import PREDICTIONS, sampler
 from wsrl.diffusion.space import WeightSpace
@@ -50,7 +50,7 @@ def make_pipeline(process, **options):
         transformer=GaussianDenoiser(space.vector_size, MEAN, STD, process),
         scheduler=sampler("ddim", training_scheduler(**process)),
         space=space,
-        decoder=FieldDecoder.from_representation(representation, grid=(4, 4)),
+        decoder=FieldDecoder.from_representation(representation, picture_form(representation, (4, 4))),
         **options,
     )
 

@@ -17,6 +17,7 @@ from wsrl.evaluation.picture_features import PictureFeatures
 from wsrl.evaluation.picture_sets import frechet_distance
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.signals.form import SignalForm
 from wsrl.store import WeightStore
 
 MEAN_OF_SQUARES = PictureFeatures(
@@ -112,7 +113,7 @@ def shapes():
         kind="mlp", field=FieldConfig(width=8, depth=1, encoding="identity", activation="sine", omega=3.0)
     )
     representation = Representation.build(config, in_features=3, out_features=1)
-    decoder = FieldDecoder.from_representation(representation)
+    decoder = FieldDecoder.from_representation(representation, SignalForm(in_features=3, out_features=1))
     layout = representation.layout
 
     def draw(num, seed):

@@ -6,7 +6,7 @@ import torch
 import trimesh
 
 from wsrl.errors import UserError
-from wsrl.evaluation.features import d2_features, holds_shapes
+from wsrl.evaluation.features import d2_features
 from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
 from wsrl.evaluation.shapes import DIAGONAL
 from wsrl.fields.network import FieldConfig
@@ -32,12 +32,9 @@ class Ellipsoids(Source):
             ids=[f"ellipsoids/{i}" for i in range(NUM)],
             labels=[("thin", "thick")[i // (NUM // 2)] for i in range(NUM)],
             splits=[("train", "test")[i % 2] for i in range(NUM)],
-            grid=None,
-            in_features=3,
-            out_features=1,
+            form=ShapeOptions(**SMALL).form,
             options=ShapeOptions(**SMALL),
             details={},
-            quantity="sdf",
         )
         self._prepared = [self._prepare(position) for position in range(NUM)]
 
@@ -60,7 +57,7 @@ def store(source, tmp_path_factory):
     """Fields of all ellipsoids, one of which lost its weights: it is the same everywhere."""
     directory = tmp_path_factory.mktemp("ellipsoids") / "store"
     network = FieldConfig(width=16, depth=2, encoding="identity", activation="sine", omega=3.0)
-    representation = Representation.build(RepresentationConfig(kind="mlp", field=network), **source.sizes)
+    representation = Representation.build(RepresentationConfig(kind="mlp", field=network), **source.form.sizes)
     create_or_resume(
         directory,
         layout=representation.layout,
@@ -127,7 +124,7 @@ def test_an_iou_that_says_nothing_is_left_out_and_counted():
 
 
 def test_d2_tells_shapes_apart_and_repeats(store, source):
-    assert holds_shapes(store)
+    assert store.form.is_shape
     features = d2_features(store, source, np.array([0, 5]), seed=0)
     assert features.shape == (2, 64) and torch.allclose(features.sum(dim=1), torch.ones(2))
     assert (features[0] - features[1]).abs().max() > 5e-3

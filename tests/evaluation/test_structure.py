@@ -23,6 +23,7 @@ from wsrl.evaluation.structure import (
 from wsrl.evaluation.structure_fits import fit_from, measure_starts, starts_of
 from wsrl.fields.representation import KINDS
 from wsrl.fitting.engine import FitConfig, fit
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
 
@@ -38,22 +39,23 @@ def random_fields(representation, num=3, seed=1):
 
 def pictures(num=3):
     coords, drawn = grid_coords((4, 5)), generator(9)
+    form = SignalForm(in_features=2, out_features=1, grid=(4, 5))
     return [
-        Signal(id=f"picture/{i}", coords=coords, values=torch.rand(20, 1, generator=drawn), grid=(4, 5))
+        Signal(id=f"picture/{i}", coords=coords, values=torch.rand(20, 1, generator=drawn), form=form)
         for i in range(num)
     ]
 
 
 def shapes(num=3):
     drawn = generator(9)
-    common = {"value_range": (-0.1, 0.1), "quantity": "sdf"}
+    form = SignalForm(in_features=3, out_features=1, value_range=(-0.1, 0.1), quantity="sdf")
     return [
         Signal(
             id=f"shape/{i}",
             coords=torch.rand(30, 3, generator=drawn) * 2 - 1,
             values=torch.rand(30, 1, generator=drawn) * 0.2 - 0.1,
             weights=torch.rand(30, generator=drawn),
-            **common,
+            form=form,
         )
         for i in range(num)
     ]
@@ -157,7 +159,7 @@ def test_the_path_is_what_evaluating_between_gives(signals):
         for i, signal in enumerate(signals):
             between = {name: (1 - along) * first[name][[i]] + along * second[name][[i]] for name in first}
             wrong = representation.evaluate(between, signal.coords)[0] - signal.values
-            if signal.quantity == "sdf":  # beyond an end of the range costs nothing; no target lies at one
+            if signal.form.is_shape:  # beyond an end of the range costs nothing; no target lies at one
                 assert (signal.values.abs() < 0.1).all()
                 wrong = wrong * signal.weights.sqrt()[:, None]
             assert path.losses[i, place] == pytest.approx(wrong.square().mean().item(), rel=1e-4)
@@ -258,7 +260,7 @@ def test_independent_starts_are_not_the_first_one_whatever_the_seed(fitted):
 def test_a_signal_that_cannot_be_fitted_is_left_out(fitted):
     representation, signals, config = fitted
     broken = Signal(
-        id="broken", coords=signals[0].coords, values=signals[0].values * float("nan"), grid=signals[0].grid
+        id="broken", coords=signals[0].coords, values=signals[0].values * float("nan"), form=signals[0].form
     )
     fits = fit_from(representation, [signals[0], broken, signals[1]], config, representation.initial())
     assert fits.ids == [signals[0].id, signals[1].id]

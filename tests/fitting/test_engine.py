@@ -16,6 +16,7 @@ from wsrl.errors import SignalError, UserError
 from wsrl.fields.network import FieldConfig, Trunk
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, field_seed, fit, optimise, read_signals
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
 GRID = (6, 5)
@@ -28,12 +29,15 @@ WEIGHT_TOLERANCE = 2e-3
 PSNR_TOLERANCE = 0.02
 
 
-def make_signal(number: int, grid: tuple[int, ...] = GRID, channels: int = 1, **changes) -> Signal:
+def make_signal(
+    number: int, grid: tuple[int, ...] = GRID, channels: int = 1, value_range=(0.0, 1.0), **changes
+) -> Signal:
     """A smooth random picture, a pure function of its number."""
     generator = torch.Generator().manual_seed(number)
     coords = grid_coords(grid)
     phases = coords @ torch.randn(len(grid), channels, generator=generator) * 3
-    given = {"id": f"toy/{number:03d}", "coords": coords, "values": 0.5 + 0.4 * phases.sin(), "grid": grid}
+    form = SignalForm(in_features=len(grid), out_features=channels, value_range=value_range, grid=grid)
+    given = {"id": f"toy/{number:03d}", "coords": coords, "values": 0.5 + 0.4 * phases.sin(), "form": form}
     return Signal(**given | changes)
 
 
@@ -82,8 +86,9 @@ def test_psnr_and_loss_by_hand(value_range):
 def test_scattered_points_have_no_ssim_and_three_coordinates_work():
     representation = contracts.tiny_representation("mlora_asym", in_features=3)
     places = [contracts.points(20, 3).roll(i, 0) for i in range(3)]
+    form = SignalForm(in_features=3, out_features=1)
     scattered = [
-        Signal(id=str(i), coords=coords, values=0.5 + 0.4 * (3 * coords[:, :1]).sin())
+        Signal(id=str(i), coords=coords, values=0.5 + 0.4 * (3 * coords[:, :1]).sin(), form=form)
         for i, coords in enumerate(places)
     ]
     results = list(fit(representation, [(i, s.id, s) for i, s in enumerate(scattered)], CONFIG))

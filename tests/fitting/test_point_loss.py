@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wsrl.fitting.loss import LOSSES, PointLoss, loss_of
+from wsrl.signals.form import SignalForm
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -27,7 +28,7 @@ def test_the_clamped_loss_forgives_only_what_lies_beyond_a_clamped_target():
 
 
 def test_the_logistic_loss_is_the_cross_entropy_of_inside():
-    loss = loss_of("occupancy", (0.0, 1.0))
+    loss = loss_of(SignalForm(in_features=3, out_features=1, quantity="occupancy"))
     found = torch.tensor([-3.0, 0.5, 40.0, -40.0])
     for inside in (0.0, 1.0):
         targets = torch.full_like(found, inside)

@@ -24,7 +24,7 @@ FIELD = FieldConfig(width=8, depth=1, encoding="identity", activation="sine", om
 def build(directory, source, config=CONFIG, recorded=None, start="shared"):
     """A small store; ``recorded`` is the fit configuration of the manifest where it is not that of the fields."""
     kind = RepresentationConfig(kind="mlp", field=FIELD, start=start)
-    representation = Representation.build(kind, **source.sizes)
+    representation = Representation.build(kind, **source.form.sizes)
     settings = {key: value for key, value in asdict(recorded or config).items() if key != "batch_size"}
     create_or_resume(
         directory,

@@ -15,6 +15,7 @@ from wsrl.errors import UserError
 from wsrl.fields.representation import KINDS
 from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.fitting.slots import Slots
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
 CLAMP = 0.3
@@ -22,7 +23,7 @@ POINTS = 90
 CONFIG = FitConfig(steps=40, learning_rate=0.02, points_per_step=32, seed=3)
 
 
-def ball(number: int, quantity: str = "sdf", **changes) -> Signal:
+def ball(number: int, quantity: str = "sdf") -> Signal:
     """A ball of its own size and place, at points of its own."""
     generator = torch.Generator().manual_seed(number)
     coords = torch.rand(POINTS, 3, generator=generator) * 2 - 1
@@ -32,8 +33,8 @@ def ball(number: int, quantity: str = "sdf", **changes) -> Signal:
     if quantity == "occupancy":
         values, value_range = (distances < 0).float(), (0.0, 1.0)
     weights = 1 + 2 * torch.exp(-distances[:, 0].abs() / 0.1)
-    given = {"coords": coords, "values": values, "value_range": value_range, "quantity": quantity, "weights": weights}
-    return Signal(id=f"balls/{number}", **given | changes)
+    form = SignalForm(in_features=3, out_features=1, value_range=value_range, quantity=quantity)
+    return Signal(id=f"balls/{number}", coords=coords, values=values, form=form, weights=weights)
 
 
 def fitted(representation, signals, config=CONFIG) -> dict:
@@ -138,7 +139,8 @@ def test_settings_that_make_no_sense_are_refused():
     representation = contracts.tiny_representation("mlora", in_features=3)
     with pytest.raises(UserError, match="target_psnr is 30"):
         fitted(representation, [ball(0)], replace(CONFIG, target_psnr=30.0))
-    picture = Signal(id="p", coords=grid_coords((3, 3, 3)), values=torch.zeros(27, 1), grid=(3, 3, 3))
+    form = SignalForm(in_features=3, out_features=1, grid=(3, 3, 3))
+    picture = Signal(id="p", coords=grid_coords(form.grid), values=torch.zeros(27, 1), form=form)
     with pytest.raises(UserError, match="points_per_step is 32 and the points form a grid"):
         fitted(representation, [picture])
 

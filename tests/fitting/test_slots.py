@@ -17,6 +17,7 @@ from wsrl.fitting.batch_size import suitable_size
 from wsrl.fitting.config import FitConfig
 from wsrl.fitting.engine import fit
 from wsrl.fitting.slots import Slots, interleaved
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
 GRID = (6, 5)
@@ -29,7 +30,8 @@ def signals(num: int, grid: tuple[int, ...] = GRID) -> list:
     """Pictures of growing difficulty, so that they take different numbers of steps."""
     coords = grid_coords(grid)
     waves = [0.5 + 0.4 * (coords @ torch.tensor([[1.0 + n], [2.0 - n]]) * 1.5).sin() for n in range(num)]
-    made = [Signal(id=f"wave/{n}", coords=coords, values=values, grid=grid) for n, values in enumerate(waves)]
+    form = SignalForm(in_features=2, out_features=1, grid=grid)
+    made = [Signal(id=f"wave/{n}", coords=coords, values=values, form=form) for n, values in enumerate(waves)]
     return [(n, signal.id, signal) for n, signal in enumerate(made)]
 
 
@@ -180,7 +182,8 @@ def test_the_last_steps_see_all_points():
 def test_a_field_that_diverges_does_not_bring_the_others_out_of_step():
     representation = contracts.tiny_representation("mlora_asym")
     config = replace(TO_QUALITY, target_psnr=None, steps=20, interleave_share=0.5, batch_size=2)
-    huge = Signal(id="huge", coords=grid_coords(GRID), values=torch.full((30, 1), 1e38), grid=GRID)
+    form = SignalForm(in_features=2, out_features=1, grid=GRID)
+    huge = Signal(id="huge", coords=grid_coords(GRID), values=torch.full((30, 1), 1e38), form=form)
     found = by_id(fit(representation, [(9, "huge", huge), *signals(4)], config))
     assert found.pop("huge").status == "failed"
     for name, result in by_id(fit(representation, signals(4), config)).items():

@@ -2,11 +2,11 @@
 
 import pytest
 
-from wsrl.signals.listing import places
+from wsrl.signals.listing import splits_and_labels
 
 
 def told(*paths):
-    found = places(paths)
+    found = splits_and_labels(paths)
     return list(zip(found.splits, found.labels))
 
 
@@ -26,7 +26,7 @@ def test_splits_stand_outside_or_inside_of_classes(train, val, test):
         [f"ModelNet10/{path}" for path in inside],
     ):
         assert told(*paths) == expected
-        assert places(paths).notes == ()
+        assert splits_and_labels(paths).notes == ()
 
 
 def test_a_single_class_keeps_its_name():
@@ -49,9 +49,9 @@ def test_splits_apart_from_files_without_one():
 )
 def test_what_looks_like_a_split_and_is_none_is_told(paths, names):
     """NVIDIAGameWorks/kaolin#432: nothing is trained on in silence."""
-    (note,) = places(paths).notes
+    (note,) = splits_and_labels(paths).notes
     assert note.startswith(f"folders called {names} were not used as splits: what is read is")
 
 
 def test_classes_that_only_begin_like_splits_are_classes():
-    assert places(["trains/a", "valve/b", "tester/c"]).notes == ()
+    assert splits_and_labels(["trains/a", "valve/b", "tester/c"]).notes == ()

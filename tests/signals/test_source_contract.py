@@ -13,12 +13,15 @@ from wsrl.signals.signal import grid_coords
 
 def test_signals_have_the_stated_form(opened):
     source = opened(limit=3)
-    grid, channels = source.signal_shape
+    form = source.form
     for index, signal in enumerate(source):
         assert isinstance(signal, Signal) and signal.id == source.ids[index]
-        assert signal.values.dtype == torch.float32 and signal.values.shape == (grid[0] * grid[1], channels)
+        assert signal.values.dtype == torch.float32 and signal.values.shape == (
+            form.grid[0] * form.grid[1],
+            form.out_features,
+        )
         assert 0 <= signal.values.min() <= signal.values.max() <= 1
-        assert signal.grid == grid and signal.coords is grid_coords(grid)
+        assert signal.form == form and signal.coords is grid_coords(form.grid)
         assert signal.label == source.labels()[index] and signal.split == source.splits()[index]
 
 
@@ -38,11 +41,11 @@ def test_names_are_stable_and_unique(opened_any):
 
 def test_shapes_have_the_stated_form(opened_shapes, few_points):
     source = opened_shapes(limit=1)
-    assert source.grid is None and (source.in_features, source.out_features, source.quantity) == (3, 1, "sdf")
+    assert source.form.grid is None and source.form.is_shape and source.form.quantity == "sdf"
     signal = source[0]
     assert signal.id == source.ids[0] and signal.label == source.labels()[0] and signal.split == source.splits()[0]
     assert signal.coords.shape == (160, 3) and signal.values.shape == (160, 1) and signal.weights.shape == (160,)
-    assert signal.coords.dtype == signal.values.dtype == torch.float32 and signal.quantity == "sdf"
+    assert signal.coords.dtype == signal.values.dtype == torch.float32 and signal.form == source.form
     assert signal.coords.abs().max() <= 1 and signal.values.abs().max() <= 0.1 and signal.values.min() < 0
     assert signal.surface.shape == signal.normals.shape == (50, 3) and signal.surface.norm(dim=1).max() <= 0.9 + 1e-6
     assert json.loads(json.dumps(source.description)) == source.description
@@ -85,9 +88,9 @@ def test_unknown_split_is_refused(opened_any):
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
 def test_size_and_mode(opened, mode, channels):
     source = opened(limit=1, size=(6, 10), mode=mode)
-    assert source.signal_shape == ((6, 10), channels)
+    assert (source.form.grid, source.form.out_features) == ((6, 10), channels)
     assert source[0].values.shape == (60, channels)
-    assert opened(limit=1, size=5).signal_shape[0] == (5, 5)
+    assert opened(limit=1, size=5).form.grid == (5, 5)
 
 
 def test_goes_to_another_process(opened_any):

@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
+from wsrl.signals.form import SignalForm
 from wsrl.store import WeightStore
 
 FIXTURES = Path(__file__).parent / "fixtures"
+FORMS = {
+    "pictures": SignalForm(in_features=2, out_features=1, grid=(8, 8)),
+    "shapes": SignalForm(in_features=3, out_features=1, quantity="sdf", value_range=(-0.1, 0.1)),
+}
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 
 
@@ -20,6 +25,7 @@ def some_points(features):
 @pytest.mark.parametrize("name", ["pictures", "shapes"])
 def test_fields_are_read_and_rendered(name):
     store = WeightStore.open(FIXTURES / name)
+    assert store.form == FORMS[name]
     field = store.field(0)
     values = field(some_points(field.representation.in_features)).flatten()
     torch.testing.assert_close(values, torch.tensor(EXPECTED[name]["values"]), atol=1e-5, rtol=1e-5)
@@ -38,4 +44,5 @@ def test_a_diffusion_model_samples(name):
     values = field(some_points(field.representation.in_features)).flatten()
     torch.testing.assert_close(values, torch.tensor(EXPECTED[name]["sampled"]), atol=1e-4, rtol=1e-4)
     assert len(samples.images) == EXPECTED[name]["images"]
-    assert field.is_shape == (name == "shapes")
+    assert field.form.is_shape == (name == "shapes")
+    assert pipeline.decoder.form.grid == (None if name == "shapes" else (8, 8))

@@ -8,6 +8,7 @@ from wsrl.errors import UserError
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import grid_coords
 from wsrl.store import FitResult, WeightStore
 from wsrl.store.verify import verify
@@ -128,10 +129,11 @@ def test_fields_that_are_no_pictures_have_no_image(features, channels):
     made = Representation.build(
         RepresentationConfig(kind="mlp", field=field), in_features=features, out_features=channels
     )
-    one = Field(made, made.initial(torch.Generator().manual_seed(0)))
+    form = SignalForm(in_features=features, out_features=channels)
+    one = Field(made, made.initial(torch.Generator().manual_seed(0)), form)
     assert one(torch.zeros(5, 2, features)).shape == (5, 2, channels)
     with pytest.raises(UserError, match=f"from {features} coordinates to {channels} values has no picture"):
         one.image(8)
-    if not one.is_shape:
+    if not form.is_shape:
         with pytest.raises(UserError, match="has no surface"):
             one.mesh(8)

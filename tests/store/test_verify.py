@@ -192,13 +192,13 @@ def test_swapped_shard_files_are_found(store_path):
 
 def test_newer_schema_is_refused(store_path):
     manifest = json.loads((store_path / "manifest.json").read_text())
-    (store_path / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
-    with pytest.raises(UserError, match=r"schema version 2, newer than .*Allowed: versions up to 1.*update wsrl"):
+    (store_path / "manifest.json").write_text(json.dumps(manifest | {"version": 3}))
+    with pytest.raises(UserError, match=r"schema version 3, newer than .*Allowed: versions up to 2.*update wsrl"):
         WeightStore.open(store_path)
     path = store_path / SHARD
     with h5py.File(path, "r+") as file:
-        file.attrs["version"] = "2"
-    with pytest.raises(UserError, match=f"{SHARD} has schema version 2"):
+        file.attrs["version"] = "3"
+    with pytest.raises(UserError, match=f"{SHARD} has schema version 3"):
         WeightStore.open(path)
 
 

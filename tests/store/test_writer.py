@@ -182,6 +182,6 @@ def test_deleted_shard_is_made_again(tmp_path):
 
 def test_manifest_is_plain_json_with_hashes(tmp_path):
     manifest = json.loads((build(tmp_path) / "manifest.json").read_text())
-    assert manifest["schema"] == "wsrl-store" and manifest["version"] == 1 and manifest["complete"] is True
+    assert manifest["schema"] == "wsrl-store" and manifest["version"] == 2 and manifest["complete"] is True
     assert [entry["count"] + entry["failures"] for entry in manifest["shards"]] == [13, 13, 14]
     assert all(len(entry["sha256"]) == 64 for entry in manifest["shards"])

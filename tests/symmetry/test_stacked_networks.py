@@ -13,7 +13,7 @@ from wsrl.errors import UserError
 from wsrl.symmetry import align_networks, match_weights
 from wsrl.symmetry.spec.axes import Product
 from wsrl.symmetry.spec.spec import PermutationSpec
-from wsrl.unf.networks import EquivariantNetwork, InvariantNetwork, UnfConfig
+from wsrl.unf.functionals import EquivariantNetwork, InvariantNetwork, UnfConfig
 
 NUM, SIZE = 4, 5
 

@@ -15,8 +15,8 @@ from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import grid_coords
 from wsrl.store import FitResult, WeightStore
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
-from wsrl.training.autoencoder import AutoencoderTask, divergence, value_form
-from wsrl.training.data import WeightDataModule
+from wsrl.training.autoencoder import AutoencoderTask, divergence
+from wsrl.training.weight_data import WeightDataModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -49,7 +49,7 @@ def write_store(path, *, num=60, in_features=2, source=None):
     """A finished store of fields that differ from the shared start along three directions, so that six numbers do."""
     representation = tiny_representation("mlora_asym", in_features=in_features)
     layout, generator = representation.layout, torch.Generator().manual_seed(0)
-    given = {"grid": list(GRID), "channels": 1, "signal_shape": [list(GRID), 1]} if source is None else source
+    given = {"grid": list(GRID), "channels": 1} if source is None else source
     create_or_resume(
         path,
         layout=layout,
@@ -177,7 +177,8 @@ def test_a_checkpoint_loads_without_the_store(store, tmp_path):
 def test_shapes_are_compared_in_the_quantity_of_their_signals(tmp_path):
     options = {"quantity": "sdf", "coordinates": 3, "channels": 1, "options": {"clamp": 0.1}}
     shapes = write_store(tmp_path / "shapes", num=24, in_features=3, source=options)
-    assert value_form(WeightStore.open(shapes)) == ("sdf", (-0.1, 0.1))
+    form = WeightStore.open(shapes).form
+    assert form.is_shape and (form.quantity, form.value_range) == ("sdf", (-0.1, 0.1))
     task, trainer = fit(shapes, tmp_path / "run", epochs=1)
     (found,) = trainer.test(task, trainer.datamodule, verbose=False)
     assert found["test_psnr"] > 0

@@ -8,6 +8,7 @@ import torch
 
 from wsrl.fields.base import BaseFieldConfig
 from wsrl.fields.network import FieldConfig
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 from wsrl.training.base_data import Examples, SignalBatches, Stage
 from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
@@ -24,8 +25,8 @@ def ball(number: int, quantity: str = "sdf", num_points: int = 200) -> Signal:
     sdf = quantity == "sdf"
     values = distances.clamp(-CLAMP, CLAMP) if sdf else (distances < 0).float()
     value_range = (-CLAMP, CLAMP) if sdf else (0.0, 1.0)
-    form = {"value_range": value_range, "quantity": quantity, "weights": 1 + distances[:, 0].abs()}
-    return Signal(id=f"balls/{number}", coords=coords, values=values, **form)
+    form = SignalForm(in_features=3, out_features=1, value_range=value_range, quantity=quantity)
+    return Signal(id=f"balls/{number}", coords=coords, values=values, form=form, weights=1 + distances[:, 0].abs())
 
 
 def test_batches_draw_points_of_their_own_signals():
@@ -53,10 +54,11 @@ def _first(signal: Signal, number: int):
 def test_what_is_kept_of_a_signal_holds_no_more_memory_than_its_points():
     signal = ball(0)
     kept = Examples.first_points(signal, 20)
-    assert type(kept) is Signal and kept.id == signal.id and kept.quantity == "sdf"
+    assert type(kept) is Signal and kept.id == signal.id and kept.form == signal.form
     assert torch.equal(kept.coords, signal.coords[:20]) and torch.equal(kept.weights, signal.weights[:20])
     assert kept.coords.untyped_storage().nbytes() == 20 * 3 * 4
-    picture = Signal(id="p", coords=grid_coords((3, 3)), values=torch.zeros(9, 1), grid=(3, 3))
+    form = SignalForm(in_features=2, out_features=1, grid=(3, 3))
+    picture = Signal(id="p", coords=grid_coords((3, 3)), values=torch.zeros(9, 1), form=form)
     assert Examples.first_points(picture, 2) is picture
 
 

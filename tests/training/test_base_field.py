@@ -11,6 +11,7 @@ from wsrl.errors import UserError
 from wsrl.fields.base import BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.signals.fidelity import psnr
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import grid_coords
 from wsrl.training.base_data import Examples, SignalBatches, Stage, coarse_grid
 from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
@@ -37,7 +38,7 @@ def waves(num: int, seed: int = 0, grid: tuple[int, ...] = GRID) -> torch.Tensor
 
 
 def on_grid(values: torch.Tensor) -> Examples:
-    return Examples(values=values, grid=GRID)
+    return Examples(values=values, form=SignalForm(in_features=2, out_features=1, grid=GRID))
 
 
 def train(config: BaseTrainingConfig, values: torch.Tensor, directory) -> BaseFieldTask:

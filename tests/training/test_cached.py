@@ -5,7 +5,7 @@ import torch
 
 from wsrl.errors import UserError
 from wsrl.store.splits import Share
-from wsrl.training.data import CachedPart, WeightDataModule
+from wsrl.training.weight_data import CachedPart, WeightDataModule
 
 
 @pytest.fixture

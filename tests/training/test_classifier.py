@@ -7,8 +7,8 @@ import torch
 from wsrl.encoders.models import WeightClassifier
 from wsrl.errors import UserError
 from wsrl.training.classifier import ClassifierTask
-from wsrl.training.data import WeightDataModule
 from wsrl.training.lightning_noise import quiet_lightning
+from wsrl.training.weight_data import WeightDataModule
 
 
 def fit(store, root, epochs=15, **options):

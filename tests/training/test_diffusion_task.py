@@ -12,9 +12,9 @@ from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
-from wsrl.training.data import WeightDataModule
 from wsrl.training.diffusion import DiffusionTask
 from wsrl.training.ema_task import save_whole
+from wsrl.training.weight_data import WeightDataModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -44,7 +44,7 @@ def store(tmp_path):
         layout=layout,
         representation=representation.to_dict(),
         base_sha256=base.sha256(),
-        source={"name": "toy", "grid": [4, 6], "channels": 1, "signal_shape": [[4, 6], 1]},
+        source={"name": "toy", "grid": [4, 6], "channels": 1},
         fit={},
         num_signals=40,
         num_shards=1,

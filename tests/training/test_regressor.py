@@ -10,9 +10,9 @@ from wsrl.errors import UserError
 from wsrl.fields.layout import Layout, TensorSpec
 from wsrl.fitting.engine import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
-from wsrl.training.data import WeightDataModule
 from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.regressor import RegressorTask, regression_scores
+from wsrl.training.weight_data import WeightDataModule
 
 LAYOUT = Layout(
     (TensorSpec(name="weight", shape=(3, 4), axes=("neurons", None), group="layer", token_axis=0),)

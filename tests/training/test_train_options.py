@@ -5,7 +5,10 @@ import os
 import pytest
 
 from wsrl.errors import UserError
-from wsrl.training.run import TASKS, TrainedModel, check_options
+from wsrl.progress import silent
+from wsrl.training.lightning_cli import ParsedCLI
+from wsrl.training.lightning_noise import quiet_lightning
+from wsrl.training.run import TASKS, TrainedModel, assembled, check_options, plain_config
 from wsrl.training.train_options import TrainOptions
 
 
@@ -43,3 +46,20 @@ def test_an_unknown_option_and_a_wrong_type_are_refused_before_anything_is_made(
 
 def test_a_trained_model_is_the_path_to_it(tmp_path):
     assert os.fspath(TrainedModel(folder=tmp_path, metrics={})) == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_typed_options_and_the_command_line_mean_the_same_run(task):
+    """What is recorded, and by which a run goes on, does not depend on who started it."""
+    options = {
+        "trainer.max_epochs": 2,
+        "trainer.gradient_clip_val": 0.5,
+        "data.batch_size": 8,
+        "data.val_fraction": 0.0,
+    }
+    typed = TrainOptions(store="s", out="o", seed=3).changed(options).nested()
+    words = ["--data.store=s", "--trainer.default_root_dir=o", "--seed_everything=3"]
+    words += [f"--{name}={value}" for name, value in options.items()]
+    with quiet_lightning():
+        one, two = (assembled(ParsedCLI, task, given, silent) for given in (typed, words))
+    assert plain_config(one) == plain_config(two)

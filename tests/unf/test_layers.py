@@ -9,9 +9,9 @@ from wsrl.unf import native
 from wsrl.unf.basis import terms
 from wsrl.unf.fused import fused_mix
 from wsrl.unf.layers import EquivariantLinear
-from wsrl.unf.maps import HubMap
 from wsrl.unf.nonlinearity import GATED, LINEAR, RELU, Nonlinearity
 from wsrl.unf.pooling import PooledTensor
+from wsrl.unf.term_maps import HubMap
 
 TOLERANCE = 1e-10
 NONLINEARITIES = {"linear": LINEAR, "relu": RELU, "gated": GATED}

@@ -8,13 +8,13 @@ from pathlib import Path
 from wsrl.errors import UserError
 
 ALIGNED, PERMUTATIONS, METRICS = "aligned.safetensors", "permutations.safetensors", "metrics.json"
+NETWORK = "MODULE:FUNCTION, a function without arguments that gives a torch module, or one and example inputs"
 
 
 def align_network_files(options) -> int:
     """Align the second file with the first; write the weights, the permutations and the metrics, and print a table."""
     import torch
 
-    from wsrl.provenance import finish_run, write_json_atomic
     from wsrl.symmetry.matching.alignment import align_networks
     from wsrl.symmetry.matching.alignment_files import read_network, save_tensors
     from wsrl.symmetry.matching.barriers import load_weights
@@ -31,9 +31,7 @@ def align_network_files(options) -> int:
     found = align_networks(first, second, **known, **choice, generator=torch.Generator().manual_seed(options.seed))
     metrics = found.metrics()
     save_tensors(out / ALIGNED, found.aligned)
-    save_tensors(out / PERMUTATIONS, found.permutation)
-    write_json_atomic(out / METRICS, metrics)
-    finish_run(out, **metrics)
+    finish(out, found.permutation, metrics)
     show(found, metrics)
     print(f"the aligned network, its permutations and {METRICS} are in {out}", file=sys.stderr)
     return 0
@@ -74,6 +72,16 @@ def start_run(options) -> Path:
     return out
 
 
+def finish(out: Path, permutation: dict, metrics: dict[str, float]) -> None:
+    """Write the permutations and the metrics of a run, and complete its record."""
+    from wsrl.provenance import finish_run, write_json_atomic
+    from wsrl.symmetry.matching.alignment_files import save_tensors
+
+    save_tensors(out / PERMUTATIONS, permutation)
+    write_json_atomic(out / METRICS, metrics)
+    finish_run(out, **metrics)
+
+
 def made_network(name: str):
     """What ``MODULE:FUNCTION`` gives: a module, alone or with example inputs.
 
@@ -82,27 +90,30 @@ def made_network(name: str):
     """
     from torch import nn
 
-    allowed = "MODULE:FUNCTION, a function without arguments that gives a torch module, or one and example inputs"
     module, _, function = name.partition(":")
     if not module or not function:
-        raise UserError(f"--network is {name!r}", allowed=allowed, do="write it with a colon, as networks:make")
-    sys.path.insert(0, os.getcwd())
-    try:
-        imported = importlib.import_module(module.removesuffix(".py").replace("/", "."))
-    except ImportError as error:
-        raise UserError(
-            f"--network: {error}", allowed=allowed, do="run the command in the folder of the module, or install it"
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-    make = getattr(imported, function, None)
+        raise UserError(f"--network is {name!r}", allowed=NETWORK, do="write it with a colon, as networks:make")
+    make = getattr(imported_here(module), function, None)
     if not callable(make):
-        raise UserError(f"--network: {module} has no function {function!r}", allowed=allowed, do="check the name")
+        raise UserError(f"--network: {module} has no function {function!r}", allowed=NETWORK, do="check the name")
     made = make()
     made, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(made, nn.Module):
-        raise UserError(f"--network: {name} gives {type(made).__name__}", allowed=allowed, do="return the module")
+        raise UserError(f"--network: {name} gives {type(made).__name__}", allowed=NETWORK, do="return the module")
     return made.eval(), example
+
+
+def imported_here(module: str):
+    """A module of the working folder, or an installed one."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(module.removesuffix(".py").replace("/", "."))
+    except ImportError as error:
+        raise UserError(
+            f"--network: {error}", allowed=NETWORK, do="run the command in the folder of the module, or install it"
+        ) from error
+    finally:
+        sys.path.remove(os.getcwd())
 
 
 def show(found, metrics: dict) -> None:

@@ -2,18 +2,13 @@
 
 import sys
 
-from wsrl.cli.align_networks import METRICS, PERMUTATIONS, read_examples, read_symmetry, start_run
+from wsrl.cli.align_networks import METRICS, finish, read_examples, read_symmetry, start_run
 from wsrl.errors import UserError
 
 
 def align_posteriors(options) -> int:
-    """Align two posteriors by means and standard deviations; write the moved one, its permutations and the metrics.
-
-    With ``--data`` the marginalised barrier is measured, before and after, on its test split.
-    """
-    from wsrl.provenance import finish_run, write_json_atomic
+    """Align two posteriors; with ``--data`` the marginalised barrier too, on its test split."""
     from wsrl.symmetry.matching import posterior_alignment
-    from wsrl.symmetry.matching.alignment_files import save_tensors
     from wsrl.symmetry.matching.posteriors import check_alike
     from wsrl.training.variational import load_posterior, save_posterior
 
@@ -27,11 +22,8 @@ def align_posteriors(options) -> int:
     choice |= {"examples": examples.get("test", examples.get("train")), "restarts": options.restarts}
     found = posterior_alignment.align_posteriors(reference, moving, **known, **choice, seed=options.seed)
     metrics = found.metrics()
-    made = {"reference": options.paths[0], "moving": options.paths[1], "seed": options.seed}
-    save_posterior(out, found.aligned, made)
-    save_tensors(out / PERMUTATIONS, found.permutation)
-    write_json_atomic(out / METRICS, metrics)
-    finish_run(out, **metrics)
+    save_posterior(out, found.aligned, {**dict(zip(("reference", "moving"), options.paths)), "seed": options.seed})
+    finish(out, found.permutation, metrics)
     for name, value in metrics.items():
         if not name.rpartition(".")[2].isdigit():
             print(f"{name:<34} {value:.4f}")

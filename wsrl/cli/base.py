@@ -40,4 +40,4 @@ def data_defaults(options, source) -> dict:
     from wsrl.provenance import dotted
     from wsrl.training.base import default_base
 
-    return dotted("train", asdict(default_base(source.grid, len(source))))
+    return dotted("train", asdict(default_base(source.form.grid, len(source))))

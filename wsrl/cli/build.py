@@ -95,7 +95,7 @@ def data_defaults(options, source) -> dict:
     from wsrl.fitting.defaults import default_fit, default_representation
     from wsrl.provenance import dotted
 
-    kind, grid = options.representation.kind, source.grid
+    kind, grid = options.representation.kind, source.form.grid
     representation = asdict(default_representation(kind))
     del representation["kind"]  # stays what was given
     return dotted("representation", representation) | dotted("fit", asdict(default_fit(kind, grid)))

@@ -73,7 +73,7 @@ def prepare(options) -> int:
     source = open_source(options.name, **named | options.source)
     parsers.say_notes(source)
     out = options.out or default_folder(source)
-    return pictures(source, out) if source.quantity == "intensity" else shapes(source, out, options.processes)
+    return shapes(source, out, options.processes) if source.form.is_shape else pictures(source, out)
 
 
 def pictures(source, out: Path) -> int:

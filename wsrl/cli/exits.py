@@ -18,10 +18,6 @@ EXIT_INTERRUPTED = 130
 def guarded(name: str, run: Callable[[], int]) -> int:
     """Run one stage; what the user can mend becomes a message on stderr and a status.
 
-    Args:
-        name: Name of the command.
-        run: The stage; returns its status.
-
     Returns:
         0 done, 1 done with failures that are listed, 2 wrong usage or input, 130 interrupted.
     """

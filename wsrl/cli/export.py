@@ -33,23 +33,16 @@ def make_parser():
     from wsrl.exchange.export_fields import FORMATS, MESH_FORMATS
 
     parser = parsers.make_parser("export", __doc__)
-    parser.add_argument("store", type=str, help="folder of the store")
-    parser.add_argument("--out", type=str, required=True, help="folder to write to")
-    parser.add_argument(
-        "--format", type=str | None, default=None, help=f"{', '.join(FORMATS)}; images, or meshes of shapes"
-    )
-    parser.add_argument(
-        "--ids", type=list[str], default=[], help="ids of fields, as [a, b]; the first ones if not given"
-    )
-    parser.add_argument("--num", type=int, default=16, help="how many, where no ids are given")
-    parser.add_argument("--all", type=bool, default=False, nargs="?", const=True, help="every field of the store")
-    parser.add_argument("--size", type=int, default=256, help="longer side of a picture in pixels")
-    parser.add_argument(
-        "--resolution", type=int, default=128, help="cells of a side of the grid that a mesh is found on"
-    )
-    parser.add_argument("--mesh_format", type=str, default="glb", help=", ".join(MESH_FORMATS))
-    parser.add_argument(
-        "--units", type=str, default="normalised", help="normalised: in the unit ball; file: as the shape was given"
-    )
-    parser.add_argument("--data", type=str | None, default=None, help="the source; for --units file of a folder")
+    add = parser.add_argument
+    add("store", type=str, help="folder of the store")
+    add("--out", type=str, required=True, help="folder to write to")
+    add("--format", type=str | None, default=None, help=f"{', '.join(FORMATS)}; images, or meshes of shapes")
+    add("--ids", type=list[str], default=[], help="ids of fields, as [a, b]; the first ones if not given")
+    add("--num", type=int, default=16, help="how many, where no ids are given")
+    add("--all", type=bool, default=False, nargs="?", const=True, help="every field of the store")
+    add("--size", type=int, default=256, help="longer side of a picture in pixels")
+    add("--resolution", type=int, default=128, help="cells of a side of the grid that a mesh is found on")
+    add("--mesh_format", type=str, default="glb", help=", ".join(MESH_FORMATS))
+    add("--units", type=str, default="normalised", help="normalised: in the unit ball; file: as the shape was given")
+    add("--data", type=str | None, default=None, help="the source; for --units file of a folder")
     return parser

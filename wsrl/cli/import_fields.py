@@ -4,6 +4,11 @@ import shlex
 
 from wsrl.errors import UserError
 
+STATE_DICTS = (
+    "folder of .pt, .pth or .safetensors files, one per field; numbers in names and sizes order layers, or else the "
+    "order of definition that torch files keep"
+)
+
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 where some files hold no field."""
@@ -35,22 +40,18 @@ def make_parser():
     parser = parsers.make_parser("import", __doc__)
     parser.formatter_class = raw_help(parser.formatter_class)
     parser.epilog = f"labels:\n  {FORMS}\n\nnetwork.yaml:\n" + "".join(f"  {line}\n" for line in EXAMPLE.splitlines())
-    parser.add_argument(
-        "--state-dicts",
-        type=str,
-        help="folder of .pt, .pth or .safetensors files, one per field; numbers in names and sizes order layers, "
-        "or else the order of definition that torch files keep",
-    )
-    parser.add_argument("--peft", type=str, help="folder of PEFT adapter folders, one per field")
-    parser.add_argument("--numpy", type=str, help="folder that wsrl export --format numpy wrote")
-    parser.add_argument("--out", type=str, required=True, help="folder of the store")
-    parser.add_argument("--network", type=str, help="YAML file that describes the network; network.yaml in the folder")
-    parser.add_argument("--labels", type=str, help="CSV or JSON file of labels and splits; labels.csv in the folder")
-    parser.add_argument("--encoding", type=str, help="encoding of the labels, such as latin-1; UTF-8 if not given")
-    parser.add_argument("--base", type=str, help="base field of adapters; base/ in the folder if not given")
-    parser.add_argument("--shards", type=int, help="number of shards; one per 8,192 fields if not given")
-    parser.add_argument("--unmatched", type=str, default="refuse", help="labels without a file: refuse or ignore")
-    parser.add_argument("--rounding", type=bool, default=False, help="round numbers that float32 cannot hold")
+    add = parser.add_argument
+    add("--state-dicts", type=str, help=STATE_DICTS)
+    add("--peft", type=str, help="folder of PEFT adapter folders, one per field")
+    add("--numpy", type=str, help="folder that wsrl export --format numpy wrote")
+    add("--out", type=str, required=True, help="folder of the store")
+    add("--network", type=str, help="YAML file that describes the network; network.yaml in the folder")
+    add("--labels", type=str, help="CSV or JSON file of labels and splits; labels.csv in the folder")
+    add("--encoding", type=str, help="encoding of the labels, such as latin-1; UTF-8 if not given")
+    add("--base", type=str, help="base field of adapters; base/ in the folder if not given")
+    add("--shards", type=int, help="number of shards; one per 8,192 fields if not given")
+    add("--unmatched", type=str, default="refuse", help="labels without a file: refuse or ignore")
+    add("--rounding", type=bool, default=False, help="round numbers that float32 cannot hold")
     return parser
 
 

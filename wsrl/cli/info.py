@@ -77,9 +77,8 @@ def _check_looks(store) -> None:
     """Refuse to draw what can't be seen, before anything is printed."""
     if not store.manifest["representation"]:
         raise UserError(f"{store.directory} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
-    field = store.field(0)
-    if not (field.is_picture or field.is_shape):
-        raise field.without("picture", "2 coordinates to colours, or 3 to a distance")
+    if not (store.form.is_picture or store.form.is_shape):
+        raise store.field(0).without("picture", "2 coordinates to colours, or 3 to a distance")
 
 
 def _strip(store, rows: list[int], titles: list[str]):
@@ -88,7 +87,7 @@ def _strip(store, rows: list[int], titles: list[str]):
     from wsrl.report.render import NORMALISED, render_mesh
 
     fields = [store.field(row) for row in rows]
-    if fields[0].is_shape:
+    if store.form.is_shape:
         cells = [render_mesh(field.mesh(MESH_RESOLUTION), CELL, frame=NORMALISED) for field in fields]
     else:
         cells = [field.image(CELL) for field in fields]

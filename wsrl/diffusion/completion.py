@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsrl.diffusion.loss import clean_and_noise
+from wsrl.diffusion.denoising_loss import clean_and_noise
 from wsrl.diffusion.pipeline import Prediction, WeightDiffusionPipeline
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
@@ -72,12 +72,13 @@ def complete(
     instead of a constant over the square root of the loss, so that one strength suits all models.
     """
     check_values({"strength": strength, "refinements": refinements}, strength=at_least(0), refinements=at_least(0))
-    vector = pipeline.noise(num, generator)
+    vector = pipeline.noise(num, generator)  # (N, V)
     pipeline.scheduler.set_timesteps(steps, device=vector.device)
     _check_sampler(pipeline)
     options = pipeline.step_options(generator)
     longest = _step_lengths(pipeline.scheduler, pipeline.scheduler.timesteps).to(vector) * vector.shape[1] ** 0.5
     for timestep, most in zip(pipeline.scheduler.timesteps, longest):
+        # A plain step of the sampler, then down the slope of the fit loss by the noisy vector.
         prediction, loss, slope = _pull(pipeline, known, predict, vector, timestep)
         after = pipeline.scheduler.step(prediction, timestep, vector, **options).prev_sample
         vector = after - strength * _polyak(loss, slope, most)
@@ -99,7 +100,7 @@ def _check_sampler(pipeline: WeightDiffusionPipeline) -> None:
 def _step_lengths(process, timesteps: Tensor) -> Tensor:
     """How far each step of sampling turns vectors of length one from noise to clean, in radians; together a quarter."""
     kept = process.alphas_cumprod[timesteps.cpu().long()].double()
-    angles = torch.cat([kept.sqrt().arccos(), kept.new_zeros(1)])
+    angles = torch.cat([kept.sqrt().arccos(), kept.new_zeros(1)])  # sqrt(a_t) is the cosine of the angle to clean
     return -angles.diff()
 
 

@@ -16,9 +16,10 @@ from wsrl.encoders.precision import KeepsFloat32
 from wsrl.fields.base import BaseField
 from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
-from wsrl.store.field import PICTURE_CHANNELS, Field
+from wsrl.store.field import Field
 
 VALUES_AT_ONCE = 1 << 22
 """Points times fields that are evaluated together, so that memory does not grow with either."""
@@ -30,8 +31,7 @@ class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
     Args:
         representation: ``Representation.to_dict()``.
         base: ``BaseField.to_json()``, or None for standalone fields.
-        grid: Shape of the grid the fields were fitted on, ``(height, width)`` for pictures; None for scattered points.
-        value_range: Smallest and largest value.
+        form: That of the signals, as plain JSON (``SignalForm.to_json``); None as far as the representation tells it.
     """
 
     @register_to_config
@@ -39,29 +39,36 @@ class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
         self,
         representation: dict,
         base: dict | None = None,
-        grid: list | None = None,
-        value_range: list = (0.0, 1.0),
+        form: dict | None = None,
     ):
         super().__init__()
         self.base_field = None if base is None else BaseField.from_json(base).eval().requires_grad_(False)
-        self.register_buffer("bounds", torch.tensor(list(value_range)))
+        self.form = SignalForm.from_json(form) if form else SignalForm.from_description({}, representation)
+        self.register_buffer("bounds", torch.tensor(self.form.value_range))
         self._representation = None
 
     @classmethod
-    def from_representation(
-        cls,
-        representation: Representation,
-        *,
-        grid: Sequence[int] | None = None,
-        value_range: Sequence[float] = (0.0, 1.0),
-    ) -> "FieldDecoder":
+    def extract_init_dict(cls, config_dict: dict, **options):
+        """As diffusers has it; models of the earlier schema have a grid and a range in place of the form."""
+        if "value_range" in config_dict:
+            earlier = {key: value for key, value in config_dict.items() if key not in ("grid", "value_range")}
+            form = SignalForm(
+                in_features=earlier["representation"]["in_features"],
+                out_features=earlier["representation"]["out_features"],
+                value_range=config_dict["value_range"],
+                grid=config_dict["grid"],
+            )
+            config_dict = earlier | {"form": form.to_json()}
+        return super().extract_init_dict(config_dict, **options)
+
+    @classmethod
+    def from_representation(cls, representation: Representation, form: SignalForm) -> "FieldDecoder":
         """A decoder with its own copy of the base field of ``representation``."""
         base = representation.base
         decoder = cls(
             representation=representation.to_dict(),
             base=None if base is None else base.to_json(),
-            grid=None if grid is None else [int(size) for size in grid],
-            value_range=[float(bound) for bound in value_range],
+            form=form.to_json(),
         )
         if base is not None:
             decoder.base_field.load_state_dict(base.state_dict())
@@ -70,7 +77,7 @@ class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
     @classmethod
     def from_store(cls, store: WeightStore) -> "FieldDecoder":
         """The decoder of a store's fields."""
-        return cls.from_representation(store.representation, grid=store.field(0).grid)
+        return cls.from_representation(store.representation, store.form)
 
     @property
     def representation(self) -> Representation:
@@ -101,9 +108,8 @@ class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
         Returns:
             One grey or colour picture per field, values cut to the value range; none where the fields are not pictures.
         """
-        grid = size or self._grid
-        sizes = self.representation.in_features, self.representation.out_features
-        if grid is None or len(grid) != 2 or sizes[0] != 2 or sizes[1] not in PICTURE_CHANNELS:
+        grid = size or self.form.grid
+        if grid is None or not self.form.is_picture:
             return []
         coords = grid_coords(tuple(grid)).to(next(iter(weights.values())).device)
         values = self.decode(weights, coords)
@@ -124,16 +130,12 @@ class FieldDecoder(KeepsFloat32, ModelMixin, ConfigMixin):
         """
         num = len(next(iter(weights.values())))
         fields = (self.field({name: tensor[i] for name, tensor in weights.items()}) for i in range(num))
-        return (field.mesh(resolution) for field in fields if field.is_shape)
+        return (field.mesh(resolution) for field in fields if self.form.is_shape)
 
     def field(self, weights: dict[str, Tensor]) -> Field:
         """One field ``shape`` as a callable from coordinates to values, on the device of the decoder."""
         here = {name: tensor.to(self.bounds.device) for name, tensor in weights.items()}
-        return Field(self.representation, here, self._grid)
-
-    @property
-    def _grid(self) -> tuple[int, ...] | None:
-        return None if self.config.grid is None else tuple(self.config.grid)
+        return Field(self.representation, here, self.form)
 
 
 def picture(levels: Tensor) -> Image.Image:

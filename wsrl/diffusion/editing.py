@@ -6,13 +6,14 @@ Letters: N fields, S steps of a path, V length of a vector.
 import torch
 from torch import Tensor
 
-from wsrl.diffusion.loss import clean_and_noise
+from wsrl.diffusion.denoising_loss import clean_and_noise
 from wsrl.diffusion.pipeline import Prediction, WeightDiffusionPipeline
 from wsrl.diffusion.samplers import sampler
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder
-from wsrl.errors import UserError
+from wsrl.options import Allowed, check_values
 
+STRENGTH = Allowed("0 (the field itself) to 1 (a new one)", lambda strength: 0 <= strength <= 1)
 EVALUATIONS = 4
 """Predictions for each step of the way to the noise: the step back has to lead where it came from."""
 
@@ -47,14 +48,13 @@ def variations(
 
     Source: SDEdit, Meng et al., arXiv 2108.01073.
     """
-    if not 0 <= strength <= 1:
-        raise UserError(f"strength is {strength}", allowed="0 (the field itself) to 1 (a new one)", do="change it")
+    check_values({"strength": strength}, strength=STRENGTH)
     if strength * steps < 0.5:  # rounds to no step at all
         return {name: tensor.expand(num, *tensor.shape[1:]).clone() for name, tensor in weights.items()}
     noise = pipeline.noise(num, generator)
     pipeline.scheduler.set_timesteps(steps, device=noise.device)
     taken = pipeline.timesteps_taken(strength)
-    noisy = noise
+    noisy = noise  # (N, V)
     if len(taken) < len(pipeline.scheduler.timesteps):
         clean = pipeline.space.encode(weights).to(noise).expand_as(noise)
         noisy = pipeline.scheduler.add_noise(clean, noise, taken[:1])  # in the sizes of the sampler's own noise

@@ -21,7 +21,7 @@ from wsrl.fields.layout import Layout
 from wsrl.fields.saving import read_model, write_model
 from wsrl.options import Allowed, at_least, every, from_plain, one_of, option
 from wsrl.symmetry.spec.spec import PermutationSpec
-from wsrl.unf.networks import ACTIVATIONS, EquivariantNetwork, UnfConfig
+from wsrl.unf.functionals import ACTIVATIONS, EquivariantNetwork, UnfConfig
 
 START_SCALE = 0.01
 """Size of the first edits, in standard deviations of the weights: training starts at leaving the field as it is."""
@@ -101,7 +101,7 @@ class UnfEditorConfig(EncoderConfig):
         dropout: Not used by equivariant layers; zero.
         channels: Channels of every hidden layer.
         depth: Equivariant layers.
-        activation: ``gated`` or ``relu``, see :class:`wsrl.unf.networks.UnfConfig`.
+        activation: ``gated`` or ``relu``, see :class:`wsrl.unf.functionals.UnfConfig`.
         num_frequencies: Octaves of sines and cosines of every weight that go in beside it.
         lowest_frequency: Of the first octave, in radians per standard deviation of the tensor's weights.
         seed: Seed of the start.

@@ -15,7 +15,7 @@ from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.options import at_least, one_of, option
 from wsrl.symmetry.fields.sine import canonical_sines, sine_layers
 from wsrl.symmetry.spec.spec import PermutationSpec
-from wsrl.unf.networks import ACTIVATIONS, InvariantNetwork, UnfConfig
+from wsrl.unf.functionals import ACTIVATIONS, InvariantNetwork, UnfConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class UnfEncoderConfig(EncoderConfig):
         dropout: Share of the pooled features and of the perceptron's hidden units that is dropped in training.
         channels: Channels of every equivariant layer.
         depth: Equivariant layers.
-        activation: ``gated`` or ``relu``, see :class:`wsrl.unf.networks.UnfConfig`.
+        activation: ``gated`` or ``relu``, see :class:`wsrl.unf.functionals.UnfConfig`.
         norm: Divide the features of each tensor by their root mean square between layers.
         num_frequencies: Octaves of sines and cosines of every weight that go in beside it; they tell apart the many
             frequencies and phases of independently started sine networks.

@@ -79,11 +79,6 @@ def d2_features(store: WeightStore, source: Source, rows: np.ndarray, seed: int)
     return torch.stack([torch.from_numpy(histogram) for histogram in histograms])
 
 
-def holds_shapes(store: WeightStore) -> bool:
-    """Whether the fields of a store are shapes, negative inside, and not pictures."""
-    return store.manifest["source"].get("quantity", "intensity") != "intensity"
-
-
 def some_rows(items: Sized, number: int, seed: int) -> np.ndarray:
     """So many rows of a store, or places of a sequence, drawn at random, or all, in order."""
     return np.sort(np.random.default_rng(seed).permutation(len(items))[:number])

@@ -18,7 +18,6 @@ from wsrl.evaluation.picture_features import PictureFeatures
 from wsrl.evaluation.picture_sets import frechet_distance, mmd_gaussian, mmd_polynomial, precision_recall
 from wsrl.fields.layout import Layout
 from wsrl.signals.signal import grid_coords
-from wsrl.store.field import PICTURE_CHANNELS
 
 GREY = 0.5
 LEAST = 4
@@ -31,17 +30,17 @@ def render_pictures(weights: dict[str, Tensor], decoder: FieldDecoder) -> Tensor
     Raises:
         UserError: The fields are no pictures, or nothing says on which grid.
     """
-    sizes, grid = (decoder.representation.in_features, decoder.representation.out_features), decoder.config.grid
-    if sizes[0] != 2 or sizes[1] not in PICTURE_CHANNELS or grid is None:
+    form = decoder.form
+    if not form.is_picture or form.grid is None:
+        where = "no grid" if form.grid is None else "a grid"
         raise UserError(
-            f"fields from {sizes[0]} coordinates to {sizes[1]} values on {'no grid' if grid is None else 'a grid'}",
+            f"fields from {form.in_features} coordinates to {form.out_features} values on {where}",
             allowed="pictures on a grid, or shapes",
             do="for an import of pictures give signal.grid in its network.yaml; others are not scored",
         )
-    grid = tuple(grid)
-    values = decoder.decode(weights, grid_coords(grid)).cpu()  # (N, P, C)
-    low, high = decoder.bounds.cpu()
-    return ((values - low) / (high - low)).clamp(0, 1).mT.unflatten(2, grid)  # (N, C, H, W)
+    values = decoder.decode(weights, grid_coords(form.grid)).cpu()  # (N, P, C)
+    low, high = form.value_range
+    return ((values - low) / (high - low)).clamp(0, 1).mT.unflatten(2, form.grid)  # (N, C, H, W)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,14 +20,13 @@ def signal_values(decoder: FieldDecoder, weights: dict[str, Tensor]) -> Tensor:
         Pictures as values from 0 to 1 on the grid of the data, shapes as 1 inside and 0 outside on a regular grid,
         ``(N, P * C)``, on the CPU.
     """
-    features = decoder.representation.in_features
-    shape = (features, decoder.representation.out_features) == (3, 1)
-    grid = (CELLS[3],) * 3 if shape else tuple(decoder.config.grid or (CELLS[features],) * features)
+    form = decoder.form
+    grid = (CELLS[form.in_features],) * form.in_features if form.is_shape or form.grid is None else form.grid
     device = next(iter(weights.values())).device
     values = decoder.decode(weights, grid_coords(grid).to(device)).flatten(1).cpu()
-    if shape:
+    if form.is_shape:
         return (values < 0).float()
-    low, high = decoder.bounds.cpu()
+    low, high = form.value_range
     return ((values - low) / (high - low)).clamp(0, 1)
 
 

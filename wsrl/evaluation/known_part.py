@@ -10,14 +10,13 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError, UserError, one_line
 from wsrl.report.render import NORMALISED, render_mesh
 from wsrl.signals.pictures.image import (
     DECODE_ERRORS,
     MAX_PIXELS,
     check_dimensions,
     check_regular,
-    one_line,
     open_picture,
 )
 

@@ -134,7 +134,7 @@ def training_noise(train: Tensor, trainable: Tensor, num: int, level: float, gen
         train: Training fields ``(M, W)``.
         trainable: Which weights are trained, ``(W,)``; the others stay bit for bit.
         num: Fields to make, N.
-        level: Standard deviation of the noise, in those of the weight over the training fields; zero gives copies.
+        level: Standard deviation of the noise over that of the weight in the training fields; zero gives copies.
         generator: Source of the choice and the noise.
 
     Returns:

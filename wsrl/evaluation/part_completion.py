@@ -74,28 +74,27 @@ def complete_part(
     save_sheet([shown, *cells], options, columns=9)
     scores = {name: part_scores(pipeline.decoder, output.weights, known, unknown) for name, output in outputs.items()}
     finish_folder(options, {}, scores, bad)
-    return Sampled(samples.fields[0].is_shape, bad, scores)
+    return Sampled(samples.fields[0].form.is_shape, bad, scores)
 
 
 def read_part(
     decoder: FieldDecoder, file: Path, mask: str | None, options: SampleOptions
 ) -> tuple[KnownPart, Tensor | None, Image.Image]:
     """The known part, the coordinates ``(P, D)`` where the signal is unknown (None for shapes), and a picture of it."""
-    kind = decoder.representation.in_features, decoder.representation.out_features
-    if kind == (3, 1):
+    form = decoder.form
+    if form.is_shape:
         if mask is not None:
             raise UserError("--mask means nothing here", allowed="with a picture", do="leave out --mask")
         points = read_points(file)
         known = KnownPart(torch.from_numpy(points), torch.zeros(len(points), 1))
         return known, None, show_points(points, options.mesh_cell)
-    grid = decoder.config.grid
-    if grid is None or len(grid) != 2 or kind[1] not in (1, 3):
+    if form.grid is None or not form.is_picture or form.out_features == 4:
         raise UserError("the fields of this model are no pictures or shapes", do="choose another model")
-    values, seen = read_picture_part(file, None if mask is None else Path(mask), tuple(grid), kind[1])
-    low, high = decoder.bounds.tolist()
-    coords, levels = grid_coords(tuple(grid)), torch.from_numpy(low + (high - low) * values).float()
+    values, seen = read_picture_part(file, None if mask is None else Path(mask), form.grid, form.out_features)
+    low, high = decoder.form.value_range
+    coords, levels = grid_coords(form.grid), torch.from_numpy(low + (high - low) * values).float()
     here = torch.from_numpy(np.ascontiguousarray(seen)).flatten()  # (H W,)
-    return KnownPart(coords[here], levels.reshape(-1, kind[1])[here]), coords[~here], show_part(values, seen)
+    return KnownPart(coords[here], levels.reshape(-1, form.out_features)[here]), coords[~here], show_part(values, seen)
 
 
 def part_scores(
@@ -121,7 +120,7 @@ def part_scores(
         inside = signal_values(decoder, weights)
         apart = float(signal_distances(inside, inside, shapes=True).sum()) / max(1, num * (num - 1))
         return {"known_distance": float(values.abs().mean()), "unknown_difference": apart}
-    low, high = decoder.bounds.tolist()
+    low, high = decoder.form.value_range
     fits = psnr(values.clamp(low, high), known.values.expand_as(values), (low, high))
     others = ((decoder.decode(weights, unknown.to(device)).cpu() - low) / (high - low)).clamp(0, 1)
     return {"known_psnr": float(fits.mean()), "unknown_deviation": float(others.std(dim=0, correction=0).mean())}

@@ -52,8 +52,8 @@ def recomputed(store: WeightStore, source: Source, rows: Sequence[int]) -> dict[
     for row, signal in zip(rows, signals_of_rows(store, source, rows)):
         with torch.no_grad():
             field = store.field(int(row))(signal.coords)
-        readable = in_quantity(field[None], signal.quantity, signal.value_range)
-        values.append(psnr(readable, signal.values[None], signal.value_range).item())
+        readable = in_quantity(field[None], signal.form)
+        values.append(psnr(readable, signal.values[None], signal.form.value_range).item())
     return {
         "recomputed.num": len(values),
         "recomputed.psnr_mean": float(np.mean(values)),
@@ -93,13 +93,13 @@ def reconstructed(
                         for field in (again, weights)
                     ]
                 )  # (2, P, C)
-            again_values, stored_values = in_quantity(pair, signal.quantity, signal.value_range)[:, None]
+            again_values, stored_values = in_quantity(pair, signal.form)[:, None]
             for name, values, target in (
                 ("psnr", again_values, signal.values[None]),
                 ("fitted_psnr", stored_values, signal.values[None]),
                 ("agreement_psnr", again_values, stored_values),
             ):
-                values_by_name[name].append(psnr(values, target, signal.value_range).item())
+                values_by_name[name].append(psnr(values, target, signal.form.value_range).item())
     metrics: dict[str, float] = {"autoencoder_num": len(values_by_name["psnr"])}
     for name, values in values_by_name.items():
         metrics |= summarise(f"autoencoder_{name}", np.array(values))

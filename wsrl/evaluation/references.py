@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.errors import SignalError
-from wsrl.evaluation.features import holds_shapes, signals_of_rows, stored_weights
+from wsrl.evaluation.features import signals_of_rows, stored_weights
 from wsrl.evaluation.generated_pictures import PictureReferences
 from wsrl.evaluation.generated_shapes import ShapeReferences
 from wsrl.evaluation.picture_features import (
@@ -123,7 +123,7 @@ class Comparison:
         train, heldout = (stored_weights(store, part) for part in rows)
         parts = {"layout": store.layout, "decoder": decoder, "train": train, "heldout": heldout}
         pictures = None
-        if holds_shapes(store):
+        if store.form.is_shape:
             points, facts = shape_references(store, rows[1], options, progress)
             how = {"points": points, "resolution": options.resolution, "seed": options.seed, "progress": progress}
             references = ShapeReferences.build(**parts, **how)
@@ -243,9 +243,9 @@ def read_pictures(source: Source, indices: list[int]) -> tuple[Tensor, Tensor]:
             values = source[index].values  # (P, C)
         except SignalError:
             continue  # the build of the store has recorded it
-        pictures.append(values.T.reshape(-1, *source.grid))  # (C, H, W)
+        pictures.append(values.T.reshape(-1, *source.form.grid))  # (C, H, W)
         classes.append(names.get(labels[index], -1))
-    empty = torch.zeros(0, source.out_features, *source.grid)
+    empty = torch.zeros(0, source.form.out_features, *source.form.grid)
     return torch.stack(pictures) if pictures else empty, torch.tensor(classes, dtype=torch.long)
 
 

@@ -118,7 +118,7 @@ def draw_samples(options: SampleOptions, *, progress: ShowProgress = silent) -> 
     cells, bad = write_fields(samples, options, progress)
     save_sheet(cells, options, columns=min(16, max(1, round(options.num**0.5))))
     finish_run(options.out, num=options.num, **bad)
-    return Sampled(samples.fields[0].is_shape, bad)
+    return Sampled(samples.fields[0].form.is_shape, bad)
 
 
 def open_pipeline(options: SampleOptions) -> WeightDiffusionPipeline:
@@ -188,7 +188,7 @@ def write_fields(
     """
     weights = {name: tensor.contiguous() for name, tensor in samples.weights.items()}
     write_bytes(options.out / "weights.safetensors", save(weights))
-    if samples.fields[0].is_shape:
+    if samples.fields[0].form.is_shape:
         return _write_meshes(samples, options, progress)
     images = pictures_of(samples, options)
     for i, image in enumerate(images):
@@ -198,7 +198,7 @@ def write_fields(
 
 def pictures_of(samples: WeightSamples, options: SampleOptions) -> list[Image.Image]:
     """What fields show: pictures in the size that is asked for, or rendered meshes."""
-    if samples.fields[0].is_shape:
+    if samples.fields[0].form.is_shape:
         meshes = [field.mesh(options.resolution) for field in samples.fields]
         return [render_mesh(mesh, options.mesh_cell, frame=NORMALISED) for mesh in meshes]
     return samples.images if options.size is None else [field.image(options.size) for field in samples.fields]

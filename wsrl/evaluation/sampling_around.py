@@ -83,7 +83,7 @@ def interpolate_fields(
     # What they show, and how far each step is from the ends and from other signals.
     samples = pipeline.samples_of(between)
     cells, bad = write_fields(samples, options, progress)
-    shapes = samples.fields[0].is_shape
+    shapes = samples.fields[0].form.is_shape
     values = (signal_values(pipeline.decoder, part) if part else [] for part in (between, ends, others))
     scores = interpolation_scores(*values, shapes=shapes)
     save_strip(cells, pictures_of(pipeline.samples_of(ends), options), names, along, options)
@@ -133,7 +133,7 @@ def vary_field(
     cells, bad = write_fields(samples, options, progress)
     save_sheet([*pictures_of(pipeline.samples_of(field), options), *cells], options, columns=9)
     # How far they went, as signals.
-    shapes = samples.fields[0].is_shape
+    shapes = samples.fields[0].form.is_shape
     values = signal_values(pipeline.decoder, weights), signal_values(pipeline.decoder, field)
     distances = signal_distances(*values, shapes=shapes)[:, 0]  # (N,)
     scores = {"strength": strength, "mean_distance": float(distances.mean()), "distances": distances.tolist()}

@@ -51,7 +51,7 @@ def score_fields(
         field = store.field(int(row))
         if through is not None:
             again = through({name: tensor[None] for name, tensor in field.weights.items()})
-            field = Field(field.representation, {name: tensor[0] for name, tensor in again.items()}, field.grid)
+            field = Field(field.representation, {name: tensor[0] for name, tensor in again.items()}, field.form)
         inside = field(signal.heldout_coords)[:, 0].numpy() < 0  # (H,)
         mesh = field.mesh(resolution)
         scores.append(score_shape(mesh, inside, signal, num_points, field_seed(seed, signal.id)))

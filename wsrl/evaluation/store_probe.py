@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsrl.errors import UserError
 from wsrl.evaluation.clustering import cluster_scores
-from wsrl.evaluation.features import d2_features, holds_shapes, labelled_rows, pixel_features, weight_features
+from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, weight_features
 from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.evaluation.maps import draw_map, in_unit_square, pca_map, spaced_places, tsne_map
 from wsrl.evaluation.probe import logistic_probe, one_nn
@@ -96,7 +96,7 @@ class LabelledFeatures:
         parts = labelled_rows(store, seed, limit)
         rows = np.sort(np.concatenate([parts.train, parts.test]))
         features = {"weights": weight_features(store, rows).numpy()}
-        if source is not None and holds_shapes(store):
+        if source is not None and store.form.is_shape:
             features["d2"] = d2_features(store, source, rows, seed).numpy()
         elif source is not None:
             features["pixels"] = pixel_features(store, source, rows).numpy()
@@ -216,4 +216,4 @@ def draw_maps(
 def picture_of(store: WeightStore, row: int) -> Image.Image:
     """What a field shows: its picture, or its shaded mesh."""
     field = store.field(row)
-    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if field.is_shape else field.image(PICTURE // 2)
+    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if field.form.is_shape else field.image(PICTURE // 2)

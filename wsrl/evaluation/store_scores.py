@@ -8,13 +8,13 @@ from pathlib import Path
 
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.errors import UserError
-from wsrl.evaluation.features import heldout_rows, holds_shapes, some_rows
+from wsrl.evaluation.features import heldout_rows, some_rows
 from wsrl.evaluation.reconstruction import recomputed, reconstructed, recorded
 from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
 from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
 from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, say, silent
-from wsrl.signals.shapes.solid import NORMALISED_RADIUS
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 from wsrl.store.source import find_store_source, open_store_source
@@ -69,7 +69,7 @@ def score_store(
         if options.recompute > 0 and len(store):
             rows = some_rows(store, options.recompute, options.seed)
             metrics |= recomputed(store, open_store_source(store, options.data), rows)
-        if not holds_shapes(store):
+        if not store.form.is_shape:
             if options.shapes:
                 wrong = f"--shapes is given, but {path} holds pictures"
                 raise UserError(wrong, allowed="a store of shapes", do="leave it out")

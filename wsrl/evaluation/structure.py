@@ -209,13 +209,13 @@ def _scores(representation: Representation, signals: Sequence[Signal]) -> Callab
     shared = all(signal.coords is signals[0].coords for signal in signals)
     coords = signals[0].coords if shared else torch.stack([signal.coords for signal in signals])
     features, targets = representation.encoding(coords), torch.stack([signal.values for signal in signals])
-    quantity, value_range = signals[0].quantity, signals[0].value_range
+    form = signals[0].form
     weighed = 1.0 if signals[0].weights is None else torch.stack([signal.weights for signal in signals]).unsqueeze(-1)
 
     def scores(weights: Weights) -> Tensor:
         values = representation.evaluate_encoded(weights, features).mT
-        losses = (loss_of(quantity, value_range)(values, targets) * weighed).mean((1, 2))
-        return torch.stack([losses, psnr(in_quantity(values, quantity, value_range), targets, value_range)])
+        losses = (loss_of(form)(values, targets) * weighed).mean((1, 2))
+        return torch.stack([losses, psnr(in_quantity(values, form), targets, form.value_range)])
 
     return scores
 

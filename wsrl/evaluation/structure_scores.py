@@ -84,7 +84,7 @@ def measure_data(
     prepare_signals(source, indices, progress)
     signals, metrics = read_usable(source, indices), {}
     for kind, (config, fit) in recipes.items():
-        representation = Representation.build(config, base if config.is_adapter else None, **source.sizes)
+        representation = Representation.build(config, base if config.is_adapter else None, **source.form.sizes)
         say(progress, f"{config}, {fit}")
         measures = measure_kind(representation, signals, fit, options, progress)
         metrics |= {f"{kind}.{name}": value for name, value in measures.items()}

@@ -115,8 +115,7 @@ def _shown_as(store: WeightStore) -> str | None:
     """What the fields of a store can be looked at as: ``images``, ``meshes``, or nothing that we know."""
     if not store.manifest["representation"] or not len(store):
         return None
-    field = store.field(0)
-    return "meshes" if field.is_shape else "images" if field.is_picture else None
+    return "meshes" if store.form.is_shape else "images" if store.form.is_picture else None
 
 
 def _check(store: WeightStore, rows: Sequence[int], format: str, kind: str) -> None:
@@ -131,9 +130,10 @@ def _check(store: WeightStore, rows: Sequence[int], format: str, kind: str) -> N
         )
     shown_as = _shown_as(store)
     if kind in LOOKS and len(store) and ("images" if format == "images" else "meshes") != shown_as:
-        sizes = store.representation.in_features, store.representation.out_features
+        form = store.form
         raise UserError(
-            f"the fields of {store.directory}, from {sizes[0]} coordinates to {sizes[1]} values, have no {format}",
+            f"the fields of {store.directory}, from {form.in_features} coordinates to {form.out_features} values, "
+            f"have no {format}",
             allowed="images of pictures, meshes and turntables of shapes; state_dict, safetensors and numpy of any",
             do=f"choose --format {shown_as or 'state_dict'}",
         )

@@ -84,8 +84,7 @@ def write_beside(
         return
     _write_labels(store, rows, ids, out / label_files.FILE, format)
     if store.manifest["representation"]:
-        grid = store.manifest["source"].get("grid")
-        write_bytes(out / networks.FILE, networks.describe(store.representation, grid).encode())
+        write_bytes(out / networks.FILE, networks.describe(store.representation, store.form.grid).encode())
         if store.base is not None:
             store.base.save_pretrained(out / schema.BASE)
     if format == "numpy":

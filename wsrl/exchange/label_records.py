@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from wsrl.errors import UserError
+from wsrl.errors import UserError, printable
 from wsrl.exchange.label_columns import known_places
 from wsrl.exchange.label_json import json_lines, json_records
-from wsrl.signals.pictures.image import printable
 
 DELIMITERS = ",;\t|"
 # What a file without an encoding of its own may begin with, the longer marks first.

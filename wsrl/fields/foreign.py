@@ -17,6 +17,7 @@ from torch import Tensor
 from wsrl.errors import UserError
 from wsrl.fields.network import Encoding, linear
 from wsrl.fields.representation import RepresentationConfig, StandaloneRepresentation
+from wsrl.options import check, one_of, option
 
 MORE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -48,8 +49,8 @@ class Convention:
     """
 
     omega_hidden: float = 1.0
-    activation: str | None = None
-    final: str = "none"
+    activation: str | None = option(None, one_of(*MORE_ACTIVATIONS))
+    final: str = option("none", one_of(*FINAL))
     coord_order: Sequence[int] = ()
     coord_scale: Sequence[float] = ()
     coord_offset: Sequence[float] = ()
@@ -63,12 +64,7 @@ class Convention:
         numbers = (self.omega_hidden, *self.coord_scale, *self.coord_offset, *self.value_scale, *self.value_offset)
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             raise UserError("the convention holds what is no finite number", allowed="finite numbers", do="mend it")
-        for name, value, allowed in (
-            ("activation", self.activation, (None, *MORE_ACTIVATIONS)),
-            ("final", self.final, tuple(FINAL)),
-        ):
-            if value not in allowed:
-                raise UserError(f"{name} is {value!r}", allowed=", ".join(map(str, allowed)), do=f"set another {name}")
+        check(self)
 
     def check(self, in_features: int, out_features: int) -> None:
         """Refuse numbers of coordinates or channels that are not those of the network.

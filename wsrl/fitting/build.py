@@ -93,7 +93,7 @@ def build_store(
     """
     out = Path(out)
     config = representation or default_representation(RepresentationConfig().kind)
-    fit = fit or default_fit(config.kind, source.grid)
+    fit = fit or default_fit(config.kind, source.form.grid)
     devices = worker_devices(compute.device, compute.workers) if compute.engine == "local" else []
     # An unfinished store of the same plan is continued, whose number of shards stands.
     base = base if config.is_adapter else None
@@ -112,7 +112,7 @@ def build_store(
 
 def _representation(config: RepresentationConfig, base: Base, source: Source) -> Representation:
     field = base if base is None or isinstance(base, BaseField) else BaseField.from_pretrained(base)
-    return Representation.build(config, field, **source.sizes)
+    return Representation.build(config, field, **source.form.sizes)
 
 
 def _num_shards(source: Source, out: Path, asked: int | None, shard: tuple[int, int] | None, workers: int) -> int:
@@ -147,6 +147,7 @@ def _create(
         representation=made.to_dict(),
         base_sha256=field.sha256() if field else None,
         source=source.description,
+        form=source.form,
         fit={key: value for key, value in asdict(fit).items() if key not in SPEED_KEYS},
         num_signals=len(source),
         num_shards=num_shards,

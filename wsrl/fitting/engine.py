@@ -125,15 +125,15 @@ def fit(
 
 def _slots_for(representation: Representation, signal: Signal, config: FitConfig, device: torch.device | str) -> Slots:
     """Slots for signals on the points of this one, or with as many points of their own where it is on no grid."""
-    shared = signal.grid is not None
-    if config.target_psnr is not None and signal.quantity != "intensity":
-        wrong = f"fit.target_psnr is {config.target_psnr} and the values are of the kind {signal.quantity}"
+    shared = signal.form.grid is not None
+    if config.target_psnr is not None and signal.form.has_inside:
+        wrong = f"fit.target_psnr is {config.target_psnr} and the values are of the kind {signal.form.quantity}"
         raise UserError(wrong, allowed="a target for pictures", do="leave it out and set fit.steps")
     if config.points_per_step is not None and shared:
         wrong = f"fit.points_per_step is {config.points_per_step} and the points form a grid"
         raise UserError(wrong, allowed="fit.interleave on grids", do="leave out fit.points_per_step")
-    shape = {"coords": signal.coords, "grid": signal.grid, "shared": shared, "device": device}
-    shape |= {"weighted": signal.weights is not None, "loss": loss_of(signal.quantity, signal.value_range)}
+    shape = {"coords": signal.coords, "grid": signal.form.grid, "shared": shared, "device": device}
+    shape |= {"weighted": signal.weights is not None, "loss": loss_of(signal.form)}
     endless = replace(config, steps=MEASURED_STEPS, target_psnr=None, interleave_share=1.0)
     num = config.batch_size or usual_size(config, device, None if shared else len(signal.coords))
     num = num or suitable_size(lambda num: Slots(representation, endless, num, **shape), representation)
@@ -142,9 +142,9 @@ def _slots_for(representation: Representation, signal: Signal, config: FitConfig
 
 def _fits(slots: Slots, signal: Signal) -> bool:
     """Whether a signal has the points that the slots share, or as many points of its own as they have room for."""
-    if slots.grid != signal.grid or slots.num_points != len(signal.coords):
+    if slots.grid != signal.form.grid or slots.num_points != len(signal.coords):
         return False
-    if slots.loss != loss_of(signal.quantity, signal.value_range) or slots.weighted != (signal.weights is not None):
+    if slots.loss != loss_of(signal.form) or slots.weighted != (signal.weights is not None):
         return False
     return not slots.shared or signal.coords is slots.coords or torch.equal(signal.coords, slots.coords)
 
@@ -168,7 +168,7 @@ def _own_start(representation: Representation, seed: int) -> Tensor:
 
 
 def _peak(signal: Signal) -> float:
-    low, high = signal.value_range
+    low, high = signal.form.value_range
     return high - low
 
 
@@ -219,28 +219,24 @@ def optimise(
 
 def _results(representation: Representation, done: list[Done], config: FitConfig) -> Iterator[FitResult]:
     """The finished rows of some fields, in their order."""
-    for (quantity, value_range), group in groupby(done, key=lambda field: _form(field.tag.signal)):
+    for form, group in groupby(done, key=lambda field: field.tag.signal.form):
         fields = list(group)
         values = torch.stack([field.values for field in fields])
         targets = torch.stack([field.tag.given(field.tag.signal.values) for field in fields])
-        readable = in_quantity(values, quantity, value_range)
-        losses = loss_of(quantity, value_range)(values, targets)
+        readable = in_quantity(values, form)
+        losses = loss_of(form)(values, targets)
         if fields[0].tag.signal.weights is not None:
             weights = torch.stack([field.tag.given(field.tag.signal.weights) for field in fields])
             losses = losses * weights.unsqueeze(-1)
-        measured = {"psnr": psnr(readable, targets, value_range), "loss": losses.mean((1, 2))}
-        if (grid := fields[0].tag.signal.grid) is not None:
-            measured["ssim"] = ssim(values, targets, grid, value_range)
-        if quantity != "intensity":
-            measured["sign_agreement"] = sign_agreement(values, targets, quantity)
+        measured = {"psnr": psnr(readable, targets, form.value_range), "loss": losses.mean((1, 2))}
+        if form.grid is not None:
+            measured["ssim"] = ssim(values, targets, form.grid, form.value_range)
+        if form.has_inside:
+            measured["sign_agreement"] = sign_agreement(values, targets, form)
         lists = {name: scores.tolist() for name, scores in measured.items()}
         for place, field in enumerate(fields):
             metrics = {name: scores[place] for name, scores in lists.items()} | {"steps": float(field.steps)}
             yield _result(representation, field, metrics, config)
-
-
-def _form(signal: Signal) -> tuple[str, tuple[float, float]]:
-    return signal.quantity, signal.value_range
 
 
 def _result(representation: Representation, done: Done, metrics: dict[str, float], config: FitConfig) -> FitResult:

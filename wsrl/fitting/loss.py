@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsrl.signals.form import SignalForm
+
 LOSSES = ("squared", "clamped", "logistic")
 LOSS_OF_QUANTITY = {"intensity": "squared", "sdf": "clamped", "occupancy": "logistic"}
 
@@ -64,11 +66,6 @@ class PointLoss:
 SQUARED = PointLoss()
 
 
-def loss_of(quantity: str, value_range: tuple[float, float]) -> PointLoss:
-    """The loss that signals of a quantity are fitted with.
-
-    Args:
-        quantity: One of ``wsrl.signals.signal.QUANTITIES``.
-        value_range: Smallest and largest value of the signals.
-    """
-    return PointLoss(kind=LOSS_OF_QUANTITY[quantity], low=value_range[0], high=value_range[1])
+def loss_of(form: SignalForm) -> PointLoss:
+    """The loss that signals of a form are fitted with."""
+    return PointLoss(kind=LOSS_OF_QUANTITY[form.quantity], low=form.value_range[0], high=form.value_range[1])

@@ -46,7 +46,7 @@ def pair_sheet(pairs: list[tuple[int, int]], weights: Weights, train: Weights, d
         for sample, row in pairs
         for fields, i in ((weights, sample), (train, row))
     ]
-    if not fields[0].is_shape:
+    if not fields[0].form.is_shape:
         return grid_sheet([field.image(CELL) for field in fields], COLUMNS, CELL)
     cells = [render_mesh(field.mesh(MESH_RESOLUTION), 2 * CELL, frame=NORMALISED) for field in fields]
     return grid_sheet(cells, COLUMNS, 2 * CELL)

@@ -30,7 +30,7 @@ def draw_pictures(source, out: Path, *, size: int, seed: int) -> None:
         pipeline = load_pipeline(str(out / "diffusion"))
     with WeightStore.open(out / "fields") as store:
         rows = list(range(0, len(store), max(1, len(store) // NUM_SHOWN))[:NUM_SHOWN])  # spread over the store
-        draw = _draw_images if source.quantity == "intensity" else _draw_shapes
+        draw = _draw_shapes if source.form.is_shape else _draw_images
         draw(source, store, rows, pipeline, torch.Generator().manual_seed(seed), out, size)
 
 
@@ -38,18 +38,18 @@ def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int)
     samples = pipeline(NUM_SHOWN, generator=generator)
     signals = list(signals_of_rows(store, source, rows))
     fields = [store.field(row) for row in rows]
-    real = [values_to_image(signal.values, source.grid) for signal in signals]
+    real = [values_to_image(signal.values, source.form.grid) for signal in signals]
     smooth = [field.image(size) for field in samples.fields]
     sheets = [
         (f"{NUM_SHOWN} sampled fields", grid_sheet(smooth, 8, size)),
         (f"{len(real)} signals of {source.name}", grid_sheet(real, 8, size)),
     ]
     save_picture(beside(sheets), out / "samples.png")
-    cells, shape = [], (*source.grid, source.out_features)
+    cells, shape = [], (*source.form.grid, source.form.out_features)
     for signal, fitted, picture in list(zip(signals, fields, real))[:NUM_COMPARED]:
         values = fitted(signal.coords)
         error = error_picture(values.reshape(shape).numpy(), signal.values.reshape(shape).numpy())
-        cells += [picture, values_to_image(values.clamp(0, 1), source.grid), fitted.image(size), error]
+        cells += [picture, values_to_image(values.clamp(0, 1), source.form.grid), fitted.image(size), error]
     titles = f"picture, field on its grid, field at {size} pixels, error x10 (white: none)"
     save_picture(beside([(titles, grid_sheet(cells, 8, size))]), out / "reconstruction.png")
 

@@ -9,37 +9,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsrl.signals.form import SignalForm
+
 SSIM_WINDOW = 7
 SSIM_CONSTANTS = (0.01, 0.03)
 # An error below float32's own rounding is reported as this many decibels, so that means stay finite.
 PSNR_LIMIT = 150.0
 
 
-def in_quantity(values: Tensor, quantity: str, value_range: tuple[float, float]) -> Tensor:
+def in_quantity(values: Tensor, form: SignalForm) -> Tensor:
     """What fields give, as values of the quantity that their signals have.
 
     Args:
         values: What the fields give, of any shape.
-        quantity: One of ``wsrl.signals.signal.QUANTITIES``.
-        value_range: Smallest and largest value of the signals.
+        form: That of the signals.
 
     Returns:
         Intensities as they are, distances cut to the range, the probability of inside for occupancy.
     """
-    if quantity == "intensity":
+    if not form.has_inside:
         return values
-    return values.clamp(*value_range) if quantity == "sdf" else torch.sigmoid(-values)
+    return values.clamp(*form.value_range) if form.quantity == "sdf" else torch.sigmoid(-values)
 
 
-def sign_agreement(values: Tensor, target: Tensor, quantity: str) -> Tensor:
+def sign_agreement(values: Tensor, target: Tensor, form: SignalForm) -> Tensor:
     """Share of the points on the right side of the surface, for each field ``(N,)``.
 
     Args:
         values: What the fields give ``(N, P, 1)``, negative inside.
         target: What their signals say, of the same shape.
-        quantity: ``sdf`` or ``occupancy``.
+        form: That of the signals, which have an inside.
     """
-    inside = target < 0 if quantity == "sdf" else target > 0.5
+    inside = target < 0 if form.quantity == "sdf" else target > 0.5
     return ((values < 0) == inside).float().mean((1, 2))
 
 

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsrl.errors import UserError
+from wsrl.errors import UserError, printable
 from wsrl.signals.passed_over import LINKED, ending
-from wsrl.signals.pictures.image import printable
 from wsrl.signals.split_names import known_split
 
 SPLITS = ("train", "val", "test")
@@ -91,17 +90,13 @@ def kind_of(entry: os.DirEntry, extensions: tuple[str, ...]) -> str:
 
 
 def describe_skipped(skipped: Counter) -> str:
-    """What was skipped, for a message.
-
-    Args:
-        skipped: Number of entries by reason.
-    """
+    """What was skipped, for a message."""
     counts = [f"{number} {kind.replace('_', ' ')}" for kind, number in sorted(skipped.items())]
     return f"skipped: {', '.join(counts)}" if counts else "it is empty"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class FolderNames:
     """What the places of files in folders say.
 
     Attributes:
@@ -115,7 +110,7 @@ class Places:
     notes: tuple[str, ...]
 
 
-def places(paths: Sequence[str]) -> Places:
+def splits_and_labels(paths: Sequence[str]) -> FolderNames:
     """Splits and labels of files: ``split/class/...``, ``class/split/...``, or either below one folder for all.
 
     Folders inside a class are splits only where all of them are called so, since a class may well be called ``train``.
@@ -124,11 +119,11 @@ def places(paths: Sequence[str]) -> Places:
         paths: Relative paths with ``/``.
     """
     folders = [tuple(map(printable, path.split("/")[:-1])) for path in paths]
-    found = places_of(folders)
+    found = two_folders(folders)
     above = {names[:1] for names in folders}
     if len(above) == 1 and above != {()} and not known_split(folders[0][0]):
         # one folder holds everything: a class, or a folder too many
-        below = places_of([names[1:] for names in folders])
+        below = two_folders([names[1:] for names in folders])
         if all(split for split, _ in below):
             found = [(split, folders[0][0] if label is None else label) for split, label in below]
     unused = sorted(
@@ -140,12 +135,12 @@ def places(paths: Sequence[str]) -> Places:
         }
     )
     note = f"folders called {', '.join(unused)} were not used as splits: {LAYOUTS}"
-    return Places(
+    return FolderNames(
         splits=[split for split, _ in found], labels=[label for _, label in found], notes=(note,) if unused else ()
     )
 
 
-def places_of(folders: Sequence[tuple[str, ...]]) -> list[tuple[str | None, str | None]]:
+def two_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str | None, str | None]]:
     """Split and label of each file by the first two folders that it stands in.
 
     Args:

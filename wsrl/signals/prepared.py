@@ -138,7 +138,7 @@ def folder_name(text: str) -> str:
 
 def _write_picture(signal, path: Path) -> None:
     encoded = io.BytesIO()
-    values_to_image(signal.values, signal.grid).save(encoded, "PNG")
+    values_to_image(signal.values, signal.form.grid).save(encoded, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, encoded.getvalue())
 

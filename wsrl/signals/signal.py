@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-QUANTITIES = ("intensity", "sdf", "occupancy")
+from wsrl.signals.form import SignalForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,8 @@ class Signal:
         id: Stable name, unique in its source, such as ``digits/train/00017``.
         coords: Points ``(P, D)`` in [-1, 1]^D, float32. Signals on one grid share one tensor object.
         values: Values ``(P, C)``, float32.
-        value_range: Smallest and largest value that can occur; its width is the peak of the PSNR.
-        quantity: What the values are: ``intensity``; ``sdf``, distances to a surface, negative inside, cut to
-            the value range; ``occupancy``, 1 inside and 0 outside, where a field gives the logit of being outside. So
-            the fields of all shapes are negative inside.
+        form: What the values are, in which range and on which grid.
         weights: Weight ``(P,)`` of each point in the loss, float32; None where all are 1.
-        grid: Shape of the regular grid the points form in row-major order, ``(height, width)`` for an image;
-            None for scattered points.
         label: Class name, or None.
         split: ``train``, ``test``, or None where the source has no split.
     """
@@ -35,10 +30,8 @@ class Signal:
     id: str
     coords: Tensor
     values: Tensor
-    value_range: tuple[float, float] = (0.0, 1.0)
-    quantity: str = "intensity"
+    form: SignalForm
     weights: Tensor | None = None
-    grid: tuple[int, ...] | None = None
     label: str | None = None
     split: str | None = None
 

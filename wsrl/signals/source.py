@@ -10,8 +10,9 @@ import numpy as np
 
 from wsrl.errors import UserError
 from wsrl.progress import ShowProgress, silent
-from wsrl.signals.options import SourceOptions
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal
+from wsrl.signals.source_options import SourceOptions
 
 
 class Source(ABC):
@@ -23,11 +24,7 @@ class Source(ABC):
         label_names: Sorted class names of the whole source, whatever is selected; empty if it has none.
         description: Plain JSON for the manifest; equal descriptions mean equal signals.
         options: The options it was opened with.
-        grid: Regular grid that the points of every signal form, ``(height, width)`` for pictures; None for scattered
-            points.
-        in_features: Coordinates of a point.
-        out_features: Channels of a value.
-        quantity: What the values are: one of ``wsrl.signals.signal.QUANTITIES``.
+        form: What all its signals have in common.
         notes: What the user should know of how the source was read, a line each; not part of the description.
         passed_over: Number of files of a folder that are no signals, by ending; not part of the description, since a
             note added to the folder changes no signal.
@@ -43,12 +40,9 @@ class Source(ABC):
         ids: Sequence[str],
         labels: Sequence[str | None],
         splits: Sequence[str | None],
-        grid: tuple[int, ...] | None,
-        in_features: int,
-        out_features: int,
+        form: SignalForm,
         options: SourceOptions,
         details: Mapping[str, object],
-        quantity: str = "intensity",
     ):
         """Select what the options ask for from the full listing.
 
@@ -57,16 +51,13 @@ class Source(ABC):
             ids: Ids of the full listing, in order.
             labels: Class name of each, or None.
             splits: Split of each, or None.
-            grid: Grid of every signal, or None.
-            in_features: Coordinates of a point.
-            out_features: Channels of a value.
+            form: What all signals have in common.
             options: Options given by the user.
             details: Further plain JSON for the description.
-            quantity: What the values are.
         """
         self.name = name
         self.options = options
-        self.grid, self.in_features, self.out_features, self.quantity = grid, in_features, out_features, quantity
+        self.form = form
         self.positions = select(splits, options, name)
         self.ids = [ids[position] for position in self.positions]
         self.label_names = tuple(sorted({label for label in labels if label is not None}))
@@ -75,18 +66,13 @@ class Source(ABC):
         self.description = {
             "name": name,
             "num_signals": len(self.ids),
-            "grid": None if grid is None else list(grid),
-            "channels": out_features,
+            "grid": None if form.grid is None else list(form.grid),
+            "channels": form.out_features,
             "options": options.to_dict(),
             **details,
         }
-        if quantity != "intensity":
-            self.description |= {"quantity": quantity, "coordinates": in_features}
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """``in_features`` and ``out_features``: what a representation of these signals maps to what."""
-        return {"in_features": self.in_features, "out_features": self.out_features}
+        if form.has_inside:
+            self.description |= {"quantity": form.quantity, "coordinates": form.in_features}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -122,23 +108,10 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, position: int, *, id: str, label: str | None, split: str | None) -> Signal:
-        """The signal at a place of the full listing.
-
-        Args:
-            position: Place in the full listing, before any selection.
-            id: Its id.
-            label: Its class name, or None.
-            split: Its split, or None.
-        """
+        """The signal at a place of the full listing."""
 
     def prepare(self, indices: Sequence[int], processes: int, tell: Callable[[int], None]) -> None:
-        """Compute and keep what reading these signals needs, where that is worth doing beforehand.
-
-        Args:
-            indices: Places in the stable order.
-            processes: Processes that work at one time.
-            tell: Called with the number of signals that are ready since the last call.
-        """
+        """Compute and keep what reading these signals needs, where that is worth doing beforehand."""
         tell(len(indices))
 
 
@@ -174,7 +147,7 @@ def select(splits: Sequence[str | None], options: SourceOptions, name: str) -> n
 
 def prepare_signals(source: Source, indices: Sequence[int], progress: ShowProgress = silent) -> None:
     """Let a source compute, with all cores, what reading these signals needs; pictures need nothing."""
-    if source.quantity == "intensity" or not indices:
+    if not source.form.is_shape or not indices:
         return
     with progress("signals prepared", len(indices)) as shown:
         source.prepare(indices, os.cpu_count() or 1, shown.advance)

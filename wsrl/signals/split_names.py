@@ -13,19 +13,11 @@ _TAIL = re.compile(r"[\s_-]*(set|split)$")
 
 
 def known_split(text: str) -> str | None:
-    """``train``, ``val`` or ``test`` where a text is one of their spellings, whatever its case; None for others.
-
-    Args:
-        text: A name such as ``Validation``, ``dev`` or ``training set``.
-    """
+    """``train``, ``val`` or ``test`` where a text is one of their spellings, whatever its case; None for others."""
     plain = text.strip().casefold()
     return _OURS.get(plain) or _OURS.get(_TAIL.sub("", plain))
 
 
 def split_name(text: str) -> str:
-    """Our name of a split; one that is no spelling of the usual three keeps its own, without spaces around it.
-
-    Args:
-        text: The name as a data set gives it.
-    """
+    """Our name of a split; one that is no spelling of the usual three keeps its own, without spaces around it."""
     return known_split(text) or text.strip()

@@ -201,6 +201,7 @@ def _create(store: WeightStore, out: Path, config: AlignConfig) -> None:
         representation=manifest["representation"],
         base_sha256=manifest["base_sha256"],
         source=manifest["source"],
+        form=store.form,
         fit=manifest["fit"] | {"aligned": aligned},
         num_signals=manifest["num_signals"],
         num_shards=manifest["num_shards"],

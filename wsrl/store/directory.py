@@ -8,6 +8,7 @@ from pathlib import Path
 from wsrl.durable import disk_errors, file_sha256, locked, sync, whole, write_bytes
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.signals.form import SignalForm
 from wsrl.store import schema
 from wsrl.store.card import data_card
 from wsrl.store.reader import WeightStore
@@ -21,6 +22,7 @@ def create_or_resume(
     representation: dict,
     base_sha256: str | None,
     source: dict,
+    form: SignalForm | None = None,
     fit: dict,
     num_signals: int,
     num_shards: int,
@@ -38,6 +40,7 @@ def create_or_resume(
         representation: Plain JSON from which the representation is rebuilt.
         base_sha256: Hash of the base field, None for standalone fields.
         source: Plain JSON that identifies the signals.
+        form: What the signals have in common; None as far as the source and the representation tell it.
         fit: Configuration of the fit, plain JSON.
         num_signals: Signals of the source, bad ones included.
         num_shards: Shards that they are spread over.
@@ -57,6 +60,7 @@ def create_or_resume(
     # What makes two builds the same, in the form in which a manifest gives it back.
     asked = {"representation": representation, "layout": layout.to_json(), "base_sha256": base_sha256, "source": source}
     asked |= {"fit": fit, "num_signals": num_signals, "num_shards": num_shards, "label_names": list(label_names)}
+    asked[schema.FORM] = (form or SignalForm.from_description(source, representation)).to_json()
     asked = json.loads(json.dumps(asked))
     # The folder, if nobody else's files are in it.
     with disk_errors(directory):
@@ -65,8 +69,7 @@ def create_or_resume(
     # Under the lock one process writes the manifest, and the others compare theirs with it.
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
-            if mended is not None:
-                _renew(directory, asked["source"], mended, command)
+            _renew(directory, asked["source"], mended, command)
             _check_same_build(directory, asked)
         else:
             head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
@@ -76,8 +79,10 @@ def create_or_resume(
             _save_base(directory, save_base)
 
 
-def _renew(directory: Path, source: dict, mended: str, command: str) -> None:
-    """Take over a source that differs in one key from that of the manifest."""
+def _renew(directory: Path, source: dict, mended: str | None, command: str) -> None:
+    """Take over a source that differs from that of the manifest in the one key that may differ, if any may."""
+    if mended is None:
+        return
     there = schema.read_manifest(directory)
     if there["source"] | {mended: source[mended]} == source:
         renewed = {"source": source, "command": command, "shards": [], "complete": False}

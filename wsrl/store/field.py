@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import grid_coords
 
 _POINTS_AT_ONCE = 1 << 16
-# Grey, RGB and RGBA.
-PICTURE_CHANNELS = (1, 3, 4)
 
 
 class Field:
@@ -23,23 +22,13 @@ class Field:
     Args:
         representation: How weights become a field.
         weights: Weights of this field, without a batch axis.
-        grid: Shape of the signal's grid where it has one; gives pictures their aspect.
+        form: That of its signal; the grid gives pictures their aspect.
     """
 
-    def __init__(self, representation, weights: dict[str, Tensor], grid: tuple[int, ...] | None = None):
+    def __init__(self, representation, weights: dict[str, Tensor], form: SignalForm):
         self.representation = representation
         self.weights = weights
-        self.grid = grid
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether it gives a colour, grey, RGB or RGBA, at points of a plane."""
-        return self.representation.in_features == 2 and self.representation.out_features in PICTURE_CHANNELS
-
-    @property
-    def is_shape(self) -> bool:
-        """Whether it gives one number at points in space."""
-        return (self.representation.in_features, self.representation.out_features) == (3, 1)
+        self.form = form
 
     @torch.no_grad()
     def __call__(self, coords: Tensor) -> Tensor:
@@ -55,11 +44,11 @@ class Field:
         points = self._points(coords)  # (P, D)
         batched = {name: tensor[None] for name, tensor in self.weights.items()}
         parts = [self.representation.evaluate(batched, part)[0] for part in points.split(_POINTS_AT_ONCE)]
-        return torch.cat(parts).reshape(*np.shape(coords)[:-1], self.representation.out_features)  # (..., C)
+        return torch.cat(parts).reshape(*np.shape(coords)[:-1], self.form.out_features)  # (..., C)
 
     def _points(self, coords) -> Tensor:
         """Coordinates ``(..., D)`` as points ``(P, D)`` in the weights' type, on their device."""
-        features = self.representation.in_features
+        features = self.form.in_features
         allowed = f"real numbers (..., {features}): {features} coordinate(s) in [-1, 1] in the last axis"
         try:
             points = torch.as_tensor(coords)
@@ -91,7 +80,7 @@ class Field:
         """
         from PIL import Image
 
-        if not self.is_picture:
+        if not self.form.is_picture:
             raise self.without("picture", "2 coordinates to 1, 3 or 4 channels")
         height, width = self._sides(size) if isinstance(size, int) else size
         values = self(grid_coords((height, width))).clamp(0, 1)  # (P, C)
@@ -119,7 +108,7 @@ class Field:
         """
         from wsrl.fields.surface import extract_surface
 
-        if not self.is_shape:
+        if not self.form.is_shape:
             raise self.without("surface", "3 coordinates to a distance or an occupancy")
         device = next(iter(self.weights.values())).device
         mesh = extract_surface(lambda coords: self(coords.to(device)), resolution, dense=dense)
@@ -135,16 +124,17 @@ class Field:
             what: What it is asked for.
             allowed: From what to what fields go that have it.
         """
-        sizes = self.representation.in_features, self.representation.out_features
-        instead = "ask for its image" if self.is_picture else "ask for its mesh" if self.is_shape else ""
+        form = self.form
+        instead = "ask for its image" if form.is_picture else "ask for its mesh" if form.is_shape else ""
         return UserError(
-            f"a field from {sizes[0]} coordinates to {sizes[1]} values has no {what}",
+            f"a field from {form.in_features} coordinates to {form.out_features} values has no {what}",
             allowed=f"fields from {allowed}",
             do=f"{instead} instead" if instead else "evaluate it at points of yours, or export its state_dict",
         )
 
     def _sides(self, size: int) -> tuple[int, int]:
-        if self.grid is None or len(self.grid) != 2:
+        grid = self.form.grid
+        if grid is None:
             return size, size
-        height, width = (max(1, round(size * side / max(self.grid))) for side in self.grid)
+        height, width = (max(1, round(size * side / max(grid))) for side in grid)
         return height, width

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.signals.form import SignalForm
 from wsrl.signals.split_names import split_name
 from wsrl.store import rows, schema
 from wsrl.store.batches import Batch, BatchOptions, iterate
@@ -137,8 +138,7 @@ class WeightStore:
 
     def field(self, key: int | str) -> Field:
         """One field as a callable: coordinates ``(P, D)`` to values ``(P, C)``."""
-        grid = self.manifest["source"].get("grid")
-        return Field(self.representation, self[key], tuple(grid) if grid else None)
+        return Field(self.representation, self[key], self.form)
 
     def record(self, key: int | str) -> dict:
         """What is known of one field besides its weights: id, label, split, seed, status, metrics."""
@@ -173,6 +173,11 @@ class WeightStore:
             check=check,
         )
         return iterate(self, options)
+
+    @property
+    def form(self) -> SignalForm:
+        """What the signals that the fields were fitted to have in common."""
+        return SignalForm.from_json(self.manifest[schema.FORM])
 
     @cached_property
     def _split_codes(self) -> tuple[np.ndarray, list[str]]:

@@ -5,19 +5,31 @@ from pathlib import Path
 
 from wsrl.durable import write_bytes
 from wsrl.errors import UserError
+from wsrl.signals.form import SignalForm
 
 SCHEMA = "wsrl-store"
-VERSION = 1
+VERSION = 2  # 1: without the form of the signals
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 SEGMENTS = "segments"
 BASE = "base"
 CARD = "README.md"
 PASSED_OVER = "passed_over"
+FORM = "signal_form"
 ENVIRONMENTS = "environments"
 FIELDS_PER_SHARD = 8192
 # The keys that make two builds the same; each shard repeats those that are needed to read it alone.
-BUILD_KEYS = ("representation", "layout", "base_sha256", "source", "fit", "num_signals", "num_shards", "label_names")
+BUILD_KEYS = (
+    "representation",
+    "layout",
+    "base_sha256",
+    "source",
+    FORM,
+    "fit",
+    "num_signals",
+    "num_shards",
+    "label_names",
+)
 
 
 def shard_name(shard: int, num_shards: int) -> str:
@@ -76,10 +88,19 @@ def read_manifest(directory: Path) -> dict:
     if not isinstance(manifest, dict):
         raise UserError(f"{path} is not a JSON object", allowed="a manifest", do="build the store again")
     check_version(manifest, path)
+    manifest = with_form(manifest)
     missing = [key for key in (*BUILD_KEYS, "shards", "complete") if key not in manifest]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}", allowed="a complete manifest", do="build the store again")
     return manifest
+
+
+def with_form(found: dict) -> dict:
+    """A manifest or the header of a shard, with the form of its signals: schema 1 does not have it."""
+    known = {"source", "representation"} <= found.keys()
+    if FORM in found or not known:
+        return found
+    return found | {FORM: SignalForm.from_description(found["source"], found["representation"]).to_json()}
 
 
 def write_manifest(directory: Path, manifest: dict) -> None:

@@ -18,7 +18,7 @@ from wsrl.fields.layout import Layout
 from wsrl.store import rows
 from wsrl.store.checksums import fingerprint
 from wsrl.store.rows import Table
-from wsrl.store.schema import check_version
+from wsrl.store.schema import check_version, with_form
 
 BLOCK_BYTES = 4 << 20
 BLOCK_ROWS = 256
@@ -120,7 +120,7 @@ class ShardFile:
 
     def _read_header(self) -> dict:
         try:
-            return {key: json.loads(value) for key, value in (self._file or self.file).attrs.items()}
+            return with_form({key: json.loads(value) for key, value in (self._file or self.file).attrs.items()})
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             raise self.broken(f"the attributes cannot be read ({error})") from error
 

@@ -182,7 +182,7 @@ class AutoencoderTask(AveragedTask):
         return {
             "weight_error": mse_loss(vector, clean),
             "signal_error": mse_loss(found, wanted) / self.signal_variance,
-            "psnr": psnr(found, wanted, self._signal.value_range).mean(),
+            "psnr": psnr(found, wanted, self._signal.form.value_range).mean(),
         }
 
     def on_train_end(self) -> None:
@@ -217,28 +217,28 @@ class StoredSignals:
     def __init__(self, store: WeightStore):
         self.decoder = FieldDecoder.from_store(store)
         self.representation = self.decoder.representation
-        self.quantity, self.value_range = value_form(store)
+        self.form = store.form
         self.perceptual: PerceptualLoss | None = None
 
     def values(self, weights: dict[str, Tensor], coords: Tensor) -> Tensor:
         """Values ``(B, P, C)`` of weights ``(B, *shape)`` in the quantity of the signals; differentiable."""
         values = self.representation.to(coords.device).evaluate(weights, coords)
-        return in_quantity(values, self.quantity, self.value_range)
+        return in_quantity(values, self.form)
 
     def points(self, num: int, generator: torch.Generator) -> Tensor:
         """Points ``(P, D)``, uniform in [-1, 1]^D."""
-        shape = (num, self.representation.in_features)
+        shape = (num, self.form.in_features)
         return 2.0 * torch.rand(shape, generator=generator, device=generator.device) - 1.0
 
     def fixed_points(self) -> Tensor:
         """The grid of the data, or the same random points each time."""
-        if self.decoder.config.grid is not None:
-            return grid_coords(tuple(self.decoder.config.grid))
+        if self.form.grid is not None:
+            return grid_coords(self.form.grid)
         return self.points(TEST_POINTS, torch.Generator().manual_seed(VALIDATION_SEED))
 
     def pictures(self, values: Tensor) -> Tensor:
         """Pictures ``(B, C, H, W)`` of values ``(B, P, C)`` on the grid of the data."""
-        return values.mT.unflatten(2, tuple(self.decoder.config.grid))
+        return values.mT.unflatten(2, self.form.grid)
 
     @torch.no_grad()
     def some_values(self, batches, coords: Tensor) -> Tensor:
@@ -261,7 +261,7 @@ class StoredSignals:
         Raises:
             UserError: The fields are no pictures, or the folder holds no classifier of such pictures.
         """
-        if self.decoder.config.grid is None or self.quantity == "sdf":
+        if self.form.grid is None or self.form.is_shape:
             raise UserError(
                 "model.perceptual is given for fields of shapes",
                 allowed="a classifier of pictures for fields of pictures",
@@ -269,16 +269,6 @@ class StoredSignals:
             )
         self.perceptual = PerceptualLoss(classifier)
         self.perceptual.measure(self.pictures(self.some_values(batches, self.fixed_points())))
-
-
-def value_form(store: WeightStore) -> tuple[str, tuple[float, float]]:
-    """The quantity of a store's signals and their smallest and largest value."""
-    source = store.manifest["source"]
-    quantity = source.get("quantity", "intensity")
-    if quantity != "sdf":
-        return quantity, (0.0, 1.0)
-    clamp = float(source["options"]["clamp"])
-    return quantity, (-clamp, clamp)
 
 
 def divergence(mean: Tensor, log_variance: Tensor | None) -> Tensor:

@@ -72,7 +72,7 @@ def train_base(
         UserError: The folder holds something else, or no signal can be read.
     """
     out, target = Path(out), choose_device(device)
-    config = config or default_base(source.grid, len(source))
+    config = config or default_base(source.form.grid, len(source))
     # What is there is kept, or refused where it is something else.
     claim_folder(out, (RUN_FILE,), "base")
     recorded = {"source": source.description, "train": asdict(config)}
@@ -210,11 +210,11 @@ def _scores(
     Of signals on no grid so many points are compared as the fit of held-out ones sees.
     """
     num_points = config.heldout_points
-    seen = train.points(slice(0, 1000 if train.grid else 100), num_points)
-    low, high = train.value_range
+    seen = train.points(slice(0, 1000 if train.form.grid else 100), num_points)
+    low, high = train.form.value_range
     # The trunk is the mean field: its PSNR is what the latents have to beat.
     with torch.no_grad():
-        mean_error = (in_quantity(base.trunk(seen.coords), train.quantity, (low, high)) - seen.values).square().mean()
+        mean_error = (in_quantity(base.trunk(seen.coords), train.form) - seen.values).square().mean()
     metrics = {
         "base.train_psnr_mean": latent_psnr(base, latents[:1000], train, num_points),
         "base.mean_field_psnr": float(10 * torch.log10((high - low) ** 2 / mean_error)),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wsrl.fitting.loss import PointLoss, loss_of
 from wsrl.options import Allowed, at_least, check, option
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
 
@@ -56,19 +57,15 @@ class Examples:
 
     Attributes:
         values: Values ``(N, P, C)``.
-        grid: Grid of all, or None.
+        form: What they have in common.
         coords: Points ``(N, P, D)`` of signals on no grid, in an order that makes any part of them a fair sample.
         weights: Weights ``(N, P)``, or None.
-        quantity: What the values are.
-        value_range: Smallest and largest value.
     """
 
     values: Tensor
-    grid: tuple[int, ...] | None = None
+    form: SignalForm
     coords: Tensor | None = None
     weights: Tensor | None = None
-    quantity: str = "intensity"
-    value_range: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def of(cls, signals: Sequence[Signal], max_points: int) -> "Examples":
@@ -79,20 +76,19 @@ class Examples:
             max_points: Points that are kept of a signal on no grid, at most.
         """
         first = signals[0]
-        form = {"grid": first.grid, "quantity": first.quantity, "value_range": first.value_range}
-        if first.grid is not None:
-            return cls(values=torch.stack([signal.values for signal in signals]), **form)
+        if first.form.grid is not None:
+            return cls(values=torch.stack([signal.values for signal in signals]), form=first.form)
         num = min(max_points, *(len(signal.coords) for signal in signals))
         weights = None if first.weights is None else torch.stack([signal.weights[:num] for signal in signals])
         coords, values = (torch.stack([part[:num] for part in parts]) for parts in _columns(signals))
-        return cls(values=values, coords=coords, weights=weights, **form)
+        return cls(values=values, coords=coords, weights=weights, form=first.form)
 
     @staticmethod
     def first_points(signal: Signal, max_points: int) -> Signal:
         """A signal with its first points alone and nothing else that it may hold; all of them where it is on a grid."""
-        if signal.grid is not None:
+        if signal.form.grid is not None:
             return signal
-        names = ("id", "value_range", "quantity", "label", "split")
+        names = ("id", "form", "label", "split")
         kept = {name: getattr(signal, name)[:max_points].clone() for name in ("coords", "values")}
         weights = None if signal.weights is None else signal.weights[:max_points].clone()
         return Signal(**{name: getattr(signal, name) for name in names}, **kept, weights=weights)
@@ -103,12 +99,12 @@ class Examples:
     @property
     def loss(self) -> PointLoss:
         """The loss that these signals are fitted with."""
-        return loss_of(self.quantity, self.value_range)
+        return loss_of(self.form)
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Coordinates of a point and channels of a value."""
-        return len(self.grid) if self.grid is not None else self.coords.shape[-1], self.values.shape[-1]
+        return self.form.in_features, self.form.out_features
 
     def points(self, rows: slice | Tensor, num_points: int | None = None) -> SignalBatch:
         """Some signals at all their points, or at the first so many where they are on no grid.
@@ -118,8 +114,8 @@ class Examples:
             num_points: Number of points; None for all.
         """
         indices = torch.arange(len(self))[rows]
-        if self.grid is not None:
-            return SignalBatch(indices, grid_coords(self.grid), self.values[indices], None)
+        if self.form.grid is not None:
+            return SignalBatch(indices, grid_coords(self.form.grid), self.values[indices], None)
         weights = None if self.weights is None else self.weights[indices, :num_points]
         return SignalBatch(indices, self.coords[indices, :num_points], self.values[indices, :num_points], weights)
 
@@ -163,7 +159,7 @@ class SignalBatches:
 
     def __iter__(self) -> Iterator[SignalBatch]:
         for stage in self.stages:
-            batches = self._scattered if self.examples.grid is None else self._gridded
+            batches = self._scattered if self.examples.form.grid is None else self._gridded
             yield from batches(stage)
 
     def _rows(self, stage: Stage) -> Iterator[Tensor]:
@@ -177,7 +173,7 @@ class SignalBatches:
             yield rows
 
     def _gridded(self, stage: Stage) -> Iterator[SignalBatch]:
-        coords, values = coarse_grid(self.examples.values, self.examples.grid, stage.resolution)
+        coords, values = coarse_grid(self.examples.values, self.examples.form.grid, stage.resolution)
         for rows in self._rows(stage):
             yield SignalBatch(rows, coords, values[rows], None)
 

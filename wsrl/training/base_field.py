@@ -163,6 +163,6 @@ def latent_psnr(base: BaseField, latents: Tensor, examples: Examples, num_points
     scores = []
     for start in range(0, len(latents), 100):
         batch = examples.points(slice(start, start + 100), num_points)
-        found = in_quantity(base(latents[start : start + 100], batch.coords), examples.quantity, examples.value_range)
-        scores.append(psnr(found, batch.values, examples.value_range))
+        found = in_quantity(base(latents[start : start + 100], batch.coords), examples.form)
+        scores.append(psnr(found, batch.values, examples.form.value_range))
     return float(torch.cat(scores).mean())

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightClassifier
 from wsrl.errors import UserError
-from wsrl.training.data import WeightDataModule
 from wsrl.training.encoder_task import WeightTask
+from wsrl.training.weight_data import WeightDataModule
 
 
 class ClassifierTask(WeightTask):

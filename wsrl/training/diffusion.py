@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
-from wsrl.diffusion.loss import DenoisingLoss, training_scheduler
+from wsrl.diffusion.denoising_loss import DenoisingLoss, training_scheduler
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import sampler as make_sampler
 from wsrl.diffusion.space import WeightSpace

@@ -18,8 +18,8 @@ from wsrl.encoders.models import WeightModel
 from wsrl.encoders.registry import build_encoder, encoder_config
 from wsrl.options import SHARE, check_values
 from wsrl.training.augmentation import UNCHANGED, Augmentation, AugmentConfig
-from wsrl.training.data import WeightDataModule
 from wsrl.training.optimisation import scheduled
+from wsrl.training.weight_data import WeightDataModule
 
 MEASURED_FIELDS = 4096
 """Training fields that an encoder may measure before training."""

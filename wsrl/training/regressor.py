@@ -12,8 +12,8 @@ from torch.nn.functional import mse_loss
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightRegressor
 from wsrl.errors import UserError
-from wsrl.training.data import WeightDataModule
 from wsrl.training.encoder_task import WeightTask
+from wsrl.training.weight_data import WeightDataModule
 
 
 class RegressorTask(WeightTask):

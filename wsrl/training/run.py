@@ -20,12 +20,12 @@ from wsrl import native
 from wsrl.errors import UserError
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import METRICS_FILE, RUN_FILE, finish_run, hash_input, write_json_atomic, write_run
-from wsrl.training.data import WeightDataModule
 from wsrl.training.encoder_task import WeightTask
 from wsrl.training.lightning_cli import ParsedCLI, TrainCLI
 from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.run_folder import LAST, RunState, checkpoint_to_resume, look_into
 from wsrl.training.train_options import TrainOptions
+from wsrl.training.weight_data import WeightDataModule
 
 
 def _classifier() -> tuple[type, dict[str, Any]]:
@@ -110,7 +110,7 @@ def train_with(
     started = time.perf_counter()
     native.keep_freed_memory()
     with quiet_lightning():
-        cli = _assembled(TrainCLI, task, options, progress)
+        cli = assembled(TrainCLI, task, options, progress)
         check_precision(cli.trainer.precision)
         root = Path(cli.trainer.default_root_dir)
         # A finished run is kept; another one's folder is refused.
@@ -139,7 +139,7 @@ def check_options(task: str, options: TrainOptions) -> None:
         UserError: An unknown option or a wrong type.
     """
     with quiet_lightning():
-        cli = _assembled(ParsedCLI, task, options.nested() | {"seed_everything": False}, silent)
+        cli = assembled(ParsedCLI, task, options.nested() | {"seed_everything": False}, silent)
     check_precision(cli.config.trainer.precision)
 
 
@@ -160,7 +160,7 @@ def check_precision(precision: object) -> None:
         )
 
 
-def _assembled(cli: type[TrainCLI], task: str, options: dict[str, Any] | Sequence[str], progress: ShowProgress):
+def assembled(cli: type[TrainCLI], task: str, options: dict[str, Any] | Sequence[str], progress: ShowProgress):
     """Trainer, model and data of a run; what Lightning refuses becomes what the user can act on."""
     model_class, monitor = TASKS[task]()
     try:
@@ -195,11 +195,11 @@ def _look_into(cli: TrainCLI, task: str, root: Path) -> RunState:
     if cli.trainer.fast_dev_run or cli.trainer.checkpoint_callback is None:
         return RunState()  # such a run leaves nothing to go on from
     checkpoints = Path(cli.trainer.checkpoint_callback.dirpath)
-    state = look_into(root, task, _config(cli), hash_input(cli.datamodule.hparams.store), checkpoints)
+    state = look_into(root, task, plain_config(cli), hash_input(cli.datamodule.hparams.store), checkpoints)
     return RunState() if cli.config.get("ckpt_path") not in (None, LAST) else state
 
 
-def _config(cli: TrainCLI) -> dict[str, Any]:
+def plain_config(cli: TrainCLI) -> dict[str, Any]:
     """The resolved configuration as plain values."""
     return json.loads(cli.parser.dump(cli.config, format="json"))
 
@@ -207,7 +207,7 @@ def _config(cli: TrainCLI) -> dict[str, Any]:
 def _record(cli: TrainCLI, command: str, root: Path) -> None:
     if not cli.trainer.is_global_zero or (cli.trainer.fast_dev_run and (root / RUN_FILE).exists()):
         return
-    config = _config(cli)
+    config = plain_config(cli)
     write_run(root, command, config, inputs={"store": cli.datamodule.hparams.store}, seed=config.get("seed_everything"))
 
 

@@ -41,12 +41,11 @@ def valid_partitions(out_axes: Axes, in_axes: Axes, within: Within | None = None
 
 def _parents(axes: Axes, within: Within, offset: int = 0) -> list[tuple[int, ...]]:
     """For each axis the places of its parents: of several axes of a parent, the nearest one before it."""
-    found = []
+    parents_of_axes = []
     for place, axis in enumerate(axes):
-        wanted = within.get(axis, ())
-        places = [[i for i, other in enumerate(axes) if other == parent] for parent in wanted]
-        found.append(tuple(offset + max((i for i in each if i < place), default=each[0]) for each in places))
-    return found
+        places = [[i for i, other in enumerate(axes) if other == parent] for parent in within.get(axis, ())]
+        parents_of_axes.append(tuple(offset + max((i for i in each if i < place), default=each[0]) for each in places))
+    return parents_of_axes
 
 
 def _grow(axes: Axes, parents: list[tuple[int, ...]], labels: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -149,12 +148,12 @@ class Pattern:
     def pool(self, values: Tensor) -> Tensor:
         """Mean over the blocks that are not kept: ``(B, *axes, C)`` becomes ``(B, *kept, C)``."""
         blocks = list(dict.fromkeys(self.labels))
-        values = self.diagonal(values)
+        values = self.diagonal(values)  # (B, *blocks, C)
         lost = [place + 1 for place, block in enumerate(blocks) if block not in self.kept]
         if lost:
-            values = values.mean(dim=lost)
+            values = values.mean(dim=lost)  # (B, *kept in the order of their first axes, C)
         left = [block for block in blocks if block in self.kept]
-        return values.permute(0, *(left.index(block) + 1 for block in self.kept), len(left) + 1)
+        return values.permute(0, *(left.index(block) + 1 for block in self.kept), len(left) + 1)  # (B, *kept, C)
 
     def broadcastable(self, values: Tensor) -> Tensor:
         """View of ``values (B, *kept, C)`` that broadcasts to one axis a block, in the order of their first axes."""
@@ -182,21 +181,21 @@ def patterns(axes: Axes, within: Within | None = None, *, orders: bool = False) 
         Patterns from the one that keeps most blocks to the one that keeps none; the blocks of each in sorted order of
         their permutations, then of the axes.
     """
-    axes, found = tuple(axes), []
+    axes, sides = tuple(axes), []
     parents = tuple(_parents(axes, within or {}))
     for labels in valid_partitions((), axes, within):
         blocks = range(len(set(labels)))
         for count in range(len(blocks), -1, -1):
-            for chosen in itertools.combinations(blocks, count):
-                if _is_closed(labels, parents, chosen):
-                    found += _orders(Pattern(axes, labels, chosen, parents), all_of_them=orders)
-    return sorted(found, key=lambda pattern: -len(pattern.kept))
+            for kept in itertools.combinations(blocks, count):
+                if _is_closed(labels, parents, kept):
+                    sides += _orders(Pattern(axes, labels, kept, parents), all_of_them=orders)
+    return sorted(sides, key=lambda pattern: -len(pattern.kept))
 
 
-def _is_closed(labels: tuple[int, ...], parents: tuple[tuple[int, ...], ...], chosen: tuple[int, ...]) -> bool:
-    """Whether the parents of every chosen block are chosen."""
+def _is_closed(labels: tuple[int, ...], parents: tuple[tuple[int, ...], ...], kept: tuple[int, ...]) -> bool:
+    """Whether the parents of every kept block are kept."""
     return all(
-        labels[parent] in chosen for place, block in enumerate(labels) if block in chosen for parent in parents[place]
+        labels[parent] in kept for place, block in enumerate(labels) if block in kept for parent in parents[place]
     )
 
 

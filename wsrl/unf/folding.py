@@ -47,8 +47,8 @@ class FoldedTensor:
 
     def fold(self, values: Tensor) -> Tensor:
         """``(B, *outer, C)`` as ``(B, *shape, factor * C)``."""
-        moved = values.permute(0, *(axis + 1 for axis in self.order), values.ndim - 1)
-        return moved.reshape(len(values), *self.shape, self.factor * values.shape[-1])
+        moved = values.permute(0, *(axis + 1 for axis in self.order), values.ndim - 1)  # (B, *shape, *fixed, C)
+        return moved.reshape(len(values), *self.shape, self.factor * values.shape[-1])  # (B, *shape, factor * C)
 
     def unfold(self, values: Tensor) -> Tensor:
         """The inverse of :meth:`fold`."""
@@ -114,10 +114,12 @@ def _fold_tensor(name: str, axes: tuple[str | None, ...], shape: tuple[int, ...]
     fixed = [place for place, axis in enumerate(axes) if axis is None]
     factor = math.prod(shape[place] for place in fixed)
     if factor <= longest:
+        # Short: the fixed axes go last, into the channels.
         moved = [place for place, axis in enumerate(axes) if axis is not None]
         inner = [(axes[place], shape[place]) for place in moved]
         order, positions = (*moved, *fixed), (False,) * len(moved)
     else:
+        # Long: they stay where they are, as positions.
         inner, order, factor = [], tuple(range(len(axes))), 1
         for place, (axis, size) in enumerate(zip(axes, shape)):
             if axis is not None:

@@ -77,8 +77,9 @@ class _FusedMix(torch.autograd.Function):
         (num, p, q, *last, c), e, threads = values.shape, weight.shape[-1], torch.get_num_threads()
         d = e // 2 if nonlinearity.gated else e
         chunks = 1 if num >= threads else min(p, -(-threads // num))  # of P: what threads share where networks are few
-        given = {"values": values, "weight": weight, "by_pf": by_pf, "by_qf": by_qf, "by_pq": by_pq}
-        given = {name: None if tensor is None else tensor.contiguous() for name, tensor in given.items()}
+        inputs = {"values": values, "weight": weight, "by_pf": by_pf, "by_qf": by_qf, "by_pq": by_pq}
+        inputs = {name: None if tensor is None else tensor.contiguous() for name, tensor in inputs.items()}
+        # What the kernel writes: the features and the means that the next layer needs.
         results = {
             "out": values.new_empty(num, p, q, *last, d),
             "mean_pf": values.new_empty(num, p, *last, d),
@@ -89,10 +90,10 @@ class _FusedMix(torch.autograd.Function):
         f = last[0] if last else 1
         sizes = {"num_networks": num, "p": p, "q": q, "f": f, "c": c, "d": d, "e": e, "chunks": chunks}
         sizes |= {"slope": nonlinearity.slope, "gated": nonlinearity.gated, "weight_step": c * e * (len(weight) > 1)}
-        mix = _addresses(native.Mix, given | results, **sizes)
+        mix = _addresses(native.Mix, inputs | results, **sizes)
         native.load()[0].wsrl_mix(ctypes.addressof(mix), threads)
         ctx.sizes = sizes
-        ctx.save_for_backward(*given.values(), results["out"])
+        ctx.save_for_backward(*inputs.values(), results["out"])
         ctx.set_materialize_grads(False)
         summed = {name: _of_chunks(results[name], chunks) for name in ("mean_qf", "square")}
         return tuple((results | summed).values())
@@ -100,26 +101,28 @@ class _FusedMix(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads):
-        *given, out = ctx.saved_tensors
+        *inputs, out = ctx.saved_tensors
         sizes, needed = ctx.sizes, ctx.needs_input_grad
         names = ("values", "weight", "by_pf", "by_qf", "by_pq")
         num, chunks, e = sizes["num_networks"], sizes["chunks"], sizes["e"]
+        # Room for the gradients that are asked for; threads that share a network write to chunks of their own.
         results = {
             name: torch.empty_like(tensor) if tensor is not None and need else None
-            for name, tensor, need in zip(names, given, needed)
+            for name, tensor, need in zip(names, inputs, needed)
         }
         results["weight"] = out.new_empty(num, chunks, sizes["c"], e)
         if results["by_qf"] is not None:
-            results["by_qf"] = out.new_empty(num, chunks, *given[3].shape[1:])
-        mix = _addresses(native.Mix, {**dict(zip(names, given)), "out": out}, **sizes)
+            results["by_qf"] = out.new_empty(num, chunks, *inputs[3].shape[1:])
+        mix = _addresses(native.Mix, {**dict(zip(names, inputs)), "out": out}, **sizes)
         of_results = dict(zip(("out", "mean_pf", "mean_qf", "mean_pq", "square"), map(_contiguous, grads)))
         gradient = native.MixGradient(
             *(0 if t is None else t.data_ptr() for t in (*of_results.values(), *results.values()))
         )
         threads = torch.get_num_threads()
         native.load()[0].wsrl_mix_gradient(ctypes.addressof(mix), ctypes.addressof(gradient), threads)
-        weight = _of_chunks(results["weight"], chunks)
-        results["weight"] = weight.sum(0, keepdim=True) if len(given[1]) == 1 else weight
+        # Add up what the chunks brought, and all networks where they share one matrix.
+        weight = _of_chunks(results["weight"], chunks)  # (B, C, E)
+        results["weight"] = weight.sum(0, keepdim=True) if len(inputs[1]) == 1 else weight
         results["by_qf"] = None if results["by_qf"] is None else _of_chunks(results["by_qf"], chunks)
         return *results.values(), None
 

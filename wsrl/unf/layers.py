@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.unf.folding import Bundle, bundle_tensors
-from wsrl.unf.maps import HUB, HubMap, JointMap, PairMaps, Start
 from wsrl.unf.mixing import mix
 from wsrl.unf.nonlinearity import LINEAR, Nonlinearity
 from wsrl.unf.plan import End, Meeting, meetings
 from wsrl.unf.pooling import PooledTensor
+from wsrl.unf.term_maps import HUB, HubMap, JointMap, PairMaps, Start
 
 Features = dict[str, PooledTensor]
 

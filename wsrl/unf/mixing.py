@@ -42,10 +42,12 @@ def mix(
         Features ``(B, *shape, D)``.
     """
     addends = absorb(addends, len(shape))
+    # One product without diagonals: the kernel does all in one pass.
     if len(shape) in (2, 3) and len(products) == 1 and not diagonals and frozenset(range(len(shape))) not in addends:
         values, weight = products[0]
         if can_fuse(values, weight, nonlinearity.gated):
             return _mix_fused(shape, values, weight, addends, nonlinearity)
+    # Nothing but one sum of full size: only the nonlinearity is left.
     if not products and not diagonals and list(addends) == [frozenset(range(len(shape)))]:
         (values,) = addends.values()
         return PooledTensor(nonlinearity(values, fresh=False))
@@ -54,9 +56,10 @@ def mix(
 
 def _add_up(shape, products, addends, diagonals) -> Tensor:
     """Everything but the rectifier, by torch."""
-    parts = [_product(values, weight) for values, weight in products]
+    parts = [_product(values, weight) for values, weight in products]  # (B, *shape, E) each
     for axes in sorted(addends, key=lambda axes: addends[axes].numel(), reverse=True):
         parts.append(_spread(addends[axes], axes, range(len(shape))))
+    # The first part, which is ours alone, takes the sum.
     size = (max(len(part) for part in parts), *shape, parts[0].shape[-1])
     if parts[0].shape != size:
         parts[0] = parts[0].expand(size).clone()
@@ -72,21 +75,22 @@ def _product(values: Tensor, weight: Tensor) -> Tensor:
     """``values (B, *axes, C)`` times ``(C, E)`` or ``(B, C, E)``."""
     if weight.ndim == 2:
         return values @ weight
-    return (values.flatten(1, -2) @ weight).reshape(*values.shape[:-1], -1)
+    return (values.flatten(1, -2) @ weight).reshape(*values.shape[:-1], -1)  # (B, *axes, E)
 
 
 def _mix_fused(
     shape: tuple[int, ...], values: Tensor, weight: Tensor, addends: Addends, last: Nonlinearity
 ) -> PooledTensor:
     """By the kernel."""
-    forms, given = FORMS[len(shape)], {}
+    # Each sum under the argument of the kernel that varies along its axes, filled up to the shape of that argument.
+    forms, sums = FORMS[len(shape)], {}
     for axes, addend in addends.items():
         name, kept = next((name, kept) for name, kept in forms.items() if kept >= axes)
         addend = _spread(addend, axes, sorted(kept))
-        given[name] = given[name] + addend if name in given else addend
-    for name, addend in given.items():
-        given[name] = addend.expand(len(values), *(shape[axis] for axis in sorted(forms[name])), addend.shape[-1])
-    mixed = fused_mix(values, weight, nonlinearity=last, **given)
+        sums[name] = sums[name] + addend if name in sums else addend
+    for name, addend in sums.items():
+        sums[name] = addend.expand(len(values), *(shape[axis] for axis in sorted(forms[name])), addend.shape[-1])
+    mixed = fused_mix(values, weight, nonlinearity=last, **sums)
     return PooledTensor(mixed.out, {kept: getattr(mixed, name) for name, kept in forms.items()}, mixed.square)
 
 

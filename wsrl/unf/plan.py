@@ -55,5 +55,5 @@ def meetings(tensors: dict[str, Bundle], within: dict[str, tuple[str, ...]]) -> 
             sources.setdefault(pattern.key, []).append(End(name, pattern, tensor.factor))
         for pattern in patterns(tensor.axes, within):
             targets.setdefault(pattern.key, []).append(End(name, pattern, tensor.factor))
-    found = [Meeting(key, tuple(sources[key]), tuple(ends)) for key, ends in targets.items()]
-    return sorted(found, key=lambda meeting: len(meeting.key))
+    joined = [Meeting(key, tuple(sources[key]), tuple(ends)) for key, ends in targets.items()]
+    return sorted(joined, key=lambda meeting: len(meeting.key))

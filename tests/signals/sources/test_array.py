@@ -5,6 +5,7 @@ import pytest
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals import open_source
+from wsrl.signals.form import SignalForm
 
 
 def saved(tmp_path, array, name="a.npy"):
@@ -87,9 +88,9 @@ def test_channels(tmp_path):
     array = np.zeros((1, 2, 2, 4), np.uint8)
     array[0, 0, 0] = (255, 0, 0, 255)
     source = open_source(saved(tmp_path, array))
-    assert source.signal_shape == ((2, 2), 3)
+    assert source.form == SignalForm(in_features=2, out_features=3, grid=(2, 2))
     assert source[0].values.tolist() == [[1, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]]
-    assert open_source(saved(tmp_path, array[..., :1])).signal_shape == ((2, 2), 1)
+    assert open_source(saved(tmp_path, array[..., :1])).form == SignalForm(in_features=2, out_features=1, grid=(2, 2))
 
 
 def test_npz_with_labels_and_splits(tmp_path):

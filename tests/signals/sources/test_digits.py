@@ -6,11 +6,12 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from wsrl.signals import open_source
+from wsrl.signals.form import SignalForm
 
 
 def test_values_are_scikit_learns():
     source, bunch = open_source("digits"), load_digits()
-    assert len(source) == 1797 and source.signal_shape == ((8, 8), 1)
+    assert len(source) == 1797 and source.form == SignalForm(in_features=2, out_features=1, grid=(8, 8))
     assert source.labels() == [str(digit) for digit in bunch.target]
     for index in (0, 17, 1796):
         assert np.array_equal(source[index].values.numpy().reshape(8, 8) * 16, bunch.images[index])

@@ -7,6 +7,7 @@ import pytest
 
 from wsrl.errors import UserError
 from wsrl.signals import open_source
+from wsrl.signals.form import SignalForm
 from wsrl.signals.sources import fashion_mnist
 from wsrl.signals.sources.fashion_mnist import DEBIAN_ROOT
 
@@ -14,7 +15,7 @@ from wsrl.signals.sources.fashion_mnist import DEBIAN_ROOT
 @pytest.mark.skipif(not DEBIAN_ROOT.is_dir(), reason="the Debian package dataset-fashion-mnist is not installed")
 def test_the_real_files():
     source = open_source("fashion-mnist")
-    assert len(source) == 70_000 and source.signal_shape == ((28, 28), 1)
+    assert len(source) == 70_000 and source.form == SignalForm(in_features=2, out_features=1, grid=(28, 28))
     assert source.splits().count("train") == 60_000 and source.ids[60_000] == "fashion-mnist/test/00000"
     first = source[source.ids.index("fashion-mnist/train/00017")]
     assert first.label == "T-shirt/top" and first.values.max() > 0.9

@@ -1,6 +1,7 @@
 """A folder of pictures is listed the same everywhere, and one bad picture stops no other."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals import open_source
+from wsrl.signals.form import SignalForm
 
 
 def put(root, name, picture=None):
@@ -19,7 +21,7 @@ def put(root, name, picture=None):
 
 def test_order_labels_and_splits(picture_folder):
     source = open_source(picture_folder)
-    assert source.name == "pictures" and source.signal_shape == ((32, 32), 3)
+    assert source.name == "pictures" and source.form == SignalForm(in_features=2, out_features=3, grid=(32, 32))
     expected = ["test/cat/e.tiff", "test/dog/d.bmp", "train/cat/a.JPG", "train/cat/b.png", "train/dog/c.webp"]
     assert source.ids == expected
     assert source.labels() == ["cat", "dog", "cat", "cat", "dog"] and source.label_names == ("cat", "dog")
@@ -125,17 +127,18 @@ def test_mode_follows_the_headers(tmp_path):
     put(tmp_path, "a.png", Image.new("L", (4, 4)))
     put(tmp_path, "b.png", Image.fromarray(np.zeros((4, 4), np.uint16)))
     (tmp_path / "c.png").write_text("text")
-    assert open_source(tmp_path).signal_shape == ((32, 32), 1)
-    assert open_source(tmp_path, mode="RGB").signal_shape == ((32, 32), 3)
+    colour = SignalForm(in_features=2, out_features=3, grid=(32, 32))
+    assert open_source(tmp_path).form == replace(colour, out_features=1)
+    assert open_source(tmp_path, mode="RGB").form == colour
     put(tmp_path, "d.png")
-    assert open_source(tmp_path).signal_shape == ((32, 32), 3)
-    assert open_source(tmp_path, limit=1).signal_shape == ((32, 32), 3)  # a limit does not change what a signal is
+    assert open_source(tmp_path).form == colour
+    assert open_source(tmp_path, limit=1).form == colour  # a limit does not change what a signal is
 
 
 def test_mode_of_nothing_readable_is_colour(tmp_path):
     (tmp_path / "c.png").write_text("text")
     os.mkfifo(tmp_path / "pipe.png")
-    assert open_source(tmp_path).signal_shape == ((32, 32), 3)
+    assert open_source(tmp_path).form == SignalForm(in_features=2, out_features=3, grid=(32, 32))
 
 
 def test_pixel_limit(tmp_path):

@@ -6,6 +6,7 @@ from PIL import ImageFont, features
 
 from wsrl.errors import SignalError, UserError
 from wsrl.signals import open_source
+from wsrl.signals.form import SignalForm
 from wsrl.signals.pictures.image import values_to_image
 from wsrl.signals.sources.noto_emoji import BITMAP_SIZE, EMOJI_TEST, FONT, draw_glyph, read_sequences
 
@@ -18,7 +19,8 @@ MAN_RED_HAIR = "\U0001f468\u200d\U0001f9b0"
 @needs_data
 def test_listing():
     source = open_source("noto-emoji")
-    assert source.ids[0] == "noto-emoji/1f600" and source.signal_shape == ((32, 32), 3)
+    assert source.ids[0] == "noto-emoji/1f600"
+    assert source.form == SignalForm(in_features=2, out_features=3, grid=(32, 32))
     assert (
         len(source.label_names) == 9 and "People & Body" in source.label_names and "Component" not in source.label_names
     )
@@ -54,7 +56,7 @@ def both(source):
 @needs_data
 def test_a_yellow_face_on_white():
     signal = open_source("noto-emoji", size=64)[0]
-    pixels = np.asarray(values_to_image(signal.values, signal.grid)).astype(int)
+    pixels = np.asarray(values_to_image(signal.values, signal.form.grid)).astype(int)
     assert pixels[0, 0].tolist() == [255, 255, 255]
     red, green, blue = pixels[20:44, 20:44].reshape(-1, 3).mean(axis=0)
     assert red > 180 and green > 120 and blue < 120

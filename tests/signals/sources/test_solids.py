@@ -8,7 +8,8 @@ import trimesh
 
 from wsrl.errors import UserError
 from wsrl.signals import open_source
-from wsrl.signals.shapes.solid import NORMALISED_RADIUS, MeshSolid
+from wsrl.signals.shapes.solid import MeshSolid
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS
 from wsrl.signals.solids.families import FAMILIES
 from wsrl.signals.solids.primitives import lengths
 

@@ -21,7 +21,8 @@ import torch
 from PIL import Image, ImageOps, TiffImagePlugin
 from torch import Tensor
 
-from wsrl.errors import SignalError
+from wsrl.errors import SignalError, one_line, printable
+from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
 
 MAX_PIXELS = 64 * 2**20
@@ -115,11 +116,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def starts_like_tiff(path: Path) -> bool:
-    """Whether a file begins as a TIFF or BigTIFF does.
-
-    Args:
-        path: A file that can be read.
-    """
+    """Whether a file begins as a TIFF or BigTIFF does."""
     with path.open("rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -162,30 +159,18 @@ def decode(path: Path, picture: Image.Image, mode: str) -> Image.Image:
 
 
 def is_negative(picture: Image.Image) -> bool:
-    """Whether the 0 of a TIFF is white and Pillow left it so, as it does where a pixel has more than 8 bits.
-
-    Args:
-        picture: Decoded picture of any format and mode.
-    """
+    """Whether the 0 of a TIFF is white and Pillow left it so, as it does where a pixel has more than 8 bits."""
     tags = getattr(picture, "tag_v2", {})
     return tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and (picture.mode.startswith("I") or picture.mode == "F")
 
 
 def inverted(picture: Image.Image) -> Image.Image:
-    """The negative.
-
-    Args:
-        picture: Of mode ``F`` in [0, 1].
-    """
+    """The negative."""
     return Image.fromarray(1 - np.asarray(picture))
 
 
 def largest_value(picture: Image.Image) -> int:
-    """The value that is white, or with ``is_negative`` black, in a picture of 9 to 16 bits.
-
-    Args:
-        picture: Decoded picture of a mode that begins with ``I;16``.
-    """
+    """The value that is white, or with ``is_negative`` black, in a picture of 9 to 16 bits."""
     bits = getattr(picture, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
     return 2**bits - 1
 
@@ -287,8 +272,8 @@ def values_to_signal(values: np.ndarray, *, id: str, label: str | None, split: s
     height, width, channels = values.shape
     copied = np.array(values, dtype=np.float32)  # never a view of what the source holds
     flat = torch.from_numpy(copied.reshape(-1, channels))  # (P, C)
-    grid = (height, width)
-    return Signal(id=id, coords=grid_coords(grid), values=flat, grid=grid, label=label, split=split)
+    form = SignalForm(in_features=2, out_features=channels, grid=(height, width))
+    return Signal(id=id, coords=grid_coords(form.grid), values=flat, form=form, label=label, split=split)
 
 
 def values_to_image(values: Tensor | np.ndarray, grid: tuple[int, int]) -> Image.Image:
@@ -302,29 +287,3 @@ def values_to_image(values: Tensor | np.ndarray, grid: tuple[int, int]) -> Image
     assert array.shape[-1] in (1, 3), f"a picture has 1 or 3 channels, not {array.shape[-1]}"
     pixels = np.rint(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8).reshape(*grid, array.shape[-1])
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-
-
-def printable(path: str | os.PathLike) -> str:
-    """The path as printable UTF-8 in one line; other bytes, control characters and backslashes are spelled out.
-
-    Args:
-        path: Path as the system gives it.
-    """
-    spelled = []
-    for character in os.fsdecode(path):
-        if "\udc80" <= character <= "\udcff":  # a byte that is no UTF-8
-            spelled.append(f"\\x{ord(character) - 0xDC00:02x}")
-        else:
-            plain = character.isprintable() and character != "\\"
-            spelled.append(character if plain else character.encode("unicode_escape").decode())
-    return "".join(spelled)
-
-
-def one_line(error: BaseException) -> str:
-    """The reason of an exception in one line.
-
-    Args:
-        error: What was raised.
-    """
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split()) or type(error).__name__

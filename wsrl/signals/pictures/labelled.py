@@ -20,8 +20,8 @@ def labelled_pictures(source: Source, limit: int | None = None) -> dict[str, tup
     Raises:
         UserError: The source has no labels, or holds no pictures.
     """
-    if source.grid is None or not source.label_names:
-        lacks = "labels" if source.grid is not None else "pictures"
+    if source.form.grid is None or not source.label_names:
+        lacks = "labels" if source.form.grid is not None else "pictures"
         raise UserError(
             f"{source.name} has no {lacks}", allowed="a source of pictures with labels", do="choose another --data"
         )
@@ -33,6 +33,6 @@ def labelled_pictures(source: Source, limit: int | None = None) -> dict[str, tup
     for split, in_split in rows.items():
         signals = [source[row] for row in in_split[:limit]]
         values = torch.stack([signal.values for signal in signals])  # (N, H W, C)
-        pictures = values.transpose(1, 2).reshape(len(values), -1, *source.grid)  # (N, C, H, W)
+        pictures = values.transpose(1, 2).reshape(len(values), -1, *source.form.grid)  # (N, C, H, W)
         examples[split] = (pictures.float(), torch.tensor([numbers[signal.label] for signal in signals]))
     return examples if "train" in examples else {"train": next(iter(examples.values())), **examples}

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsrl.errors import UserError
-from wsrl.signals.options import SourceOptions, is_whole
+from wsrl.signals.form import SignalForm
 from wsrl.signals.pictures.image import SMALLEST_SIDE, values_to_signal
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
+from wsrl.signals.source_options import SourceOptions, is_whole
 
 MODES = ("L", "RGB")
 
@@ -55,11 +56,7 @@ def checked_size(size: object) -> tuple[int, int]:
 
 
 class PictureSource(Source):
-    """Pictures of one size, read as arrays.
-
-    Attributes:
-        signal_shape: Grid (height, width) and number of channels of all signals.
-    """
+    """Pictures of one size, read as arrays."""
 
     def __init__(
         self,
@@ -68,41 +65,20 @@ class PictureSource(Source):
         ids: Sequence[str],
         labels: Sequence[str | None],
         splits: Sequence[str | None],
-        signal_shape: tuple[tuple[int, int], int],
+        grid: Sequence[int],
+        channels: int,
         options: PictureOptions,
         details: Mapping[str, object],
     ):
-        """As :class:`Source`.
-
-        Args:
-            name: Name of the source.
-            ids: Ids of the full listing, in order.
-            labels: Class name of each, or None.
-            splits: Split of each, or None.
-            signal_shape: Grid and number of channels of every signal.
-            options: Options given by the user.
-            details: Further plain JSON for the description.
-        """
-        self.signal_shape = signal_shape
+        """As :class:`Source`; all pictures have one ``grid`` (height, width) and number of channels."""
         listing = {"name": name, "ids": ids, "labels": labels, "splits": splits}
-        form = {"grid": signal_shape[0], "in_features": 2, "out_features": signal_shape[1]}
-        super().__init__(**listing, **form, options=options, details=details)
+        form = SignalForm(in_features=2, out_features=channels, grid=tuple(grid))
+        super().__init__(**listing, form=form, options=options, details=details)
 
     def read(self, position: int, *, id: str, label: str | None, split: str | None) -> Signal:
-        """As :meth:`Source.read`.
-
-        Args:
-            position: Place in the full listing, before any selection.
-            id: Its id.
-            label: Its class name, or None.
-            split: Its split, or None.
-        """
+        """As :meth:`Source.read`."""
         return values_to_signal(self.read_values(position), id=id, label=label, split=split)
 
     @abstractmethod
     def read_values(self, position: int) -> np.ndarray:
-        """Values ``(H, W, C)`` in [0, 1], float32, of the signal at a place of the full listing.
-
-        Args:
-            position: Place in the full listing, before any selection.
-        """
+        """Values ``(H, W, C)`` in [0, 1], float32, of the signal at a place of the full listing."""

@@ -8,8 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from wsrl.errors import SignalError, UserError
-from wsrl.signals.pictures.image import one_line, printable
+from wsrl.errors import SignalError, UserError, one_line, printable
 
 BLOCK = 1 << 20
 # What zipfile raises on damaged, encrypted or unknown data.

@@ -42,12 +42,7 @@ class Winding:
             self._tree.init(vertices, np.ascontiguousarray(faces))
 
     def __call__(self, points: np.ndarray, accuracy: float = ACCURACY) -> np.ndarray:
-        """Winding number at each of the points ``(P, 3)``.
-
-        Args:
-            points: Points, float64.
-            accuracy: Of the far field.
-        """
+        """Winding number at each of the points ``(P, 3)``."""
         if self._tree is None or not len(points):
             return np.zeros(len(points))
         return self._tree.winding_number(np.ascontiguousarray(points), accuracy)
@@ -120,6 +115,7 @@ def winding_patches(
     """
     triangles = vertices[faces]
     areas = double_areas(triangles)
+    # points in proportion to the area, and one at least on the largest face of each patch
     numbers = numbers_by_area(areas, SAMPLES, generator)
     largest = np.zeros(int(patch.max()) + 1, np.int64)
     largest[patch[np.argsort(areas, kind="stable")]] = np.argsort(areas, kind="stable")
@@ -127,6 +123,7 @@ def winding_patches(
     samples = sample(triangles, np.repeat(np.arange(len(faces)), numbers), generator)
     outer, inner = samples.sides(Winding(vertices, faces))
     middle = (outer + inner) / 2
+    # a face bounds where the two sides are 0 and 1, give or take what holes let in
     bounding = (middle > 0.25) & (middle < 0.75)
     owner = patch[samples.triangle]
     return np.bincount(owner, weights=bounding) >= 0.25 * np.bincount(owner)
@@ -147,20 +144,24 @@ def caps(vertices: np.ndarray, faces: np.ndarray, generator: np.random.Generator
     Returns:
         Vertices with the tips of the cones appended, the faces of the caps, and the number of holes closed.
     """
+    # the rim of holes: edges that are passed more often in one direction
     _, ends, net = edge_balance(faces, len(vertices))
     rim, net = ends[net != 0], net[net != 0]
     if not len(rim):
         return vertices, np.zeros((0, 3), np.int64), 0
     rim = np.where((net > 0)[:, None], rim[:, ::-1], rim)  # a cap passes the edge the other way
+    # rims that hang together are one hole, numbered over the vertices on rims alone
     names, flat = np.unique(rim, return_inverse=True)
     flat = flat.reshape(-1, 2)
     graph = coo_array((np.ones(len(flat)), (flat[:, 0], flat[:, 1])), shape=(len(names), len(names)))
     num, of_vertex = connected_components(graph, directed=False)
     size = np.bincount(of_vertex, minlength=num)[:, None]
+    # a cone over each hole, its tip at the mean of the rim
     tips = np.stack([np.bincount(of_vertex, weights=vertices[names, axis]) for axis in range(3)], axis=1) / size
     hole = of_vertex[flat[:, 0]]
     extended = np.concatenate([vertices, tips])
     cone = np.concatenate([rim, (len(vertices) + hole)[:, None]], axis=1)
+    # close those where inside and outside meet, as often as the rim is passed too often
     open_holes = is_hole(extended, faces, cone, hole, num, generator)
     chosen = open_holes[hole]
     repeated = np.repeat(cone[chosen], np.abs(net[chosen]), axis=0)
@@ -185,6 +186,7 @@ def is_hole(
         num: Number of cones.
         generator: Source of the randomness.
     """
+    # about twelve points on each cone, by area
     areas = double_areas(vertices[cone])
     total = np.bincount(hole, weights=areas, minlength=num)
     share = areas / np.maximum(total[hole], 1e-300)
@@ -193,6 +195,7 @@ def is_hole(
     samples = sample(vertices[cone], np.repeat(np.arange(len(cone)), numbers), generator)
     outer, inner = samples.sides(Winding(vertices, faces))
     middle = (outer + inner) / 2
+    # in a hole the winding number is about a half and goes through without a jump; on a sheet it jumps by 1
     meets = (middle > 0.3) & (middle < 0.7) & (np.abs(outer - inner) < 0.4)
     owner = hole[samples.triangle]
     sampled = np.bincount(owner, minlength=num)
@@ -219,16 +222,20 @@ def classify(
     """
     done, cell = [], COARSEST
     while len(triangles):
+        # small triangles of a patch are judged by cells of space, large ones each by itself
         large = longest_edge(triangles) > cell
         group = groups(triangles, patch, cell, large | (cell < FINEST))
         samples = sample_groups(triangles, group, generator)
         kinds, reversed_ = kinds_of(samples, winding)
         owner = group[samples.triangle]
+        # settled where all samples of a group are of one kind (group, kind)
         votes = np.stack([np.bincount(owner, weights=kinds == kind) for kind in range(3)], axis=1)
         settled = (votes.max(1) == votes.sum(1))[group]
+        # what bounds is turned so that most of its samples point out
         turned = (np.bincount(owner, weights=reversed_) > votes[:, BOUNDARY] / 2)[group]
         facing = np.where(turned[:, None, None], triangles[:, ::-1], triangles)
         done.append((facing[settled], votes.argmax(1)[group][settled]))
+        # the rest once more in cells of half the side; large triangles are divided
         pieces, whole = ~settled & large, ~settled & ~large
         triangles = np.concatenate([triangles[whole], divided(triangles[pieces])])
         patch = np.concatenate([patch[whole], np.tile(patch[pieces], 4)])
@@ -245,6 +252,7 @@ def groups(triangles: np.ndarray, patch: np.ndarray, cell: float, alone: np.ndar
         cell: Side of the cells.
         alone: Triangles that form a group by themselves.
     """
+    # cell of each centre, and with the patch one whole number for it; negative ones stand alone
     places = np.floor((triangles.mean(axis=1) + 1) / cell).astype(np.int64)
     side = int(np.ceil(2 / cell)) + 1
     keys = ((patch * side + places[:, 0]) * side + places[:, 1]) * side + places[:, 2]
@@ -260,11 +268,13 @@ def sample_groups(triangles: np.ndarray, group: np.ndarray, generator: np.random
         group: Group of each, from 0 on without gaps.
         generator: Source of the randomness.
     """
+    # so many samples that they are SPACING apart on the area, or twice that along the longest edge
     areas = double_areas(triangles) / 2
     total = np.bincount(group, weights=areas)
     length = np.zeros(len(total))
     np.maximum.at(length, group, longest_edge(triangles))
     numbers = np.ceil(np.maximum(total / SPACING**2, length / (2 * SPACING))).clip(1, MOST_SAMPLES).astype(np.int64)
+    # triangles laid end to end by area, group by group; a random place in the stretch of a group is a triangle
     order = np.argsort(group, kind="stable")
     start = np.cumsum(total) - total
     place = np.repeat(start, numbers) + generator.random(int(numbers.sum())) * np.repeat(total, numbers)
@@ -276,12 +286,7 @@ def sample_groups(triangles: np.ndarray, group: np.ndarray, generator: np.random
 
 
 def kinds_of(samples: Samples, winding: Winding) -> tuple[np.ndarray, np.ndarray]:
-    """Class of each sample ``(R,)``, and whether it bounds with its normal pointing in.
-
-    Args:
-        samples: Points on triangles.
-        winding: Decides what is inside.
-    """
+    """Class of each sample ``(R,)``, and whether it bounds with its normal pointing in."""
     outer, inner = (side > 0.5 for side in samples.sides(winding))
     return np.where(outer & inner, BURIED, np.where(outer | inner, BOUNDARY, SHEET)), outer & ~inner
 
@@ -302,6 +307,7 @@ def divided(triangles: np.ndarray) -> np.ndarray:
         triangles: Corners ``(T, 3, 3)``.
     """
     for _ in range(2):
+        # from (a, b, c) with the longest edge ab to (a, m, c) and (m, b, c), m the middle of ab
         length = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)
         first = length.argmax(axis=1)
         a, b, c = (np.take_along_axis(triangles, ((first + k) % 3)[:, None, None], axis=1)[:, 0] for k in range(3))

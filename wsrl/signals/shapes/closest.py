@@ -37,11 +37,7 @@ class ClosestPoint:
         self._normals: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Distance of each of the points ``(P, 3)`` to the nearest triangle.
-
-        Args:
-            points: Points, float64.
-        """
+        """Distance of each of the points ``(P, 3)`` to the nearest triangle."""
         squared, _, _ = self._tree.squared_distance(self._corners, self._faces, np.ascontiguousarray(points))
         return np.sqrt(squared)
 
@@ -72,14 +68,17 @@ class ClosestPoint:
         squared, nearest, closest = self._tree.squared_distance(
             self._corners, self._faces, np.ascontiguousarray(points)
         )
+        # on a face, on an edge or at a vertex: as many barycentric coordinates are zero
         corner = barycentric(self._triangles[nearest], closest) < CORNER  # (P, 3)
         zeros = corner.sum(axis=1)
+        # the pseudonormal there, zero where the surface around it is not closed
         of_face, of_edge, of_vertex = self._normals
         normal = of_face[nearest]
         row = np.flatnonzero(zeros == 1)  # on the edge opposite to the corner whose coordinate is zero
         normal[row] = of_edge[nearest[row], (corner[row].argmax(axis=1) + 1) % 3]
         row = np.flatnonzero(zeros == 2)
         normal[row] = of_vertex[nearest[row], corner[row].argmin(axis=1)]
+        # which way the point lies from its closest point; a triangle without area tells nothing
         side = np.sign(np.einsum("pi,pi->p", points - closest, normal))
         return np.sqrt(squared), np.where(zeros < 3, side, 0)
 
@@ -103,13 +102,7 @@ class ClosestPoint:
 
 
 def summed(places: np.ndarray, vectors: np.ndarray, num: int) -> np.ndarray:
-    """Sums of vectors by place, ``(num, 3)``.
-
-    Args:
-        places: Place of each vector, in any shape.
-        vectors: Vectors ``(places.size, 3)``.
-        num: Number of places.
-    """
+    """Sums of vectors by place, ``(num, 3)``."""
     return np.stack([np.bincount(places.ravel(), weights=vectors[:, axis], minlength=num) for axis in range(3)], axis=1)
 
 
@@ -132,6 +125,7 @@ def barycentric(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
         triangles: Corners ``(P, 3, 3)`` of triangles with an area.
         points: Points ``(P, 3)``.
     """
+    # p = a + second * u + third * v: the normal equations of least squares, by Cramer's rule
     u, v, w = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0], points - triangles[:, 0]
     uu, uv, vv, wu, wv = (np.einsum("pi,pi->p", a, b) for a, b in ((u, u), (u, v), (v, v), (w, u), (w, v)))
     scale = np.maximum(uu * vv - uv * uv, 1e-300)
@@ -148,6 +142,7 @@ def touching_others(triangles: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """
     corners = triangles.reshape(-1, 3)
     vertices, faces = join_vertices(corners, np.arange(len(corners)).reshape(-1, 3))
+    # smallest and largest kind that meets at each vertex
     low, high = np.full(len(vertices), kinds.max()), np.full(len(vertices), kinds.min())
     np.minimum.at(low, faces, kinds[:, None])
     np.maximum.at(high, faces, kinds[:, None])

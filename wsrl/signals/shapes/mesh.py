@@ -1,7 +1,7 @@
 """Bytes of a mesh file to raw triangles, with a reason for everything that cannot be one.
 
 Colours, textures and materials are never loaded. Scenes are flattened with their transforms. The readers stand in
-``mesh_formats``: those of trimesh misread many files that other programs write.
+``formats``: those of trimesh misread many files that other programs write.
 
 Letters: V vertices, F faces.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import trimesh
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import one_line
+from wsrl.errors import SignalError, one_line
+from wsrl.signals.listing import MESH_TYPES
 from wsrl.signals.shapes.formats.gltf import read_gltf
 from wsrl.signals.shapes.formats.obj import read_obj
 from wsrl.signals.shapes.formats.off import read_off
@@ -22,7 +22,6 @@ from wsrl.signals.shapes.formats.polygons import Polygons, triangulate
 from wsrl.signals.shapes.formats.stl import read_stl
 from wsrl.signals.shapes.mesh_headers import announced_faces
 
-MESH_TYPES = ("obj", "ply", "stl", "off", "glb", "gltf")
 MAX_FACES = 1_000_000
 MAX_BYTES = 1 << 29
 # What a reader raises on damage that it does not look for.

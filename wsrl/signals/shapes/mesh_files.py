@@ -5,12 +5,11 @@ from urllib.parse import unquote
 
 import trimesh
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 from wsrl.signals.shapes.archives import read_bounded, read_inside
 from wsrl.signals.shapes.mesh import MeshLimits, read_mesh
 from wsrl.signals.shapes.mesh_headers import gltf_parts
-from wsrl.signals.shapes.shape_source import Content
+from wsrl.signals.shapes.shape import Content
 
 LARGEST_DESCRIPTION = 1 << 26  # bytes of JSON that is read to find the buffers
 

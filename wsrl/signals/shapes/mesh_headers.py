@@ -177,11 +177,7 @@ def gltf_faces(described: Mapping, max_bytes: int) -> int:
 
 
 def checked_count(count: object) -> int:
-    """A count that is one.
-
-    Args:
-        count: What the description says.
-    """
+    """A count that is one."""
     if not isinstance(count, int) or count < 0:
         raise SignalError(f"damaged: a table of {count!r} rows")
     return count

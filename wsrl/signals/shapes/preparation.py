@@ -18,11 +18,7 @@ class Preparable(Protocol):
     """A source that can be sent to another process and prepares its shapes there."""
 
     def record(self, index: int) -> object:
-        """Prepare one shape and keep it.
-
-        Args:
-            index: Place in the stable order.
-        """
+        """Prepare one shape and keep it."""
 
 
 def prepare_in_processes(
@@ -109,9 +105,5 @@ def end_with_parent() -> None:
 
 
 def work(index: int) -> None:
-    """Prepare one shape in this process.
-
-    Args:
-        index: Place in the stable order.
-    """
+    """Prepare one shape in this process."""
     _source[0].record(index)

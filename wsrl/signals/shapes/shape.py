@@ -7,6 +7,7 @@ many at each scale) and evenly in the cube [-1, 1]^3; the held-out points, evenl
 Letters: P points of the pool, S surface samples, H held-out points.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -16,12 +17,12 @@ from torch import Tensor
 
 from wsrl.caches import data_cache
 from wsrl.errors import SignalError, UserError
-from wsrl.signals.options import SourceOptions, is_whole
+from wsrl.signals.form import SHAPE_QUANTITIES, UNIT_RANGE, SignalForm
 from wsrl.signals.shapes.mesh import MAX_FACES
 from wsrl.signals.shapes.solid import MeshSolid, Solid
 from wsrl.signals.signal import Signal
+from wsrl.signals.source_options import SourceOptions, is_whole
 
-QUANTITIES = ("sdf", "occupancy")
 VERDICTS = ("used", "repaired", "rejected")
 CUBE_TO_BALL = 8 / (4 / 3 * np.pi)
 """A share of the cube [-1, 1]^3 as a share of the unit ball."""
@@ -69,8 +70,8 @@ class ShapeOptions(SourceOptions):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "near_scales", tuple(self.near_scales))
-        if self.quantity not in QUANTITIES:
-            raise UserError(f"quantity is {self.quantity!r}", allowed=" or ".join(QUANTITIES))
+        if self.quantity not in SHAPE_QUANTITIES:
+            raise UserError(f"quantity is {self.quantity!r}", allowed=" or ".join(SHAPE_QUANTITIES))
         for name in ("clamp", "near_scale"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)!r}", allowed="a number above 0")
@@ -88,10 +89,29 @@ class ShapeOptions(SourceOptions):
         """Names of the options that are paths of this machine."""
         return ("cache",)
 
+    @property
+    def form(self) -> SignalForm:
+        """What signals of these options have in common."""
+        value_range = (-self.clamp, self.clamp) if self.quantity == "sdf" else UNIT_RANGE
+        return SignalForm(in_features=3, out_features=1, quantity=self.quantity, value_range=value_range)
+
     def sampling(self) -> dict:
         """The options that change what is prepared, as plain JSON; the others only change what is handed out."""
         names = ("near_scales", "num_near", "num_uniform", "num_surface", "num_heldout", "max_faces", "seed")
         return {name: value for name, value in asdict(self).items() if name in names}
+
+
+@dataclass(frozen=True)
+class Content:
+    """One shape as it is given.
+
+    Attributes:
+        data: Bytes that determine the shape: the file and what it refers to, or the recipe of a procedural shape.
+        make: Makes the solid, or the mesh in the file's units; raises SignalError where it cannot.
+    """
+
+    data: bytes
+    make: Callable[[], Solid | trimesh.Trimesh]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,16 +260,14 @@ def to_signal(
     if prepared.verdict == "rejected":
         raise SignalError(f"{id}: {'; '.join(prepared.reasons)}")
     distances = torch.from_numpy(prepared.distances[: options.num_points])  # (P,)
-    sdf = options.quantity == "sdf"
-    values = distances.clamp(-options.clamp, options.clamp) if sdf else (distances < 0).float()
+    values = distances.clamp(-options.clamp, options.clamp) if options.quantity == "sdf" else (distances < 0).float()
     return ShapeSignal(
         id=id,
         coords=torch.from_numpy(prepared.points[: options.num_points]),
         values=values[:, None],
-        value_range=(-options.clamp, options.clamp) if sdf else (0.0, 1.0),
+        form=options.form,
         label=label,
         split=split,
-        quantity=options.quantity,
         weights=1 + options.near_weight * torch.exp(-distances.abs() / options.near_scale),
         surface=torch.from_numpy(prepared.surface),
         normals=torch.from_numpy(prepared.normals),

@@ -21,24 +21,13 @@ FACTS = ("scale", "quality", "verdict", "reasons")
 
 
 def cache_key(content: bytes, sampling: Mapping[str, object], seed: int) -> str:
-    """Name of a prepared shape: the hash of all that determines it.
-
-    Args:
-        content: Bytes of the mesh and of the files it needs, or the recipe of a procedural shape.
-        sampling: Options that change what is prepared (``ShapeOptions.sampling``).
-        seed: Seed of this shape's points.
-    """
+    """Name of a prepared shape: the hash of all that determines it."""
     settings = json.dumps({"sampling": sampling, "seed": seed, "version": METHOD_VERSION}, sort_keys=True)
     return hashlib.sha256(hashlib.sha256(content).digest() + settings.encode()).hexdigest()
 
 
 def cache_path(directory: str | Path, key: str) -> Path:
-    """File of a key; 256 sub-folders keep listings short.
-
-    Args:
-        directory: Folder of the cache.
-        key: Name from ``cache_key``.
-    """
+    """File of a key; 256 sub-folders keep listings short."""
     return Path(directory) / key[:2] / f"{key}.h5"
 
 

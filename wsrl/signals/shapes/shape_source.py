@@ -13,29 +13,23 @@ from pathlib import Path
 import trimesh
 
 from wsrl.durable import text_number
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import one_line
+from wsrl.errors import SignalError, one_line
 from wsrl.signals.shapes.preparation import prepare_in_processes
-from wsrl.signals.shapes.shape import PreparedShape, ShapeOptions, ShapeSignal, prepare_shape, rejected, to_signal
+from wsrl.signals.shapes.shape import (
+    Content,
+    PreparedShape,
+    ShapeOptions,
+    ShapeSignal,
+    prepare_shape,
+    rejected,
+    to_signal,
+)
 from wsrl.signals.shapes.shape_cache import cache_key, cache_path, load_prepared, save_prepared
 from wsrl.signals.shapes.solid import MeshSolid, Solid
 from wsrl.signals.source import Source
 
 # What NumPy, libigl and trimesh raise on a mesh that nobody thought of; it must not end the work on all others.
 UNFORESEEN = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
-
-
-@dataclass(frozen=True)
-class Content:
-    """One shape as it is given.
-
-    Attributes:
-        data: Bytes that determine the shape: the file and what it refers to, or the recipe of a procedural shape.
-        make: Makes the solid, or the mesh in the file's units; raises SignalError where it cannot.
-    """
-
-    data: bytes
-    make: Callable[[], Solid | trimesh.Trimesh]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +83,9 @@ class ShapeSource(Source):
             ids=ids,
             labels=labels,
             splits=splits,
-            grid=None,
-            in_features=3,
-            out_features=1,
+            form=options.form,
             options=options,
             details=details,
-            quantity=options.quantity,
         )
         self._keys: dict[int, str] = {}  # of shapes read before, so that their files are not read and hashed again
 
@@ -150,20 +141,11 @@ class ShapeSource(Source):
         return fresh
 
     def cache_file(self, content: Content, id: str) -> Path:
-        """Where the prepared shape is kept.
-
-        Args:
-            content: The shape.
-            id: Its id, which its points depend on.
-        """
+        """Where the prepared shape is kept."""
         return cache_path(self.options.cache, cache_key(content.data, self.options.sampling(), self.seed_of(id)))
 
     def seed_of(self, id: str) -> int:
-        """Seed of the points of one shape: its own, whatever else is in the source.
-
-        Args:
-            id: Its id.
-        """
+        """Seed of the points of one shape: its own, whatever else is in the source."""
         return text_number(f"{self.options.seed}/{id}")
 
     def is_cached(self, index: int) -> bool:
@@ -204,12 +186,7 @@ class ShapeSource(Source):
         return (made if isinstance(made, Solid) else MeshSolid(made)).mesh
 
     def reject(self, index: int, reason: str) -> None:
-        """Keep in the cache that a shape cannot be prepared.
-
-        Args:
-            index: Place in the stable order.
-            reason: Why.
-        """
+        """Keep in the cache that a shape cannot be prepared."""
         path = self.cache_file(self.content(int(self.positions[index])), self.ids[index])
         save_prepared(path, rejected(f"{reason}; to try it again remove {path}"))
 

@@ -13,11 +13,9 @@ from wsrl.errors import SignalError
 from wsrl.signals.shapes.boundary import BOUNDARY, BURIED, NEGLIGIBLE, SHEET, Winding, caps, classify, winding_patches
 from wsrl.signals.shapes.closest import ClosestPoint, touching_others
 from wsrl.signals.shapes.orientation import Oriented, edge_balance, orient
-from wsrl.signals.shapes.soup import NORMALISED_RADIUS, Soup, clean, double_areas, sample_triangles
+from wsrl.signals.shapes.soup import Soup, clean, double_areas, sample_triangles
 from wsrl.signals.shapes.thin_shells import HALF_THICKNESS, ThickSheets
 from wsrl.signals.shapes.twofold import split_twofold
-
-__all__ = ["NORMALISED_RADIUS", "MeshSolid", "Solid", "sample_triangles"]
 
 THICKENED_SHARE = 0.005
 AGREEMENT_POINTS = 1_000
@@ -26,6 +24,25 @@ SURFACE_ERROR = 1e-6
 THIN = 0.01
 TRUSTED = 0.02
 """Within this distance the side of the closest face is believed even where the shell has gaps."""
+
+
+def signed_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
+    """Signed distance of points to a mesh as it comes, open, doubled or in parts that cut each other: negative inside.
+
+    For many calls on one mesh make a :class:`MeshSolid`, which is what takes the time.
+
+    Args:
+        mesh: Triangles in any units.
+        points: Points ``(P, 3)`` in the same units.
+
+    Returns:
+        Distances ``(P,)`` in the same units, float64.
+
+    Raises:
+        SignalError: The mesh encloses nothing and cannot be made to.
+    """
+    solid = MeshSolid(mesh)
+    return solid.scale * solid.signed_distance((np.asarray(points, np.float64) - solid.center) / solid.scale)
 
 
 class Solid:
@@ -88,24 +105,30 @@ class MeshSolid(Solid):
 
     def __init__(self, mesh: trimesh.Trimesh):
         generator = np.random.default_rng(0)
+        # in the unit sphere, without what is no triangle; faces given both ways are no walls and set apart
         soup = clean(np.asarray(mesh.vertices), np.asarray(mesh.faces))
         self.center, self.scale = soup.center, soup.scale
         core, loose = split_twofold(soup)
+        # turned out; faces without area keep edges together but say nothing about sides
         oriented = orient(soup.vertices, core)
         flat = double_areas(soup.vertices[oriented.faces]) == 0
         faces, patch = oriented.faces[~flat], oriented.patch[~flat]
+        # the shell whose winding number decides: patches that bound something, and caps over the holes
         takes_part = np.ones(len(faces), bool)
         if not oriented.closed.all():
             takes_part = winding_patches(soup.vertices, faces, patch, generator)[patch]
         vertices, cap_faces, num_holes = caps(soup.vertices, faces[takes_part], generator)
         self._shell = vertices, np.concatenate([faces[takes_part], cap_faces])
         self._winding = Winding(*self._shell)
+        # sealed: no edge of the shell is open, so the side of the closest face is to be believed everywhere
         self._sealed = not edge_balance(self._shell[1], len(vertices))[2].any()
+        # everything that may bound, caps and loose faces as one patch of their own
         others = np.concatenate([loose, cap_faces])
         candidates = vertices[np.concatenate([faces, others])]
         patches = np.concatenate([patch, np.full(len(others), patch.max() + 1)])
         solid = double_areas(candidates) > 0
         triangles, kinds = classify(candidates[solid], patches[solid], self._winding, generator)
+        # a good mesh stays as it is: what little the samples judge otherwise is rounding
         if oriented.closed.all() and not len(loose) and share_of(triangles, kinds != BOUNDARY) < NEGLIGIBLE:
             triangles, kinds = candidates[solid], np.full(int(solid.sum()), BOUNDARY)
         self._keep(triangles, kinds)
@@ -115,11 +138,13 @@ class MeshSolid(Solid):
 
     def _keep(self, triangles: np.ndarray, kinds: np.ndarray) -> None:
         """Remember what bounds the solid, and the sheets if they are to be thickened."""
+        # closest points on what bounds; corners where it touches other kinds have no normal to believe
         bounding, sheets = triangles[kinds == BOUNDARY], triangles[kinds == SHEET]
         doubtful = touching_others(triangles, kinds)[kinds == BOUNDARY]
         self._closest = ClosestPoint(bounding, doubtful) if len(bounding) else None
         if len(sheets) and self._closest is not None:  # what lies on the solid adds nothing to it
             sheets = sheets[self._closest.distance(sheets.mean(1)) > HALF_THICKNESS]
+        # sheets that are a visible share of the shape become thin plates
         areas = [double_areas(part).sum() for part in (bounding, sheets)]
         self._sheet_share = float(areas[1] / sum(areas)) if sum(areas) else 0.0
         self._sheets = ThickSheets(sheets) if self._sheet_share > THICKENED_SHARE else None
@@ -173,11 +198,8 @@ class MeshSolid(Solid):
         return float((inside == inside_by_rays(*self._shell, points, generator)).mean())
 
     def signed_distance(self, points: np.ndarray) -> np.ndarray:
-        """See ``Solid``: the sign is that of the winding number, the distance that to the closest bounding point.
-
-        Args:
-            points: Points ``(P, 3)`` in normalised coordinates.
-        """
+        """See ``Solid``: the sign is that of the winding number, the distance that to the closest bounding point."""
+        # neighbours one after the other, then back in the order that was asked for
         order = along_a_curve(points)
         ordered = np.ascontiguousarray(points[order], np.float64)
         distance = np.full(len(points), np.inf)
@@ -198,12 +220,7 @@ class MeshSolid(Solid):
         return side * distance
 
     def sample_surface(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See ``Solid``; points that lie inside the rest of the solid are drawn again.
-
-        Args:
-            num: How many.
-            generator: Source of the randomness.
-        """
+        """See ``Solid``; points that lie inside the rest of the solid are drawn again."""
         if self._sheets is None:
             return sample_triangles(self._bounding, num, generator)
         parts, found = [], 0
@@ -217,6 +234,7 @@ class MeshSolid(Solid):
     def _sample_union(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Points on the surfaces of sheets and solid that are not inside the other, shuffled; at most ``num``."""
         area = double_areas(self._bounding).sum() / 2
+        # points on either in proportion to the areas, without those inside the other
         on_sheets = generator.binomial(num, self._sheets.area / (self._sheets.area + area))
         points, normals = self._sheets.sample(on_sheets, generator)
         free = np.abs(self._sheets.distance(points)) < SURFACE_ERROR
@@ -279,10 +297,12 @@ def inside_by_rays(
     """
     if not len(faces):
         return np.zeros(len(points), bool)
+    # the sign of each face for a ray: +1 where the ray leaves through it
     tree = igl.AABB()
     tree.init(vertices, faces)
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    # inside where a ray leaves once more than it enters; the majority of the rays decides
     votes = np.zeros(len(points))
     for direction in generator.standard_normal((AGREEMENT_RAYS, 3)):
         hits = tree.intersect_ray(vertices, faces, points, np.tile(direction, (len(points), 1)))
@@ -297,6 +317,7 @@ def along_a_curve(points: np.ndarray) -> np.ndarray:
     Args:
         points: Points ``(P, 3)``.
     """
+    # 64 cells a side, the 6 bits of each coordinate spread out and interleaved
     cells = ((np.asarray(points) + 1) * 32).astype(np.int64).clip(0, 63)
     for shift, mask in ((8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
         cells = (cells | cells << shift) & mask

@@ -49,6 +49,7 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Soup:
     if not len(faces):
         raise SignalError("it has no faces" + (", only points" if len(vertices) else ""), allowed="a mesh of triangles")
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces, np.int64)
+    # faces whose corners exist and are finite
     in_range = ((faces >= 0) & (faces < len(vertices))).all(axis=1)
     finite = np.zeros(len(faces), bool)
     finite[in_range] = np.isfinite(vertices[faces[in_range]]).all(axis=(1, 2))
@@ -57,13 +58,16 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Soup:
     faces = faces[finite]
     if not len(faces):
         raise SignalError(f"none of its {len(finite):,} faces has three finite vertices")
+    # vertices that no face uses must not move the centre
     used, faces = np.unique(faces, return_inverse=True)
     vertices, faces = vertices[used], faces.reshape(-1, 3)
     center, scale = normalisation(vertices)
     vertices, faces = join_vertices((vertices - center) / scale, faces)
+    # faces that joining has made a line, then faces that were given more than once
     different = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
     faces = match_diagonals(vertices, faces[different])
     faces, twofold, counts["duplicates"] = unique_faces(faces, len(vertices))
+    # faces without area stay, since they hold edges together; all of them enclose nothing
     flat = double_areas(vertices[faces]) < SMALLEST_DOUBLE_AREA
     counts["zero_area"] = int((~different).sum() + flat.sum())
     if flat.all():
@@ -112,12 +116,14 @@ def unique_faces(faces: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.n
         The faces that are kept, in order; whether each was given equally often in both orientations; how many were
         dropped.
     """
+    # faces with the same three corners are one group
     corners = np.sort(faces, axis=1)
     order = np.lexsort(corners.T[::-1])
     ordered = corners[order]
     new = np.ones(len(faces), bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     group = np.cumsum(new) - 1
+    # +1 for those that run from the smallest corner to the middle one, -1 for the others
     smallest = faces.argmin(axis=1)
     following = np.take_along_axis(faces, ((smallest + 1) % 3)[:, None], axis=1)[:, 0]
     even = np.where(following == corners[:, 1], 1, -1)[order]
@@ -153,10 +159,12 @@ def sample_triangles(triangles: np.ndarray, num: int, generator: np.random.Gener
         Points ``(num, 3)`` and the unit normals ``(num, 3)`` of their triangles.
     """
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    # a triangle with a chance in proportion to its area
     double_areas = np.linalg.norm(normals, axis=1)
     cumulated = np.cumsum(double_areas)
     chosen = np.searchsorted(cumulated, generator.random(num) * cumulated[-1], side="right").clip(0, len(triangles) - 1)
     u, v = generator.random((2, num, 1))
+    # a point of the parallelogram, folded into the triangle
     outside = u + v > 1
     u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
     a, b, c = np.moveaxis(triangles[chosen], 1, 0)

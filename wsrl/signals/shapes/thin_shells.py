@@ -52,9 +52,12 @@ class ThickSheets:
             Points ``(num, 3)`` and unit normals ``(num, 3)``.
         """
         lengths = self._rim_lengths()
+        # how many on the half cylinders along the rims, by area
         on_rims = generator.binomial(num, 1 - 2 * self._areas.sum() / self.area)
         points, normals = sample_triangles(self.triangles, num - on_rims, generator)
+        # the flat parts, on either side
         normals *= np.where(generator.random(len(normals)) < 0.5, -1, 1)[:, None]
+        # the rims, by length, at an even angle from one side over the edge to the other
         chosen = np.searchsorted(np.cumsum(lengths), generator.random(on_rims) * lengths.sum(), side="right")
         start, end, away, up = np.moveaxis(self._rims[chosen.clip(0, max(len(lengths) - 1, 0))], 1, 0)
         angle = generator.uniform(-np.pi / 2, np.pi / 2, (on_rims, 1))
@@ -77,6 +80,7 @@ def rims(triangles: np.ndarray) -> np.ndarray:
     corners = triangles.reshape(-1, 3)
     vertices, faces = join_vertices(corners, np.arange(len(corners)).reshape(-1, 3))
     edge_of, _, _ = edge_balance(faces, len(vertices))
+    # sides whose edge no other triangle has
     face, side = np.nonzero(np.bincount(edge_of.ravel())[edge_of] == 1)
     start, end = triangles[face, side], triangles[face, (side + 1) % 3]
     a, b, c = np.moveaxis(triangles[face], 1, 0)

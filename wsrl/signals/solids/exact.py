@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import trimesh
 
-from wsrl.signals.shapes.solid import NORMALISED_RADIUS, Solid, sample_triangles
+from wsrl.signals.shapes.solid import Solid
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS, sample_triangles
 from wsrl.signals.solids.meshing import mesh_union, onto_surface
 from wsrl.signals.solids.nearest_point import UnionDistance
 from wsrl.signals.solids.primitives import lengths
@@ -44,29 +45,16 @@ class ExactSolid(Solid):
         return trimesh.Trimesh((self._vertices - self.center) / self.scale, self._faces, process=False)
 
     def mesh_at(self, resolution: int) -> trimesh.Trimesh:
-        """Its boundary in normalised coordinates.
-
-        Args:
-            resolution: Number of cells along the longest side.
-        """
+        """Its boundary in normalised coordinates."""
         vertices, faces = mesh_union(self.shape, resolution)
         return trimesh.Trimesh((vertices - self.center) / self.scale, faces, process=False)
 
     def signed_distance(self, points: np.ndarray) -> np.ndarray:
-        """See ``Solid``.
-
-        Args:
-            points: Points ``(P, 3)`` in normalised coordinates.
-        """
+        """See ``Solid``."""
         return self._distance(np.asarray(points, np.float64) * self.scale + self.center) / self.scale
 
     def sample_surface(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See ``Solid``: points of the mesh moved onto the surface, with the surface's own normals.
-
-        Args:
-            num: How many.
-            generator: Source of the randomness.
-        """
+        """See ``Solid``: points of the mesh moved onto the surface, with the surface's own normals."""
         points, _ = sample_triangles(np.asarray(self.mesh.triangles), num, generator)
         points = onto_surface(self.shape, points * self.scale + self.center)
         _, gradient = self.shape.value(points)

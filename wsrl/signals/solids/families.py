@@ -64,40 +64,24 @@ def standing_pose(generator: np.random.Generator) -> np.ndarray:
 
 
 def about_z(angle: float) -> np.ndarray:
-    """Rotation about the z axis.
-
-    Args:
-        angle: Angle in radians.
-    """
+    """Rotation about the z axis."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1.0]])
 
 
 def about_x(angle: float) -> np.ndarray:
-    """Rotation about the x axis.
-
-    Args:
-        angle: Angle in radians.
-    """
+    """Rotation about the x axis."""
     return np.roll(about_z(angle), (1, 1), axis=(0, 1))
 
 
 def blend_width(generator: np.random.Generator) -> float:
-    """Zero for a sharp union in half of the cases, else the width of a smooth one.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """Zero for a sharp union in half of the cases, else the width of a smooth one."""
     smooth, width = generator.uniform() < 0.5, generator.uniform(0.06, 0.16)
     return float(width) if smooth else 0.0
 
 
 def ellipsoid(generator: np.random.Generator) -> Union:
-    """An ellipsoid with half axes from 0.35 to 1.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """An ellipsoid with half axes from 0.35 to 1."""
     return Union(bodies=(Ellipsoid(axes=generator.uniform(0.35, 1, 3)),))
 
 
@@ -113,20 +97,12 @@ def box(generator: np.random.Generator) -> Union:
 
 
 def capsule(generator: np.random.Generator) -> Union:
-    """A capsule.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A capsule."""
     return Union(bodies=(Capsule(half_length=generator.uniform(0.3, 1), radius=generator.uniform(0.2, 0.5)),))
 
 
 def torus(generator: np.random.Generator) -> Union:
-    """A torus.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A torus."""
     return Union(bodies=(Torus(major=1.0, minor=generator.uniform(0.15, 0.45)),))
 
 

@@ -29,7 +29,7 @@ CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
-class SurfacePoints:
+class UnionSurface:
     """Points all over the surface of a union, to start from.
 
     Attributes:
@@ -44,7 +44,7 @@ class SurfacePoints:
     tangents: np.ndarray
 
     @classmethod
-    def of(cls, shape: Union, vertices: np.ndarray, spacing: float) -> "SurfacePoints":
+    def of(cls, shape: Union, vertices: np.ndarray, spacing: float) -> "UnionSurface":
         """Points of the surface, made dense where the search needs them.
 
         Args:
@@ -173,7 +173,7 @@ class UnionDistance:
         from scipy.spatial import cKDTree
 
         if self._trees is None:
-            sampled = SurfacePoints.of(self.shape, self._mesh[0], self._spacing)
+            sampled = UnionSurface.of(self.shape, self._mesh[0], self._spacing)
             mesh_tree = AABB()
             mesh_tree.init(*self._mesh)
             crease_tree = cKDTree(sampled.creases) if len(sampled.creases) else None

@@ -249,9 +249,11 @@ def polygon_distance(points: np.ndarray, profile: np.ndarray) -> tuple[np.ndarra
             continue
         across, up = end - start
         out, above = radius - start[0], height - start[1]
+        # foot of the point on the edge, and from there to the point
         along = np.clip((out * across + above * up) / (across**2 + up**2), 0, 1)
         away_r, away_z = out - along * across, above - along * up
         square = away_r**2 + away_z**2
+        # keep the nearest edge, and its outer normal for points on it
         nearer = square < best
         np.copyto(best, square, where=nearer)
         np.copyto(offset_r, away_r, where=nearer)
@@ -260,9 +262,11 @@ def polygon_distance(points: np.ndarray, profile: np.ndarray) -> tuple[np.ndarra
         np.copyto(normal_z, -turn * across / np.hypot(across, up), where=nearer)
         if up != 0:  # a ray towards growing radius crosses this edge
             odd ^= ((height < start[1]) != (height < end[1])) & (out * abs(up) < above * across * np.sign(up))
+    # inside where a ray crosses the border an odd number of times
     far = np.sqrt(best)
     sign = np.where(odd, -1.0, 1.0)
     on_edge = far <= 1e-12
+    # the gradient points away from the foot; on the edge itself it is the normal
     scale = sign / np.where(on_edge, 1, far)
     slope_r, slope_z = np.where(on_edge, normal_r, scale * offset_r), np.where(on_edge, normal_z, scale * offset_z)
     return sign * far, np.stack([slope_r, slope_z], axis=1)

@@ -73,7 +73,8 @@ class ArraySource(PictureSource):
             ids=[f"{self.path.stem}/{index:05d}" for index in range(num)],
             labels=side_array(self.path, arrays, "labels", num),
             splits=[split and split_name(split) for split in side_array(self.path, arrays, "splits", num)],
-            signal_shape=(options.size or (height, width), {"L": 1, "RGB": 3, None: channels}[options.mode]),
+            grid=options.size or (height, width),
+            channels={"L": 1, "RGB": 3, None: channels}[options.mode],
             options=options,
             details={
                 "sha256": file_sha256(self.path),
@@ -113,16 +114,11 @@ class ArraySource(PictureSource):
         if values.shape[-1] == 4:
             alpha = values[..., 3:]
             values = values[..., :3] * alpha + (1 - alpha)
-        return with_mode(resize_values(values, self.signal_shape[0]), self.options.mode)
+        return with_mode(resize_values(values, self.form.grid), self.options.mode)
 
 
 def scale(row: np.ndarray, white: float) -> np.ndarray:
-    """Values of a row as float32.
-
-    Args:
-        row: One picture of any real type.
-        white: The value that becomes 1.
-    """
+    """Values of a row as float32."""
     return row.astype(np.float32) if white == 1 else (row / np.float64(white)).astype(np.float32)
 
 
@@ -157,11 +153,7 @@ def white_of(path: Path, images: np.ndarray, given: float | None) -> tuple[float
 
 
 def likely_white(largest: int) -> int:
-    """The end of the range that values seem to have: 1, 16, 100, or that of the fewest bits.
-
-    Args:
-        largest: Largest value.
-    """
+    """The end of the range that values seem to have: 1, 16, 100, or that of the fewest bits."""
     return largest if largest in (1, 16, 100) else 2 ** largest.bit_length() - 1
 
 

@@ -38,25 +38,18 @@ class Digits(PictureSource):
             ids=ids,
             labels=[str(digit) for digit in bunch.target],
             splits=[split_of(id) for id in ids],
-            signal_shape=(options.size or self._values.shape[1:3], 3 if options.mode == "RGB" else 1),
+            grid=options.size or self._values.shape[1:3],
+            channels=3 if options.mode == "RGB" else 1,
             options=options,
             details={"sha256": hashlib.sha256(self._values.tobytes()).hexdigest()},
         )
 
     def read_values(self, position: int) -> np.ndarray:
-        """Values ``(H, W, C)`` of one digit.
-
-        Args:
-            position: Place in the full listing.
-        """
-        return with_mode(resize_values(self._values[position], self.signal_shape[0]), self.options.mode)
+        """Values ``(H, W, C)`` of one digit."""
+        return with_mode(resize_values(self._values[position], self.form.grid), self.options.mode)
 
 
 def split_of(id: str) -> str:
-    """``test`` for about a fifth of all ids, the same on every machine, else ``train``.
-
-    Args:
-        id: Id of a signal.
-    """
+    """``test`` for about a fifth of all ids, the same on every machine, else ``train``."""
     number = text_number(id)
     return "test" if number % 5 == 0 else "train"

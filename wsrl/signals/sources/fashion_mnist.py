@@ -67,7 +67,8 @@ class FashionMnist(PictureSource):
             ids=[f"fashion-mnist/{split}/{i:05d}" for split in SPLITS for i in range(len(classes[split]))],
             labels=[CLASSES[number] for split in SPLITS for number in classes[split]],
             splits=[split for split in SPLITS for _ in classes[split]],
-            signal_shape=(options.size or self._pixels["train"].shape[1:], 3 if options.mode == "RGB" else 1),
+            grid=options.size or self._pixels["train"].shape[1:],
+            channels=3 if options.mode == "RGB" else 1,
             options=options,
             details={"sha256": sha256},
         )
@@ -81,7 +82,7 @@ class FashionMnist(PictureSource):
         num_train = len(self._pixels["train"])
         split, row = ("train", position) if position < num_train else ("test", position - num_train)
         values = self._pixels[split][row].astype(np.float32)[..., None] / 255  # (28, 28, 1)
-        return with_mode(resize_values(values, self.signal_shape[0]), self.options.mode)
+        return with_mode(resize_values(values, self.form.grid), self.options.mode)
 
 
 def file_names() -> list[str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from wsrl.durable import text_sha256
-from wsrl.errors import SignalError, UserError
-from wsrl.signals.listing import describe_skipped, list_files, places
-from wsrl.signals.options import is_whole
-from wsrl.signals.pictures.image import GREY_MODES, MAX_PIXELS, open_picture, printable, read_picture
+from wsrl.errors import SignalError, UserError, printable
+from wsrl.signals.listing import describe_skipped, list_files, splits_and_labels
+from wsrl.signals.pictures.image import GREY_MODES, MAX_PIXELS, open_picture, read_picture
 from wsrl.signals.pictures.picture_source import PictureOptions, PictureSource
+from wsrl.signals.source_options import is_whole
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 DEFAULT_SIZE = (32, 32)
@@ -71,26 +71,23 @@ class Folder(PictureSource):
         self._paths = found
         self._mode = options.mode or probe_mode([self.root / path for path in found])
         ids = [printable(path) for path in found]
-        placed = places(found)
+        placed = splits_and_labels(found)
         self.notes = placed.notes
         super().__init__(
             name=self.root.resolve().name or "root",
             ids=ids,
             labels=placed.labels,
             splits=placed.splits,
-            signal_shape=(options.size or DEFAULT_SIZE, 1 if self._mode == "L" else 3),
+            grid=options.size or DEFAULT_SIZE,
+            channels=1 if self._mode == "L" else 3,
             options=options,
             details={"listing_sha256": text_sha256(*ids)},
         )
 
     def read_values(self, position: int) -> np.ndarray:
-        """Values ``(H, W, C)`` of one picture.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """Values ``(H, W, C)`` of one picture."""
         path = self.root / self._paths[position]
-        return read_picture(path, self.signal_shape[0], self._mode, self.options.max_pixels)
+        return read_picture(path, self.form.grid, self._mode, self.options.max_pixels)
 
 
 def probe_mode(paths: list[Path]) -> str:

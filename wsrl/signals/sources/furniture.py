@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wsrl.durable import text_number
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError, UserError, printable
 from wsrl.signals.listing import MESH_TYPES
-from wsrl.signals.pictures.image import printable
 from wsrl.signals.shapes.archives import Archive
 from wsrl.signals.shapes.mesh import MeshLimits, read_mesh
-from wsrl.signals.shapes.shape import ShapeOptions
-from wsrl.signals.shapes.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import Content, ShapeOptions
+from wsrl.signals.shapes.shape_source import ShapeSource
 from wsrl.signals.sources.properties import parse_properties
 
 FURNITURE = Path("/usr/share/sweethome3d/furniture")
@@ -87,11 +86,7 @@ class Furniture(ShapeSource):
         )
 
     def content(self, position: int) -> Content:
-        """See ``ShapeSource``.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """See ``ShapeSource``."""
         model = self._models[position]
         file_type = PurePosixPath(model.member).suffix.lower().removeprefix(".")
         if file_type not in MESH_TYPES:
@@ -153,9 +148,5 @@ def list_models(archives: list[Archive]) -> list[Model]:
 
 
 def split_of(id: str) -> str:
-    """``test`` for about three tenths of all ids, the same on every machine, else ``train``.
-
-    Args:
-        id: Id of a model.
-    """
+    """``test`` for about three tenths of all ids, the same on every machine, else ``train``."""
     return "test" if text_number(id) % 10 < 3 else "train"

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsrl.durable import text_sha256
-from wsrl.errors import UserError
-from wsrl.signals.listing import MESH_EXTENSIONS, describe_skipped, list_files, places
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import UserError, printable
+from wsrl.signals.listing import MESH_EXTENSIONS, describe_skipped, list_files, splits_and_labels
 from wsrl.signals.shapes.mesh import MeshLimits
 from wsrl.signals.shapes.mesh_files import mesh_content
-from wsrl.signals.shapes.shape import ShapeOptions
-from wsrl.signals.shapes.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import Content, ShapeOptions
+from wsrl.signals.shapes.shape_source import ShapeSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class MeshFolder(ShapeSource):
             others.pop(".bin", None)  # their buffers
         self.passed_over = dict(sorted(others.items()))
         ids = [printable(path) for path in self._paths]
-        placed = places(self._paths)
+        placed = splits_and_labels(self._paths)
         self.notes = placed.notes
         super().__init__(
             name=self.root.resolve().name or "root",
@@ -67,9 +66,5 @@ class MeshFolder(ShapeSource):
         )
 
     def content(self, position: int) -> Content:
-        """See ``ShapeSource``.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """See ``ShapeSource``."""
         return mesh_content(self.root, self._paths[position], MeshLimits(max_faces=self.options.max_faces))

@@ -88,7 +88,8 @@ class NotoEmoji(PictureSource):
             ids=[f"noto-emoji/{'-'.join(f'{ord(point):x}' for point in text)}" for text in self._texts],
             labels=[getattr(one, options.label) for one in kept],
             splits=[None] * len(kept),
-            signal_shape=(options.size or (32, 32), 1 if options.mode == "L" else 3),
+            grid=options.size or (32, 32),
+            channels=1 if options.mode == "L" else 3,
             options=options,
             details={
                 "sha256": {"font": file_sha256(font), "emoji_test": file_sha256(listing)},
@@ -107,7 +108,7 @@ class NotoEmoji(PictureSource):
         """
         picture = draw_glyph(self.font(), self._texts[position])
         picture = picture.convert("L") if self.options.mode == "L" else picture
-        return to_values(resize_and_crop(picture, self.signal_shape[0]))
+        return to_values(resize_and_crop(picture, self.form.grid))
 
     def font(self) -> ImageFont.FreeTypeFont:
         """The font, opened on first use in each process."""
@@ -141,7 +142,7 @@ def draw_glyph(font: ImageFont.FreeTypeFont, text: str) -> Image.Image:
     return picture
 
 
-class Sequence(NamedTuple):
+class Emoji(NamedTuple):
     """One emoji: its code points, and where it stands in Unicode's order."""
 
     text: str
@@ -155,7 +156,7 @@ def _check_known(what: str, asked: tuple[str, ...], known: set[str]) -> None:
             raise UserError(f"noto-emoji has no {what} {name!r}", allowed=", ".join(sorted(known)))
 
 
-def read_sequences(path: Path) -> list[Sequence]:
+def read_sequences(path: Path) -> list[Emoji]:
     """The fully-qualified sequences, in the order of the file.
 
     Args:
@@ -174,7 +175,7 @@ def read_sequences(path: Path) -> list[Sequence]:
             subgroup = line.removeprefix("# subgroup:").strip()
         elif match := LINE.match(line):
             text = "".join(chr(int(point, 16)) for point in match["points"].split())
-            sequences.append(Sequence(text, group, subgroup))
+            sequences.append(Emoji(text, group, subgroup))
     if not sequences:
         raise UserError(f"{path} lists no fully-qualified emoji", allowed="Unicode's emoji-test.txt")
     return sequences
@@ -193,21 +194,12 @@ def load_font(path: Path) -> ImageFont.FreeTypeFont:
 
 
 def existing(path: str | os.PathLike, package: str) -> Path:
-    """The path, if it is a file.
-
-    Args:
-        path: Path of a file.
-        package: Debian package that brings it.
-    """
+    """The path, if it is a file."""
     if not Path(path).is_file():
         raise UserError(f"{path} is missing", do=f"apt-get install {package}, or give the option with its path")
     return Path(path)
 
 
 def spell(text: str) -> str:
-    """Code points of a text as Unicode writes them.
-
-    Args:
-        text: Any text.
-    """
+    """Code points of a text as Unicode writes them."""
     return " ".join(f"U+{ord(point):04X}" for point in text)

@@ -45,9 +45,5 @@ def logical_lines(text: str) -> list[str]:
 
 
 def unescape(text: str) -> str:
-    """A key or value without its escapes.
-
-    Args:
-        text: As it stands in the file.
-    """
+    """A key or value without its escapes."""
     return ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else NAMED.get(match[2], match[2]), text)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsrl.durable import text_sha256
-from wsrl.errors import UserError
+from wsrl.errors import UserError, printable
 from wsrl.signals.listing import SPLITS, scan
-from wsrl.signals.pictures.image import printable
 from wsrl.signals.shapes.mesh import MeshLimits
 from wsrl.signals.shapes.mesh_files import mesh_content
-from wsrl.signals.shapes.shape import ShapeOptions
-from wsrl.signals.shapes.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import Content, ShapeOptions
+from wsrl.signals.shapes.shape_source import ShapeSource
 from wsrl.signals.split_names import split_name
 
 SYNSET = re.compile(r"[0-9]{8}")
@@ -150,29 +149,17 @@ class ShapeNet(ShapeSource):
         )
 
     def content(self, position: int) -> Content:
-        """See ``ShapeSource``.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """See ``ShapeSource``."""
         return mesh_content(self.root, self._paths[position], MeshLimits(max_faces=self.options.max_faces))
 
 
 def is_shapenet(root: Path) -> bool:
-    """Whether a folder has ShapeNet's layout: a model of it in a folder with a synset's name.
-
-    Args:
-        root: The folder.
-    """
+    """Whether a folder has ShapeNet's layout: a model of it in a folder with a synset's name."""
     return any(True for synset in synset_folders(root) for _ in list_models(root, synset))
 
 
 def synset_folders(root: Path) -> list[str]:
-    """Names of the folders that are called like synsets, sorted.
-
-    Args:
-        root: The folder.
-    """
+    """Names of the folders that are called like synsets, sorted."""
     return sorted(entry.name for entry in scan(root) if SYNSET.fullmatch(entry.name) and entry.is_dir())
 
 

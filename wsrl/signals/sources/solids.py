@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsrl.errors import UserError
-from wsrl.signals.options import is_whole
-from wsrl.signals.shapes.shape import ShapeOptions
-from wsrl.signals.shapes.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import Content, ShapeOptions
+from wsrl.signals.shapes.shape_source import ShapeSource
 from wsrl.signals.solids.exact import ExactSolid
 from wsrl.signals.solids.families import FAMILIES, make_union
+from wsrl.signals.source_options import is_whole
 
 VERSION = 3  # of the families: another one makes other shapes
 TEST_EVERY = 5
@@ -57,19 +57,11 @@ class Solids(ShapeSource):
         )
 
     def content(self, position: int) -> Content:
-        """See ``ShapeSource``.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """See ``ShapeSource``."""
         recipe = {"solids": VERSION, "seed": self.options.seed, "index": position}
         return Content(json.dumps(recipe, sort_keys=True).encode(), lambda: self.solid(position))
 
     def solid(self, position: int) -> ExactSolid:
-        """The shape itself.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """The shape itself."""
         generator = np.random.default_rng([self.options.seed, position])
         return ExactSolid(make_union(self._families[position % len(self._families)], generator))

@@ -170,13 +170,9 @@ def _joined(parts: list[FieldAlignment]) -> FieldAlignment:
     """The alignments of several runs of fields as one; those that ended earlier stay as they are."""
     longest = max(len(part.history) for part in parts)
     histories = [[*part.history, *[part.distances] * (longest - len(part.history))] for part in parts]
-    fields = ("order", "signs", "turns")
-    moves = (
-        {unit: torch.cat([getattr(part.moves, f)[unit] for part in parts]) for unit in getattr(parts[0].moves, f)}
-        for f in fields
-    )
+    first, *others = [part.moves for part in parts]
     history = tuple(torch.cat(step) for step in zip(*histories))
-    return FieldAlignment(SignedPermutation(*moves), history[-1], history)
+    return FieldAlignment(first.mapped(lambda *tensors: torch.cat(tensors), *others), history[-1], history)
 
 
 def _phases(template: Tensor, biases: Tensor, omega: float, importance: float) -> Callable:

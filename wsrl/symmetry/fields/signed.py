@@ -8,7 +8,7 @@ Letters: N fields, n units of one axis.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -142,18 +142,18 @@ class SignedPermutation:
             moved["turns"][unit] = self.turns[unit].gather(-1, order) * signs + turns
         return SignedPermutation(**moved)
 
+    def mapped(self, function: Callable[..., Tensor], *others: "SignedPermutation") -> "SignedPermutation":
+        """What a function makes of every index, sign and turn tensor ``(N, n)``, with those of others beside it."""
+        parts = zip(*((each.order, each.signs, each.turns) for each in (self, *others)))
+        return SignedPermutation(*({u: function(*(each[u] for each in part)) for u in part[0]} for part in parts))
+
     def at(self, rows: Tensor) -> "SignedPermutation":
         """The moves of some of the fields."""
-        return SignedPermutation(
-            *({unit: t[rows] for unit, t in part.items()} for part in (self.order, self.signs, self.turns))
-        )
+        return self.mapped(lambda tensor: tensor[rows])
 
     def replaced(self, rows: Tensor, other: "SignedPermutation") -> "SignedPermutation":
         """These moves with those of some fields, by index, in place of their own."""
-        parts = ((self.order, other.order), (self.signs, other.signs), (self.turns, other.turns))
-        return SignedPermutation(
-            *({unit: t.index_copy(0, rows, new[unit]) for unit, t in old.items()} for old, new in parts)
-        )
+        return self.mapped(lambda old, new: old.index_copy(0, rows, new), other)
 
 
 def _moved_axis(tensor: Tensor, axis: int, order: Tensor, signs: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 
 from wsrl.symmetry.inference.dividing import cut_at
 from wsrl.symmetry.inference.holding import hold_families
@@ -188,7 +189,4 @@ def _candidates(weight: str, dim: int, word: str) -> Iterator[str]:
         yield f"{stem}.{leaf}"
     tail = f"{stem}.{leaf}.{word or dim}" if stem != leaf else f"{stem}.{word or dim}"
     yield tail
-    number = 1
-    while True:
-        yield f"{tail}.{number}"
-        number += 1
+    yield from (f"{tail}.{number}" for number in count(1))

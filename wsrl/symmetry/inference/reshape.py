@@ -1,6 +1,7 @@
 """Reshaping, slicing and joining the axes of tensors, as terms."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from wsrl.symmetry.inference.dividing import cut_at, divide
 from wsrl.symmetry.inference.solving import cut, unify
@@ -204,42 +205,40 @@ class _Kept:
         return resolve(part) if (start, stop) == (0, size_of(part)) else narrow([part], 0, start, stop)[0]
 
     def restrict(self, atom: Atom) -> Axis:
-        """What is left of an atom of the same tensor."""
+        """What is left of an atom of the same tensor; one that cannot follow moves alike for all of the whole."""
         if self.whole not in parents_of(atom):
             return (atom,)
-        if not atom.is_family or atom.over is not self.whole:
-            if atom.is_family and resolve((atom.over,)) == (self.whole,):
-                atom.over = self.whole
-            else:
-                cut(atom, self.whole)
-                return resolve((atom,))
-        pieces = _overlaps(atom.parts, self.start, self.stop)
+        left = self._members(atom)
+        if left is not None and len(left) == 1:
+            return resolve(left[0])
+        if left is None or not self._fits(len(left)):
+            cut(atom, self.whole)
+            return resolve((atom,))
+        others = [parent for parent in parents_of(atom) if parent is not self.whole]
+        return (family(left, self.axis[0].parts, self.axis[0], (*others, self.axis[0])),)
+
+    def _fits(self, num: int) -> bool:
+        """Whether what is left of the whole is a concatenation of as many parts."""
+        return len(self.axis) == 1 and self.axis[0].is_concat and len(self.axis[0].parts) == num
+
+    def _members(self, atom: Atom) -> list[Axis] | None:
+        """The members of a family over the whole for the parts that are left; None for others, or across a part."""
+        if not atom.is_family or resolve((atom.over,)) != (self.whole,):
+            return None
         members = []
-        for k, start, stop in pieces:
+        for k, start, stop in _overlaps(atom.parts, self.start, self.stop):
             part, member = resolve(atom.parts[k]), resolve(atom.members[k])
             if (start, stop) != (0, size_of(part)):
                 if not part[0].is_concat or len(part) > 1:
-                    cut(atom, self.whole)
-                    return resolve((atom,))
+                    return None
                 inner = _Kept(part[0], start, stop)
-                member = tuple(a for m in member for a in inner.restrict(m))
+                member = tuple(kept for each in member for kept in inner.restrict(each))
             members.append(member)
-        if len(members) == 1:
-            return resolve(members[0])
-        others = [p for p in parents_of(atom) if p is not self.whole]
-        if len(self.axis) != 1 or not self.axis[0].is_concat or len(self.axis[0].parts) != len(members):
-            cut(atom, self.whole)
-            return resolve((atom,))
-        return (family(members, self.axis[0].parts, self.axis[0], (*others, self.axis[0])),)
+        return members
 
 
 def _overlaps(parts: Sequence[Axis], start: int, stop: int) -> list[tuple[int, int, int]]:
     """Which parts an interval overlaps, and where in each."""
-    found, place = [], 0
-    for k, part in enumerate(parts):
-        size = size_of(part)
-        low, high = max(start - place, 0), min(stop - place, size)
-        if low < high:
-            found.append((k, low, high))
-        place += size
-    return found
+    stops = list(accumulate(map(size_of, parts)))
+    inside = [(max(start - begin, 0), min(stop, end) - begin) for begin, end in zip([0, *stops], stops)]
+    return [(k, low, high) for k, (low, high) in enumerate(inside) if low < high]

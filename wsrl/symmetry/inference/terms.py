@@ -14,6 +14,7 @@ Everything that is found out makes the group of allowed permutations smaller or 
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from math import prod
 
 Axis = tuple["Atom", ...]
@@ -176,11 +177,7 @@ def flat_parts(axis: Axis) -> list[Axis]:
 
 def boundaries(atom: Atom) -> list[int]:
     """Where the flat parts of a concatenation meet."""
-    found, place = [], 0
-    for part in flat_parts((atom,)):
-        place += size_of(part)
-        found.append(place)
-    return found[:-1]
+    return list(accumulate(map(size_of, flat_parts((atom,)))))[:-1]
 
 
 def family(members: Sequence[Axis], parts: Sequence[Axis], over: Atom, parents: Sequence[Atom]) -> Atom:

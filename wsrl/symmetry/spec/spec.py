@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.spec.axes import Axis, axis_from_json, axis_size, axis_to_json, check_axis, names_in
+from wsrl.symmetry.spec.axes import Axis, axis_from_json, axis_to_json, names_in
+from wsrl.symmetry.spec.checks import check_pieces, check_within, checked_shape, written_axes
 from wsrl.symmetry.spec.cutting import Piece, join_tensor, pieces_of, split_tensor
 from wsrl.symmetry.spec.permute import composed, draw, inverted, move, parents_first
 from wsrl.symmetry.spec.single_axis import PlainSpec
@@ -50,53 +51,11 @@ class PermutationSpec:
         set_field(self, "sizes", dict(self.sizes))
         set_field(self, "held", dict(self.held))
         set_field(self, "within", {name: tuple(parents) for name, parents in self.within.items() if parents})
-        self._check_within()
-        shapes = {name: self._checked_shape(name) for name in self.axes}
+        check_within(self.within, self.sizes, self.held)
+        shapes = {n: checked_shape(n, axes, self.shapes.get(n), self.lengths) for n, axes in self.axes.items()}
         set_field(self, "shapes", {name: shape for name, shape in shapes.items() if shape is not None})
         if len(self.shapes) == len(self.axes):
-            self._check_pieces()
-
-    def _check_within(self) -> None:
-        both = [name for name in self.held if name in self.sizes]
-        if both:
-            raise UserError(f"{both[0]!r} is held and permuted", allowed="one of the two", do="take it out of held")
-        for name, parents in self.within.items():
-            unknown = [p for p in (name, *parents) if p not in (self.sizes if p == name else self.lengths)]
-            if unknown:
-                raise UserError(
-                    f"within speaks of the permutation {unknown[0]!r}, which has no size",
-                    allowed=", ".join(self.sizes),
-                    do=f"add sizes[{unknown[0]!r}] or take it out of within",
-                )
-            ancestors, new = set(), set(parents)
-            while new - ancestors:
-                ancestors |= new
-                new = {p for parent in new for p in self.within.get(parent, ())}
-            if name in ancestors:
-                raise UserError(f"{name} acts within itself", allowed="parents that are other permutations")
-            if ancestors != set(parents):
-                raise UserError(
-                    f"{name} acts within {', '.join(parents)}, and these within others",
-                    allowed="all ancestors of a permutation in within",
-                    do=f"set within[{name!r}] to {tuple(parents_first(sorted(ancestors), self.within))}",
-                )
-
-    def _checked_shape(self, name: str) -> tuple[int, ...] | None:
-        """Shape of a tensor, where it is known."""
-        axes = self.axes[name]
-        for i, axis in enumerate(axes):
-            check_axis(axis, self.lengths, f"axis {i} of {name}")
-        found = [axis_size(axis, self.lengths) for axis in axes]
-        given = self.shapes.get(name)
-        if given is None:
-            return None if None in found else tuple(found)
-        if len(given) != len(axes) or any(f not in (None, g) for f, g in zip(found, given)):
-            raise UserError(
-                f"{name} of shape {tuple(given)} is described as {self._line(name)}",
-                allowed="axes as long as their permutations",
-                do=f"mend axes[{name!r}] or sizes",
-            )
-        return tuple(given)
+            check_pieces([piece for pieces in self.pieces.values() for piece in pieces], self.within)
 
     @staticmethod
     def from_module(module: nn.Module, example_inputs: object, **options) -> "PermutationSpec":
@@ -154,20 +113,6 @@ class PermutationSpec:
             UserError: More elements are held than are told apart.
         """
         return unrolled_spec([piece for pieces in self.pieces.values() for piece in pieces], self.within, self.held)
-
-    def _check_pieces(self) -> None:
-        """Refuse what acts within something that does not stand beside it exactly once."""
-        pieces = [piece for pieces in self.pieces.values() for piece in pieces]
-        for piece in pieces:
-            for name in piece.axes:
-                twice = [parent for parent in self.within.get(name, ()) if piece.axes.count(parent) > 1]
-                if twice:
-                    raise UserError(
-                        f"{piece.name} carries {name}, which acts within {twice[0]}, and {twice[0]} on two axes",
-                        allowed="one axis of each parent beside what acts within it",
-                        do=f"give one of the two axes a permutation of its own, or take {name} out of within",
-                    )
-        PlainSpec({p.name: p.axes for p in pieces}, {p.name: p.shape for p in pieces}, self.within)
 
     def with_shapes(self, weights: Mapping[str, Tensor]) -> "PermutationSpec":
         """This spec with the shapes of the weights of one network, without a batch axis."""
@@ -351,13 +296,9 @@ class PermutationSpec:
         shapes = {name: tuple(shape) for name, shape in data.get("shapes", {}).items()}
         return cls(axes, data["sizes"], data.get("within", {}), shapes, data.get("held", {}))
 
-    def _line(self, name: str) -> str:
-        texts = ["." if axis is None else str(axis) for axis in self.axes[name]]
-        return f"({', '.join(texts)})"
-
     def __str__(self):
         """One line per tensor, then one per permutation."""
-        lines = [f"{name} {self.shapes.get(name, '')} {self._line(name)}" for name in self.axes]
+        lines = [f"{name} {self.shapes.get(name, '')} {written_axes(axes)}" for name, axes in self.axes.items()]
         for name in [name for name in parents_first(list(self.sizes), self.within) if name in self.sizes]:
             parents = self.within.get(name, ())
             lines.append(f"  {name}: {self.sizes[name]}" + (f" within {', '.join(parents)}" if parents else ""))

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 from wsrl.signals.shapes.formats.gltf_scene import (
     INSTANCING,
     VISIBILITY,
@@ -197,11 +196,7 @@ def triangles_of(primitive: Mapping, mode: int, tables: Tables) -> np.ndarray:
 
 
 def fan_triangles(fan: np.ndarray) -> np.ndarray:
-    """Triangles ``(n - 2, 3)`` around the first vertex.
-
-    Args:
-        fan: Vertices of the fan ``(n,)``.
-    """
+    """Triangles ``(n - 2, 3)`` around the first vertex."""
     if len(fan) < 3:
         return np.zeros((0, 3), np.int64)
     return np.stack([np.full(len(fan) - 2, fan[0]), fan[1:-1], fan[2:]], axis=1)

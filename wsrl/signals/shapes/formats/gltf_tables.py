@@ -10,8 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 from wsrl.signals.shapes.mesh_headers import COMPONENTS
 
 KINDS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -54,27 +53,15 @@ class Tables:
         return values
 
     def count(self, number: int) -> int:
-        """Number of rows of a table.
-
-        Args:
-            number: Number of the accessor.
-        """
+        """Number of rows of a table."""
         return self._entry("accessors", number)["count"]
 
     def restart(self, number: int) -> int:
-        """The index that begins a new strip or fan (EXT_mesh_primitive_restart): the largest of the table's type.
-
-        Args:
-            number: Number of the accessor.
-        """
+        """The index that begins a new strip or fan (EXT_mesh_primitive_restart): the largest of the table's type."""
         return int(np.iinfo(KINDS[self._entry("accessors", number)["componentType"]]).max)
 
     def is_filled(self, number: int) -> bool:
-        """Whether a table has bytes of its own, without those of an extension.
-
-        Args:
-            number: Number of the accessor.
-        """
+        """Whether a table has bytes of its own, without those of an extension."""
         accessor = self._entry("accessors", number)
         return "bufferView" in accessor or "sparse" in accessor
 

@@ -7,8 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 from wsrl.signals.shapes.formats.polygons import Polygons
 from wsrl.signals.shapes.formats.words import not_number, plain
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 from wsrl.signals.shapes.formats.polygons import Polygons, strip_triangles
 from wsrl.signals.shapes.formats.words import numbers, plain
 
@@ -40,11 +39,7 @@ class Element:
     properties: list[Property]
 
     def fixed(self, order: str) -> np.dtype | None:
-        """Type of a row where all have the same length, else None.
-
-        Args:
-            order: Byte order.
-        """
+        """Type of a row where all have the same length, else None."""
         if any(column.counted for column in self.properties):
             return None
         return np.dtype([(f"{place}", order + column.kind) for place, column in enumerate(self.properties)])
@@ -266,12 +261,7 @@ class Text:
         self._words, self._place = data.split(), 0
 
     def table(self, element: Element, columns: list[int]) -> np.ndarray:
-        """See ``Binary.table``.
-
-        Args:
-            element: The table.
-            columns: Places of columns that are no lists.
-        """
+        """See ``Binary.table``."""
         if element.fixed("<") is None:
             raise SignalError("its vertices have lists as properties", do="export them without")
         width = len(element.properties)
@@ -279,12 +269,7 @@ class Text:
         return np.stack([np.array(numbers(words[column::width], "a vertex")) for column in columns], axis=1)
 
     def ragged(self, element: Element, listed: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """See ``Binary.ragged``.
-
-        Args:
-            element: The table.
-            listed: Place of the list; None for none.
-        """
+        """See ``Binary.ragged``."""
         if element.fixed("<") is not None:
             self._take(element, element.rows * len(element.properties))
             return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -51,6 +51,7 @@ def triangulate(polygons: Polygons) -> np.ndarray:
     starts = np.cumsum(sizes) - sizes
     rank = ranks(vertices) if (sizes > 3).any() else None
     parts, owners = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.int64)]
+    # polygons of one size at once
     for size in np.unique(sizes):
         chosen = np.flatnonzero(sizes == size)
         if size == 0:
@@ -62,6 +63,7 @@ def triangulate(polygons: Polygons) -> np.ndarray:
             faces, owner = divide(vertices, index, rank)
         parts.append(faces)
         owners.append(chosen[owner])
+    # triangles in the order of their polygons again
     owner = np.concatenate(owners)
     return np.concatenate(parts)[np.argsort(owner, kind="stable")]
 
@@ -92,6 +94,7 @@ def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[n
         Triangles ``(F, 3)`` and the polygon of each ``(F,)``.
     """
     num, size = index.shape
+    # corners out of range are replaced here and the triangles of their polygons given up below
     known = ((index >= 0) & (index < len(vertices))).all(axis=1)
     safe = np.where(known[:, None], index, 0) if len(vertices) else np.zeros_like(index)
     # start each polygon at its smallest corner, towards the smaller of that one's neighbours
@@ -107,12 +110,14 @@ def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[n
     by_ears = np.flatnonzero(known & ~is_fan(points, normal) & (np.abs(normal).max(axis=1) > 0))
     faces[~known] = -1
     plain = np.setdiff1d(np.arange(num), by_ears)
+    # those that are no fan one by one, as they are rare
     parts, owners = [faces[plain].reshape(-1, 3)], [np.repeat(plain, size - 2)]
     for place in by_ears:
         cut = ordered[place][ears(points[place], normal[place], rank[ordered[place]])]
         parts.append(cut)
         owners.append(np.full(len(cut), place))
     result, owner = np.concatenate(parts), np.concatenate(owners)
+    # back to the sense that the polygon was given in
     result[turned[owner]] = result[turned[owner]][:, ::-1]
     return result, owner
 
@@ -123,6 +128,7 @@ def newell(points: np.ndarray) -> np.ndarray:
     Args:
         points: Corners ``(M, n, 3)``.
     """
+    # the sum of the cross products of neighbouring corners, seen from the first for precision
     from_first = points - points[:, :1]
     return np.cross(from_first[:, 1:-1], from_first[:, 2:]).sum(axis=1)
 
@@ -154,6 +160,7 @@ def ears(points: np.ndarray, normal: np.ndarray, rank: np.ndarray) -> np.ndarray
     """
     import mapbox_earcut
 
+    # repeated corners leave no side between them
     kept = np.flatnonzero(rank != np.roll(rank, 1))
     if len(kept) < 3:
         return np.zeros((0, 3), np.int64)
@@ -187,16 +194,19 @@ def gaps(size: int, faces: np.ndarray) -> np.ndarray:
         size: Number of corners of the polygon.
         faces: Triangles ``(F, 3)``.
     """
+    # how often each side is still free in either direction
     balance: dict[tuple[int, int], int] = {}
     sides = [((place, (place + 1) % size), 1) for place in range(size)]
     sides += [((int(face[k]), int(face[(k + 1) % 3])), -1) for face in faces for k in range(3)]
     for (start, end), sign in sides:
         key = (min(start, end), max(start, end))
         balance[key] = balance.get(key, 0) + (sign if start < end else -sign)
+    # free sides as steps from corner to corner
     following: dict[int, list[int]] = {}
     for (low, high), net in balance.items():
         start, end = (low, high) if net > 0 else (high, low)
         following.setdefault(start, []).extend([end] * abs(net))
+    # each closed walk along free sides is a gap, filled by a fan
     found = []
     for start in sorted(following):
         while following[start]:
@@ -235,8 +245,10 @@ def turn_edge(flat: np.ndarray, faces: np.ndarray, needle: int, smallest: float)
         smallest: Both new triangles must have more than this area, twice.
     """
     corners = faces[needle]
+    # the longest edge, and the corner that lies on it
     length = np.linalg.norm(flat[np.roll(corners, -1)] - flat[corners], axis=1)
     start, end, middle = np.roll(corners, -int(length.argmax()))
+    # the neighbour across that edge is divided at the corner, if both halves have an area
     for side in range(3):
         for other in np.flatnonzero((faces[:, side] == end) & (faces[:, (side + 1) % 3] == start)):
             apex = faces[other, (side + 2) % 3]

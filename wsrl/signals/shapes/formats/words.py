@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from wsrl.errors import SignalError
-from wsrl.signals.pictures.image import printable
+from wsrl.errors import SignalError, printable
 
 BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", ""), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 

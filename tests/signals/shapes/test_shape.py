@@ -57,8 +57,8 @@ def test_a_signal_of_distances_is_clamped_and_weighted(ball):
     options = ShapeOptions(**FEW, clamp=0.05, near_weight=3.0, near_scale=0.01, num_points=64)
     signal = to_signal(shape, options, id="ball", label="round", split=None)
     distances = torch.from_numpy(shape.distances[:64])
-    assert signal.quantity == "sdf"
-    assert signal.value_range == (-0.05, 0.05)
+    assert signal.form.quantity == "sdf"
+    assert signal.form.value_range == (-0.05, 0.05)
     assert signal.coords.shape == (64, 3)
     torch.testing.assert_close(signal.values[:, 0], distances.clamp(-0.05, 0.05))
     torch.testing.assert_close(signal.weights, 1 + 3 * torch.exp(-distances.abs() / 0.01))
@@ -70,7 +70,7 @@ def test_a_signal_of_occupancy_is_one_inside(ball):
     shape = prepared(ball)
     signal = to_signal(shape, ShapeOptions(**FEW, quantity="occupancy"), id="ball", label=None, split=None)
     inside = torch.from_numpy(np.linalg.norm(shape.points, axis=1)) < 0.89
-    assert signal.value_range == (0.0, 1.0)
+    assert signal.form.value_range == (0.0, 1.0)
     assert set(signal.values.unique().tolist()) == {0.0, 1.0}
     assert signal.values[inside].min() == 1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsrl.diffusion.loss import DenoisingLoss, training_scheduler
+from wsrl.diffusion.denoising_loss import DenoisingLoss, training_scheduler
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.errors import UserError
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from wsrl.errors import UserError
+from wsrl.signals.split_names import split_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,7 @@ class SourceOptions:
     Attributes:
         limit: Keep the first so many signals of the stable order in each split; or a mapping from split to number,
             which keeps only the splits it names. None keeps all.
-        split: Keep only this split. None keeps all.
+        split: Keep only this split, however it is spelled (``valid`` for ``val``). None keeps all.
     """
 
     limit: int | Mapping[str, int] | None = None
@@ -26,6 +27,13 @@ class SourceOptions:
             raise UserError(f"limit is {self.limit!r}", allowed="a whole number from 1, or {split: number}")
         if self.split is not None and not isinstance(self.split, str):
             raise UserError(f"split is {self.split!r}", allowed="the name of a split, such as train")
+        if self.split is not None:
+            object.__setattr__(self, "split", split_name(self.split))
+        if isinstance(self.limit, Mapping):
+            named = {split_name(str(split)): number for split, number in self.limit.items()}
+            if len(named) < len(self.limit):
+                raise UserError(f"limit is {self.limit!r}: it names a split twice", allowed="one number for each split")
+            object.__setattr__(self, "limit", named)
 
     @classmethod
     def from_given(cls, given: Mapping[str, object], source: str) -> "SourceOptions":

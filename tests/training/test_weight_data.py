@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wsrl.errors import UserError
-from wsrl.training.data import WeightDataModule
+from wsrl.training.weight_data import WeightDataModule
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -86,7 +86,7 @@ def test_wrong_numbers_are_refused(name, value):
 PEAK = """
 import sys
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-from wsrl.training.data import WeightDataModule
+from wsrl.training.weight_data import WeightDataModule
 
 data = WeightDataModule(sys.argv[1], batch_size=256, num_workers=1, cache_mb=0)
 data.statistics()

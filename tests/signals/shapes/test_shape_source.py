@@ -11,8 +11,8 @@ from shape_files import cube
 
 from wsrl.errors import SignalError
 from wsrl.signals import open_source
-from wsrl.signals.shapes.shape import ShapeOptions
-from wsrl.signals.shapes.shape_source import Content, ShapeSource
+from wsrl.signals.shapes.shape import Content, ShapeOptions
+from wsrl.signals.shapes.shape_source import ShapeSource
 
 
 class Cubes(ShapeSource):

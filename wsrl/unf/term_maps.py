@@ -96,8 +96,8 @@ class JointMap(nn.Module):
         self, features: Mapping[str, PooledTensor], parts: Parts, products: Products, bias: Tensor | None = None
     ) -> None:
         """Add what every tensor gets to ``parts``; a bias stands for all targets, side by side."""
-        found = _product(_side_by_side(self.meeting, features), self.weight, bias)
-        for end, values in zip(self.meeting.targets, found.split_with_sizes(self.sizes, dim=-1)):
+        mapped = _product(_side_by_side(self.meeting, features), self.weight, bias)  # (B, *K, channels of all targets)
+        for end, values in zip(self.meeting.targets, mapped.split_with_sizes(self.sizes, dim=-1)):
             parts[end.tensor].append((end, values))
 
 
@@ -136,8 +136,8 @@ class HubMap(nn.Module):
         self, features: Mapping[str, PooledTensor], parts: Parts, products: Products, bias: Tensor | None = None
     ) -> None:
         """Add what every tensor gets to ``parts``; a bias stands for all targets, side by side."""
-        found = _product(_side_by_side(self.meeting, features) @ self.gather, self.spread, bias)
-        for end, values in zip(self.meeting.targets, found.split_with_sizes(self.sizes, dim=-1)):
+        mapped = _product(_side_by_side(self.meeting, features) @ self.gather, self.spread, bias)  # through the hub
+        for end, values in zip(self.meeting.targets, mapped.split_with_sizes(self.sizes, dim=-1)):
             parts[end.tensor].append((end, values))
         for (source_place, place), weight in zip(self._own, self.own):
             source, end = self.meeting.sources[source_place], self.meeting.targets[place]
@@ -159,6 +159,7 @@ class PairMaps(nn.Module):
     def forward(self, features: Mapping[str, PooledTensor], parts: Parts, products: Products) -> None:
         """Add means to ``parts``, and the factors of whole features to ``products``, where they are multiplied last."""
         for (source, end), weight in zip(self._pairs, self.weight):
+            # Means are added after the product; whole features are multiplied last, in one pass over all entries.
             if not end.pattern.is_whole:
                 parts[end.tensor].append((end, features[source.tensor].pool(source.pattern) @ weight))
             elif source.pattern.is_whole and source.tensor == end.tensor and source.pattern.kept == end.pattern.kept:

@@ -9,7 +9,8 @@ import pytest
 import trimesh
 
 from wsrl.errors import SignalError
-from wsrl.signals.shapes.mesh import MESH_TYPES, MeshLimits, read_mesh
+from wsrl.signals.listing import MESH_TYPES
+from wsrl.signals.shapes.mesh import MeshLimits, read_mesh
 from wsrl.signals.shapes.shape import ShapeOptions, prepare_shape
 from wsrl.signals.shapes.solid import MeshSolid
 

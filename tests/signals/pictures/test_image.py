@@ -218,8 +218,8 @@ def test_resized_values_stay_in_range():
 def test_signal_and_picture_are_inverse():
     values = COLOURS.astype(np.float32) / 255
     signal = values_to_signal(values, id="a", label="b", split="train")
-    assert signal.grid == (6, 8) and signal.values.shape == (48, 3) and signal.coords.shape == (48, 2)
-    assert np.array_equal(np.asarray(values_to_image(signal.values, signal.grid)), COLOURS)
+    assert signal.form.grid == (6, 8) and signal.values.shape == (48, 3) and signal.coords.shape == (48, 2)
+    assert np.array_equal(np.asarray(values_to_image(signal.values, signal.form.grid)), COLOURS)
     grey = values_to_signal(values[..., :1], id="a", label=None, split=None)
     assert np.array_equal(np.asarray(values_to_image(grey.values, (6, 8))), RAMP)
 

@@ -7,7 +7,7 @@ from unf_specs import CASES, features, move, one_axis_alone, permutation, plain_
 from wsrl.errors import UserError
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.symmetry.spec.spec import PermutationSpec
-from wsrl.unf.networks import EquivariantNetwork, EquivariantStack, InvariantNetwork, InvariantPool, UnfConfig
+from wsrl.unf.functionals import EquivariantNetwork, EquivariantStack, InvariantNetwork, InvariantPool, UnfConfig
 
 TOLERANCE = 1e-5
 CONFIGS = [

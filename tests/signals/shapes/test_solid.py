@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import trimesh
 
+from wsrl.signals.shapes import signed_distance
 from wsrl.signals.shapes.closest import ClosestPoint
-from wsrl.signals.shapes.solid import NORMALISED_RADIUS, MeshSolid
+from wsrl.signals.shapes.solid import MeshSolid
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS
 from wsrl.signals.shapes.thin_shells import HALF_THICKNESS
 
 FACETING = 1.1e-3  # of a sphere of radius 0.9 with 5,120 faces: its sagitta
@@ -264,6 +266,15 @@ def test_the_same_mesh_gives_the_same_solid():
     points = points_around(first)
     assert (first.signed_distance(points) == second.signed_distance(points)).all()
     assert first.quality == second.quality
+
+
+def test_signed_distances_are_in_the_units_of_the_mesh():
+    half, center = np.array([3.0, 2.0, 1.0]), np.array([10.0, -20.0, 5.0])
+    mesh = trimesh.creation.box(2 * half)
+    mesh.apply_translation(center)
+    points = np.random.default_rng(0).uniform(-4, 4, (200, 3)) + center
+    np.testing.assert_allclose(signed_distance(mesh, points), box_distance(points - center, half), atol=1e-9)
+    assert signed_distance(mesh, [center])[0] == pytest.approx(-1.0)
 
 
 def test_thin_walls_are_measured():

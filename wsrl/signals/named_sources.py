@@ -6,8 +6,8 @@ from pathlib import Path
 
 from wsrl.errors import UserError
 from wsrl.signals.listing import MESH_EXTENSIONS, list_files
-from wsrl.signals.options import SourceOptions
 from wsrl.signals.source import Source
+from wsrl.signals.source_options import SourceOptions
 from wsrl.signals.sources import array, digits, fashion_mnist, folder, noto_emoji
 
 Opener = tuple[Callable[..., Source], type[SourceOptions]]

@@ -1,0 +1,75 @@
+"""What a permutation spec must be like, and messages for one that is not."""
+
+from collections.abc import Mapping, Sequence
+
+from wsrl.errors import UserError
+from wsrl.symmetry.spec.axes import Axis, axis_size, check_axis
+from wsrl.symmetry.spec.cutting import Piece
+from wsrl.symmetry.spec.permute import parents_first
+from wsrl.symmetry.spec.single_axis import PlainSpec
+
+Within = Mapping[str, tuple[str, ...]]
+
+
+def check_within(within: Within, sizes: Mapping[str, int], held: Mapping[str, int]) -> None:
+    """Refuse names without a size, permutations that act within themselves, and ancestors that are left out."""
+    both = [name for name in held if name in sizes]
+    if both:
+        raise UserError(f"{both[0]!r} is held and permuted", allowed="one of the two", do="take it out of held")
+    for name, parents in within.items():
+        unknown = [p for p in (name, *parents) if p not in sizes and (p == name or p not in held)]
+        if unknown:
+            raise UserError(
+                f"within speaks of the permutation {unknown[0]!r}, which has no size",
+                allowed=", ".join(sizes),
+                do=f"add sizes[{unknown[0]!r}] or take it out of within",
+            )
+        ancestors, new = set(), set(parents)
+        while new - ancestors:
+            ancestors |= new
+            new = {p for parent in new for p in within.get(parent, ())}
+        if name in ancestors:
+            raise UserError(f"{name} acts within itself", allowed="parents that are other permutations")
+        if ancestors != set(parents):
+            raise UserError(
+                f"{name} acts within {', '.join(parents)}, and these within others",
+                allowed="all ancestors of a permutation in within",
+                do=f"set within[{name!r}] to {tuple(parents_first(sorted(ancestors), within))}",
+            )
+
+
+def checked_shape(
+    name: str, axes: Sequence[Axis], shape: Sequence[int] | None, lengths: Mapping[str, int]
+) -> tuple[int, ...] | None:
+    """Shape of a tensor, as it was said or as its axes tell; None where neither does."""
+    for i, axis in enumerate(axes):
+        check_axis(axis, lengths, f"axis {i} of {name}")
+    told = [axis_size(axis, lengths) for axis in axes]
+    if shape is None:
+        return None if None in told else tuple(told)
+    if len(shape) != len(axes) or any(size not in (None, length) for size, length in zip(told, shape)):
+        raise UserError(
+            f"{name} of shape {tuple(shape)} is described as {written_axes(axes)}",
+            allowed="axes as long as their permutations",
+            do=f"mend axes[{name!r}] or sizes",
+        )
+    return tuple(shape)
+
+
+def check_pieces(pieces: Sequence[Piece], within: Within) -> None:
+    """Refuse what acts within something that does not stand beside it exactly once."""
+    for piece in pieces:
+        for name in piece.axes:
+            twice = [parent for parent in within.get(name, ()) if piece.axes.count(parent) > 1]
+            if twice:
+                raise UserError(
+                    f"{piece.name} carries {name}, which acts within {twice[0]}, and {twice[0]} on two axes",
+                    allowed="one axis of each parent beside what acts within it",
+                    do=f"give one of the two axes a permutation of its own, or take {name} out of within",
+                )
+    PlainSpec({piece.name: piece.axes for piece in pieces}, {piece.name: piece.shape for piece in pieces}, within)
+
+
+def written_axes(axes: Sequence[Axis]) -> str:
+    """The axes of a tensor on one line; those that are fixed are dots."""
+    return f"({', '.join('.' if axis is None else str(axis) for axis in axes)})"
