@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import contracts
 
 import wsrl.adapters.mlora  # noqa: F401 (registers the method with PEFT)
-from wsrl.adapters.export import export_field
 from wsrl.errors import UserError
+from wsrl.exchange.adapter_export import export_field
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import ACTIVATIONS, ENCODINGS, FieldConfig, Trunk, apply_layers
 

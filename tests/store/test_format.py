@@ -8,11 +8,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from contracts import ROUNDING, points, random_weights
+from contracts import ROUNDING, random_weights
 
 from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
+from wsrl.signals.signal import grid_coords
 from wsrl.store import FitResult, WeightStore
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 
@@ -23,7 +24,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "wsrl" / "store" / "README.md").re
 def store(tmp_path_factory):
     """A store of three fields that adapt a base field."""
     directory = tmp_path_factory.mktemp("format") / "store"
-    field = FieldConfig(width=8, depth=3, num_frequencies=6, residual=True)
+    field = FieldConfig(width=8, depth=3, num_frequencies=6, activation="silu", residual=True)
     base = BaseField(BaseFieldConfig(field=field, latent_size=4), 2, 3, torch.Generator().manual_seed(0)).eval()
     representation = Representation.build(RepresentationConfig(kind="mlora", rank=2), base)
     create_or_resume(
@@ -49,13 +50,14 @@ def store(tmp_path_factory):
 
 
 def test_the_snippet_gives_the_values_of_the_field(store):
-    coords = points()
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     for row in range(3):
-        space = {"store": store, "row": row, "coords": coords.numpy()}
-        exec(snippet, space)
+        space = {}
+        exec(snippet.replace('Path("runs/demo/fields"), 0', f"Path({str(store)!r}), {row}"), space)
         with WeightStore.open(store) as opened:
-            assert np.abs(space["values"] - opened.field(row)(coords).numpy()).max() < ROUNDING
+            field = opened.field(row)
+        assert np.allclose(space["coords"], grid_coords((8, 8)), atol=ROUNDING)
+        assert np.abs(space["values"] - field(space["coords"]).numpy()).max() < ROUNDING
 
 
 def test_the_page_names_every_key_and_column(store):

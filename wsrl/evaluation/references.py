@@ -31,6 +31,7 @@ from wsrl.progress import ShowProgress, say, silent
 from wsrl.signals import open_source
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
+from wsrl.store.schema import source_name
 from wsrl.store.source import find_store_source, open_store_source
 from wsrl.store.splits import PARTS, part_codes
 
@@ -171,7 +172,7 @@ def picture_references(
         progress: Shows the training of a classifier, and takes lines on what is compared with.
     """
     if (source := whole_source(store, options.data)) is None:
-        name = store.manifest["source"].get("name")
+        name = source_name(store.manifest)
         say(progress, f"{WITHOUT_FEATURES}the data of the store, {name!r}, is not known: give --data")
         return None, None, {}
     # What neither a model nor a classifier is trained on is both the test part and where references are drawn from.

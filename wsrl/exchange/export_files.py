@@ -142,7 +142,7 @@ def write_mesh(mesh, path: Path) -> None:
 
 def write_adapter(store: WeightStore, weights: dict[str, Tensor], folder: Path) -> None:
     """Write a field as a PEFT adapter of the base field's trunk."""
-    from wsrl.adapters.export import export_field
+    from wsrl.exchange.adapter_export import export_field
 
     config = store.representation.config
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

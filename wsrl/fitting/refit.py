@@ -17,6 +17,7 @@ from wsrl.fitting.engine import FitConfig, Item, fit, read_signals
 from wsrl.store.reader import WeightStore
 from wsrl.store.remaking import LEAST_COSINE, PSNR_TOLERANCE
 from wsrl.store.rows import FitResult
+from wsrl.store.schema import is_imported
 from wsrl.store.source import open_store_source
 
 ROUNDING = 6e-8
@@ -108,7 +109,7 @@ def refit_fields(
 
 
 def _refuse_imported(store: WeightStore) -> None:
-    if "imported" in store.manifest["source"]:
+    if is_imported(store.manifest):
         raise UserError(
             f"the fields of {store.directory} were imported: there is nothing to refit them from",
             allowed="a store that `wsrl build` fitted",

@@ -16,7 +16,7 @@ def data_card(store) -> str:
         store: An open :class:`~wsrl.store.reader.WeightStore`, possibly unfinished.
     """
     manifest = store.manifest
-    title = manifest["source"].get("name", store.directory.name)
+    title = schema.source_name(manifest) or store.directory.name
     state = "" if manifest["complete"] else " The build is not finished yet."
     parts = [
         f"# Neural fields of {title}\n",
@@ -103,7 +103,7 @@ def _overview(store, num_failures: int) -> list[tuple]:
         f", {segments} segments in progress" if segments else ""
     )
     lines = [
-        ("source", f"{manifest['source'].get('name', '')} ({manifest['num_signals']} signals)"),
+        ("source", f"{schema.source_name(manifest) or ''} ({manifest['num_signals']} signals)"),
         ("state", "complete" if manifest["complete"] else f"unfinished: {state}"),
         ("fields", f"{len(store)}, {num_failures} signals without a field"),
         ("shards", f"{len(shards)}, {size / 1e6:.1f} MB"),

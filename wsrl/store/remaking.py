@@ -5,7 +5,7 @@ import json
 import shlex
 
 from wsrl.store import schema
-from wsrl.store.source import is_named, source_options
+from wsrl.store.source import is_named
 
 RUN_FILE = "run.json"
 MOST_LISTED = 64
@@ -62,9 +62,9 @@ def remaking_command(manifest: dict, *, data: str | None = None, out: str = "AGA
         data: The folder or file it was built from, where the source has no name.
         out: Folder of the new store.
     """
-    first, source = manifest[schema.ENVIRONMENTS][0], manifest["source"]
-    options = source_options(manifest)
-    words = ["wsrl", "build", source["name"] if is_named(manifest) else data or f"PATH/TO/{source['name']}"]
+    first = manifest[schema.ENVIRONMENTS][0]
+    name, options = schema.source_name(manifest), schema.source_options(manifest)
+    words = ["wsrl", "build", name if is_named(manifest) else data or f"PATH/TO/{name}"]
     words += ["--source", json.dumps(options)] if options else []
     words += ["--base", schema.BASE] if manifest["base_sha256"] else []
     words += ["--config", "build.yaml", "--shards", str(manifest["num_shards"])]

@@ -109,6 +109,21 @@ def write_manifest(directory: Path, manifest: dict) -> None:
     write_bytes(Path(directory) / MANIFEST, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
+def source_name(manifest: dict) -> str | None:
+    """Name of the source that a store was made from; a folder's where it was none of ours."""
+    return manifest["source"].get("name")
+
+
+def source_options(manifest: dict) -> dict:
+    """The options with which the source was opened, None left out; paths are not among them."""
+    return {key: value for key, value in manifest["source"].get("options", {}).items() if value is not None}
+
+
+def is_imported(manifest: dict) -> bool:
+    """Whether the fields were fitted elsewhere, so that no signals are known."""
+    return "imported" in manifest["source"]
+
+
 def shard_header(manifest: dict, shard: int) -> dict:
     """What a shard repeats of the manifest so that it can be read alone."""
     keys = ("schema", "version", *BUILD_KEYS)

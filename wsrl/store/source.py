@@ -4,6 +4,7 @@ from wsrl.errors import UserError
 from wsrl.signals import open_source, source_names
 from wsrl.signals.source import Source
 from wsrl.store.reader import WeightStore
+from wsrl.store.schema import source_name, source_options
 
 
 def open_store_source(store: WeightStore, data: str | None = None) -> Source:
@@ -18,7 +19,7 @@ def open_store_source(store: WeightStore, data: str | None = None) -> Source:
     """
     source = find_store_source(store, data)
     if source is None:
-        name = store.manifest["source"].get("name")
+        name = source_name(store.manifest)
         raise UserError(
             f"the store {store.directory} was built from {name!r}, which is no named source",
             allowed="the folder or file that it was built from",
@@ -31,15 +32,9 @@ def find_store_source(store: WeightStore, data: str | None = None) -> Source | N
     """The source of a store, or None where it was a folder or file and none is given."""
     if data is None and not is_named(store.manifest):
         return None
-    name = data or store.manifest["source"]["name"]
-    return open_source(name, **source_options(store.manifest))
-
-
-def source_options(manifest: dict) -> dict:
-    """The options with which the source of a store was opened, None left out; paths are not among them."""
-    return {key: value for key, value in manifest["source"].get("options", {}).items() if value is not None}
+    return open_source(data or source_name(store.manifest), **source_options(store.manifest))
 
 
 def is_named(manifest: dict) -> bool:
     """Whether a store was made from a source that its name alone opens."""
-    return manifest["source"].get("name") in source_names()
+    return source_name(manifest) in source_names()

@@ -9,10 +9,10 @@ from peft import LoraConfig, PeftModel
 from torch import nn
 
 import wsrl.adapters.mlora  # noqa: F401 (registers the method with PEFT)
-from wsrl.adapters.export import export_field
 from wsrl.adapters.masks import asymmetric_mask
 from wsrl.adapters.scaling import FORMS, scale_weight
 from wsrl.errors import UserError
+from wsrl.exchange.adapter_export import export_field
 
 
 class Trunk(nn.Module):
