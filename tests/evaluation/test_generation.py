@@ -8,14 +8,10 @@ import torch
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.errors import UserError
-from wsrl.evaluation.generation import (
-    PictureReferences,
-    ShapeReferences,
-    class_scores,
-    render_pictures,
-    render_points,
-    stored_weights,
-)
+from wsrl.evaluation.features import stored_weights
+from wsrl.evaluation.generated_pictures import PictureReferences, render_pictures
+from wsrl.evaluation.generated_shapes import ShapeReferences, render_points
+from wsrl.evaluation.generation import class_scores
 from wsrl.evaluation.memorisation import training_noise
 from wsrl.evaluation.picture_features import PictureFeatures
 from wsrl.evaluation.picture_sets import frechet_distance

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
+from wsrl.cli import parser as parsers
 from wsrl.cli.display import show_progress
-from wsrl.cli.parser import parse
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
 from wsrl.symmetry.matching import METHODS
@@ -18,7 +16,7 @@ FOR_FILES = "two safetensors files of networks or of posteriors"
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 0."""
-    options = parse(make_parser(), argv)
+    options = parsers.parse(make_parser(), argv)
     least = {"restarts": 1, "points": 3, "samples": 1, "limit": 1}
     check_values(vars(options), "--", **{name: at_least(number) for name, number in least.items()})
     kind = kind_of(options.paths)
@@ -33,9 +31,9 @@ def main(argv: list[str]) -> int:
     return align_network_files(options)
 
 
-def make_parser() -> ArgumentParser:
+def make_parser():
     """The parser of the command line."""
-    parser = ArgumentParser(prog="wsrl align", description=__doc__, exit_on_error=False, allow_abbrev=False)
+    parser = parsers.make_parser("align", __doc__)
     add, text = parser.add_argument, str | None
     what = f"{FOR_FILES}, of which the second is moved; or {FOR_STORES}"
     add("paths", type=str, nargs="+", metavar="PATH", help=what)

@@ -4,12 +4,14 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from wsrl.cli import parser as parsers
+
 METRICS = "metrics.json"
 
 
 def make_parser(description: str) -> ArgumentParser:
     """The parser of the command line; ``action`` tells which one is asked for."""
-    parser = ArgumentParser(prog="wsrl eval", description=description, exit_on_error=False, allow_abbrev=False)
+    parser = parsers.make_parser("eval", description)
     actions = parser.add_subcommands(
         required=True, dest="action", metavar="{reconstruction,probe,generation,structure}"
     )

@@ -18,10 +18,11 @@ def main(argv: list[str]) -> int:
     """Run the command; returns 0."""
     from wsrl.cli.parser import parse
     from wsrl.cli.sample_options import make_parser
-    from wsrl.evaluation.sampling import SampleOptions
 
     given = parse(make_parser(__doc__, NUM), argv)
     mode = mode_of(given)
+    from wsrl.evaluation.sampling import SampleOptions  # after the help is out: diffusers takes seconds
+
     typed = {"classes": given["class"], "command": shlex.join(["wsrl", "sample", *argv]), "bar": has_terminal()}
     typed |= {"out": Path(given.out), "num": NUM[mode] if given.num is None else given.num}
     more = {name: given[name] for name, modes in BELONGS.items() if mode in modes and given[name] is not None}

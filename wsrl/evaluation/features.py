@@ -24,16 +24,31 @@ BATCH = 256
 def weight_features(store: WeightStore, rows: np.ndarray) -> Tensor:
     """Trainable weights ``(N, V)`` of some fields, in the order of ``rows``; the store is read block by block."""
     mask, layout = store.layout.trainable(), store.layout
-    targets = np.full(len(store), -1)
-    targets[rows] = np.arange(len(rows))
     features = torch.empty(len(rows), layout.num_trainable)
+    for targets, weights in blocks_of_rows(store, rows):
+        features[targets] = layout.flatten(weights)[:, mask]
+    return features
+
+
+def stored_weights(store: WeightStore, rows: np.ndarray) -> dict[str, Tensor]:
+    """Weights ``(N, *shape)`` of some fields of a store, in the order of ``rows``; it is read block by block."""
+    fields = {spec.name: torch.empty(len(rows), *spec.shape) for spec in store.layout}
+    for targets, weights in blocks_of_rows(store, rows):
+        for name, tensor in fields.items():
+            tensor[targets] = weights[name]
+    return fields
+
+
+def blocks_of_rows(store: WeightStore, rows: np.ndarray) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Places in ``rows`` ``(B,)`` and weights ``(B, *shape)`` of the fields there, in the order of the store."""
+    place_of_row = np.full(len(store), -1)
+    place_of_row[rows] = np.arange(len(rows))
     start = 0
     for batch in store.batches(BATCH):
-        here = torch.from_numpy(targets[start : start + len(batch)])
+        targets = torch.from_numpy(place_of_row[start : start + len(batch)])
         start += len(batch)
-        if bool((here >= 0).any()):
-            features[here[here >= 0]] = layout.flatten(batch.weights)[here >= 0][:, mask]
-    return features
+        if bool((wanted := targets >= 0).any()):
+            yield targets[wanted], {name: tensor[wanted] for name, tensor in batch.weights.items()}
 
 
 def pixel_features(store: WeightStore, source: Source, rows: np.ndarray) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline, load_pipeline
-from wsrl.evaluation.generation import GREY, Judged, class_scores
+from wsrl.evaluation.generated_pictures import GREY
+from wsrl.evaluation.generation import Judged, class_scores
 from wsrl.evaluation.memorisation import better_baselines, mean_of_two, noise_fd_at, train_gaussian, training_noise
 from wsrl.evaluation.references import Comparison, GenerationOptions, drawn
 from wsrl.progress import ShowProgress, say, silent

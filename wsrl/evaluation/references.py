@@ -12,8 +12,9 @@ from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.errors import SignalError
-from wsrl.evaluation.features import signals_of_rows
-from wsrl.evaluation.generation import PictureReferences, ShapeReferences, stored_weights
+from wsrl.evaluation.features import signals_of_rows, stored_weights
+from wsrl.evaluation.generated_pictures import PictureReferences
+from wsrl.evaluation.generated_shapes import ShapeReferences
 from wsrl.evaluation.picture_features import (
     TIMM,
     LabelledPictures,
