@@ -63,9 +63,7 @@ def create_or_resume(
     asked[schema.FORM] = (form or SignalForm.from_description(source, representation)).to_json()
     asked = json.loads(json.dumps(asked))
     # The folder, if nobody else's files are in it.
-    with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    _refuse_foreign(directory)
+    _make_folder(directory)
     # Under the lock one process writes the manifest, and the others compare theirs with it.
     with locked(directory / schema.LOCK):
         if (directory / schema.MANIFEST).exists():
@@ -103,7 +101,10 @@ def _note(directory: Path, passed_over: dict[str, int]) -> None:
         schema.write_manifest(directory, new)
 
 
-def _refuse_foreign(directory: Path) -> None:
+def _make_folder(directory: Path) -> None:
+    """The folder, refused where it holds files that are not ours."""
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     foreign = [entry.name for entry in directory.iterdir() if not _is_ours(entry.name)]
     if foreign and not (directory / schema.MANIFEST).exists():
         raise UserError(
