@@ -184,7 +184,8 @@ def _aligned(config: NetworksConfig, examples: Examples, first: nn.Module, secon
         test, training = (path_scores(scores, start, end, config.num_points) for scores in (on_test, on_train))
         found |= _numbers(name, test, training)
         paths.setdefault(name, []).append(test)
-        found[f"{name}.barrier_ratio"] = test.barrier / paths["before"][-1].barrier
+        before = paths["before"][-1].barrier
+        found[f"{name}.barrier_ratio"] = test.barrier / before if before else 0.0
     first_path = paths["before"][-1]
     found["test_loss"] = float(first_path.losses[[0, -1]].mean())
     found["test_accuracy"] = float(first_path.accuracies[[0, -1]].mean())

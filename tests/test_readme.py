@@ -2,31 +2,30 @@
 
 import re
 import shutil
-import subprocess
 from itertools import product
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines.tables import README, RESULTS, TABLES, with_tables
 from wsrl.cli.main import main
+from wsrl.fitting.config import FitConfig
+from wsrl.training.base_data import Stage
+from wsrl.training.base_field import BaseTrainingConfig
 
 ROOT = README.parent
-PAGES = sorted(
-    ROOT / line
-    for line in subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*README.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    if not line.startswith("tests/")  # data cards of fixtures
-)
+PAGES = [
+    README,
+    RESULTS,
+    ROOT / "configs/README.md",
+    *sorted(ROOT.glob("data/*/README.md")),
+    *sorted(ROOT.glob("wsrl/*/README.md")),
+]
 SNIPPETS = {
     f"{page.relative_to(ROOT)} {number}": snippet
     for page in PAGES
-    if page.parent.name != "store"  # whose snippet is held against the library in tests/store
+    if page.parent.name != "store"  # tests/store reads a store with its program
     for number, snippet in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 }
 TINY = (
@@ -40,6 +39,19 @@ TINY = (
     "--flow.num_samples=4",
 )
 LARGEST_BYTES = 14_000
+SHORT = {
+    "train_base(source, ": "train_base(source, TINY_BASE, ",
+    "build_store(source, ": "build_store(source, fit=TINY_FIT, ",
+    "size=64": "size=8",
+    '"max_epochs": 100': '"max_epochs": 1, "enable_progress_bar": False',
+}
+"""What a snippet does at length, and how it is cut to a second."""
+TINY_NAMES = {
+    "TINY_BASE": BaseTrainingConfig(
+        stages=(Stage(resolution=1.0, batch_size=4, steps=5),), num_heldout=2, heldout_steps=2
+    ),
+    "TINY_FIT": FitConfig(steps=5),
+}
 TOP_LEVEL = ("wsrl", "pipelines", "configs", "data", "tests", ".readme", ".ci")
 MADE = re.compile(r"data/(digits|fashion_mnist|noto_emoji|furniture|solids|shapenet)/(?!README)")
 """What ``wsrl data prepare`` leaves, which git ignores."""
@@ -50,6 +62,9 @@ def demo(tmp_path_factory):
     """A folder in which a tiny run stands where the pages say the demo's does."""
     folder = tmp_path_factory.mktemp("readme")
     assert main(["run", "digits", "--out", str(folder / "runs/demo"), *TINY]) == 0
+    (folder / "path/to/pictures").mkdir(parents=True)
+    for i in range(6):
+        Image.effect_noise((12, 10), 20 + 5 * i).save(folder / f"path/to/pictures/{i}.png")
     return folder
 
 
@@ -58,7 +73,10 @@ def test_snippet_runs(name, demo, tmp_path, monkeypatch):
     folder = tmp_path / "work"
     shutil.copytree(demo, folder)
     monkeypatch.chdir(folder)
-    exec(compile(SNIPPETS[name], name, "exec"), {})
+    snippet = SNIPPETS[name]
+    for long, short in SHORT.items():
+        snippet = snippet.replace(long, short)
+    exec(compile(snippet, name, "exec"), dict(TINY_NAMES))
     assert Path("runs/demo/fields/manifest.json").exists()
 
 

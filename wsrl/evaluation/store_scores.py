@@ -14,7 +14,7 @@ from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
 from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
 from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, say, silent
-from wsrl.signals.shapes.solid import NORMALISED_RADIUS
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 from wsrl.store.source import find_store_source, open_store_source
