@@ -22,7 +22,7 @@ from wsrl.cli.parser import show_progress
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.diffusion.samplers import sampler
 from wsrl.fields import BaseField, Representation, RepresentationConfig
-from wsrl.fields.base import BaseFieldConfig
+from wsrl.fields.modulated_base import BaseFieldConfig
 from wsrl.store import FitResult
 from wsrl.store.writer import ShardWriter, create_or_resume, finalize
 from wsrl.training.run import train

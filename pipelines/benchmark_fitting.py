@@ -27,8 +27,8 @@ from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import logistic_probe
 from wsrl.fields import BaseField, Representation, RepresentationConfig
-from wsrl.fitting.config import FitConfig
 from wsrl.fitting.engine import fit, optimise, read_signals
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.signals import open_source
 from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig

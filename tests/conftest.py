@@ -1,7 +1,11 @@
 """Fixtures that tests of several rooms share."""
 
+import os
 import subprocess
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: processes with two threads each on two cores crawl
 
 import pytest
 import torch

@@ -8,8 +8,8 @@ import json
 
 import torch
 
-from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.layout import Layout
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.open import open_representation
 from wsrl.fields.representation import KINDS, Representation, RepresentationConfig

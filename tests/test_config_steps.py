@@ -19,8 +19,8 @@ from pipelines.experiment import FieldExperiment, fingerprint, read_config
 from tests.test_configs import CONFIGS, FILES, PIPELINES, STAGES, base, build, stage_of
 from wsrl.cli.main import main
 from wsrl.fields import BaseField, Representation, RepresentationConfig
-from wsrl.fitting.config import FitConfig
 from wsrl.fitting.engine import fit, read_signals
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.signals import open_source
 from wsrl.training.base_field import BaseTrainingConfig
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.tables import README, RESULTS, TABLES, with_tables
 from wsrl.cli.main import main
-from wsrl.fitting.config import FitConfig
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.training.base_data import Stage
 from wsrl.training.base_field import BaseTrainingConfig
 

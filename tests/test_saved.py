@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wsrl import UserError, WeightStore, load
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 
 
 def test_a_base_field(tmp_path):

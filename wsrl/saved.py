@@ -56,7 +56,7 @@ def _model_opener(config: dict) -> Callable[[Path], Any] | None:
     from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
     from wsrl.encoders.models import WeightClassifier, WeightRegressor
     from wsrl.encoders.registry import load_encoder
-    from wsrl.fields.base import BaseField
+    from wsrl.fields.modulated_base import BaseField
 
     if config.get("_class_name") == WeightAutoencoder.__name__:
         return open_autoencoder

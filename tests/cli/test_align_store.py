@@ -11,7 +11,7 @@ from wsrl.errors import UserError
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
 from wsrl.store.aligned import TEMPLATE, AlignConfig, align_fields, depth_factors
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 from wsrl.store.writer import ShardWriter
 
 COLUMNS = ("id", "label", "split", "seed", "status", "signal_sha256", "index")

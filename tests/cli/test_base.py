@@ -6,7 +6,7 @@ import yaml
 from tiny import TINY_BASE
 
 from wsrl.cli.main import main
-from wsrl.fields.base import BaseField
+from wsrl.fields.modulated_base import BaseField
 
 
 def test_a_base_field_its_record_and_its_metrics(tiny_base):

@@ -12,7 +12,7 @@ from wsrl.cli.build import parse_shard
 from wsrl.cli.main import main
 from wsrl.errors import UserError
 from wsrl.fitting.defaults import default_fit, default_representation
-from wsrl.fitting.shards import segments
+from wsrl.fitting.shard_builder import segments
 from wsrl.store import WeightStore
 
 

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from siren_zoo import write_zoo
 
 from wsrl.cli.main import main
-from wsrl.fields.base import BaseField
+from wsrl.fields.modulated_base import BaseField
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 
 FILES = {"state_dict": "--state-dicts", "safetensors": "--state-dicts", "numpy": "--numpy", "peft": "--peft"}
 ADAPTERS = [

@@ -14,7 +14,7 @@ from wsrl.cli.main import main
 from wsrl.fields.open import open_representation
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from PIL import Image
 from wsrl.cli.main import main
 from wsrl.store import WeightStore
 from wsrl.store.schema import read_manifest, write_manifest
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 
 NETWORK = "field: {width: 4, depth: 1, omega: 30}\nsignal: {grid: [6, 6]}\n"
 

@@ -6,7 +6,7 @@ from diffusers.configuration_utils import register_to_config
 
 from wsrl.diffusion.denoising_loss import training_scheduler
 from wsrl.encoders.normalisation import WeightStatistics
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.signals.form import SignalForm

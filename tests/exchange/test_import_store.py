@@ -11,7 +11,7 @@ from wsrl.exchange.import_store import import_store
 from wsrl.exchange.importing import ImportOptions, plan_import
 from wsrl.progress import Progress
 from wsrl.store import WeightStore
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 
 
 @pytest.mark.parametrize("format, kind", [("safetensors", "state_dicts"), ("numpy", "numpy")])

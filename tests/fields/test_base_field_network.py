@@ -16,7 +16,7 @@ import contracts
 import wsrl.adapters.mlora  # noqa: F401 (registers the method with PEFT)
 from wsrl.errors import UserError
 from wsrl.exchange.adapter_export import export_field
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import ACTIVATIONS, ENCODINGS, FieldConfig, Trunk, apply_layers
 
 

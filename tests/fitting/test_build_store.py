@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import RepresentationConfig
 from wsrl.fitting.build import Compute, build_store

@@ -14,8 +14,8 @@ import contracts
 from wsrl.errors import UserError
 from wsrl.fitting import native
 from wsrl.fitting.batch_size import suitable_size
-from wsrl.fitting.config import FitConfig
 from wsrl.fitting.engine import fit
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.fitting.slots import Slots, interleaved
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords

@@ -14,11 +14,11 @@ import contracts
 
 from pipelines.benchmark_fitting import step_flops
 from pipelines.rivals import JaxFields, LoopField, fit_by_loop
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
-from wsrl.fitting.config import FitConfig
 from wsrl.fitting.engine import optimise
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.signals.signal import grid_coords
 
 CONFIG = FitConfig(steps=12, learning_rate=0.02, warmup=0.0, batch_size=3)

@@ -5,13 +5,13 @@ import torch
 from store_builds import start
 
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import grid_coords
 from wsrl.store import FitResult, WeightStore
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 from wsrl.store.writer import ShardWriter, finalize
 
 SMALL = FieldConfig(width=8, depth=2, num_frequencies=4)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from contracts import ROUNDING, random_weights
 
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.signals.signal import grid_coords

@@ -14,7 +14,7 @@ from store_builds import build, fit_shard, kill_myself, result, run_and_die, sta
 
 from wsrl.errors import UserError
 from wsrl.store import WeightStore
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 from wsrl.store.writer import ShardWriter, finalize
 
 # Everything through which the writer changes the directory; a kill is tried before and after each call.

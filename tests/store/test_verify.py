@@ -13,7 +13,7 @@ from wsrl.durable import file_sha256
 from wsrl.errors import UserError
 from wsrl.store import WeightStore, rows
 from wsrl.store.shard import ShardFile
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 
 SHARD = "shard-00000-of-00002.h5"
 

@@ -10,7 +10,7 @@ from store_builds import LABELS, build, fit_shard, result, small_layout, start
 
 from wsrl.errors import UserError
 from wsrl.store import FitResult, WeightStore
-from wsrl.store.verify import verify
+from wsrl.store.verifying import verify
 from wsrl.store.writer import ShardWriter, finalize
 
 

@@ -6,8 +6,8 @@ import torch
 from wsrl.adapters.scaling import FORMS
 from wsrl.errors import UserError
 from wsrl.fields import FieldConfig, Representation, RepresentationConfig
-from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.foreign import Convention, ForeignRepresentation
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.symmetry.fields import canonical
 from wsrl.symmetry.fields.canonical import Aligner, mean_template, with_least_phases
 from wsrl.symmetry.fields.signed import SignedSymmetry

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import KINDS, Representation, RepresentationConfig
 from wsrl.symmetry.spec.spec import PermutationSpec

@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 import torch
 
-from wsrl.fields.base import BaseFieldConfig
+from wsrl.fields.modulated_base import BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords

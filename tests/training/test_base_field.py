@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseFieldConfig
+from wsrl.fields.modulated_base import BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.signals.fidelity import psnr
 from wsrl.signals.form import SignalForm

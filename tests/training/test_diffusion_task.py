@@ -7,7 +7,7 @@ import torch
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.store import FitResult

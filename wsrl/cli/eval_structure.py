@@ -31,7 +31,7 @@ def structure(options) -> dict[str, float]:
 def opened(options) -> tuple:
     """The source, what is fitted by kind, as ``wsrl build`` would choose it, and the base field."""
     from wsrl.cli.parser import say_notes
-    from wsrl.fields.base import BaseField
+    from wsrl.fields.modulated_base import BaseField
     from wsrl.fields.representation import KINDS
     from wsrl.signals import open_source
 

@@ -4,7 +4,7 @@
 def main(argv: list[str]) -> int:
     """Run the command; returns 0 where all is well, 1 where problems are listed."""
     from wsrl.cli import parser as parsers
-    from wsrl.store.verify import verify
+    from wsrl.store.verifying import verify
 
     options = parsers.parse(make_parser(), argv)
     report = verify(options.directory)

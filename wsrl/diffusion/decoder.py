@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsrl.encoders.precision import KeepsFloat32
-from wsrl.fields.base import BaseField
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation
 from wsrl.signals.form import SignalForm

@@ -23,8 +23,8 @@ from wsrl.evaluation.structure_fits import (
     read_usable,
     starts_of,
 )
-from wsrl.fields.base import BaseField
 from wsrl.fields.foreign import ForeignRepresentation
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig
 from wsrl.options import at_least, check, option

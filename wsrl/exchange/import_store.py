@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wsrl.durable import locked
 from wsrl.exchange.importing import ImportPlan
-from wsrl.fitting.shards import segments
+from wsrl.fitting.shard_builder import segments
 from wsrl.progress import ShowProgress, silent
 from wsrl.store import rows, schema
 from wsrl.store.directory import create_or_resume, finalize

@@ -14,8 +14,8 @@ from wsrl.exchange.folders import ImportFolder, is_base, open_folder
 from wsrl.exchange.names import guess_names, map_names
 from wsrl.exchange.networks import Network
 from wsrl.exchange.peft_folders import AdapterReader, guess_representation
-from wsrl.fields.base import BaseField
 from wsrl.fields.layout import Layout
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.tensor_files import FileReader, read_tensors
 from wsrl.options import check_values, one_of
 from wsrl.signals.passed_over import tell_passed_over

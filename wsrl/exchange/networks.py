@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseField
 from wsrl.fields.foreign import MORE_ACTIVATIONS, Convention
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 

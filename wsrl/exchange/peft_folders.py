@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
-from wsrl.fields.base import BaseField
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fields.tensor_files import as_weights, match_names, read_tensors
 

@@ -1,7 +1,7 @@
 """How weights become a field."""
 
-from wsrl.fields.base import BaseField, BaseFieldConfig
 from wsrl.fields.layout import Layout, TensorSpec
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import KINDS, Representation, RepresentationConfig
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from wsrl.fields.base import BaseField
 from wsrl.fields.foreign import Convention, ForeignRepresentation
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from wsrl.adapters.masks import asymmetric_mask
 from wsrl.adapters.scaling import FORMS, INIT_STD, scale_weight, start_factors
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseField
 from wsrl.fields.layout import Layout, TensorSpec
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.network import Encoding, FieldConfig, apply_layers, initial_layers
 from wsrl.options import SHARE, at_least, check, one_of, option
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from wsrl.fields.representation import Representation
-from wsrl.fitting.config import FitConfig
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.fitting.gradient import choose_method
 from wsrl.fitting.slots import Slots
 

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseField
+from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.build_progress import shown_build
-from wsrl.fitting.config import SPEED_KEYS
 from wsrl.fitting.defaults import default_fit, default_representation
 from wsrl.fitting.devices import worker_devices, worker_threads
 from wsrl.fitting.engine import FitConfig
+from wsrl.fitting.fit_config import SPEED_KEYS
 from wsrl.fitting.ray_engine import RayOptions, build_on_ray
-from wsrl.fitting.shards import ShardBuilder, ShardTask, Tell, located
+from wsrl.fitting.shard_builder import ShardBuilder, ShardTask, Tell, located
 from wsrl.fitting.workers import build_with_workers
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import RUN_FILE

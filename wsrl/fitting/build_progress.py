@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from wsrl.fitting.shards import Event
+from wsrl.fitting.shard_builder import Event
 from wsrl.progress import Progress, ShowProgress
 from wsrl.store import schema
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from wsrl.errors import SignalError, UserError
 from wsrl.fields.representation import Representation
 from wsrl.fitting.batch_size import suitable_size, usual_size
-from wsrl.fitting.config import FitConfig
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.fitting.loss import loss_of
 from wsrl.fitting.slots import Done, Slots
 from wsrl.signals.fidelity import in_quantity, psnr, sign_agreement, ssim

@@ -113,7 +113,7 @@ class KernelGradient:
         activation = ACTIVATIONS.index(config.activation)
         place = ctypes.addressof(self._sizes)
         of_value = (LOSSES.index(loss.kind), loss.low, loss.high)
-        self._network = native.Network(len(shapes), activation, config.residual, config.omega, place, *of_value)
+        self._network = native.NetworkStruct(len(shapes), activation, config.residual, config.omega, place, *of_value)
 
     def prepare(self, features: Tensor) -> Tensor:
         """As :meth:`AutogradGradient.prepare`: ``(P, F)`` or ``(B, P, F)``, rows padded with zeros."""
@@ -144,7 +144,7 @@ class KernelGradient:
     def _run(self, numbers: Tensor, points: Tensor, gradients: Tensor | None, **pointers: int) -> None:
         assert numbers.dtype == points.dtype == torch.float32 and points.stride(-1) == 1
         layers = (native.Layer * len(self._parts))(*(self._layer(part, numbers, gradients) for part in self._parts))
-        batch = native.Batch(
+        batch = native.BatchStruct(
             num_fields=len(numbers),
             num_points=points.shape[-2],
             feature_stride=points.shape[-1],

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsrl.errors import UserError
-from wsrl.fitting.shards import Event, ShardBuilder, ShardTask, Tell
+from wsrl.fitting.shard_builder import Event, ShardBuilder, ShardTask, Tell
 from wsrl.fitting.workers import MOST_DEATHS, died_again_and_again
 from wsrl.store.schema import MANIFEST
 
@@ -71,7 +71,7 @@ def build_on_ray(
         listener = _start_listener(ray)
         located = replace(task, store=str(Path(task.store).resolve()), device="cuda" if gpus else "cpu")
         build = ray.remote(**requests, max_retries=0)(_build)  # deaths are counted and told here
-        crew = _Crew(ray, lambda shard: build.remote(located, shard, listener), listener, tell)
+        crew = _RayCrew(ray, lambda shard: build.remote(located, shard, listener), listener, tell)
         try:
             given_up = crew.work(shards)
         finally:
@@ -180,7 +180,7 @@ def _start_listener(ray):
     return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Listener).remote()
 
 
-class _Crew:
+class _RayCrew:
     """The driver's side: which shards are being built, and how often the worker of each died.
 
     Ray would start a lost task again by itself, but without a word: what a worker told may die with it on the way.

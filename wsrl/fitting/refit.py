@@ -12,8 +12,8 @@ from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
 from wsrl.fields.layout import Layout
-from wsrl.fitting.config import SPEED_KEYS
 from wsrl.fitting.engine import FitConfig, Item, fit, read_signals
+from wsrl.fitting.fit_config import SPEED_KEYS
 from wsrl.store.reader import WeightStore
 from wsrl.store.remaking import LEAST_COSINE, PSNR_TOLERANCE
 from wsrl.store.rows import FitResult

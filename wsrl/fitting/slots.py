@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wsrl.fields.representation import Representation
-from wsrl.fitting.config import FitConfig
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.fitting.gradient import make_gradient
 from wsrl.fitting.loss import SQUARED, PointLoss
 

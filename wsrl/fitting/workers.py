@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from wsrl.errors import UserError
-from wsrl.fitting.shards import Event, ShardBuilder, ShardTask, Tell
+from wsrl.fitting.shard_builder import Event, ShardBuilder, ShardTask, Tell
 
 MOST_DEATHS = 3
 
@@ -57,7 +57,7 @@ def build_with_workers(task: ShardTask, shards: Sequence[int], devices: Sequence
         UserError: A worker met what the user can mend, or the workers of some shards died again and again; the other
             shards are built then.
     """
-    crew = _Crew(task, shards, devices, tell)
+    crew = _WorkerCrew(task, shards, devices, tell)
     try:
         crew.work()
     finally:
@@ -66,7 +66,7 @@ def build_with_workers(task: ShardTask, shards: Sequence[int], devices: Sequence
         raise died_again_and_again(crew.given_up)
 
 
-class _Crew:
+class _WorkerCrew:
     """The parent's side: which shards wait, who has which, and how often a shard's worker died."""
 
     def __init__(self, task: ShardTask, shards: Sequence[int], devices: Sequence[str], tell: Tell):

@@ -18,7 +18,6 @@ from wsrl.errors import UserError, printable
 from wsrl.signals.passed_over import LINKED, ending
 from wsrl.signals.split_names import known_split
 
-SPLITS = ("train", "val", "test")
 LAYOUTS = "what is read is split/class/ or class/split/ with splits train, val, test and no others beside them"
 LIKE_A_SPLIT = re.compile(r"(train|val|test|valid)(ing|ation)?[^a-z].*", re.IGNORECASE)
 MESH_TYPES = ("obj", "ply", "stl", "off", "glb", "gltf")

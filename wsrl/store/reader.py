@@ -272,7 +272,7 @@ class WeightStore:
         """The base field, None for standalone fields."""
         if self.manifest["base_sha256"] is None:
             return None
-        from wsrl.fields.base import BaseField
+        from wsrl.fields.modulated_base import BaseField
 
         if not (self.directory / schema.BASE).is_dir():
             raise UserError(

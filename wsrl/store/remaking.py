@@ -4,10 +4,10 @@ import hashlib
 import json
 import shlex
 
+from wsrl.provenance import RUN_FILE
 from wsrl.store import schema
 from wsrl.store.source import is_named
 
-RUN_FILE = "run.json"
 MOST_LISTED = 64
 GRADIENTS = {"kernel": "the C++ kernel", "autograd": "autograd"}
 NOT_OF_CONFIG = ("in_features", "out_features")

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
+from wsrl.fields.saving import WEIGHTS_FILE
 from wsrl.fitting.defaults import Grid, is_small
 from wsrl.fitting.devices import choose_device
 from wsrl.progress import ShowProgress, say, silent
@@ -24,8 +25,6 @@ from wsrl.training.base_data import Examples, SignalBatches, Stage
 from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
 from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.step_progress import TrainingProgress
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

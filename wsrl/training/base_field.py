@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.fields.base import BaseField, BaseFieldConfig
+from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fitting.loss import SQUARED, PointLoss
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.training.base_data import Examples, SignalBatch, Stage

@@ -9,7 +9,7 @@ from wsrl import native
 SOURCE = Path(__file__).with_name("gradient.cpp")
 
 
-class Network(ctypes.Structure):
+class NetworkStruct(ctypes.Structure):
     """``Network`` of the source: sizes, activation and loss."""
 
     _fields_ = (
@@ -39,7 +39,7 @@ class Layer(ctypes.Structure):
     )
 
 
-class Batch(ctypes.Structure):
+class BatchStruct(ctypes.Structure):
     """``Batch`` of the source: the points of all fields, and where losses or values go."""
 
     _fields_ = (

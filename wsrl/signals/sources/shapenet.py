@@ -14,12 +14,12 @@ from pathlib import Path
 
 from wsrl.durable import text_sha256
 from wsrl.errors import UserError, printable
-from wsrl.signals.listing import SPLITS, scan
+from wsrl.signals.listing import scan
 from wsrl.signals.shapes.mesh import MeshLimits
 from wsrl.signals.shapes.mesh_files import mesh_content
 from wsrl.signals.shapes.shape import Content, ShapeOptions
 from wsrl.signals.shapes.shape_source import ShapeSource
-from wsrl.signals.split_names import split_name
+from wsrl.signals.split_names import SPLITS, split_name
 
 SYNSET = re.compile(r"[0-9]{8}")
 FILES = ("models/model_normalized.obj", "model.obj")
