@@ -1,4 +1,4 @@
-"""Around given fields: the ends of ways, the way to the noise and back, and what a strength means."""
+"""Around given fields: the ends of interpolations, the way to the noise and back, and what a strength means."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from diffusion_fields import (
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.denoiser import WeightTransformer
 from wsrl.diffusion.denoising_loss import PREDICTION_TYPES, clean_and_noise, training_scheduler
-from wsrl.diffusion.editing import ode_way, spherical, straight_way, variations
+from wsrl.diffusion.editing import linear_interpolation, ode_interpolation, spherical, variations
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.diffusion.samplers import SAMPLERS, sampler
 from wsrl.diffusion.space import WeightSpace
@@ -59,25 +59,25 @@ def test_clean_vectors_and_noise_come_out_of_every_prediction(kind):
 @pytest.mark.parametrize("make", REPRESENTATIONS)
 def test_a_straight_way_in_weights_is_the_line(make):
     ends = random_fields(make(), 2)
-    way = straight_way(ends, 5)
+    between = linear_interpolation(ends, 5)
     for name, tensor in ends.items():
-        assert torch.equal(way[name][[0, -1]], tensor)
-        torch.testing.assert_close(way[name][1], 0.75 * tensor[0] + 0.25 * tensor[1])
+        assert torch.equal(between[name][[0, -1]], tensor)
+        torch.testing.assert_close(between[name][1], 0.75 * tensor[0] + 0.25 * tensor[1])
 
 
 def test_a_straight_way_in_a_space_is_straight_there():
     pipeline = make_pipeline(adapter_representation())
     ends = random_fields(adapter_representation(), 2)
-    way = vectors_of(pipeline, straight_way(ends, 3, pipeline.space))
-    torch.testing.assert_close(way[1], vectors_of(pipeline, ends).mean(dim=0), atol=1e-4, rtol=1e-4)
+    between = vectors_of(pipeline, linear_interpolation(ends, 3, pipeline.space))
+    torch.testing.assert_close(between[1], vectors_of(pipeline, ends).mean(dim=0), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("make", REPRESENTATIONS)
 def test_the_ode_leads_to_the_noise_and_back(make):
     representation = make()
     pipeline, ends = make_pipeline(representation), random_fields(representation, 2, seed=5)
-    way = ode_way(pipeline, ends, 3, predict=pipeline.transformer, steps=20)
-    there, back = vectors_of(pipeline, ends), vectors_of(pipeline, way)
+    between = ode_interpolation(pipeline, ends, 3, predict=pipeline.transformer, steps=20)
+    there, back = vectors_of(pipeline, ends), vectors_of(pipeline, between)
     apart = (there[0] - there[1]).norm()
     assert (back[0] - there[0]).norm() < 1e-3 * apart and (back[2] - there[1]).norm() < 1e-3 * apart
     assert min((back[1] - end).norm() for end in there) > 0.05 * apart
@@ -86,8 +86,8 @@ def test_the_ode_leads_to_the_noise_and_back(make):
 def test_the_ode_is_that_of_the_ddim_sampler():
     pipeline = make_pipeline(adapter_representation())
     sampled = pipeline(2, generator=torch.Generator().manual_seed(1), num_inference_steps=20).weights
-    way = ode_way(pipeline, sampled, 2, predict=pipeline.transformer, steps=20)
-    torch.testing.assert_close(vectors_of(pipeline, way), vectors_of(pipeline, sampled), atol=2e-3, rtol=2e-3)
+    between = ode_interpolation(pipeline, sampled, 2, predict=pipeline.transformer, steps=20)
+    torch.testing.assert_close(vectors_of(pipeline, between), vectors_of(pipeline, sampled), atol=2e-3, rtol=2e-3)
 
 
 def test_the_sphere_keeps_length_and_divides_the_angle():

@@ -24,7 +24,7 @@ def trained(make, seed: int, x, y) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
-def half_way(net, first, second, x, y) -> float:
+def midpoint_loss(net, first, second, x, y) -> float:
     return NetworkScores(net, x, y)(interpolate(first, second, 0.5))[0]
 
 
@@ -47,10 +47,10 @@ def test_the_loss_half_way_falls_from_that_of_weight_matching(make):
     found = refine_straight_through(spec, net, first, second, x, y, options=options)
     aligned = spec.apply(second, found.permutation)
     matched = spec.apply(second, match_weights(spec, first, second).permutation)
-    assert found.losses[0] == pytest.approx(half_way(net, first, matched, x, y))
-    assert found.losses[-1] == pytest.approx(half_way(net, first, aligned, x, y))
+    assert found.losses[0] == pytest.approx(midpoint_loss(net, first, matched, x, y))
+    assert found.losses[-1] == pytest.approx(midpoint_loss(net, first, aligned, x, y))
     assert list(found.losses) == sorted(found.losses, reverse=True) and len(found.losses) == 9
-    assert found.losses[-1] < found.losses[0] < half_way(net, first, second, x, y)
+    assert found.losses[-1] < found.losses[0] < midpoint_loss(net, first, second, x, y)
     assert found.objective == pytest.approx(agreement(spec, first, aligned))
     assert found.history[-1] == pytest.approx(agreement(spec, first, matched))
     with torch.no_grad():

@@ -63,7 +63,7 @@ def variations(
 
 
 @torch.no_grad()
-def straight_way(
+def linear_interpolation(
     ends: dict[str, Tensor], num: int, space: WeightSpace | WeightAutoencoder | None = None
 ) -> dict[str, Tensor]:
     """Fields on the straight line between two.
@@ -86,10 +86,10 @@ def straight_way(
 
 
 @torch.no_grad()
-def ode_way(
+def ode_interpolation(
     pipeline: WeightDiffusionPipeline, ends: dict[str, Tensor], num: int, *, predict: Prediction, steps: int = 50
 ) -> dict[str, Tensor]:
-    """Fields along a way between two through the noise of the model.
+    """Fields between two others through the noise of the model.
 
     Both fields are followed along the diffusion's ODE to their noise, the noise is interpolated on the sphere, and
     followed back in the same steps.
@@ -97,7 +97,7 @@ def ode_way(
     Args:
         pipeline: The model.
         ends: The two fields ``(2, *shape)``, on the device of the pipeline.
-        num: Fields S on the way, ends included.
+        num: Fields S, ends included.
         predict: What the network predicts for any number of fields.
         steps: Steps in each direction.
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wsrl.diffusion.editing import ode_way, straight_way, variations
+from wsrl.diffusion.editing import linear_interpolation, ode_interpolation, variations
 from wsrl.diffusion.pipeline import Prediction, WeightDiffusionPipeline
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
@@ -77,9 +77,9 @@ def interpolate_fields(
     # Fields (S, *shape) on a straight line, or through the noise of the model.
     if along == "ode":
         predict = one_class_predictor(pipeline, labels, options.guidance)
-        between = ode_way(pipeline, ends, options.num, predict=predict, steps=options.steps)
+        between = ode_interpolation(pipeline, ends, options.num, predict=predict, steps=options.steps)
     else:
-        between = straight_way(ends, options.num, space)
+        between = linear_interpolation(ends, options.num, space)
     # What they show, and how far each step is from the ends and from other signals.
     samples = pipeline.samples_of(between)
     cells, bad = write_fields(samples, options, progress)

@@ -88,12 +88,12 @@ def refine_straight_through(
     shown = slice(options.num_checked)
     scores = NetworkScores(module, inputs[shown], targets[shown], loss=loss)
 
-    def half_way(permutation: Mapping[str, Tensor]) -> float:
+    def midpoint_loss(permutation: Mapping[str, Tensor]) -> float:
         return scores(interpolate(reference, spec.apply(moving, permutation), 0.5))[0]
 
     # the third network starts as the reference, so that the first permutation is that of weight matching
     matching = best = match_weights(spec, reference, moving, generator=generator, restarts=restarts)
-    losses, history = [half_way(best.permutation)], best.history
+    losses, history = [midpoint_loss(best.permutation)], best.history
     third = _ThirdNetwork(module, reference, loss, options.learning_rate)
     for step in range(1, options.num_steps + 1):
         # the gradient half way to the moved network is taken as if that were the third network, which makes a step
@@ -102,7 +102,7 @@ def refine_straight_through(
         # the moved network is matched with the third one, from the permutation of the step before
         matching = match_weights(spec, third.weights(), moving, generator=generator, start=matching.permutation)
         if step % options.check_every == 0 or step == options.num_steps:
-            now = half_way(matching.permutation)
+            now = midpoint_loss(matching.permutation)
             best = matching if now < losses[-1] else best
             losses.append(min(now, losses[-1]))
     objective = agreement(spec, reference, spec.apply(moving, best.permutation))
