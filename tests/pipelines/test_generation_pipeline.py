@@ -12,14 +12,14 @@ name: tiny
 data: digits
 source: {limit: {train: 60, test: 20}}
 base:
-  model: {field: {width: 8, depth: 2, num_frequencies: 4}, latent_size: 4}
-  stages: [{resolution: 1.0, batch_size: 8, steps: 20}]
+  model: {field: {width: 32, depth: 2, num_frequencies: 16, frequency_scale: 0.5}, latent_size: 4}
+  stages: [{resolution: 1.0, batch_size: 8, steps: 300}]
   num_heldout: 2
   heldout_steps: 2
 kinds:
   mlora_asym:
     representation: {kind: mlora_asym, rank: 2, form: exp, mask_fraction: 0.25}
-    fit: {steps: 20, learning_rate: 0.1}
+    fit: {steps: 100, learning_rate: 0.1}  # so near to their signals that copies of them look like data
   mlp:
     representation: {kind: mlp, field: {width: 6, depth: 1, encoding: identity, activation: sine, omega: 5.0}}
     fit: {steps: 20, learning_rate: 0.02}
