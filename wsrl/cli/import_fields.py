@@ -14,7 +14,7 @@ def main(argv: list[str]) -> int:
     """Run the command; returns 1 where some files hold no field."""
     from wsrl.cli import parser as parsers
     from wsrl.cli.build import report
-    from wsrl.cli.display import show_progress
+    from wsrl.cli.display import say, show_progress
     from wsrl.exchange.import_store import import_store
     from wsrl.exchange.importing import KINDS, ImportOptions, plan_import
 
@@ -28,7 +28,10 @@ def main(argv: list[str]) -> int:
     print(plan.summary(), flush=True)
     command = shlex.join(["wsrl", "import", *argv])
     with import_store(plan, options.out, num_shards=options.shards, command=command, progress=show_progress) as store:
-        return report(store)
+        status = report(store)
+    for line in plan.left_out:  # said before the work, and again where it has scrolled away
+        say(line)
+    return status
 
 
 def make_parser():

@@ -160,7 +160,8 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
     generation = _part(metrics, "generation")
     fields, failed = (metrics.get(f"reconstruction.{name}", 0) for name in ("num_fields", "num_failures"))
     if failed:
-        yield f"{int(failed)} signals have no field; wsrl info lists the reasons"
+        what = "1 signal has" if failed == 1 else f"{int(failed)} signals have"
+        yield f"{what} no field; wsrl info lists the reasons"
     pictures = "reconstruction.sign_agreement_mean" not in metrics
     if pictures and metrics.get("reconstruction.psnr_mean", BLURRED_DB) < BLURRED_DB:
         yield "the fields are blurred: more steps (fit.steps) or a larger rank (representation.rank) bring them closer"

@@ -86,9 +86,13 @@ class ImportPlan:
             kept = {k: v for k, v in convention.items() if v not in same and (k, v) not in _USUAL}
             told = "the parameters stay as they are, nothing is folded into them; the store's convention"
             lines.append(f"{told}: {kept}")
-        lines += _told_of_labels(self.folder)
+        return "\n".join([*lines, *self.left_out])
+
+    @property
+    def left_out(self) -> list[str]:
+        """What of the folder and of its labels is not used, a line each."""
         passed_over = tell_passed_over(self.folder.passed_over)
-        return "\n".join([*lines, passed_over] if passed_over else lines)
+        return [*_told_of_labels(self.folder), *([passed_over] if passed_over else [])]
 
 
 def plan_import(kind: str, directory: Path | str, options: ImportOptions = ImportOptions()) -> ImportPlan:
