@@ -31,7 +31,8 @@ class TrainingProgress(L.Callback):
         if not trainer.is_global_zero:
             return
         total = num_steps(trainer)
-        done = min(trainer.current_epoch * int(trainer.num_training_batches), total or 0)
+        before = trainer.current_epoch * trainer.num_training_batches if trainer.current_epoch else 0
+        done = int(before) if total is not None and before < total else 0  # batches of an epoch may be infinite
         self._shown = self._stack.enter_context(self.progress(f"{self.what}: steps", total))
         if text := getattr(pl_module, "summary", ""):
             self._shown.say(text)
