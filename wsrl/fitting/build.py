@@ -96,8 +96,8 @@ def build_store(
         UserError: The plan does not fit the data, the folder holds something else, or the disk refuses.
     """
     out = Path(out)
-    config = representation or default_representation(RepresentationConfig().kind)
-    fit = fit or default_fit(config.kind, source.form.grid)
+    config = representation or default_representation(RepresentationConfig().kind, source.form)
+    fit = fit or default_fit(config.kind, source.form)
     devices = worker_devices(compute.device, compute.workers) if compute.engine == "local" else []
     # An unfinished store of the same plan is continued, whose number of shards stands.
     base = base if config.is_adapter else None
