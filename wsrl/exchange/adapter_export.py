@@ -75,8 +75,8 @@ def layer_factors(weights: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, 
         )
     for name, (down, up) in factors.items():
         weight = getattr(modules.get(name), "weight", None)
-        found = None if up is None else (up.shape[0], up.shape[1] - down.shape[0], down.shape[1])
-        if weight is None or found != (weight.shape[0], 0, weight[0].numel()):
+        actual = None if up is None else (up.shape[0], up.shape[1] - down.shape[0], down.shape[1])
+        if weight is None or actual != (weight.shape[0], 0, weight[0].numel()):
             raise UserError(
                 f"The factors of {name} do not fit the base field",
                 allowed="down (rank, in) and up (out, rank) of a layer of the base field that the field was fitted on",

@@ -128,8 +128,8 @@ def open_folder(
     files = sorted(listed(directory, others, used))
     if not files:
         what = f"files {', '.join(SUFFIXES)}" if kind == "state_dicts" else f"folders with {CONFIG}"
-        told = f" ({tell_passed_over(others)})" if others else ""
-        raise UserError(f"{directory} holds no fields{told}", allowed=f"a folder with {what}", do="check the path")
+        skipped = f" ({tell_passed_over(others)})" if others else ""
+        raise UserError(f"{directory} holds no fields{skipped}", allowed=f"a folder with {what}", do="check the path")
     # Labelled ones come first, in the order of the labels.
     known = assign(entries or [], files, suffixes, ignore_unmatched)
     ordered = [*known, *(file for file in files if file not in known)]

@@ -84,15 +84,15 @@ class ImportPlan:
         if convention := representation.to_dict().get("convention"):
             same = (None, [], "none")
             kept = {k: v for k, v in convention.items() if v not in same and (k, v) not in _USUAL}
-            told = "the parameters stay as they are, nothing is folded into them; the store's convention"
-            lines.append(f"{told}: {kept}")
+            note = "the parameters stay as they are, nothing is folded into them; the store's convention"
+            lines.append(f"{note}: {kept}")
         return "\n".join([*lines, *self.left_out])
 
     @property
     def left_out(self) -> list[str]:
         """What of the folder and of its labels is not used, a line each."""
         passed_over = tell_passed_over(self.folder.passed_over)
-        return [*_told_of_labels(self.folder), *([passed_over] if passed_over else [])]
+        return [*_label_notes(self.folder), *([passed_over] if passed_over else [])]
 
 
 def plan_import(kind: str, directory: Path | str, options: ImportOptions = ImportOptions()) -> ImportPlan:
@@ -130,10 +130,10 @@ def plan_import(kind: str, directory: Path | str, options: ImportOptions = Impor
     return _plan_state_dicts(folder, network or _no_network(directory), options.rounding)
 
 
-def _beside(given: Path | str | None, default: Path | None) -> Path | None:
+def _beside(path: Path | str | None, default: Path | None) -> Path | None:
     """The path that was given, or the one in the folder where it is there."""
-    if given is not None:
-        return Path(given)
+    if path is not None:
+        return Path(path)
     return default if default is not None and default.exists() else None
 
 
@@ -206,7 +206,7 @@ def _plan_adapters(folder: ImportFolder, network: Network | None, base: BaseFiel
     return ImportPlan(kind="peft", folder=folder, network=network, reader=reader, names={})
 
 
-def _told_of_labels(folder: ImportFolder) -> list[str]:
+def _label_notes(folder: ImportFolder) -> list[str]:
     """How much of the labels was used, where there are any."""
     if folder.num_asked is None:
         return []

@@ -74,8 +74,8 @@ def _triangles(nodes: np.ndarray, codes: np.ndarray, steps: np.ndarray) -> np.nd
     table, counts = triangle_table()
     number = counts[codes]
     cell = np.repeat(np.arange(len(codes)), number)
-    place = np.arange(len(cell)) - np.repeat(np.cumsum(number) - number, number)
-    edges = table[codes[cell], place]  # (K, 3) of the cell
+    within_cell = np.arange(len(cell)) - np.repeat(np.cumsum(number) - number, number)
+    edges = table[codes[cell], within_cell]  # (K, 3) of the cell
     offsets = np.array([3 * (CORNERS[corner] @ steps) + axis for corner, axis in EDGES])
     return 3 * nodes[cell, None] + offsets[edges]
 
@@ -92,13 +92,13 @@ def triangle_table() -> tuple[np.ndarray, np.ndarray]:
 
 def _faces() -> list[list[int]]:
     """The four corners of each face of a cell, counter-clockwise seen from outside."""
-    found = []
+    faces = []
     for axis, side in itertools.product(range(3), (0, 1)):
         one, two = np.eye(3, dtype=int)[[(axis + 1) % 3, (axis + 2) % 3]]
         around = [side * np.eye(3, dtype=int)[axis] + a * one + b * two for a, b in ((0, 0), (1, 0), (1, 1), (0, 1))]
         corners = [int(point @ (4, 2, 1)) for point in around]
-        found.append(corners if side else corners[::-1])
-    return found
+        faces.append(corners if side else corners[::-1])
+    return faces
 
 
 def _edge(first: int, second: int) -> int:

@@ -123,19 +123,19 @@ class _Grid:
 
         What two slabs share is evaluated once: a second time it could differ in the last bit.
         """
-        found = np.full(len(nodes), np.nan, dtype=np.float32)
-        planes, places = np.divmod(nodes, self.side**2)
+        values = np.full(len(nodes), np.nan, dtype=np.float32)
+        planes, offsets = np.divmod(nodes, self.side**2)
         between = {plane: np.flatnonzero(planes == plane) for plane in self.shared if planes[0] <= plane <= planes[-1]}
         for plane, where in between.items():
-            found[where] = self.shared[plane][places[where]]
-        missing = np.isnan(found)
-        found[missing] = self._evaluated(nodes[missing])
+            values[where] = self.shared[plane][offsets[where]]
+        missing = np.isnan(values)
+        values[missing] = self._evaluated(nodes[missing])
         for plane, where in between.items():
-            self.shared[plane][places[where]] = found[where]
-        return found
+            self.shared[plane][offsets[where]] = values[where]
+        return values
 
     def _evaluated(self, nodes: np.ndarray) -> np.ndarray:
-        found = np.empty(len(nodes), dtype=np.float32)
+        evaluated = np.empty(len(nodes), dtype=np.float32)
         for start in range(0, len(nodes), POINTS_AT_ONCE):
             index = np.stack(np.unravel_index(nodes[start : start + POINTS_AT_ONCE], [self.side] * 3), axis=1)
             coords = self.axis[torch.from_numpy(index)]
@@ -148,8 +148,8 @@ class _Grid:
                 )
             values = values.clip(-FARTHEST, FARTHEST)
             around = (index != self.inner[index]).any(axis=1)
-            found[start : start + len(values)] = np.where(around, np.abs(values), values)
-        return found
+            evaluated[start : start + len(values)] = np.where(around, np.abs(values), values)
+        return evaluated
 
     def _march(self, start: int, stop: int) -> _Slab:
         """The surface in the layers of blocks from ``start`` up to ``stop``."""
@@ -173,8 +173,8 @@ class _Grid:
         planes = np.arange(start * self.stride, stop * self.stride + 1)
         inside = np.arange(self.side) == self.inner
         values = np.ones((len(planes), self.side, self.side), dtype=np.float32)
-        chosen = inside[planes][:, None, None] & inside[:, None] & inside
-        values[chosen] = self.values(np.flatnonzero(chosen) + planes[0] * self.side**2)
+        is_inner = inside[planes][:, None, None] & inside[:, None] & inside
+        values[is_inner] = self.values(np.flatnonzero(is_inner) + planes[0] * self.side**2)
         return values, None
 
     def _refined(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +184,9 @@ class _Grid:
         known = np.zeros(values.shape, dtype=bool)
         known[::stride, ::stride, ::stride] = True
         flat, offsets = values.reshape(-1), (CORNERS @ [self.side**2, self.side, 1]).astype(np.int32)
-        chosen = np.nonzero((self.active | self.full)[start:stop])
-        slopes, full = (array[start:stop][chosen] for array in (self.slopes, self.full))
-        blocks = np.ravel_multi_index([index * stride for index in chosen], values.shape).astype(np.int32)
+        indices = np.nonzero((self.active | self.full)[start:stop])
+        slopes, full = (array[start:stop][indices] for array in (self.slopes, self.full))
+        blocks = np.ravel_multi_index([index * stride for index in indices], values.shape).astype(np.int32)
         while stride > 1 and len(blocks):
             stride //= 2
             blocks = (blocks[:, None] + stride * offsets).reshape(-1)  # the eight halves of each, by their lowest nodes
@@ -198,10 +198,10 @@ class _Grid:
             paint(values, nodes, self.values(nodes + first), stride)
             if stride == 1:
                 break
-            found = np.stack([flat[blocks + offset] for offset in stride * offsets]).reshape(2, 2, 2, -1)
-            slopes = np.maximum(slopes.repeat(8), slopes_of(found) / (stride * self.cell))
+            corners = np.stack([flat[blocks + offset] for offset in stride * offsets]).reshape(2, 2, 2, -1)
+            slopes = np.maximum(slopes.repeat(8), slopes_of(corners) / (stride * self.cell))
             full = full.repeat(8)
-            keep = full | may_cross(found, slopes, stride * self.cell)
+            keep = full | may_cross(corners, slopes, stride * self.cell)
             blocks, slopes, full = blocks[keep], slopes[keep], full[keep]
         return values, known
 
@@ -221,11 +221,11 @@ class _Grid:
         """Slabs that have to be marched again, since a neighbour found the surface on the plane between them."""
         redo = set()
         for one, two in pairwise(self.slabs):
-            places = np.argwhere(parts[one].last != parts[two].first)
-            if len(places):
+            differing = np.argwhere(parts[one].last != parts[two].first)
+            if len(differing):
                 redo |= {one, two}
                 for x, y, z in product((two[0] - 1, two[0]), (-1, 0), (-1, 0)):  # the blocks around each place
-                    around = (places + np.array([y, z])) // self.stride
+                    around = (differing + np.array([y, z])) // self.stride
                     self._fill(np.insert(around, 0, x, axis=1))
         return sorted(redo)
 

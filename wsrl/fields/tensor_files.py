@@ -70,11 +70,11 @@ def _load_pickle(path: Path) -> object:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, AttributeError, IndexError) as error:
-            found = re.search(r"(?:GLOBAL|instruction|function) ([\w.]+)", str(error))
+            match = re.search(r"(?:GLOBAL|instruction|function) ([\w.]+)", str(error))
             allowed = "tensors and plain containers, as torch.save(model.state_dict(), path) writes them"
-            if found is None or "GLOBAL" not in str(error):
+            if match is None or "GLOBAL" not in str(error):
                 raise _bad(path, "is no pickle of tensors alone, or is damaged", allowed) from error
-            raise _bad(path, f"holds code: it wants {found[1]}, which was not run", allowed) from error
+            raise _bad(path, f"holds code: it wants {match[1]}, which was not run", allowed) from error
 
 
 def _bad(path: Path, what: str, allowed: str) -> SignalError:

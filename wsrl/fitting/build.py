@@ -15,7 +15,7 @@ from wsrl.fitting.devices import worker_devices, worker_threads
 from wsrl.fitting.engine import FitConfig
 from wsrl.fitting.fit_config import SPEED_KEYS
 from wsrl.fitting.ray_engine import RayOptions, build_on_ray
-from wsrl.fitting.shard_builder import ShardBuilder, ShardTask, Tell, located
+from wsrl.fitting.shard_builder import OnEvent, ShardBuilder, ShardTask, located
 from wsrl.fitting.workers import build_with_workers
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import RUN_FILE
@@ -105,8 +105,8 @@ def build_store(
     where = "" if data is None else located(data)
     task = ShardTask(store=str(out), data=where, options=source.options.portable(), fit=fit)
     shards = list(range(num_shards)) if shard is None else [shard[0]]
-    with shown_build(out, shards, progress) as tell:
-        _fit_shards(task, source, shards, devices, compute, tell)
+    with shown_build(out, shards, progress) as on_event:
+        _fit_shards(task, source, shards, devices, compute, on_event)
     return complete(out)
 
 
@@ -159,21 +159,21 @@ def _create(
 
 
 def _fit_shards(
-    task: ShardTask, source: Source, shards: Sequence[int], devices: Sequence[str], compute: Compute, tell: Tell
+    task: ShardTask, source: Source, shards: Sequence[int], devices: Sequence[str], compute: Compute, on_event: OnEvent
 ) -> None:
     """Have every shard fitted: on a cluster, by workers of this machine, or here."""
     if compute.engine == "ray":
         threads = compute.threads or max(1, int(compute.ray.cpus))
-        build_on_ray(replace(task, threads=threads), shards, compute.ray, tell, device=compute.device)
+        build_on_ray(replace(task, threads=threads), shards, compute.ray, on_event, device=compute.device)
         return
     used = devices if task.data else devices[:1]
     task = replace(task, threads=worker_threads(compute.threads, len(used)), device=used[0])
     if len(used) > 1:
-        build_with_workers(task, shards, used, tell)
+        build_with_workers(task, shards, used, on_event)
         return
     builder = ShardBuilder(task, source)
     for number in shards:
-        builder.build(number, tell)
+        builder.build(number, on_event)
 
 
 def complete(out: str | os.PathLike) -> WeightStore:

@@ -98,11 +98,11 @@ def refit_fields(
                 allowed="the data that the store was built from, with the same options",
                 do="pass them with --data",
             )
-    found = list(fit(store.representation, _unchanged(source, records), config, device=device))
-    outcomes = [_compare(store.layout, _stored(store, records[result.index]), result) for result in found]
+    refits = list(fit(store.representation, _unchanged(source, records), config, device=device))
+    outcomes = [_compare(store.layout, _stored(store, records[result.index]), result) for result in refits]
     if all(outcome.same or outcome.reason for outcome in outcomes):
         return outcomes
-    fitted = {result.index: result for result in found}
+    fitted = {result.index: result for result in refits}
     disturbed = fit(store.representation, _disturbed(_unchanged(source, records)), config, device=device)
     drift = [_compare(store.layout, fitted[result.index], result) for result in disturbed]
     return _within_drift(outcomes, [outcome for outcome in drift if not outcome.reason])

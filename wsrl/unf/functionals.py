@@ -139,14 +139,14 @@ class InvariantPool(nn.Module):
         self.terms = []
         self.num_features = 0
         for name, tensor in tensors.items():
-            places = frozenset(place for place, position in enumerate(tensor.positions) if position)
+            kept = frozenset(axis for axis, position in enumerate(tensor.positions) if position)
             count = 1
-            for place in places:
-                count *= tensor.shape[place]
+            for axis in kept:
+                count *= tensor.shape[axis]
             if count > self.FEW_POSITIONS:
-                places, count = frozenset(), 1
+                kept, count = frozenset(), 1
             for pattern in patterns(tensor.axes, within):
-                if frozenset(pattern.kept_axes) == places and len(pattern.kept) == len(places):
+                if frozenset(pattern.kept_axes) == kept and len(pattern.kept) == len(kept):
                     self.terms.append((name, pattern))
                     self.num_features += count * tensor.factor * channels
 

@@ -96,9 +96,9 @@ def _mix_fused(
 
 def _spread(addend: Tensor, axes: frozenset[int], wider: Iterable[int]) -> Tensor:
     """An array that varies along some axes, with ones for the others of more, which are sorted."""
-    for place, axis in enumerate(wider):
+    for index, axis in enumerate(wider):
         if axis not in axes:
-            addend = addend.unsqueeze(place + 1)
+            addend = addend.unsqueeze(index + 1)
     return addend
 
 

@@ -118,18 +118,18 @@ class HubMap(nn.Module):
         self.spread = nn.Parameter(torch.cat(spread, dim=1))
         self.own = nn.ParameterList()
         self._own = []
-        for source_place, source in enumerate(meeting.sources):
-            for place, end in enumerate(meeting.targets):
+        for source_index, source in enumerate(meeting.sources):
+            for target_index, end in enumerate(meeting.targets):
                 if source.tensor == end.tensor and source.pattern == end.pattern:
-                    self._own.append((source_place, place))
+                    self._own.append((source_index, target_index))
                     self.own.append(nn.Parameter(start.matrix(source, end, 1, out_channels)))
 
     def matrix(self) -> Tensor:
         """The matrix of all terms, sources by targets."""
         whole = (self.gather @ self.spread).detach().clone()
         blocks = [row.split(self.sizes, dim=1) for row in whole.split(self.widths, dim=0)]
-        for (source, place), own in zip(self._own, self.own):
-            blocks[source][place].add_(own.detach())
+        for (source, target_index), own in zip(self._own, self.own):
+            blocks[source][target_index].add_(own.detach())
         return whole
 
     def forward(
@@ -139,8 +139,8 @@ class HubMap(nn.Module):
         mapped = _product(_side_by_side(self.meeting, features) @ self.gather, self.spread, bias)  # through the hub
         for end, values in zip(self.meeting.targets, mapped.split_with_sizes(self.sizes, dim=-1)):
             parts[end.tensor].append((end, values))
-        for (source_place, place), weight in zip(self._own, self.own):
-            source, end = self.meeting.sources[source_place], self.meeting.targets[place]
+        for (source_index, target_index), weight in zip(self._own, self.own):
+            source, end = self.meeting.sources[source_index], self.meeting.targets[target_index]
             parts[end.tensor].append((end, features[source.tensor].pool(source.pattern) @ weight))
 
 

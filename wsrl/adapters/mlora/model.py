@@ -37,14 +37,14 @@ class MLoraModel(BaseTuner):
         if isinstance(target, MLoraLayer):
             target.update_layer(adapter_name, peft_config, rank, current_key)
             return
-        check_place(self.model, parent, target, current_key)
+        check_use(self.model, parent, target, current_key)
         layer = MLoraLayer(target, adapter_name, peft_config, rank, current_key)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
 
-def check_place(model: nn.Module, parent: nn.Module, target: nn.Module, name: str) -> None:
+def check_use(model: nn.Module, parent: nn.Module, target: nn.Module, name: str) -> None:
     """Refuse a layer that its model uses in a way that an adapter around it would not see.
 
     Args:

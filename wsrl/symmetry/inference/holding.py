@@ -22,8 +22,8 @@ def hold_families(axes: Sequence[Axis]) -> None:
             groups.setdefault(tuple(resolve(member) for member in atom.members), []).append(atom)
     groups = {members: alike for members, alike in groups.items() if not _moves_elsewhere(members, alike, axes)}
     while True:
-        chosen = [atom for alike in groups.values() for atom in alike]
-        others = {_over(atom) for atom in moving if atom not in chosen}
+        candidates = [atom for alike in groups.values() for atom in alike]
+        others = {_over(atom) for atom in moving if atom not in candidates}
         kept = {members: alike for members, alike in groups.items() if not others & {_over(atom) for atom in alike}}
         if len(kept) == len(groups):
             break

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+import wsrl.symmetry.inference.rules_indices
 import wsrl.symmetry.inference.rules_linear
 import wsrl.symmetry.inference.rules_masks
 import wsrl.symmetry.inference.rules_order
-import wsrl.symmetry.inference.rules_places
 import wsrl.symmetry.inference.rules_pointwise
 import wsrl.symmetry.inference.rules_shape
 import wsrl.symmetry.inference.rules_sparse  # noqa: F401  (registers rules)
-from wsrl.symmetry.inference.described import Given, follow_by_hand
+from wsrl.symmetry.inference.described import ModuleAxes, follow_by_hand
 from wsrl.symmetry.inference.known_axes import Table, WrittenConstantError
 from wsrl.symmetry.inference.naming import express, name_atoms, written
 from wsrl.symmetry.inference.network_tensors import (
@@ -40,7 +40,7 @@ def infer_module(
     module: nn.Module,
     example_inputs: object,
     *,
-    given: Mapping[str, Given] | None = None,
+    described: Mapping[str, ModuleAxes] | None = None,
     fixed: Iterable[str] = (),
     buffers: bool = True,
 ) -> PermutationSpec:
@@ -52,8 +52,8 @@ def infer_module(
     Args:
         module: Any module.
         example_inputs: One tensor, a tuple of arguments, or a dict of keyword arguments.
-        given: Parts that are described by hand: for the path of a submodule how its tensors, inputs and outputs move.
-            It then runs without being traced.
+        described: Parts that are described by hand: for the path of a submodule how its tensors, inputs and outputs
+            move. It then runs without being traced.
         fixed: Names of tensors, or beginnings of names up to a dot, that stay fixed.
         buffers: Whether buffers move as they need to. If not they are constants of the architecture and stay fixed,
             with all that is tied to them, but for running statistics, which move with their channels.
@@ -84,7 +84,7 @@ def infer_module(
     def run(tracer: Tracer) -> object:
         with ExitStack() as stack:
             _watch(module, tracer, stack)
-            for path, part in (given or {}).items():
+            for path, part in (described or {}).items():
                 follow_by_hand(module, path, part, tracer, stack)
             with plain_kernels(), tracer:
                 return module(*args, **kwargs)

@@ -80,13 +80,13 @@ def _reached(table: Table, steps: Sequence[Step], outputs: Iterable[Tensor]) -> 
         if step.name in CROPS and not step.writes:
             if not taken:
                 continue
-            given = None
+            produced = None
         else:  # all that is summed over or written is read, and of what is given out what is read later
-            given = {atom for tensor in step.outputs for atom in _atoms(table, tensor)} if taken else set()
-            given = set() if step.writes else given
+            produced = {atom for tensor in step.outputs for atom in _atoms(table, tensor)} if taken else set()
+            produced = set() if step.writes else produced
         for tensor in step.inputs:
             atoms = _atoms(table, tensor)
-            _add(reached, table, tensor, atoms & wanted if given is None else atoms & wanted | atoms - given)
+            _add(reached, table, tensor, atoms & wanted if produced is None else atoms & wanted | atoms - produced)
     return reached
 
 

@@ -38,26 +38,26 @@ def settle(axes: Sequence[Axis]) -> list[Axis]:
 
 def _lost(axis: Axis, beside: Sequence[Atom], top: Sequence[Atom]) -> list[tuple[Atom, Atom]]:
     """Atoms of an axis, or of a part of it, with each parent that does not stand beside them exactly once."""
-    found = []
+    pairs = []
     for atom in axis:
         elsewhere = [inner for other in top if other.is_concat and other is not atom for inner in _inside(other)]
         bad = [p for p in parents_of(atom) if beside.count(p) != 1 or p in elsewhere]
-        found += [(atom, parent) for parent in bad]
+        pairs += [(atom, parent) for parent in bad]
         if atom.is_concat:
             for part in atom.parts:
                 inner = resolve(part)
                 others = [other for other in top if other is not atom]
-                found += _lost(inner, [*beside, *inner], others)
-    return found
+                pairs += _lost(inner, [*beside, *inner], others)
+    return pairs
 
 
 def _inside(whole: Atom) -> list[Atom]:
     """All atoms in the parts of a concatenation."""
-    found = []
+    atoms = []
     for part in whole.parts:
         for atom in resolve(part):
-            found += [atom, *(_inside(atom) if atom.is_concat else ())]
-    return found
+            atoms += [atom, *(_inside(atom) if atom.is_concat else ())]
+    return atoms
 
 
 def cut_children(axes: Sequence[Axis], mixed: Sequence[Axis]) -> None:
@@ -79,7 +79,7 @@ def cut_foreign(contracted: Axis, beside: Sequence[Axis]) -> None:
 
 def view(axes: Sequence[Axis], old: Sequence[int], new: Sequence[int], labels=("heads", "channels")) -> list[Axis]:
     """Axes of a tensor of shape ``old`` in the shape ``new``, with the elements in the same row-major order."""
-    found: list[Axis] = []
+    reshaped: list[Axis] = []
     i = j = 0
     while i < len(old) or j < len(new):
         # the fewest next axes of both shapes that have as many elements
@@ -93,13 +93,13 @@ def view(axes: Sequence[Axis], old: Sequence[int], new: Sequence[int], labels=("
                 atoms, left, i = [*atoms, *axes[i]], left * old[i], i + 1
             else:
                 sizes, right, j = [*sizes, new[j]], right * new[j], j + 1
-        found += distribute(atoms, sizes, labels)
-    return found
+        reshaped += distribute(atoms, sizes, labels)
+    return reshaped
 
 
 def distribute(atoms: Sequence[Atom], sizes: Sequence[int], labels: tuple[str, str]) -> list[Axis]:
     """Give the atoms of one axis to several, of the given lengths."""
-    rest, found = list(resolve(atoms)), []
+    rest, axes = list(resolve(atoms)), []
     for size in sizes:
         taken: list[Atom] = []
         while size_of(taken) < size:
@@ -116,8 +116,8 @@ def distribute(atoms: Sequence[Atom], sizes: Sequence[int], labels: tuple[str, s
         if size_of(taken) != size:
             fix(atoms)
             return fixed_axes(sizes)
-        found.append(tuple(taken))
-    return found
+        axes.append(tuple(taken))
+    return axes
 
 
 def narrow(axes: Sequence[Axis], dim: int, start: int, stop: int) -> list[Axis]:
@@ -155,8 +155,8 @@ def select(axes: Sequence[Axis], dim: int, index: int) -> list[Axis]:
         others = [*axes[:dim], *axes[dim + 1 :]]
         cut_children(others, [axis])
         return [resolve(other) for other in others]
-    found = narrow(axes, dim, index, index + 1)
-    return [*found[:dim], *found[dim + 1 :]]
+    narrowed = narrow(axes, dim, index, index + 1)
+    return [*narrowed[:dim], *narrowed[dim + 1 :]]
 
 
 def stack(operands: Sequence[Sequence[Axis]], dim: int) -> list[Axis]:
@@ -168,13 +168,13 @@ def stack(operands: Sequence[Sequence[Axis]], dim: int) -> list[Axis]:
     over = new_axis(num, fixed=True)
     if any(len(set(aligned)) > 1 for aligned in zip(*operands)):
         cut_at(over, range(1, num))
-    found = []
+    stacked = []
     for aligned in zip(*operands):
         if len(set(aligned)) == 1:
-            found.append(aligned[0])
+            stacked.append(aligned[0])
         else:
-            found.append((family(aligned, over[0].parts, over[0], over),))
-    return [*found[:dim], over, *found[dim:]]
+            stacked.append((family(aligned, over[0].parts, over[0], over),))
+    return [*stacked[:dim], over, *stacked[dim:]]
 
 
 def _tie(operands: list[list[Axis]]) -> None:

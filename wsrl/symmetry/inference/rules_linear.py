@@ -52,15 +52,15 @@ def vectors(call: Call) -> list[Axis]:
     """Products with vectors."""
     if call.name in ("outer", "ger", "addr"):
         names = ("vec1", "vec2") if call.name == "addr" else ("self", "vec2")
-        found = [call.axes(names[0])[0], call.axes(names[1])[0]]
+        axes = [call.axes(names[0])[0], call.axes(names[1])[0]]
     elif call.name in ("dot", "vdot"):
         contract(call.axes("self")[0], call.axes("tensor" if "tensor" in call.arguments else "other")[0], [], [])
         return []
     else:
         rows, inner = call.axes("self" if call.name == "mv" else "mat")
         contract(inner, call.axes("vec")[0], [], [rows])
-        found = [rows]
-    return broadcast([found, call.axes("self")]) if call.name.startswith("add") else found
+        axes = [rows]
+    return broadcast([axes, call.axes("self")]) if call.name.startswith("add") else axes
 
 
 @rule("linear")
@@ -69,8 +69,8 @@ def linear(call: Call) -> list[Axis]:
     rows, inner = call.axes("weight")
     *others, last = call.axes("input")
     contract(last, inner, [], [*others, rows])
-    found = [*others, rows]
-    return broadcast([found, call.axes("bias")]) if call.get("bias") is not None else found
+    axes = [*others, rows]
+    return broadcast([axes, call.axes("bias")]) if call.get("bias") is not None else axes
 
 
 @rule("linalg_inv_ex")
@@ -179,16 +179,16 @@ def unfolded(call: Call) -> list[Axis]:
     fix(axes[-1])
     fix(axes[-2])
     cut_children(axes[:-2], axes[-2:])
-    places = call["kernel_size"][0] * call["kernel_size"][1]
-    return [*axes[:-3], (*axes[-3], *new_axis(places, fixed=True)), new_axis(call.out_shape[-1], fixed=True)]
+    kernel_size = call["kernel_size"][0] * call["kernel_size"][1]
+    return [*axes[:-3], (*axes[-3], *new_axis(kernel_size, fixed=True)), new_axis(call.out_shape[-1], fixed=True)]
 
 
 @rule("col2im")
 def folded(call: Call) -> list[Axis]:
     """Patches put back: what :func:`unfolded` undoes."""
     axes = call.axes("self")
-    places = call["kernel_size"][0] * call["kernel_size"][1]
-    channels, inside = view([axes[-2]], [size_of(axes[-2])], [size_of(axes[-2]) // places, places])
+    kernel_size = call["kernel_size"][0] * call["kernel_size"][1]
+    channels, inside = view([axes[-2]], [size_of(axes[-2])], [size_of(axes[-2]) // kernel_size, kernel_size])
     for axis in (axes[-1], inside):
         fix(axis)
     cut_children([*axes[:-2], channels], [axes[-1], inside])

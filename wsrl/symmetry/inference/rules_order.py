@@ -19,11 +19,11 @@ def ordered(call: Call) -> list:
         name = next((n for n in ("dim", "dims") if n in call.arguments), None)
         dims = call.dims(name) if name and call[name] is not None else list(range(ndim))
     axes = in_order(axes, dims)
-    found = []
+    results = []
     for output in call.outputs:
         kept = axes if output.ndim == ndim else [axis for dim, axis in enumerate(axes) if dim not in dims]
-        found.append(_fixed_where_changed(kept, output.shape))
-    return found
+        results.append(_fixed_where_changed(kept, output.shape))
+    return results
 
 
 def _fixed_where_changed(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
@@ -45,9 +45,9 @@ def sorted_entries(call: Call) -> list:
     """Entries by their size, which their order did not matter for, and their places, which it did."""
     (dim,) = call.dims("dim")
     axes = mixed(call.axes("self"), [dim])
-    found = [with_fixed(axes, dim, output.shape[dim]) for output in call.outputs]
+    results = [with_fixed(axes, dim, output.shape[dim]) for output in call.outputs]
     call.table.fix_on_use(call.outputs[-1], axes[dim])
-    return found
+    return results
 
 
 @rule("max", "min", "median", "nanmedian", "mode", "kthvalue")

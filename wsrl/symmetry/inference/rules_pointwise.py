@@ -11,13 +11,13 @@ from wsrl.symmetry.inference.trace import Call, regrouped, rule
 def broadcast(operands: Sequence[Sequence[Axis]]) -> list[Axis]:
     """Axes of the result of operands whose axes are aligned at the end and move alike."""
     ndim = max(len(axes) for axes in operands)
-    found: list[Axis] = []
-    for place in range(-ndim, 0):
-        aligned = [axes[place] for axes in operands if len(axes) >= -place and axes[place]]
+    result: list[Axis] = []
+    for dim in range(-ndim, 0):
+        aligned = [axes[dim] for axes in operands if len(axes) >= -dim and axes[dim]]
         for other in aligned[1:]:
             unify(aligned[0], other)
-        found.append(resolve(aligned[0]) if aligned else ())
-    return found
+        result.append(resolve(aligned[0]) if aligned else ())
+    return result
 
 
 @rule(

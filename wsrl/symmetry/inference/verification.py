@@ -160,7 +160,7 @@ def _control(
     unread: Mapping[str, Tensor],
 ) -> str:
     """Break the ties of one permutation, one after the other, until the output changes; one of ``OUTCOMES``."""
-    places = [
+    occurrences = [
         (tensor, axis, part, factor)
         for tensor, axes in spec.axes.items()
         for axis, text in enumerate(axes)
@@ -169,12 +169,12 @@ def _control(
         if carried == name
     ]
     table = torch.arange(spec.sizes[name]).roll(1).expand(spec.table_shape(name))
-    for place in places:
-        tensor = place[0]
-        broken = _only_at(spec, name, place)
-        if len(places) == 1:
-            numbers = torch.arange(subject[tensor].numel()).view(subject[tensor].shape)
-            touched = broken.apply({tensor: numbers}, {name: table})[tensor] != numbers
+    for occurrence in occurrences:
+        tensor = occurrence[0]
+        broken = _only_at(spec, name, occurrence)
+        if len(occurrences) == 1:
+            entries = torch.arange(subject[tensor].numel()).view(subject[tensor].shape)
+            touched = broken.apply({tensor: entries}, {name: table})[tensor] != entries
             return "silent" if tensor in unread and bool(unread[tensor][touched].all()) else "alone"
         moved = broken.apply({tensor: subject[tensor]}, {name: table})
         if change(moved) > limit:
@@ -182,18 +182,18 @@ def _control(
     return "silent"
 
 
-def _only_at(spec: PermutationSpec, name: str, place: tuple) -> PermutationSpec:
+def _only_at(spec: PermutationSpec, name: str, occurrence: tuple) -> PermutationSpec:
     """The spec of one tensor in which one permutation acts at one place only, and no other acts."""
-    tensor = place[0]
+    tensor = occurrence[0]
     keep = set(spec.within.get(name, ()))
 
-    def factor(text, is_place: bool):
-        if not isinstance(text, str) or text in keep or (text == name and is_place):
+    def factor(text, is_occurrence: bool):
+        if not isinstance(text, str) or text in keep or (text == name and is_occurrence):
             return text
         return spec.lengths[text]
 
     def part(text, index: tuple):
-        factors = [factor(f, (*index, k) == place[1:]) for k, f in enumerate(factors_of(text))]
+        factors = [factor(f, (*index, k) == occurrence[1:]) for k, f in enumerate(factors_of(text))]
         return Product(tuple(factors)) if isinstance(text, Product) else factors[0]
 
     def axis(text: Axis, dim: int) -> Axis:

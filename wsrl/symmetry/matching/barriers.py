@@ -125,9 +125,9 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
             do="pass the module they belong to",
         ) from error
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    given = {id(parameters[name]) for name in weights if name in parameters}  # of tied ones any name will do
+    loaded = {id(parameters[name]) for name in weights if name in parameters}  # of tied ones any name will do
     wrong = [
-        f"the weights have no {name!r}" for name in lost if name in parameters and id(parameters[name]) not in given
+        f"the weights have no {name!r}" for name in lost if name in parameters and id(parameters[name]) not in loaded
     ]
     wrong += [f"the module has no tensor {name!r}" for name in unknown]
     if wrong:

@@ -24,10 +24,10 @@ def clear_order(names: Sequence[str], fits: Fits) -> list[str] | None:
     Returns:
         The order; None where there is none, or several.
     """
-    for before in (numbers_say, lambda first, second: False):
-        found = possible_orders(names, fits, before)
-        if found:
-            return found[0] if len(found) == 1 else None
+    for before in (precedes_by_number, lambda first, second: False):
+        orders = possible_orders(names, fits, before)
+        if orders:
+            return orders[0] if len(orders) == 1 else None
     return None
 
 
@@ -40,16 +40,16 @@ def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str
         before: Whether the first of two layers must come before the second.
     """
     earlier = {name: {other for other in names if before(other, name)} for name in names}
-    found: list[list[str]] = []
+    orders: list[list[str]] = []
     chain: list[str] = []
     steps = 0
 
     def extend(left: list[str]) -> None:
         nonlocal steps
         if not left:
-            found.append(list(chain))
+            orders.append(list(chain))
         for name in left:
-            if len(found) > 1 or steps > MAX_STEPS:
+            if len(orders) > 1 or steps > MAX_STEPS:
                 return
             if earlier[name].isdisjoint(left) and fits(chain[-1] if chain else None, name, len(chain)):
                 steps += 1
@@ -59,11 +59,11 @@ def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str
 
     extend(sorted(names, key=natural))
     if steps > MAX_STEPS:  # nobody has seen that no other order fits
-        found *= 2
-    return found[:2]
+        orders *= 2
+    return orders[:2]
 
 
-def numbers_say(first: str, second: str) -> bool:
+def precedes_by_number(first: str, second: str) -> bool:
     """Whether numbers in two names say that the first comes before the second."""
     for a, b in zip(natural(first), natural(second)):
         if a != b:

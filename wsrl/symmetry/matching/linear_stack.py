@@ -32,7 +32,7 @@ class LinearStack(nn.Module):
         for name in self.order:
             weight = weights[f"{name}.weight"]
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{name}.bias" in weights, dtype=weight.dtype)
-            _place(self, name, layer)
+            _add_submodule(self, name, layer)
         self.load_state_dict(dict(weights))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -60,15 +60,15 @@ def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
     if other or not names:
         what = f"it has {other[0]!r}" if other else "it has no weights"
         raise UserError(f"the network is no plain stack of linear layers: {what}", allowed=ALLOWED, do=DO)
-    found = clear_order(names, lambda before, name, place: before is None or _fit(weights, before, name))
-    if found is None:
-        several = possible_orders(names, lambda b, name, place: b is None or _fit(weights, b, name), lambda a, b: False)
+    order = clear_order(names, lambda before, name, index: before is None or _fit(weights, before, name))
+    if order is None:
+        several = possible_orders(names, lambda b, name, index: b is None or _fit(weights, b, name), lambda a, b: False)
         count = "more than one order" if several else "no order"
         more = "; only numbers at one place of their names, as in fc1 and fc2, say which comes first" if several else ""
         raise UserError(
             f"the layers {', '.join(sorted(names, key=natural))} fit together in {count}{more}", allowed=ALLOWED, do=DO
         )
-    return found
+    return order
 
 
 def _fits_bias(weights: Mapping[str, Tensor], name: str) -> bool:
@@ -80,7 +80,7 @@ def _fit(weights: Mapping[str, Tensor], before: str, after: str) -> bool:
     return weights[f"{before}.weight"].shape[0] == weights[f"{after}.weight"].shape[1]
 
 
-def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
+def _add_submodule(root: nn.Module, path: str, layer: nn.Module) -> None:
     """Put a layer under a dotted path, with plain modules above it."""
     *folders, last = path.split(".")
     for folder in folders:

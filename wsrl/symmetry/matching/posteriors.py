@@ -158,8 +158,8 @@ class MarginalisedPath:
         Its error is that of the excess at the place of the maximum; all places share their samples.
         """
         excess = self.excess(self.losses)
-        place = int(excess.argmax())
-        return Estimate(float(excess[place]), standard_error(self.excess(self.influences)[place]))
+        peak = int(excess.argmax())
+        return Estimate(float(excess[peak]), standard_error(self.excess(self.influences)[peak]))
 
 
 def sampled_along(

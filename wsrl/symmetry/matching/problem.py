@@ -59,8 +59,8 @@ class MatchingProblem:
 
     def objective(self, pieces: Pieces, names: Iterable[str] | None = None) -> float:
         """Sum of the inner products with the reference, of all pieces or of those that some permutations act on."""
-        chosen = pieces if names is None else self.carriers(names)
-        return sum(float(torch.dot(self.reference[key].flatten(), pieces[key].flatten())) for key in chosen)
+        keys = pieces if names is None else self.carriers(names)
+        return sum(float(torch.dot(self.reference[key].flatten(), pieces[key].flatten())) for key in keys)
 
     def moved(self, pieces: Pieces, permutation: Mapping[str, Tensor]) -> Pieces:
         """The pieces after a permutation."""

@@ -44,10 +44,10 @@ def checked_shape(
     """Shape of a tensor, as it was said or as its axes tell; None where neither does."""
     for i, axis in enumerate(axes):
         check_axis(axis, lengths, f"axis {i} of {name}")
-    told = [axis_size(axis, lengths) for axis in axes]
+    implied = [axis_size(axis, lengths) for axis in axes]
     if shape is None:
-        return None if None in told else tuple(told)
-    if len(shape) != len(axes) or any(size not in (None, length) for size, length in zip(told, shape)):
+        return None if None in implied else tuple(implied)
+    if len(shape) != len(axes) or any(size not in (None, length) for size, length in zip(implied, shape)):
         raise UserError(
             f"{name} of shape {tuple(shape)} is described as {written_axes(axes)}",
             allowed="axes as long as their permutations",

@@ -128,11 +128,11 @@ class PermutationSpec:
         Returns:
             The tensors of :attr:`plain`, with the same leading and trailing axes.
         """
-        found = {}
+        unrolled = {}
         for name, parts in self.cut(weights, leading).items():
             for piece in self.pieces[name]:
-                found.update(unroll(parts[piece.name], piece, self.held, leading))
-        return found
+                unrolled.update(unroll(parts[piece.name], piece, self.held, leading))
+        return unrolled
 
     def cut(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, dict[str, Tensor]]:
         """For each tensor its :attr:`pieces`, as :meth:`split` takes them; held axes are left whole."""
@@ -169,9 +169,9 @@ class PermutationSpec:
         Returns:
             For each permutation an index tensor ``(num, parents..., size)``.
         """
-        chosen = self.sizes if names is None else tuple(names)
+        drawn = self.sizes if names is None else tuple(names)
         lead = () if num is None else (num,)
-        return {name: draw((*lead, *self.table_shape(name)), generator) for name in chosen}
+        return {name: draw((*lead, *self.table_shape(name)), generator) for name in drawn}
 
     def table_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the index tensor of a permutation: sizes of what it acts within, then its own."""

@@ -20,11 +20,11 @@ def indexed(call: Call) -> list[Axis]:
     """Elements at given places, or those that a mask chooses."""
     axes = call.axes("self")
     lists = [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
-    stacked = told_apart(call, axes, *lists[0]) if len(lists) == 1 else None
+    stacked = separate_networks(call, axes, *lists[0]) if len(lists) == 1 else None
     return _taken(call, axes, call.out_shape) if stacked is None else stacked
 
 
-def told_apart(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Axis] | None:
+def separate_networks(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Axis] | None:
     """Stacked networks at given places, each with what acts within it; None where they are not told apart.
 
     That takes one list of places, the same for all tensors of the trace and with every network in it: only so are
@@ -33,11 +33,11 @@ def told_apart(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Ax
     size = call["self"].shape[dim]
     if index.dtype in MASKS or index.ndim != 1 or not size <= len(index) <= EXPLODED or not depends(axes, axes[dim]):
         return None
-    places = index.tolist()
-    if len({place % size for place in places}) < size or not call.table.is_only_index(index):
+    positions = index.tolist()
+    if len({position % size for position in positions}) < size or not call.table.is_only_index(index):
         return None
     call.table.hold(index)
-    return stack([select(axes, dim, place % size) for place in places], dim)
+    return stack([select(axes, dim, position % size) for position in positions], dim)
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
@@ -57,18 +57,18 @@ def _taken(call: Call, axes: list[Axis], shape: Sequence[int]) -> list[Axis]:
         mask, first = indices[there[0]], there[0]
         return [*axes[:first], masked_axis(call, axes, mask, first, shape[first]), *axes[first + mask.ndim :]]
     # axes along which places are said: a mask among other indices is one list of places for each of its axes
-    places, dim = [], 0
+    dims, dim = [], 0
     for index in indices:
         if index is not None:
             call.table.hold(index)
         width = index.ndim if index is not None and index.dtype in MASKS else 1
-        places += [] if index is None else range(dim, dim + width)
+        dims += [] if index is None else range(dim, dim + width)
         dim += width
-    in_order(axes, places)
+    in_order(axes, dims)
     # the axes of the lists of places stand in their stead, or in front where these are not side by side
-    kept = [axis for dim, axis in enumerate(axes) if dim not in places]
+    kept = [axis for dim, axis in enumerate(axes) if dim not in dims]
     num_new = len(shape) - len(kept)
-    first = places[0] if places == list(range(places[0], places[-1] + 1)) else 0
+    first = dims[0] if dims == list(range(dims[0], dims[-1] + 1)) else 0
     return [*kept[:first], *fixed_axes(shape[first : first + num_new]), *kept[first:]]
 
 
@@ -114,9 +114,9 @@ def _beside(axes: Sequence[Axis], dim: int, shape: Sequence[int] | None = None) 
 def index_selected(call: Call) -> list[Axis]:
     """Elements of one axis at given places."""
     (dim,) = call.dims("dim")
-    found = told_apart(call, call.axes("self"), dim, call["index"])
-    if found is not None:
-        return found
+    stacked = separate_networks(call, call.axes("self"), dim, call["index"])
+    if stacked is not None:
+        return stacked
     call.hold("index")
     axes = in_order(call.axes("self"), [dim])
     return with_fixed(axes, dim, call.out_shape[dim])
