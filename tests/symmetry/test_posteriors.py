@@ -56,7 +56,7 @@ def test_geodesic_has_constant_speed():
         assert squared_wasserstein(here, second) == pytest.approx((1 - time) ** 2 * whole, rel=1e-5)
 
 
-@pytest.mark.parametrize("cost", ["means", "means_and_deviations"])
+@pytest.mark.parametrize("cost", ["means", "means_and_stds"])
 def test_a_permuted_posterior_is_recovered(cost):
     first = posterior(0)
     moving = first.moved(SPEC, SPEC.random_permutation(torch.Generator().manual_seed(3)))
@@ -67,7 +67,7 @@ def test_a_permuted_posterior_is_recovered(cost):
 
 def test_stds_alone_distinguish_units_of_equal_means():
     first = posterior(0)
-    first = Posterior({name: torch.zeros_like(mean) for name, mean in first.means.items()}, first.deviations)
+    first = Posterior({name: torch.zeros_like(mean) for name, mean in first.means.items()}, first.stds)
     moving = first.moved(SPEC, SPEC.random_permutation(torch.Generator().manual_seed(3)))
     assert squared_wasserstein(first, align_posterior(SPEC, first, moving)[0]) == 0
     assert squared_wasserstein(first, align_posterior(SPEC, first, moving, cost="means")[0]) > 1
@@ -84,7 +84,7 @@ def test_a_permuted_posterior_is_of_the_same_functions():
 
 
 def gaussian_density(targets, std):
-    """``log N(y | w, deviation^2)`` of every target under a single weight."""
+    """``log N(y | w, std^2)`` of every target under a single weight."""
     constant = math.log(std) + 0.5 * math.log(2 * math.pi)
     return lambda weights: -0.5 * ((targets - weights["w"]) / std).square() - constant
 
@@ -143,5 +143,5 @@ def test_what_is_no_posterior_is_refused():
         Posterior({"a": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)})
     with pytest.raises(UserError, match=r"w has the shape \(1,\) in one posterior and \(2,\) in the other"):
         squared_wasserstein(scalar(0, 1), scalar(0, 1, num=2))
-    with pytest.raises(UserError, match="cost is 'deviations'"):
-        align_posterior(SPEC, posterior(0), posterior(1), cost="deviations")
+    with pytest.raises(UserError, match="cost is 'stds'"):
+        align_posterior(SPEC, posterior(0), posterior(1), cost="stds")

@@ -46,7 +46,7 @@ class MappingNetwork(nn.Module):
             self.head.bias.zero_()
 
     def forward(self, latents: Tensor) -> list[Tensor]:
-        """Deviations from one ``(N, in)`` per modulated layer for ``latents (N, Z)``."""
+        """Scales minus one, ``(N, in)`` per modulated layer for ``latents (N, Z)``."""
         hidden = latents
         for layer in self.hidden:
             hidden = nn.functional.leaky_relu(layer(hidden), 0.2)

@@ -23,7 +23,7 @@ class MLoraConfig(PeftConfig):
         form: How the factors scale the weight: ``exp``, ``one_plus`` or ``product``.
         mask_fraction: Share of the entries of every ``A`` that is frozen at zero, in [0, 1); 0 for no mask.
         mask_seed: Seed of the mask, which also depends on the module's name. The mask itself is saved with the adapter.
-        init_std: Deviation of the start of ``A``; None for the one measured to fit the form.
+        init_std: Standard deviation of the start of ``A``; None for the one measured to fit the form.
         init_weights: Start at the base model. False starts both factors at random, for tests.
         bias: Which biases are trained: ``none``, ``all`` or ``mlora_only``.
         modules_to_save: Other modules to train and save with the adapter.
@@ -38,7 +38,7 @@ class MLoraConfig(PeftConfig):
     form: str = field(default="exp", metadata={"help": "exp, one_plus or product."})
     mask_fraction: float = field(default=0.0, metadata={"help": "Share of the entries of A frozen at zero."})
     mask_seed: int = field(default=0, metadata={"help": "Seed of the mask."})
-    init_std: float | None = field(default=None, metadata={"help": "Deviation of the start of A."})
+    init_std: float | None = field(default=None, metadata={"help": "Standard deviation of the start of A."})
     init_weights: bool = field(default=True, metadata={"help": "Start at the base model."})
     bias: str = field(default="none", metadata={"help": "none, all or mlora_only."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Other modules to train and save."})
@@ -69,5 +69,5 @@ class MLoraConfig(PeftConfig):
 
     @property
     def start_std(self) -> float:
-        """Deviation of the start of ``A`` that is in force."""
+        """Standard deviation of the start of ``A`` that is in force."""
         return INIT_STD[self.form] if self.init_std is None else self.init_std

@@ -20,27 +20,27 @@ class Posterior:
 
     Attributes:
         means: Mean of each tensor.
-        deviations: Standard deviation of each tensor, at least zero, under the same names and shapes.
+        stds: Standard deviation of each tensor, at least zero, under the same names and shapes.
 
     Raises:
         UserError: Names or shapes differ, or a standard deviation is negative or not a number.
     """
 
     means: Mapping[str, Tensor]
-    deviations: Mapping[str, Tensor]
+    stds: Mapping[str, Tensor]
 
     def __post_init__(self):
-        means, deviations = dict(self.means), dict(self.deviations)
+        means, stds = dict(self.means), dict(self.stds)
         object.__setattr__(self, "means", means)
-        object.__setattr__(self, "deviations", deviations)
-        wrong = sorted(means.keys() ^ deviations.keys())
-        wrong += [name for name in means if not wrong and means[name].shape != deviations[name].shape]
+        object.__setattr__(self, "stds", stds)
+        wrong = sorted(means.keys() ^ stds.keys())
+        wrong += [name for name in means if not wrong and means[name].shape != stds[name].shape]
         if wrong:
             raise UserError(
                 f"{wrong[0]} has no mean and standard deviation of one shape", allowed="both for every tensor"
             )
-        for name, deviation in deviations.items():
-            if not bool((deviation >= 0).all()):
+        for name, std in stds.items():
+            if not bool((std >= 0).all()):
                 raise UserError(f"a standard deviation of {name} is negative or not a number", allowed="at least zero")
 
     def noise(self, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ class Posterior:
 
     def at(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights that standard normal noise stands for: ``mean + standard deviation * noise``."""
-        return {name: torch.addcmul(mean, self.deviations[name], noise[name]) for name, mean in self.means.items()}
+        return {name: torch.addcmul(mean, self.stds[name], noise[name]) for name, mean in self.means.items()}
 
     def sample(self, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Weights drawn from the posterior."""
@@ -59,7 +59,7 @@ class Posterior:
 
     def moved(self, spec: PermutationSpec, permutation: Permutation) -> "Posterior":
         """The posterior of the permuted network: means and standard deviations move alike."""
-        return Posterior(spec.apply(self.means, permutation), spec.apply(self.deviations, permutation))
+        return Posterior(spec.apply(self.means, permutation), spec.apply(self.stds, permutation))
 
 
 def check_alike(first: Posterior, second: Posterior) -> None:
@@ -83,14 +83,14 @@ def squared_wasserstein(first: Posterior, second: Posterior) -> float:
     Source: arXiv 2310.10171, section 3; exact for Gaussians with diagonal covariances.
     """
     check_alike(first, second)
-    pairs = [(first.means, second.means), (first.deviations, second.deviations)]
+    pairs = [(first.means, second.means), (first.stds, second.stds)]
     return sum(float((a[name].double() - b[name].double()).square().sum()) for a, b in pairs for name in a)
 
 
 def geodesic(first: Posterior, second: Posterior, time: float) -> Posterior:
     """The point of the Wasserstein geodesic at ``time`` in [0, 1]: linear in means and in standard deviations."""
     check_alike(first, second)
-    ends = [(first.means, second.means), (first.deviations, second.deviations)]
+    ends = [(first.means, second.means), (first.stds, second.stds)]
     return Posterior(*({name: torch.lerp(a[name], b[name], time) for name in a} for a, b in ends))
 
 
