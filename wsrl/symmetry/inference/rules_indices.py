@@ -85,9 +85,8 @@ def gathered(call: Call) -> list[Axis]:
 def scattered(call: Call) -> list[Axis]:
     """Entries put to places along one axis, which may be others for every element of the other axes."""
     (dim,) = call.dims("dim")
-    names = ["index", *(["src"] if isinstance(call.get("src"), Tensor) else [])]
     axes = call.axes("self")
-    broadcast([_beside(own, dim, call["index"].shape) for own in (axes, *map(call.axes, names))])
+    broadcast([_beside(own, dim, call["index"].shape) for own in (axes, *call.present("index", "src"))])
     return [resolve(axis) for axis in axes]
 
 
@@ -96,8 +95,8 @@ def index_added(call: Call) -> list[Axis]:
     """Slices put to places along one axis."""
     (dim,) = call.dims("dim")
     call.hold("index")
-    axes, source = call.axes("self"), call.get("source")
-    broadcast([_beside(own, dim) for own in (axes, *([call.axes("source")] if source is not None else []))])
+    axes = call.axes("self")
+    broadcast([_beside(own, dim) for own in (axes, *call.present("source"))])
     return [resolve(axis) for axis in axes]
 
 

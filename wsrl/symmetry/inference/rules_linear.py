@@ -36,28 +36,26 @@ def product(left: list[Axis], right: list[Axis]) -> list[Axis]:
 @rule("mm", "bmm", "matmul")
 def matrix_product(call: Call) -> list[Axis]:
     """``self @ mat2``."""
-    return product(call.axes("self"), call.axes("mat2" if "mat2" in call.arguments else "other"))
+    return product(call.axes("self"), call.axes("mat2", "other"))
 
 
 @rule("addmm", "baddbmm")
 def added_product(call: Call) -> list[Axis]:
     """``self + left @ right``."""
     left, right = ("mat1", "mat2") if call.name == "addmm" else ("batch1", "batch2")
-    found = product(call.axes(left), call.axes(right))
-    return broadcast([found, call.axes("self")])
+    return broadcast([product(call.axes(left), call.axes(right)), call.axes("self")])
 
 
 @rule("mv", "addmv", "dot", "vdot", "outer", "ger", "addr")
 def vectors(call: Call) -> list[Axis]:
     """Products with vectors."""
     if call.name in ("outer", "ger", "addr"):
-        names = ("vec1", "vec2") if call.name == "addr" else ("self", "vec2")
-        axes = [call.axes(names[0])[0], call.axes(names[1])[0]]
+        axes = [call.axes("vec1", "self")[0], call.axes("vec2")[0]]
     elif call.name in ("dot", "vdot"):
-        contract(call.axes("self")[0], call.axes("tensor" if "tensor" in call.arguments else "other")[0], [], [])
+        contract(call.axes("self")[0], call.axes("tensor", "other")[0], [], [])
         return []
     else:
-        rows, inner = call.axes("self" if call.name == "mv" else "mat")
+        rows, inner = call.axes("mat", "self")
         contract(inner, call.axes("vec")[0], [], [rows])
         axes = [rows]
     return broadcast([axes, call.axes("self")]) if call.name.startswith("add") else axes
@@ -69,8 +67,7 @@ def linear(call: Call) -> list[Axis]:
     rows, inner = call.axes("weight")
     *others, last = call.axes("input")
     contract(last, inner, [], [*others, rows])
-    axes = [*others, rows]
-    return broadcast([axes, call.axes("bias")]) if call.get("bias") is not None else axes
+    return broadcast([[*others, rows], *call.present("bias")])
 
 
 @rule("linalg_inv_ex")
@@ -132,8 +129,8 @@ def convolution(call: Call) -> list[Axis]:
     out = (*group, *filters)
     contract(inside, channels, [group], [image[0], group, filters])
     cut_children([image[0], group, filters], [*image[2:], *weight[2:]])
-    if call.get("bias") is not None:
-        unify(out, call.axes("bias")[0])
+    for bias in call.present("bias"):
+        unify(out, bias[0])
     return [image[0], resolve(out), *fixed_axes(call.out_shape[2:])]
 
 
@@ -151,11 +148,10 @@ POSITIONS = {"1d": 1, "2d": 2, "3d": 3}
 )
 def positions(call: Call) -> list:
     """The last axes are positions, which are fixed; those before are left alone."""
-    name = "self" if "self" in call.arguments else "input"
     num = next(n for text, n in POSITIONS.items() if text.rstrip("d") in call.name)
-    axes = call.axes(name)
+    axes = call.axes("self", "input")
     for tensor in call.tensors:
-        if tensor is not call[name]:
+        if tensor is not call.get("self", "input"):
             call.table.hold(tensor)
     for axis in axes[-num:]:
         fix(axis)
@@ -200,8 +196,6 @@ def attention(call: Call) -> list:
     """Softmax of queries times keys, times values."""
     queries, keys, values = (call.axes(name) for name in ("query", "key", "value"))
     scores = product(queries, [*keys[:-2], keys[-1], keys[-2]])
-    if call.get("attn_mask") is not None:
-        scores = broadcast([scores, call.axes("attn_mask")])
+    scores = broadcast([scores, *call.present("attn_mask")])
     cut_children(scores[:-1], [scores[-1]])
-    found = product(scores, values)
-    return call.first(found)
+    return call.first(product(scores, values))

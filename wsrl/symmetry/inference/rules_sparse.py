@@ -34,12 +34,10 @@ def sparse_product(call: Call) -> list[Axis]:
 @rule("_sparse_addmm", "sspaddmm", "hspmm")
 def sparse_added(call: Call) -> list[Axis]:
     """``self + mat1 @ mat2`` of a sparse ``mat1``."""
-    found = product(call.axes("mat1"), call.axes("mat2"))
-    return broadcast([found, call.axes("self")]) if "self" in call.arguments else found
+    return broadcast([product(call.axes("mat1"), call.axes("mat2")), *call.present("self")])
 
 
 @rule("_sparse_sum")
 def sparse_sum(call: Call) -> list[Axis]:
     """Sums along some axes of a sparse tensor."""
-    dims = call.dims("dim") if call.get("dim") is not None else list(range(call["self"].ndim))
-    return reduced(call.axes("self"), dims, False)
+    return reduced(call.axes("self"), call.dims("dim"), False)

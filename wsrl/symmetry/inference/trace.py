@@ -78,9 +78,13 @@ class Call:
         """Shape of the first output."""
         return self.outputs[0].shape
 
-    def axes(self, name: str) -> list[Axis]:
-        """Axes of an argument that is a tensor."""
-        return self.table.get(self.arguments[name])
+    def axes(self, *names: str) -> list[Axis]:
+        """Axes of a tensor, the first argument that is there under one of these names."""
+        return self.table.get(self.get(*names))
+
+    def present(self, *names: str) -> list[list[Axis]]:
+        """Axes of those arguments that are there and are tensors."""
+        return [self.axes(name) for name in names if isinstance(self.arguments.get(name), Tensor)]
 
     def hold(self, *names: str) -> None:
         """Let nothing move along arguments, as far as they are there."""
@@ -92,10 +96,9 @@ class Call:
         """Axes of the first output; of the others nothing is known, so they are fixed."""
         return [axes, *([None] * (len(self.outputs) - 1))]
 
-    def dims(self, name: str, of: str = "self") -> list[int]:
-        """An argument of one or several axes as sorted positive numbers; None and nothing mean all."""
-        ndim = self.arguments[of].ndim
-        dims = self.arguments[name]
+    def dims(self, *names: str) -> list[int]:
+        """An argument of one or several axes of ``self`` as sorted positive numbers; None and nothing mean all."""
+        ndim, dims = self.arguments["self"].ndim, self.get(*names)
         dims = [dims] if isinstance(dims, int) else dims
         return sorted(d % ndim for d in dims) if dims else list(range(ndim))
 
