@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
-from wsrl.symmetry.matching.layer_order import clear_order, natural, possible_orders, precedes_by_number
+from wsrl.symmetry.matching.layer_order import layer_orders, natural, precedes_by_number
 
 NUMBER = "{i}"
 _WEIGHT, _BIAS = "weight", "bias"
@@ -65,11 +65,9 @@ def _in_order(modules: list[str], tensors: Mapping[str, Tensor], ours: Mapping[s
         wanted = (ours.get(f"layers.{index}.{kind}") for kind in (_WEIGHT, _BIAS))
         return all((None if t is None else tuple(t.shape)) == shape for t, shape in zip(actual, wanted))
 
-    order = clear_order(modules, fits)
-    if order is not None:
-        return order
-    if not possible_orders(modules, fits, lambda first, second: False):
-        return modules
+    orders = layer_orders(modules, fits)
+    if len(orders) < 2:
+        return orders[0] if orders else modules
     positions = {name: number for number, name in enumerate(tensors)}
     pairs = [
         (positions.get(_tensor(m, _WEIGHT), -1), positions.get(_tensor(m, _BIAS), len(positions))) for m in modules

@@ -143,7 +143,9 @@ def align_networks(
     check_same(first, [second])
     network = network or next((each for each in (reference, moving) if isinstance(each, nn.Module)), None)
     is_needed = scores is None and (spec is None or data is not None)
-    network = _checked_module(network or (LinearStack(first) if is_needed else None), first)
+    network = network or (LinearStack(first) if is_needed else None)
+    if network is not None:
+        load_weights(copy.deepcopy(network), first)  # refuses weights that don't fit into it
     # what may move, and where the method moves it
     spec = spec or spec_of(network, data[0][:2] if example_inputs is None and data is not None else example_inputs)
     options = {"generator": generator, "restarts": restarts, "loss": loss, "options": refinement}
@@ -152,13 +154,6 @@ def align_networks(
     if scores is None and data is not None and num_points is not None:
         scores = NetworkScores(network, *(heldout or data), loss=loss, calibration=data[0])
     return _scored(spec, first, second, matching, scores, num_points)
-
-
-def _checked_module(network: nn.Module | None, weights: Mapping[str, Tensor]) -> nn.Module | None:
-    """The module, once the weights are known to fit into it."""
-    if network is not None:
-        load_weights(copy.deepcopy(network), weights)
-    return network
 
 
 def _scored(spec, first, second, matching: Matching, scores: Scores | None, num_points) -> NetworkAlignment:

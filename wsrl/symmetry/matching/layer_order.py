@@ -9,8 +9,8 @@ MAX_STEPS = 100_000
 Fits = Callable[[str | None, str, int], bool]
 
 
-def clear_order(names: Sequence[str], fits: Fits) -> list[str] | None:
-    """The one order in which layers can follow each other.
+def layer_orders(names: Sequence[str], fits: Fits) -> list[list[str]]:
+    """Orders in which layers can follow each other; only one that is alone is clear.
 
     Numbers at the same place of names that are alike before it tell which of two comes first (``net.2.linear`` before
     ``net.10``); words don't, whatever their place in the alphabet. Sizes say which layer fits behind which. Where they
@@ -22,13 +22,9 @@ def clear_order(names: Sequence[str], fits: Fits) -> list[str] | None:
             place.
 
     Returns:
-        The order; None where there is none, or several.
+        None, one, or the first two of several.
     """
-    for before in (precedes_by_number, lambda first, second: False):
-        orders = possible_orders(names, fits, before)
-        if orders:
-            return orders[0] if len(orders) == 1 else None
-    return None
+    return possible_orders(names, fits, precedes_by_number) or possible_orders(names, fits, lambda first, second: False)
 
 
 def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str], bool]) -> list[list[str]]:
@@ -36,7 +32,7 @@ def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str
 
     Args:
         names: Names of the layers.
-        fits: As in :func:`clear_order`.
+        fits: As in :func:`layer_orders`.
         before: Whether the first of two layers must come before the second.
     """
     earlier = {name: {other for other in names if before(other, name)} for name in names}

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.errors import UserError
-from wsrl.symmetry.matching.layer_order import clear_order, natural, possible_orders
+from wsrl.symmetry.matching.layer_order import layer_orders, natural
 
 ALLOWED = "weights (out, in) that fit one behind the other, each with or without a bias (out,)"
 DO = (
@@ -60,15 +60,14 @@ def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
     if other or not names:
         what = f"it has {other[0]!r}" if other else "it has no weights"
         raise UserError(f"the network is no plain stack of linear layers: {what}", allowed=ALLOWED, do=DO)
-    order = clear_order(names, lambda before, name, index: before is None or _fit(weights, before, name))
-    if order is None:
-        several = possible_orders(names, lambda b, name, index: b is None or _fit(weights, b, name), lambda a, b: False)
-        count = "more than one order" if several else "no order"
-        more = "; only numbers at one place of their names, as in fc1 and fc2, say which comes first" if several else ""
+    orders = layer_orders(names, lambda before, name, index: before is None or _fit(weights, before, name))
+    if len(orders) != 1:
+        count = "more than one order" if orders else "no order"
+        more = "; only numbers at one place of their names, as in fc1 and fc2, say which comes first" if orders else ""
         raise UserError(
             f"the layers {', '.join(sorted(names, key=natural))} fit together in {count}{more}", allowed=ALLOWED, do=DO
         )
-    return order
+    return orders[0]
 
 
 def _fits_bias(weights: Mapping[str, Tensor], name: str) -> bool:

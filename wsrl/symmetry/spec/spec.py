@@ -248,25 +248,20 @@ class PermutationSpec:
 
     def invert(self, permutation: Permutation) -> dict[str, Tensor]:
         """The permutation that undoes another."""
-        return inverted(self._complete(permutation), self.within, self._is_batched(permutation))
+        return inverted(self.completed(permutation), self.within, self._is_batched(permutation))
 
     def compose(self, last: Permutation, first: Permutation) -> dict[str, Tensor]:
         """One permutation in place of two: ``apply(x, compose(p, q)) == apply(apply(x, q), p)``."""
         batched = self._is_batched(last)
         if batched != self._is_batched(first):
             raise UserError("one of two permutations has a leading axis", allowed="both or none")
-        return composed(self._complete(last), self._complete(first), self.within, batched)
+        return composed(self.completed(last), self.completed(first), self.within, batched)
 
-    def _complete(self, permutation: Permutation) -> dict[str, Tensor]:
-        """The permutation with every one that was left out standing still."""
-        batched = self._is_batched(permutation)
-        lead = next(iter(permutation.values())).shape[:1] if batched else ()
-        still = {
-            name: torch.arange(size).expand(*lead, *self.table_shape(name))
-            for name, size in self.sizes.items()
-            if name not in permutation
-        }
-        return {name: permutation[name] if name in permutation else still[name] for name in self.sizes}
+    def completed(self, permutation: Permutation) -> dict[str, Tensor]:
+        """The permutation with every one that was left out standing still; that of nothing is the identity."""
+        lead = next(iter(permutation.values())).shape[:1] if self._is_batched(permutation) else ()
+        still = {name: torch.arange(size).expand(*lead, *self.table_shape(name)) for name, size in self.sizes.items()}
+        return still | dict(permutation)
 
     def augment(self, batch: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         """Move every item ``(B, *shape)`` of a batch by a random permutation of its own; the networks stay the same."""
