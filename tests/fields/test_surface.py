@@ -211,7 +211,7 @@ def test_points_come_in_batches_without_gradients():
         return sphere(points)[:, None]
 
     extract_surface(field, 64, dense=True)
-    assert max(sizes) == surface.POINTS_AT_ONCE and sum(sizes) == 65**3
+    assert max(sizes) == surface.EVALUATED_AT_ONCE and sum(sizes) == 65**3
 
 
 def test_table_has_all_crossings_and_no_diagonal_in_a_face_of_the_cell():

@@ -28,7 +28,7 @@ from wsrl.store.reader import WeightStore
 
 RECORD = "export.json"
 LAYOUT = "layout.json"
-SUFFIXES = {"state_dict": ".pt", "safetensors": ".safetensors", "peft": "", "numpy": ""}
+FIELD_SUFFIXES = {"state_dict": ".pt", "safetensors": ".safetensors", "peft": "", "numpy": ""}
 RENDERED_SUFFIXES = {"images": ".png", "glb": ".glb", "ply": ".ply", "obj": ".obj", "turntables": ".gif"}
 """What shows the fields and cannot be read back as their weights."""
 Advance = Callable[[int], None]
@@ -36,7 +36,7 @@ Advance = Callable[[int], None]
 
 def field_path(field_id: str, format: str) -> str:
     """Path of a field in the folder of an export."""
-    return field_id.lstrip("/") + (SUFFIXES | RENDERED_SUFFIXES)[format]
+    return field_id.lstrip("/") + (FIELD_SUFFIXES | RENDERED_SUFFIXES)[format]
 
 
 def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
@@ -44,7 +44,7 @@ def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
 
     Args:
         ids: Ids of fields.
-        format: One of ``SUFFIXES`` or ``RENDERED_SUFFIXES``.
+        format: One of ``FIELD_SUFFIXES`` or ``RENDERED_SUFFIXES``.
         with_base: Whether the base field will lie beside them.
 
     Raises:
@@ -71,7 +71,7 @@ def write_beside(
         store: The store.
         rows: Rows that are exported.
         out: The folder.
-        format: One of ``SUFFIXES`` or ``RENDERED_SUFFIXES``.
+        format: One of ``FIELD_SUFFIXES`` or ``RENDERED_SUFFIXES``.
         rendering: How the fields are shown, as plain JSON; kept in the record.
 
     Raises:
@@ -82,9 +82,9 @@ def write_beside(
     _claim(store, ids, out, {"format": format, **(rendering or {})})
     if format in RENDERED_SUFFIXES:
         return
-    _write_labels(store, rows, ids, out / label_files.FILE, format)
+    _write_labels(store, rows, ids, out / label_files.LABELS_FILE, format)
     if store.manifest["representation"]:
-        write_bytes(out / networks.FILE, networks.describe(store.representation, store.form.grid).encode())
+        write_bytes(out / networks.DESCRIPTION_FILE, networks.describe(store.representation, store.form.grid).encode())
         if store.base is not None:
             store.base.save_pretrained(out / schema.BASE)
     if format == "numpy":

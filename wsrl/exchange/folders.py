@@ -19,7 +19,7 @@ from wsrl.store import schema
 from wsrl.store.rows import FitResult
 
 # What stands beside the fields of an export and is read, or says nothing of its own.
-BESIDE = (label_files.FILE, networks.FILE, "layout.json", "export.json")
+BESIDE = (label_files.LABELS_FILE, networks.DESCRIPTION_FILE, "layout.json", "export.json")
 
 
 @dataclass(frozen=True, kw_only=True)

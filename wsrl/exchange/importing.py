@@ -21,7 +21,7 @@ from wsrl.options import check_values, one_of
 from wsrl.signals.passed_over import tell_passed_over
 from wsrl.store import schema
 
-KINDS = ("state_dicts", "peft", "numpy")
+IMPORT_KINDS = ("state_dicts", "peft", "numpy")
 TRIES = 100
 # What a convention says where it says nothing of its own.
 _USUAL = (("omega_hidden", 1.0), ("value_scale", [1.0]), ("value_offset", [0.0]))
@@ -57,7 +57,7 @@ class ImportPlan:
     """What is to be imported and what reads it.
 
     Attributes:
-        kind: One of ``KINDS``.
+        kind: One of ``IMPORT_KINDS``.
         folder: The fields of the folder.
         network: What they are weights of.
         reader: Reads the weights of one field.
@@ -106,17 +106,17 @@ def plan_import(kind: str, directory: Path | str, options: ImportOptions = Impor
     Raises:
         UserError: Something is missing or does not fit.
     """
-    check_values({"kind": kind}, kind=one_of(*KINDS))
+    check_values({"kind": kind}, kind=one_of(*IMPORT_KINDS))
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"there is no folder {directory}", allowed="a folder of weights", do="check the path")
     # What stands beside the fields: labels, the base field, the description of the network.
-    labels = _beside(options.labels, directory / label_files.FILE)
+    labels = _beside(options.labels, directory / label_files.LABELS_FILE)
     entries = label_files.read_labels(labels, options.encoding) if labels else None
     there = directory / schema.BASE
     base_folder = _beside(options.base, there if is_base(there) else None)
     base = BaseField.from_pretrained(base_folder) if base_folder else None
-    described = _beside(options.network, directory / networks.FILE)
+    described = _beside(options.network, directory / networks.DESCRIPTION_FILE)
     network = networks.read_network(described, base) if described else None
     used = [path for path in (labels, described) if path]
     # The fields, and what reads them.

@@ -11,7 +11,7 @@ COLUMNS = {
     "split": ("split", "subset", "set", "partition"),
 }
 METRICS = "metrics."
-FORMS = (
+LABEL_FORMS = (
     "CSV with a header: id or file, label, and if there are any split and metrics.<name>; "
     "JSON: {id: label}, {split: [ids]}, {split: {id: label}}, {split: {path: [...], label: [...]}}, "
     "{id: {label:, split:}}, {id: [...], label: [...]}, or a list or lines of records"

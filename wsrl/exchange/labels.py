@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from wsrl.errors import UserError
-from wsrl.exchange.label_columns import COLUMNS, FORMS, METRICS
+from wsrl.exchange.label_columns import COLUMNS, LABEL_FORMS, METRICS
 from wsrl.exchange.label_records import check_text, read_records
 from wsrl.signals.split_names import split_name
 
-FILE = "labels.csv"
+LABELS_FILE = "labels.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,9 @@ def read_labels(path: Path, encoding: str | None = None) -> list[Entry]:
     except (ValueError, TypeError, AttributeError, csv.Error) as error:
         refusal = error if isinstance(error, UserError) else UserError(str(error))
         raise UserError(
-            f"the labels {path}: {refusal.wrong}", allowed=refusal.allowed or FORMS, do=refusal.do or "mend the file"
+            f"the labels {path}: {refusal.wrong}",
+            allowed=refusal.allowed or LABEL_FORMS,
+            do=refusal.do or "mend the file",
         ) from error
     return entries
 

@@ -13,7 +13,7 @@ from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 
-FILE = "network.yaml"
+DESCRIPTION_FILE = "network.yaml"
 EXAMPLE = """\
 kind: mlp                       # or, with a base field, lora, mlora, ...: as in wsrl build
 in_features: 2

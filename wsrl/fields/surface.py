@@ -21,12 +21,12 @@ from wsrl.errors import SignalError, UserError
 from wsrl.fields.blocks import corners_of, may_cross, paint, painted, slopes_of, spread
 from wsrl.fields.cubes import CORNERS, crossed_cells, marching_cubes
 
-POINTS_AT_ONCE = 1 << 16
+EVALUATED_AT_ONCE = 1 << 16
 NODES_AT_ONCE = 1 << 22
 """Nodes of the grid that are in memory together, in a slab."""
 COARSE = 32
 """Blocks of a side, about: few, and still small enough to leave blocks out where distances are clamped at 0.1."""
-MOST = 2048
+MAX_RESOLUTION = 2048
 FARTHEST = 1e15
 CHAMFER = 5e-4
 """How far nodes at the border of the cube are moved inwards, in cells: its sides then have no vertex in common."""
@@ -58,8 +58,8 @@ def extract_surface(
     """
     import trimesh
 
-    if not 2 <= resolution <= MOST:
-        raise UserError(f"resolution is {resolution}", allowed=f"2 to {MOST}", do="choose another resolution")
+    if not 2 <= resolution <= MAX_RESOLUTION:
+        raise UserError(f"resolution is {resolution}", allowed=f"2 to {MAX_RESOLUTION}", do="choose another resolution")
     vertices, faces = _Grid(distance, resolution, level, dense).mesh()
     return trimesh.Trimesh(vertices, faces, process=False)
 
@@ -136,8 +136,8 @@ class _Grid:
 
     def _evaluated(self, nodes: np.ndarray) -> np.ndarray:
         evaluated = np.empty(len(nodes), dtype=np.float32)
-        for start in range(0, len(nodes), POINTS_AT_ONCE):
-            index = np.stack(np.unravel_index(nodes[start : start + POINTS_AT_ONCE], [self.side] * 3), axis=1)
+        for start in range(0, len(nodes), EVALUATED_AT_ONCE):
+            index = np.stack(np.unravel_index(nodes[start : start + EVALUATED_AT_ONCE], [self.side] * 3), axis=1)
             coords = self.axis[torch.from_numpy(index)]
             with torch.no_grad():
                 values = self.distance(coords).reshape(-1).float().cpu().numpy() - np.float32(self.level)

@@ -11,14 +11,15 @@ Source: Zhou, Finn and Harrison, Universal Neural Functionals, NeurIPS 2024, arX
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
+from wsrl.symmetry.spec.axes import Within
+
 Axes = Sequence[str]
-Within = Mapping[str, tuple[str, ...]]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.options import SHARE, at_least, check, one_of, option
+from wsrl.symmetry.spec.axes import Within
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.basis import patterns
@@ -17,7 +18,7 @@ from wsrl.unf.layers import EquivariantLinear, Features, folded, unfolded
 from wsrl.unf.nonlinearity import GATED, LINEAR, RELU
 from wsrl.unf.pooling import PooledTensor
 
-ACTIVATIONS = {"gated": GATED, "relu": RELU}
+NONLINEARITIES = {"gated": GATED, "relu": RELU}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class UnfConfig:
 
     channels: int = option(32, at_least(1))
     depth: int = option(3, at_least(1))
-    activation: str = option("gated", one_of(*ACTIVATIONS))
+    activation: str = option("gated", one_of(*NONLINEARITIES))
     norm: bool = True
     num_frequencies: int = option(0, at_least(0))
     lowest_frequency: float = 0.5
@@ -96,7 +97,7 @@ class EquivariantStack(nn.Module):
         generator = torch.Generator().manual_seed(config.seed)
         self.frequencies = [config.lowest_frequency * 2**octave for octave in range(config.num_frequencies)]
         widths = [in_channels * (1 + 2 * config.num_frequencies), *[config.channels] * config.depth]
-        last = [ACTIVATIONS[config.activation]] * config.depth
+        last = [NONLINEARITIES[config.activation]] * config.depth
         if out_channels is not None:
             widths, last = [*widths[:-1], out_channels], [*last[:-1], LINEAR]
         self.layers = nn.ModuleList(
@@ -134,7 +135,7 @@ class InvariantPool(nn.Module):
 
     FEW_POSITIONS = 16
 
-    def __init__(self, tensors: dict[str, Bundle], channels: int, within: dict[str, tuple[str, ...]]):
+    def __init__(self, tensors: dict[str, Bundle], channels: int, within: Within):
         super().__init__()
         self.terms = []
         self.num_features = 0

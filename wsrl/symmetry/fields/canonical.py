@@ -17,9 +17,9 @@ from torch import Tensor
 from wsrl.symmetry.fields.signed import SignedPermutation, SignedSymmetry, Weights
 from wsrl.symmetry.matching.assignment import best_assignment
 
-TOLERANCE = 1e-9
+ALIGNER_GAIN = 1e-9
 """Smallest gain that counts, relative to the squared norm of the template."""
-MAX_SWEEPS = 50
+MAX_ALIGNER_SWEEPS = 50
 """Rounds over all axes."""
 PAIRS_AT_ONCE = 1 << 21
 """Pairs of units, over the fields that are aligned together; they bound the memory."""
@@ -97,9 +97,9 @@ class Aligner:
 
     def _descend(self, exact: Weights, moves: SignedPermutation, distances: Tensor) -> FieldAlignment:
         """Improve one axis after the other until no axis of any field gains."""
-        least = TOLERANCE * sum(self.importance[k] * float(t.square().sum()) for k, t in self.template.items())
+        least = ALIGNER_GAIN * sum(self.importance[k] * float(t.square().sum()) for k, t in self.template.items())
         history, active = [distances], torch.arange(len(distances))
-        for _ in range(MAX_SWEEPS):
+        for _ in range(MAX_ALIGNER_SWEEPS):
             # one sweep over the axes of the fields that the last one improved
             started, here = distances[active], moves.at(active)
             part, nearest = {name: tensor[active] for name, tensor in exact.items()}, started

@@ -18,7 +18,7 @@ from wsrl.symmetry.spec.axes import Axis, names_in
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 NUM_SAMPLES = 4096
-AT_ONCE = 500
+READ_AT_ONCE = 500
 WEAK = 1e-2
 """The largest agreement of all weights beside the correlation of one unit."""
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
@@ -169,9 +169,9 @@ def _activations(
     """Activations ``(C, S)`` at every readout that is reached; the same samples for all networks of a module."""
     module = copy.deepcopy(module).eval()
     load_weights(module, weights)
-    estimate_statistics(module, inputs.split(AT_ONCE))
+    estimate_statistics(module, inputs.split(READ_AT_ONCE))
     seen: dict[Readout, list[Tensor]] = {readout: [] for readout, _ in readouts}
-    batches = inputs.split(AT_ONCE)
+    batches = inputs.split(READ_AT_ONCE)
     share = -(-num_samples // len(batches))
     with ExitStack() as stack, torch.no_grad():
         for readout, rows in seen.items():

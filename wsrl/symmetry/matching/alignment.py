@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.matching import METHODS
+from wsrl.symmetry.matching import MATCHING_METHODS
 from wsrl.symmetry.matching.activations import match_activations
 from wsrl.symmetry.matching.alignment_files import read_network
 from wsrl.symmetry.matching.barriers import NUM_POINTS, NetworkScores, barrier, load_weights, path_losses
@@ -136,8 +136,8 @@ def align_networks(
         UserError: Networks with different tensors, tensors that the spec does not know, a file that is no safetensors
             file, or a method that needs examples without them.
     """
-    if method not in METHODS:
-        raise UserError(f"the method is {method!r}", allowed=", ".join(METHODS))
+    if method not in MATCHING_METHODS:
+        raise UserError(f"the method is {method!r}", allowed=", ".join(MATCHING_METHODS))
     # the two networks, and the module of both
     first, second = weights_of(reference), weights_of(moving)
     check_same(first, [second])
@@ -206,7 +206,7 @@ def spec_of(network: nn.Module | None, example_inputs: object = None) -> Permuta
 
 
 def _matched(method, spec, network, first, second, data, options: dict) -> Matching:
-    """What a method of ``METHODS`` finds; options are those of :func:`refine_straight_through`."""
+    """What a method of ``MATCHING_METHODS`` finds; options are those of :func:`refine_straight_through`."""
     if method == "weights":
         return match_weights(spec, first, second, generator=options["generator"], restarts=options["restarts"])
     if network is None or data is None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from wsrl.errors import UserError
 
 NUM_POINTS = 25
-AT_ONCE = 1000
+EXAMPLES_AT_ONCE = 1000
 Weights = Mapping[str, Tensor]
 
 
@@ -88,7 +88,7 @@ class NetworkScores:
         *,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         calibration: Tensor | None = None,
-        at_once: int = AT_ONCE,
+        at_once: int = EXAMPLES_AT_ONCE,
     ):
         self.module = copy.deepcopy(module).eval()
         self.inputs, self.targets, self.at_once = inputs, targets, at_once

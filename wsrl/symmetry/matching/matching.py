@@ -21,7 +21,7 @@ from wsrl.symmetry.matching.problem import MatchingProblem, Pieces, Weights, pre
 from wsrl.symmetry.matching.quadratic import refined
 from wsrl.symmetry.spec.spec import PermutationSpec
 
-TOLERANCE = 1e-11
+MATCHING_GAIN = 1e-11
 """Smallest gain that counts, relative to the product of the norms of the two networks."""
 MAX_SWEEPS = 100
 """Rounds over all permutations from each start."""
@@ -108,7 +108,7 @@ def _descend(state: "_State", free: Sequence[str], generator: torch.Generator) -
         improved = False
         for index in torch.randperm(len(free), generator=generator).tolist():
             better = _improved(state, free[index])
-            if better.objective > state.objective + TOLERANCE * size**0.5:
+            if better.objective > state.objective + MATCHING_GAIN * size**0.5:
                 state, improved = better, True
                 history.append(state.objective)
         if not improved:

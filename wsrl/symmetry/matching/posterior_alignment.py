@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from wsrl.errors import UserError
 from wsrl.symmetry.matching.alignment import spec_of
-from wsrl.symmetry.matching.barriers import AT_ONCE, NUM_POINTS
+from wsrl.symmetry.matching.barriers import EXAMPLES_AT_ONCE, NUM_POINTS
 from wsrl.symmetry.matching.examples import Examples
 from wsrl.symmetry.matching.linear_stack import LinearStack
 from wsrl.symmetry.matching.matching import Matching, match_weights
@@ -119,7 +119,7 @@ def class_log_likelihood(network: nn.Module, inputs: Tensor, classes: Tensor) ->
     """A function from weights to the log-probability of the true class of every example, ``(X,)``."""
 
     def log_likelihood(weights: dict[str, Tensor]) -> Tensor:
-        outputs = torch.cat([functional_call(network, weights, (part,)) for part in inputs.split(AT_ONCE)])
+        outputs = torch.cat([functional_call(network, weights, (part,)) for part in inputs.split(EXAMPLES_AT_ONCE)])
         return -functional.cross_entropy(outputs, classes, reduction="none")
 
     return log_likelihood

@@ -8,6 +8,8 @@ from wsrl.errors import UserError
 
 Factor = str | int
 """The name of a permutation, or the size of something that stays fixed."""
+Within = Mapping[str, tuple[str, ...]]
+"""For permutations that act inside the elements of others: those others."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from wsrl.errors import UserError
-from wsrl.symmetry.spec.axes import Axis, axis_size, check_axis
+from wsrl.symmetry.spec.axes import Axis, Within, axis_size, check_axis
 from wsrl.symmetry.spec.cutting import Piece
 from wsrl.symmetry.spec.permute import parents_first
 from wsrl.symmetry.spec.single_axis import PlainSpec
-
-Within = Mapping[str, tuple[str, ...]]
 
 
 def check_within(within: Within, sizes: Mapping[str, int], held: Mapping[str, int]) -> None:

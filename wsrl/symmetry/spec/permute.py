@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from wsrl.symmetry.spec.axes import Within
 
-def parents_first(names: Sequence[str], within: Mapping[str, tuple[str, ...]]) -> list[str]:
+
+def parents_first(names: Sequence[str], within: Within) -> list[str]:
     """Names in an order in which every permutation follows those that it acts within."""
     ordered: dict[str, None] = {}
 
@@ -37,7 +39,7 @@ def move(
     tensor: Tensor,
     axes: Sequence[str | None],
     permutation: Mapping[str, Tensor],
-    within: Mapping[str, tuple[str, ...]],
+    within: Within,
     leading: int,
     batched: bool,
 ) -> Tensor:
@@ -72,7 +74,7 @@ def _move_axis(tensor: Tensor, axes, axis: int, index: Tensor, parents, leading:
     return tensor.gather(dim, index.expand(tensor.shape))
 
 
-def inverted(permutation: Mapping[str, Tensor], within: Mapping[str, tuple[str, ...]], batched: bool) -> dict:
+def inverted(permutation: Mapping[str, Tensor], within: Within, batched: bool) -> dict:
     """The permutation that undoes another."""
     inverse: dict[str, Tensor] = {}
     for name in [name for name in parents_first(list(permutation), within) if name in permutation]:  # not the held
@@ -83,7 +85,7 @@ def inverted(permutation: Mapping[str, Tensor], within: Mapping[str, tuple[str, 
 
 
 def composed(
-    last: Mapping[str, Tensor], first: Mapping[str, Tensor], within: Mapping[str, tuple[str, ...]], batched: bool
+    last: Mapping[str, Tensor], first: Mapping[str, Tensor], within: Within, batched: bool
 ) -> dict[str, Tensor]:
     """The permutation that does ``first`` and then ``last``."""
     return {

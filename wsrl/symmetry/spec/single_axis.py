@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wsrl.errors import UserError
+from wsrl.symmetry.spec.axes import Within
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class PlainSpec:
 
     axes: Mapping[str, tuple[str | None, ...]]
     shapes: Mapping[str, tuple[int, ...]]
-    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: Within = field(default_factory=dict)
 
     def __post_init__(self):
         for name, axes in self.axes.items():

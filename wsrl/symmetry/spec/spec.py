@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.spec.axes import Axis, axis_from_json, axis_to_json, names_in
+from wsrl.symmetry.spec.axes import Axis, Within, axis_from_json, axis_to_json, names_in
 from wsrl.symmetry.spec.checks import check_pieces, check_within, checked_shape, written_axes
 from wsrl.symmetry.spec.cutting import Piece, join_tensor, pieces_of, split_tensor
 from wsrl.symmetry.spec.permute import composed, draw, inverted, move, parents_first
@@ -41,7 +41,7 @@ class PermutationSpec:
 
     axes: Mapping[str, tuple[Axis, ...]]
     sizes: Mapping[str, int]
-    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: Within = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)
 

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
+from wsrl.symmetry.spec.axes import Within
 from wsrl.symmetry.spec.cutting import Piece
 from wsrl.symmetry.spec.single_axis import PlainSpec
 
-MOST = 256
+MAX_STACKED = 256
 """Largest number of elements of held axes of one tensor that are told apart."""
 
 
-def unrolled_spec(pieces: Sequence[Piece], within: Mapping[str, tuple[str, ...]], held: Mapping[str, int]) -> PlainSpec:
+def unrolled_spec(pieces: Sequence[Piece], within: Within, held: Mapping[str, int]) -> PlainSpec:
     """The spec of pieces of which held axes are gone.
 
     Args:
@@ -33,10 +34,10 @@ def unrolled_spec(pieces: Sequence[Piece], within: Mapping[str, tuple[str, ...]]
     for piece in pieces:
         held_dims = _held_dims(piece, held)
         num_elements = prod(piece.shape[dim] for dim in held_dims)
-        if num_elements > MOST:
+        if num_elements > MAX_STACKED:
             raise UserError(
                 f"{piece.name} holds {num_elements} stacked networks",
-                allowed=f"at most {MOST}, each with permutations of its own",
+                allowed=f"at most {MAX_STACKED}, each with permutations of its own",
                 do="encode the networks of the stack as separate fields, or hold their hidden axes with fixed=(...)",
             )
         kept = [dim for dim in range(len(piece.axes)) if dim not in held_dims]
@@ -62,7 +63,7 @@ def _elements(piece: Piece, held: Mapping[str, int]) -> Iterator[tuple[str, dict
         yield (f"{piece.name}[{text}]" if text else piece.name), index
 
 
-def _renamed(name: str | None, within: Mapping[str, tuple[str, ...]], index: Mapping[str, int]) -> str | None:
+def _renamed(name: str | None, within: Within, index: Mapping[str, int]) -> str | None:
     """The permutation that stands for another at some place along the held axes that it acts within."""
     own = [parent for parent in within.get(name, ()) if parent in index]
     return f"{name}[{', '.join(f'{parent}={index[parent]}' for parent in own)}]" if own else name
