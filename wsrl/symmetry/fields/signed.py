@@ -16,8 +16,8 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.symmetry.fields.sine import SineLayer, sine_layers
+from wsrl.symmetry.spec.permute import Weights
 
-Weights = dict[str, Tensor]
 ODD = ("sine", "tanh")
 """Activations for which a neuron and its negative are the same."""
 
@@ -72,7 +72,7 @@ class SignedSymmetry:
             return cls(axes, sizes, frozenset(sizes))
         return cls(axes, sizes, frozenset(sizes), dict(zip(sizes, sine_layers(representation.layout, omegas))))
 
-    def apply(self, weights: Mapping[str, Tensor], moves: "SignedPermutation") -> Weights:
+    def apply(self, weights: Weights, moves: "SignedPermutation") -> dict[str, Tensor]:
         """Move weights ``(N, *shape)``; exact in floating point but for the biases of neurons that moved by half turns.
 
         The phase is added in float64 and rounded once.

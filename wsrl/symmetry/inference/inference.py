@@ -29,7 +29,7 @@ from wsrl.symmetry.inference.network_tensors import (
 from wsrl.symmetry.inference.reach import fix_unreached
 from wsrl.symmetry.inference.terms import fix
 from wsrl.symmetry.inference.trace import Tracer, plain_kernels
-from wsrl.symmetry.spec.permute import parents_first
+from wsrl.symmetry.spec.permute import Weights, parents_first
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 MASK_TRIALS = 4
@@ -94,7 +94,7 @@ def infer_module(
 
 def infer_function(
     function: Callable,
-    weights: Mapping[str, Tensor],
+    weights: Weights,
     example_inputs: object,
     *,
     leading: int = 1,
@@ -143,7 +143,7 @@ def _watch(module: nn.Module, tracer: Tracer, stack: ExitStack) -> None:
 
 def _solve(
     run: Callable[[Tracer], object],
-    tensors: Mapping[str, Tensor],
+    tensors: Weights,
     inputs: Sequence,
     held: set[str],
     leading: int,
@@ -177,7 +177,7 @@ def _solve(
         fix([atoms[name] for name in broken])
 
 
-def _traced(run, tensors: Mapping[str, Tensor], inputs: Sequence, held: set[str], leading: int) -> Table:
+def _traced(run, tensors: Weights, inputs: Sequence, held: set[str], leading: int) -> Table:
     """The axes of all tensors after one run; it is repeated where a constant turns out to be written to."""
     written: frozenset[int] = frozenset()
     while True:

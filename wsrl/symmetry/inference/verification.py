@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wsrl.errors import UserError
 from wsrl.symmetry.inference.running import DoubleNetwork, drawing, unread_entries
 from wsrl.symmetry.spec.axes import Axis, Concat, Product, factors_of, names_in, parts_of
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 TOLERANCE = 1e-10
@@ -57,7 +58,7 @@ def verify(
     module: nn.Module | Callable,
     inputs: object,
     *,
-    weights: Mapping[str, Tensor] | None = None,
+    weights: Weights | None = None,
     generator: torch.Generator | None = None,
     trials: int = 3,
     controls: int = 200,
@@ -88,7 +89,7 @@ def verify(
     subject = {name: tensor for name, tensor in start.items() if name in spec.axes}
     before = network.outputs(start)
 
-    def change(moved: Mapping[str, Tensor]) -> float:
+    def change(moved: Weights) -> float:
         return _difference(before, network.outputs({**start, **moved}))
 
     # random permutations of all that moves leave the output as it is, up to what it rounds inside
@@ -111,7 +112,7 @@ def verify(
     return Verification(max(errors, default=0.0), trials, **controlled, unread=not_read, tolerance=tolerance)
 
 
-def _tolerance(run: Callable, start: Mapping[str, Tensor], before: list[Tensor], generator: torch.Generator) -> float:
+def _tolerance(run: Callable, start: Weights, before: list[Tensor], generator: torch.Generator) -> float:
     """What rounding inside the network makes of the output, seen by moving the weights twice by one small step."""
     steps = {n: t * torch.randn(t.shape, generator=generator, dtype=t.dtype) for n, t in start.items() if _is_real(t)}
     once, twice = (run({**start, **{n: start[n] + k * STEP * step for n, step in steps.items()}}) for k in (1, 2))
@@ -154,7 +155,7 @@ def _refusal(spec: PermutationSpec, alone: Mapping[str, float], error: float, to
 def _control(
     spec: PermutationSpec,
     name: str,
-    subject: Mapping[str, Tensor],
+    subject: Weights,
     change: Callable,
     limit: float,
     unread: Mapping[str, Tensor],

@@ -15,6 +15,7 @@ from wsrl.errors import UserError
 from wsrl.symmetry.matching.barriers import estimate_statistics, load_weights
 from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
 from wsrl.symmetry.spec.axes import Axis, names_in
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 NUM_SAMPLES = 4096
@@ -45,8 +46,8 @@ class Readout:
 def match_activations(
     spec: PermutationSpec,
     module: nn.Module,
-    reference: Mapping[str, Tensor],
-    moving: Mapping[str, Tensor],
+    reference: Weights,
+    moving: Weights,
     inputs: Tensor,
     *,
     readouts: Mapping[str, Readout | Iterable[Readout]] | None = None,
@@ -103,7 +104,7 @@ def match_activations(
     return replace(matching, objective=correlation)
 
 
-def _weakened(spec: PermutationSpec, reference: Mapping[str, Tensor], moving: Mapping[str, Tensor]) -> tuple:
+def _weakened(spec: PermutationSpec, reference: Weights, moving: Weights) -> tuple:
     """Weights that decide where activations do not, such as between units that are never active."""
     names = [name for name in reference if name in spec.axes and reference[name].is_floating_point()]
     first, second = ({name: weights[name].double() for name in names} for weights in (reference, moving))
@@ -160,7 +161,7 @@ def _named_readouts(spec: PermutationSpec, module: nn.Module, readouts: Mapping)
 
 def _activations(
     module: nn.Module,
-    weights: Mapping[str, Tensor],
+    weights: Weights,
     inputs: Tensor,
     readouts: list[tuple[Readout, Axis]],
     num_samples: int,

@@ -22,9 +22,10 @@ from wsrl.symmetry.matching.linear_stack import LinearStack
 from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
 from wsrl.symmetry.matching.problem import check_same
 from wsrl.symmetry.matching.straight_through import RefinementOptions, refine_straight_through
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
-Network = nn.Module | Mapping[str, Tensor] | str | Path
+Network = nn.Module | Weights | str | Path
 Scores = Callable[[dict[str, Tensor]], tuple[float, float]]
 
 
@@ -220,7 +221,7 @@ def _matched(method, spec, network, first, second, data, options: dict) -> Match
     return refine_straight_through(spec, network, first, second, *data, **options)
 
 
-def path_scores(scores: Scores, first: Mapping[str, Tensor], last: Mapping[str, Tensor], num_points: int) -> PathScores:
+def path_scores(scores: Scores, first: Weights, last: Weights, num_points: int) -> PathScores:
     """Loss and accuracy at equally spaced points from one network to another."""
     losses, accuracies = path_losses(scores, first, last, num_points).T  # (2, P)
     return PathScores(losses, accuracies)

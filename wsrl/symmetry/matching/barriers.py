@@ -4,7 +4,7 @@ Letters: P points of the path, N examples.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.errors import UserError
+from wsrl.symmetry.spec.permute import Weights
 
 NUM_POINTS = 25
 EXAMPLES_AT_ONCE = 1000
-Weights = Mapping[str, Tensor]
 
 
 def interpolate(a: Weights, b: Weights, t: float) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
 """A plain stack of linear layers, made again from the names and shapes of its tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.errors import UserError
 from wsrl.symmetry.matching.layer_order import layer_orders, natural
+from wsrl.symmetry.spec.permute import Weights
 
 ALLOWED = "weights (out, in) that fit one behind the other, each with or without a bias (out,)"
 DO = (
@@ -26,7 +27,7 @@ class LinearStack(nn.Module):
         UserError: The tensors are none of a plain stack, or their order is not clear.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], activation: Callable[[Tensor], Tensor] = functional.relu):
+    def __init__(self, weights: Weights, activation: Callable[[Tensor], Tensor] = functional.relu):
         super().__init__()
         self.order, self.activation = layers_in_order(weights), activation
         for name in self.order:
@@ -43,7 +44,7 @@ class LinearStack(nn.Module):
         return last(inputs)
 
 
-def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
+def layers_in_order(weights: Weights) -> list[str]:
     """Names of the layers from the first to the last.
 
     Numbers in the names and the shapes tell the order, where only one fits both; the alphabet and the order of the
@@ -70,12 +71,12 @@ def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
     return orders[0]
 
 
-def _fits_bias(weights: Mapping[str, Tensor], name: str) -> bool:
+def _fits_bias(weights: Weights, name: str) -> bool:
     bias = weights.get(f"{name}.bias")
     return bias is None or bias.shape == weights[f"{name}.weight"].shape[:1]
 
 
-def _fit(weights: Mapping[str, Tensor], before: str, after: str) -> bool:
+def _fit(weights: Weights, before: str, after: str) -> bool:
     return weights[f"{before}.weight"].shape[0] == weights[f"{after}.weight"].shape[1]
 
 

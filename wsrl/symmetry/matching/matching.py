@@ -9,7 +9,7 @@ Letters: B elements of what a permutation acts within, n its units, m units of o
 Source: Ainsworth et al., Git Re-Basin, arXiv 2209.04836, section 3.2 and algorithm 1.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.symmetry.matching.assignment import best_assignment, unit_agreement
-from wsrl.symmetry.matching.problem import MatchingProblem, Pieces, Weights, prepare
+from wsrl.symmetry.matching.problem import MatchingProblem, Pieces, prepare
 from wsrl.symmetry.matching.quadratic import refined
+from wsrl.symmetry.spec.permute import Permutation, Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 MATCHING_GAIN = 1e-11
@@ -50,7 +51,7 @@ def match_weights(
     generator: torch.Generator | None = None,
     restarts: int = 1,
     frozen: Iterable[str] = (),
-    start: Mapping[str, Tensor] | None = None,
+    start: Permutation | None = None,
 ) -> Matching:
     """Align one network with another by its permutation symmetry.
 
@@ -167,7 +168,7 @@ class _State:
         objective = problem.objective(pieces)
         return cls(problem, problem.spec.completed({}), pieces, objective, (objective,))
 
-    def changed(self, step: Mapping[str, Tensor]) -> "_State":
+    def changed(self, step: Permutation) -> "_State":
         """The state after a further permutation; its history starts anew."""
         pieces = self.problem.moved(self.pieces, step)
         objective = self.problem.objective(pieces)

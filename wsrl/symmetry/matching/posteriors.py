@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
-from wsrl.symmetry.spec.spec import Permutation, PermutationSpec
+from wsrl.symmetry.spec.permute import Permutation
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.symmetry.inference.network_tensors import RUNNING
-from wsrl.symmetry.spec.permute import move
+from wsrl.symmetry.spec.permute import Permutation, Weights, move
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 Pieces = dict[str, Tensor]
-Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class MatchingProblem:
         """Sum of the inner products with the reference."""
         return sum(float(torch.dot(self.reference[key].flatten(), piece.flatten())) for key, piece in pieces.items())
 
-    def moved(self, pieces: Pieces, permutation: Mapping[str, Tensor]) -> Pieces:
+    def moved(self, pieces: Pieces, permutation: Permutation) -> Pieces:
         """The pieces after a permutation."""
         changed = {
             key: move(pieces[key], self.axes[key], permutation, self.spec.within, 0, False)

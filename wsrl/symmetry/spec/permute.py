@@ -13,6 +13,11 @@ from torch import Tensor
 
 from wsrl.symmetry.spec.axes import Within
 
+Weights = Mapping[str, Tensor]
+"""The tensors of a network by name."""
+Permutation = Mapping[str, Tensor]
+"""Index tensors by the name of a permutation."""
+
 
 def parents_first(names: Sequence[str], within: Within) -> list[str]:
     """Names in an order in which every permutation follows those that it acts within."""
@@ -38,7 +43,7 @@ def draw(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
 def move(
     tensor: Tensor,
     axes: Sequence[str | None],
-    permutation: Mapping[str, Tensor],
+    permutation: Permutation,
     within: Within,
     leading: int,
     batched: bool,
@@ -74,7 +79,7 @@ def _move_axis(tensor: Tensor, axes, axis: int, index: Tensor, parents, leading:
     return tensor.gather(dim, index.expand(tensor.shape))
 
 
-def inverted(permutation: Mapping[str, Tensor], within: Within, batched: bool) -> dict:
+def inverted(permutation: Permutation, within: Within, batched: bool) -> dict:
     """The permutation that undoes another."""
     inverse: dict[str, Tensor] = {}
     for name in [name for name in parents_first(list(permutation), within) if name in permutation]:  # not the held
@@ -84,9 +89,7 @@ def inverted(permutation: Mapping[str, Tensor], within: Within, batched: bool) -
     return inverse
 
 
-def composed(
-    last: Mapping[str, Tensor], first: Mapping[str, Tensor], within: Within, batched: bool
-) -> dict[str, Tensor]:
+def composed(last: Permutation, first: Permutation, within: Within, batched: bool) -> dict[str, Tensor]:
     """The permutation that does ``first`` and then ``last``."""
     return {
         name: move(table, (*within.get(name, ()), name), last, within, int(batched), batched)

@@ -14,11 +14,9 @@ from wsrl.errors import UserError
 from wsrl.symmetry.spec.axes import Axis, Within, axis_from_json, axis_to_json, names_in
 from wsrl.symmetry.spec.checks import check_pieces, check_within, checked_shape, written_axes
 from wsrl.symmetry.spec.cutting import Piece, join_tensor, pieces_of, split_tensor
-from wsrl.symmetry.spec.permute import composed, draw, inverted, move, parents_first
+from wsrl.symmetry.spec.permute import Permutation, Weights, composed, draw, inverted, move, parents_first
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.symmetry.spec.unrolling import rolled, unroll, unrolled_spec
-
-Permutation = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,7 @@ class PermutationSpec:
         return infer_module(module, example_inputs, **options)
 
     @staticmethod
-    def from_function(
-        function: Callable, weights: Mapping[str, Tensor], example_inputs: object, **options
-    ) -> "PermutationSpec":
+    def from_function(function: Callable, weights: Weights, example_inputs: object, **options) -> "PermutationSpec":
         """Find the symmetry of ``function(weights, *inputs)``.
 
         See :func:`wsrl.symmetry.inference.inference.infer_function`.
@@ -114,11 +110,11 @@ class PermutationSpec:
         """
         return unrolled_spec([piece for pieces in self.pieces.values() for piece in pieces], self.within, self.held)
 
-    def with_shapes(self, weights: Mapping[str, Tensor]) -> "PermutationSpec":
+    def with_shapes(self, weights: Weights) -> "PermutationSpec":
         """This spec with the shapes of the weights of one network, without a batch axis."""
         return replace(self, shapes={k: tuple(v.shape) for k, v in weights.items()})
 
-    def split(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
+    def split(self, weights: Weights, leading: int = 0) -> dict[str, Tensor]:
         """Cut every composite axis.
 
         Args:
@@ -134,7 +130,7 @@ class PermutationSpec:
                 unrolled.update(unroll(parts[piece.name], piece, self.held, leading))
         return unrolled
 
-    def cut(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, dict[str, Tensor]]:
+    def cut(self, weights: Weights, leading: int = 0) -> dict[str, dict[str, Tensor]]:
         """For each tensor its :attr:`pieces`, as :meth:`split` takes them; held axes are left whole."""
         known = self._known(weights, leading)
         return {name: split_tensor(tensor, self.pieces[name], leading) for name, tensor in known.items()}
@@ -177,9 +173,7 @@ class PermutationSpec:
         """Shape of the index tensor of a permutation: sizes of what it acts within, then its own."""
         return (*(self.lengths[parent] for parent in self.within.get(name, ())), self.sizes[name])
 
-    def apply(
-        self, weights: Mapping[str, Tensor], permutation: Permutation, leading: int | None = None
-    ) -> dict[str, Tensor]:
+    def apply(self, weights: Weights, permutation: Permutation, leading: int | None = None) -> dict[str, Tensor]:
         """Move the entries of weights; ``y[i] = x[p[i]]`` along every axis that carries ``p``.
 
         Args:
@@ -199,7 +193,7 @@ class PermutationSpec:
             moved[name] = spec._moved(name, known, permutation, ahead, batched)
         return moved
 
-    def _shaped_like(self, weights: Mapping[str, Tensor], leading: int | None, batched: bool) -> "PermutationSpec":
+    def _shaped_like(self, weights: Weights, leading: int | None, batched: bool) -> "PermutationSpec":
         shapes = {}
         for name, axes in self.axes.items():
             if name in weights:
@@ -217,7 +211,7 @@ class PermutationSpec:
         }
         return join_tensor(parts, self.pieces[name], leading)
 
-    def _known(self, weights: Mapping[str, Tensor], leading: int) -> dict[str, Tensor]:
+    def _known(self, weights: Weights, leading: int) -> dict[str, Tensor]:
         """The weights, once they are known to be those of the spec."""
         for name, tensor in weights.items():
             if name not in self.axes:
@@ -263,7 +257,7 @@ class PermutationSpec:
         still = {name: torch.arange(size).expand(*lead, *self.table_shape(name)) for name, size in self.sizes.items()}
         return still | dict(permutation)
 
-    def augment(self, batch: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+    def augment(self, batch: Weights, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Move every item ``(B, *shape)`` of a batch by a random permutation of its own; the networks stay the same."""
         num = len(next(iter(batch.values())))
         return self.apply(batch, self.random_permutation(generator, num))
