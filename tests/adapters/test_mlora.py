@@ -314,10 +314,10 @@ def test_other_layers_are_refused():
 @pytest.mark.parametrize(
     "options,message",
     [
-        ({"form": "add"}, "Unknown multiplicative form 'add'"),
-        ({"r": 0}, "Rank 0"),
-        ({"mask_fraction": 1.0}, "mask_fraction 1.0"),
-        ({"bias": "some"}, "Unknown bias 'some'"),
+        ({"form": "add"}, "form is 'add'"),
+        ({"r": 0}, "r is 0.*1 or more"),
+        ({"mask_fraction": 1.0}, "mask_fraction is 1.0.*not including, 1"),
+        ({"bias": "some"}, "bias is 'some'.*none, all, mlora_only"),
         ({"target_modules": "fc", "layers_to_transform": [1]}, "regular expression"),
     ],
 )

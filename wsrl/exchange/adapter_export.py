@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wsrl.adapters.scaling import FORMS, check_form
+from wsrl.adapters.scaling import ANY_FORM
 from wsrl.errors import UserError
+from wsrl.options import check_values
 
 ADAPTER_NAME = "default"
 
@@ -43,7 +44,7 @@ def export_field(
     from peft import get_peft_model
 
     # Factors and masks must fit the layers that they adapt.
-    check_form(form, (*FORMS, "add"))
+    check_values({"form": form}, form=ANY_FORM)
     factors = layer_factors(weights, trunk)
     masks = {} if form == "add" else {key: mask for key, mask in (masks or {}).items() if not mask.all()}
     _check_masks(masks, weights)

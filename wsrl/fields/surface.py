@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError
 from wsrl.fields.blocks import corners_of, may_cross, paint, painted, slopes_of, spread
 from wsrl.fields.cubes import CORNERS, crossed_cells, marching_cubes
+from wsrl.options import between, check_values
 
 EVALUATED_AT_ONCE = 1 << 16
 NODES_AT_ONCE = 1 << 22
@@ -58,8 +59,7 @@ def extract_surface(
     """
     import trimesh
 
-    if not 2 <= resolution <= MAX_RESOLUTION:
-        raise UserError(f"resolution is {resolution}", allowed=f"2 to {MAX_RESOLUTION}", do="choose another resolution")
+    check_values({"resolution": resolution}, resolution=between(2, MAX_RESOLUTION))
     vertices, faces = _Grid(distance, resolution, level, dense).mesh()
     return trimesh.Trimesh(vertices, faces, process=False)
 

@@ -20,6 +20,7 @@ from wsrl.fitting.prior import NUM_SIGNALS, first_pass
 from wsrl.fitting.ray_engine import RayOptions, build_on_ray
 from wsrl.fitting.shard_builder import OnEvent, ShardBuilder, ShardTask, located
 from wsrl.fitting.workers import build_with_workers
+from wsrl.options import check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import RUN_FILE
 from wsrl.signals.source import Source, training_indices
@@ -43,15 +44,14 @@ class Compute:
         ray: Cluster and requests of the engine ``ray``.
     """
 
-    engine: str = "local"
+    engine: str = option("local", one_of("local", "ray"))
     device: str = "auto"
     workers: int | None = None
     threads: int | None = None
     ray: RayOptions = RayOptions()
 
     def __post_init__(self):
-        if self.engine not in ("local", "ray"):
-            raise UserError(f"engine is {self.engine!r}", allowed="local, ray", do="leave out --engine")
+        check(self)
         if self.engine == "ray" and self.workers is not None:
             raise UserError(
                 "--workers is given with --engine ray", do="leave out --workers: Ray has workers of its own"

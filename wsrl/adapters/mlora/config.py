@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from peft.config import PeftConfig
 
 from wsrl.adapters.mlora.peft_type import MLORA
-from wsrl.adapters.scaling import INIT_STD, check_form
+from wsrl.adapters.scaling import FORM, INIT_STD
 from wsrl.errors import UserError
+from wsrl.options import SHARE, at_least, check_values, every, one_of
 
 
 @dataclass
@@ -52,15 +53,10 @@ class MLoraConfig(PeftConfig):
         self.target_modules = set(self.target_modules) if isinstance(self.target_modules, list) else self.target_modules
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        check_form(self.form)
-        if self.r < 1 or any(rank < 1 for rank in self.rank_pattern.values()):
-            raise UserError(f"Rank {self.r}, with exceptions {self.rank_pattern}", allowed="integers from 1")
-        if not 0 <= self.mask_fraction < 1:
-            raise UserError(
-                f"mask_fraction {self.mask_fraction}", allowed="0 <= mask_fraction < 1", do="use 0 for no mask"
-            )
-        if self.bias not in ("none", "all", "mlora_only"):
-            raise UserError(f"Unknown bias {self.bias!r}", allowed="none, all, mlora_only")
+        values = vars(self) | {"rank_pattern": list(self.rank_pattern.values())}
+        ranks = {"r": at_least(1), "rank_pattern": every(at_least(1))}
+        bias = one_of("none", "all", "mlora_only")
+        check_values(values, **ranks, form=FORM, mask_fraction=SHARE, bias=bias)
         if isinstance(self.target_modules, str) and (self.layers_to_transform or self.layers_pattern):
             raise UserError(
                 "layers_to_transform and layers_pattern with a regular expression as target_modules",

@@ -42,8 +42,6 @@ class _Names:
     def axis(self, text: SpecAxis, size: int) -> Axis:
         """The terms of an axis of known length."""
         parts = parts_of(text)
-        if len(parts) == 1:
-            return self._part(parts[0], size)
         lengths = [self._size(part) for part in parts]
         if lengths.count(None) == 1:
             lengths[lengths.index(None)] = size - sum(length or 0 for length in lengths)
@@ -58,13 +56,13 @@ class _Names:
         known = 1
         for factor in factors:
             known *= self._size(factor) or 1
-        axes = [self._factor(factor, size // known) for factor in factors]
-        return self._checked(tuple(atom for axis in axes for atom in axis), part, size)
-
-    def _factor(self, factor, size: int) -> Axis:
-        if isinstance(factor, int):
-            return new_axis(factor, fixed=True)
-        return resolve(self.known.setdefault(factor, new_axis(size)))
+        axis: Axis = ()
+        for factor in factors:
+            if isinstance(factor, int):
+                axis += new_axis(factor, fixed=True)
+            else:
+                axis += resolve(self.known.setdefault(factor, new_axis(size // known)))
+        return self._checked(axis, part, size)
 
     def _size(self, part) -> int | None:
         """Length of a part; None where it has a name that is not known yet."""

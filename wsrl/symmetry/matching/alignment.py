@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
+from wsrl.options import check_values, one_of
 from wsrl.symmetry.matching import MATCHING_METHODS
 from wsrl.symmetry.matching.activations import match_activations
 from wsrl.symmetry.matching.alignment_files import read_network
@@ -137,8 +138,7 @@ def align_networks(
         UserError: Networks with different tensors, tensors that the spec does not know, a file that is no safetensors
             file, or a method that needs examples without them.
     """
-    if method not in MATCHING_METHODS:
-        raise UserError(f"the method is {method!r}", allowed=", ".join(MATCHING_METHODS))
+    check_values({"method": method}, method=one_of(*MATCHING_METHODS))
     # the two networks, and the module of both
     first, second = weights_of(reference), weights_of(moving)
     check_same(first, [second])

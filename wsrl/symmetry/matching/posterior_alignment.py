@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from wsrl.errors import UserError
+from wsrl.options import check_values, one_of
 from wsrl.symmetry.matching.alignment import spec_of
 from wsrl.symmetry.matching.barriers import EXAMPLES_AT_ONCE, NUM_POINTS
 from wsrl.symmetry.matching.examples import Examples
@@ -151,8 +151,7 @@ def align_posterior(
     Raises:
         UserError: An unknown cost, or posteriors of different networks.
     """
-    if cost not in COSTS:
-        raise UserError(f"cost is {cost!r}", allowed=", ".join(COSTS), do="set cost")
+    check_values({"cost": cost}, cost=one_of(*COSTS))
     check_alike(reference, moving)
     kinds = ("means", "stds") if cost == "means_and_stds" else ("means",)
     sides = [[getattr(each, kind) for kind in kinds] for each in (reference, moving)]

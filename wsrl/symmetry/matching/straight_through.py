@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from wsrl.options import POSITIVE, at_least, check, option
 from wsrl.symmetry.matching.barriers import NetworkScores, interpolate, load_weights, running_parts
 from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
 from wsrl.symmetry.spec.permute import Permutation, Weights
@@ -30,11 +31,14 @@ class RefinementOptions:
         num_checked: Examples that a look takes, the first ones.
     """
 
-    num_steps: int = 100
-    batch_size: int = 500
-    learning_rate: float = 1e-3
-    check_every: int = 5
-    num_checked: int = 5000
+    num_steps: int = option(100, at_least(0))
+    batch_size: int = option(500, at_least(1))
+    learning_rate: float = option(1e-3, POSITIVE)
+    check_every: int = option(5, at_least(1))
+    num_checked: int = option(5000, at_least(1))
+
+    def __post_init__(self):
+        check(self, "refinement.")
 
 
 @dataclass(frozen=True)
