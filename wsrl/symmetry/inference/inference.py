@@ -12,8 +12,7 @@ import wsrl.symmetry.inference.rules_linear
 import wsrl.symmetry.inference.rules_masks
 import wsrl.symmetry.inference.rules_order
 import wsrl.symmetry.inference.rules_pointwise
-import wsrl.symmetry.inference.rules_shape
-import wsrl.symmetry.inference.rules_sparse  # noqa: F401  (registers rules)
+import wsrl.symmetry.inference.rules_shape  # noqa: F401  (registers rules)
 from wsrl.symmetry.inference.described import ModuleAxes, follow_by_hand
 from wsrl.symmetry.inference.known_axes import Table, WrittenConstantError
 from wsrl.symmetry.inference.naming import express, name_atoms, written

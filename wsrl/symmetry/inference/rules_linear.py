@@ -39,11 +39,19 @@ def matrix_product(call: Call) -> list[Axis]:
     return product(call.axes("self"), call.axes("mat2", "other"))
 
 
-@rule("addmm", "baddbmm")
+@rule("addmm", "baddbmm", "_sparse_addmm", "sspaddmm", "hspmm")
 def added_product(call: Call) -> list[Axis]:
-    """``self + left @ right``."""
-    left, right = ("mat1", "mat2") if call.name == "addmm" else ("batch1", "batch2")
-    return broadcast([product(call.axes(left), call.axes(right)), call.axes("self")])
+    """``self + left @ right``, or the product alone."""
+    left, right = call.axes("mat1", "batch1"), call.axes("mat2", "batch2")
+    return broadcast([product(left, right), *call.present("self")])
+
+
+@rule("_sparse_mm")
+def sparse_product(call: Call) -> list[Axis]:
+    """``sparse @ dense``; sums only."""
+    if call.get("reduce") not in (None, "sum"):
+        raise UnfollowedError(f"it reduces by {call['reduce']}")
+    return product(call.axes("sparse"), call.axes("dense"))
 
 
 @rule("mv", "addmv", "dot", "vdot", "outer", "ger", "addr")

@@ -54,13 +54,6 @@ def extreme(call: Call) -> list:
     return [kept, list(kept)]
 
 
-@rule("aminmax")
-def extremes(call: Call) -> list:
-    """The smallest and the largest entry."""
-    kept = reduced(call.axes("self"), call.dims("dim"), bool(call["keepdim"]))
-    return [kept, list(kept)]
-
-
 @rule("histc")
 def histogram(call: Call) -> list[Axis]:
     """Numbers of entries by their size."""

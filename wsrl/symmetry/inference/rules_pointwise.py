@@ -30,14 +30,14 @@ def pointwise(call: Call) -> list[Axis]:
     return broadcast([call.table.get(tensor) for tensor in call.tensors])[-len(call.out_shape) or None :]
 
 
-@rule("sum mean prod amax amin logsumexp var std linalg_vector_norm norm any all nansum count_nonzero")
+@rule("sum mean prod amax amin logsumexp var std linalg_vector_norm norm any all nansum count_nonzero _sparse_sum")
 def reduce(call: Call) -> list[Axis]:
     """All entries along some axes become one."""
     return reduced(call.axes("self"), call.dims("dim"), bool(call.get("keepdim")))
 
 
-@rule("var_mean", "std_mean")
-def moments(call: Call) -> list:
+@rule("var_mean", "std_mean", "aminmax")
+def two_statistics(call: Call) -> list:
     """Two statistics along the same axes."""
     kept = reduce(call)
     return [kept, list(kept)]
