@@ -163,8 +163,11 @@ def stack(operands: Sequence[Sequence[Axis]], dim: int) -> list[Axis]:
     """Axes of tensors of one shape side by side along a new axis, each of which may move on its own."""
     num = len(operands)
     operands = [[resolve(axis) for axis in axes] for axes in operands]
-    if num > EXPLODED or num == 1:
-        _tie(operands)
+    if num > EXPLODED or num == 1:  # too many to be told apart: they move alike
+        for axes in operands[1:]:
+            for first, other in zip(operands[0], axes):
+                unify(first, other)
+        operands = [[resolve(axis) for axis in operands[0]]] * num
     over = new_axis(num, fixed=True)
     if any(len(set(aligned)) > 1 for aligned in zip(*operands)):
         cut_at(over, range(1, num))
@@ -175,13 +178,6 @@ def stack(operands: Sequence[Sequence[Axis]], dim: int) -> list[Axis]:
         else:
             stacked.append((family(aligned, over[0].parts, over[0], over),))
     return [*stacked[:dim], over, *stacked[dim:]]
-
-
-def _tie(operands: list[list[Axis]]) -> None:
-    for axes in operands[1:]:
-        for first, other in zip(operands[0], axes):
-            unify(first, other)
-    operands[:] = [[resolve(axis) for axis in operands[0]]] * len(operands)
 
 
 def depends(axes: Sequence[Axis], axis: Axis) -> bool:
@@ -211,15 +207,13 @@ class _Kept:
         left = self._members(atom)
         if left is not None and len(left) == 1:
             return resolve(left[0])
-        if left is None or not self._fits(len(left)):
+        # families over it need one axis that is a concatenation of as many parts
+        parts = self.axis[0].parts if len(self.axis) == 1 and self.axis[0].is_concat else ()
+        if left is None or len(parts) != len(left):
             cut(atom, self.whole)
             return resolve((atom,))
         others = [parent for parent in parents_of(atom) if parent is not self.whole]
-        return (family(left, self.axis[0].parts, self.axis[0], (*others, self.axis[0])),)
-
-    def _fits(self, num: int) -> bool:
-        """Whether what is left of the whole is a concatenation of as many parts."""
-        return len(self.axis) == 1 and self.axis[0].is_concat and len(self.axis[0].parts) == num
+        return (family(left, parts, self.axis[0], (*others, self.axis[0])),)
 
     def _members(self, atom: Atom) -> list[Axis] | None:
         """The members of a family over the whole for the parts that are left; None for others, or across a part."""

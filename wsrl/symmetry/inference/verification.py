@@ -184,26 +184,19 @@ def _control(
 
 
 def _only_at(spec: PermutationSpec, name: str, occurrence: tuple) -> PermutationSpec:
-    """The spec of one tensor in which one permutation acts at one place only, and no other acts."""
-    tensor = occurrence[0]
-    keep = set(spec.within.get(name, ()))
+    """The spec of one tensor in which one permutation acts at one occurrence only, and no other but its parents."""
+    tensor, *index = occurrence
+    parents = spec.within.get(name, ())
 
-    def factor(text, is_occurrence: bool):
-        if not isinstance(text, str) or text in keep or (text == name and is_occurrence):
-            return text
-        return spec.lengths[text]
-
-    def part(text, index: tuple):
-        factors = [factor(f, (*index, k) == occurrence[1:]) for k, f in enumerate(factors_of(text))]
+    def part(text, dim: int, k: int):
+        acts = [f in parents or (f == name and [dim, k, i] == index) for i, f in enumerate(factors_of(text))]
+        factors = [f if a or not isinstance(f, str) else spec.lengths[f] for f, a in zip(factors_of(text), acts)]
         return Product(tuple(factors)) if isinstance(text, Product) else factors[0]
 
     def axis(text: Axis, dim: int) -> Axis:
-        parts = tuple(part(p, (dim, k)) for k, p in enumerate(parts_of(text)))
+        parts = tuple(part(p, dim, k) for k, p in enumerate(parts_of(text)))
         return Concat(parts) if isinstance(text, Concat) else parts[0]
 
     axes = {tensor: tuple(axis(text, dim) for dim, text in enumerate(spec.axes[tensor]))}
-    names = [*keep, name]
-    within = {child: spec.within[child] for child in names if child in spec.within}
-    shapes = {tensor: spec.shapes[tensor]} if tensor in spec.shapes else {}
-    sizes, held = ({n: known[n] for n in names if n in known} for known in (spec.sizes, spec.held))
-    return PermutationSpec(axes, sizes, within, shapes, held)
+    shapes = {key: shape for key, shape in spec.shapes.items() if key == tensor}
+    return PermutationSpec(axes, spec.sizes, {name: parents}, shapes, spec.held)

@@ -127,11 +127,10 @@ def find_readouts(spec: PermutationSpec, module: nn.Module) -> list[tuple[Readou
         dim = 1 if isinstance(part, CONVOLUTIONS) else -1
         turned = isinstance(part, nn.Embedding) or getattr(part, "transposed", False)
         out, into = (axes[1], axes[0]) if turned else (axes[0], axes[1])
-        if getattr(part, "groups", 1) == 1:
-            if not isinstance(part, nn.Embedding):
-                takes.append((Readout(path, "input", dim), into))
-            gives.append((Readout(path, "output", dim), out))
-        elif not turned:
+        grouped = getattr(part, "groups", 1) > 1  # the second axis of its weight counts the units of one group
+        if not grouped and not isinstance(part, nn.Embedding):
+            takes.append((Readout(path, "input", dim), into))
+        if not grouped or not turned:
             gives.append((Readout(path, "output", dim), out))
     inputs = [(readout, axis) for readout, axis in takes if names_in(axis)]
     read = {name for _, axis in inputs for name in names_in(axis)}
@@ -170,9 +169,9 @@ def _activations(
     """Activations ``(C, S)`` at every readout that is reached; the same samples for all networks of a module."""
     module = copy.deepcopy(module).eval()
     load_weights(module, weights)
-    estimate_statistics(module, inputs.split(READ_AT_ONCE))
-    seen: dict[Readout, list[Tensor]] = {readout: [] for readout, _ in readouts}
     batches = inputs.split(READ_AT_ONCE)
+    estimate_statistics(module, batches)
+    seen: dict[Readout, list[Tensor]] = {readout: [] for readout, _ in readouts}
     share = -(-num_samples // len(batches))
     with ExitStack() as stack, torch.no_grad():
         for readout, rows in seen.items():
