@@ -62,6 +62,7 @@ def export_field(
 
 def layer_factors(weights: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     """The pair ``(A, B)`` of each adapted module, by its name in ``trunk``; shapes are checked against the trunk."""
+    # a pair for each adapted module
     factors = {
         key.removesuffix(".down"): (weights[key], weights.get(f"{key.removesuffix('.down')}.up"))
         for key in weights
@@ -74,6 +75,7 @@ def layer_factors(weights: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, 
             allowed="<module>.down and <module>.up for each adapted module",
             do="export a field of an adapter kind (lora or mlora)",
         )
+    # each pair has the sides of the module's weight, and one rank
     for name, (down, up) in factors.items():
         weight = getattr(modules.get(name), "weight", None)
         actual = None if up is None else (up.shape[0], up.shape[1] - down.shape[0], down.shape[1])

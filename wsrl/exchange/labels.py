@@ -55,6 +55,7 @@ def read_labels(path: Path, encoding: str | None = None) -> list[Entry]:
     seen: dict[str, Entry] = {}
     try:
         for location, record in read_records(path, encoding):
+            # one that is there twice must say the same both times
             entry = _entry(location, record)
             keys = {entry.id, entry.file} - {None}
             others = [(key, seen[key]) for key in keys if key in seen]

@@ -99,6 +99,7 @@ def map_names(tensors: Iterable[str], name_map: Mapping[str, str], layout: Layou
         UserError: Some of ours get no tensor, or two get one; both sides are listed.
     """
     tensors, pairs = list(tensors), []
+    # every entry of the map names one tensor, or with {i} as many as have a number there
     for theirs, ours in name_map.items():
         if NUMBER not in theirs:
             pairs += [(ours, theirs)] if theirs in tensors else []
@@ -106,6 +107,7 @@ def map_names(tensors: Iterable[str], name_map: Mapping[str, str], layout: Layou
         pattern = re.compile(re.escape(theirs).replace(re.escape(NUMBER), r"(\d+)", 1))
         numbered = sorted((int(match[1]), match[0]) for match in map(pattern.fullmatch, tensors) if match)
         pairs += [(ours.replace(NUMBER, str(index)), name) for index, (_, name) in enumerate(numbered)]
+    # each of ours exactly once
     wanted = [spec.name for spec in layout]
     if sorted(ours for ours, _ in pairs) != sorted(wanted):
         raise UserError(

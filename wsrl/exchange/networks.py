@@ -178,6 +178,7 @@ def _coordinates(section: dict, grid: tuple[int, int] | None) -> dict:
     convention = {"coord_order": _ORDERS[order]} if _ORDERS[order] else {}
     if ends == "centres" and (low, high) == (-1.0, 1.0):
         return convention
+    # a factor where the ends are the centres of the outer pixels, then from [-1, 1] to the range
     factors = [1.0, 1.0]
     if ends == "corners":
         if grid is None or min(grid) < 2:

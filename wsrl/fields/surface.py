@@ -139,6 +139,7 @@ class _Grid:
         for start in range(0, len(nodes), EVALUATED_AT_ONCE):
             index = np.stack(np.unravel_index(nodes[start : start + EVALUATED_AT_ONCE], [self.side] * 3), axis=1)
             coords = self.axis[torch.from_numpy(index)]
+            # values relative to the level at one run of nodes, none of them nan
             with torch.no_grad():
                 values = self.distance(coords).reshape(-1).float().cpu().numpy() - np.float32(self.level)
             if np.isnan(values).any():
@@ -147,6 +148,7 @@ class _Grid:
                     f"the field is not a number at ({where})", allowed="numbers", do="leave this field out"
                 )
             values = values.clip(-FARTHEST, FARTHEST)
+            # nodes around the cube are outside, as far as the nearest one in it
             around = (index != self.inner[index]).any(axis=1)
             evaluated[start : start + len(values)] = np.where(around, np.abs(values), values)
         return evaluated

@@ -87,6 +87,7 @@ def refit_fields(
         UserError: The source must be given, is another one, or the store was not fitted by this engine.
     """
     _refuse_imported(store)
+    # random rows of the store, and the signals that they were fitted to
     source = open_store_source(store) if source is None else source
     config = stored_fit(store)
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[: max(0, k)].sort().values
@@ -98,11 +99,13 @@ def refit_fields(
                 allowed="the data that the store was built from, with the same options",
                 do="pass them with --data",
             )
+    # fitted again: enough where all are within the tolerances
     options = {"device": device, "prior_widths": store.prior_widths}
     refits = list(fit(store.representation, _unchanged(source, records), config, **options))
     outcomes = [_compare(store.layout, _stored(store, records[result.index]), result) for result in refits]
     if all(outcome.same or outcome.reason for outcome in outcomes):
         return outcomes
+    # else fitted once more from disturbed values: how far rounding alone moves a field
     fitted = {result.index: result for result in refits}
     disturbed = fit(store.representation, _disturbed(_unchanged(source, records)), config, **options)
     drift = [_compare(store.layout, fitted[result.index], result) for result in disturbed]

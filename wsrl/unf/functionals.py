@@ -140,12 +140,14 @@ class InvariantPool(nn.Module):
         self.terms = []
         self.num_features = 0
         for name, tensor in tensors.items():
+            # positions are kept where they are few
             kept = frozenset(axis for axis, position in enumerate(tensor.positions) if position)
             count = 1
             for axis in kept:
                 count *= tensor.shape[axis]
             if count > self.FEW_POSITIONS:
                 kept, count = frozenset(), 1
+            # one term for each diagonal whose blocks are pooled but for these
             for pattern in patterns(tensor.axes, within):
                 if frozenset(pattern.kept_axes) == kept and len(pattern.kept) == len(kept):
                     self.terms.append((name, pattern))

@@ -110,12 +110,14 @@ class HubMap(nn.Module):
         self.widths = [end.factor * in_channels for end in meeting.sources]
         self.sizes = [end.factor * out_channels for end in meeting.targets]
         total, hub = sum(self.widths), HUB * out_channels
+        # all pairs share a matrix into the hub and one out of it
         self.gather = nn.Parameter(start.normal(total, hub, 1 / total))
         spread = [
             start.normal(hub, size, start.gain * MEAN_SHARE / (hub * start.counts[end.tensor] / len(meeting.sources)))
             for end, size in zip(meeting.targets, self.sizes)
         ]
         self.spread = nn.Parameter(torch.cat(spread, dim=1))
+        # each tensor has a matrix of its own to itself
         self.own = nn.ParameterList()
         self._own = []
         for source_index, source in enumerate(meeting.sources):

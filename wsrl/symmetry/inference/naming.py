@@ -91,12 +91,14 @@ def _is_still(whole: Atom, atoms: Sequence[Atom]) -> bool:
 def _spell_concat(atoms: list[Atom], index: int, axes: Sequence[Axis]) -> list[list[Atom]]:
     """Parts of an axis whose atom at a place is a concatenation, repeated for each element of what is before it."""
     head, whole, tail = atoms[:index], atoms[index], atoms[index + 1 :]
+    # what is before the concatenation must be fixed, and short enough to be written out
     if not all(atom.fixed for atom in head):
         fix(head)
         raise _StartOverError
     if size_of(head) > MAX_COPIES:
         fix((*head, whole))
         raise _StartOverError
+    # each part with what is behind it; of families over the concatenation the member for that part
     parts = []
     for k, part in enumerate(whole.parts):
         rest = []
@@ -116,6 +118,7 @@ def written(parts: list[list[Atom]], names: Mapping[Atom, str]) -> SpecAxis:
     """An axis of a spec, without parts and factors that could be one."""
     merged: list = []
     for part in parts:
+        # the factors of a part: names, and sizes of fixed ones, of which neighbours are one
         factors: list = []
         for atom in part:
             if atom in names:
@@ -124,6 +127,7 @@ def written(parts: list[list[Atom]], names: Mapping[Atom, str]) -> SpecAxis:
                 factors[-1] *= atom.size
             else:
                 factors.append(atom.size)
+        # neighbouring fixed parts are one too
         text = (factors[0] if len(factors) == 1 else Product(tuple(factors))) if factors else 1
         if isinstance(text, int) and merged and isinstance(merged[-1], int):
             merged[-1] += text

@@ -101,6 +101,7 @@ def distribute(atoms: Sequence[Atom], sizes: Sequence[int], labels: tuple[str, s
     """Give the atoms of one axis to several, of the given lengths."""
     rest, axes = list(resolve(atoms)), []
     for size in sizes:
+        # whole atoms while they fit; one that is too long is divided where that is possible
         taken: list[Atom] = []
         while size_of(taken) < size:
             wanted = size / size_of(taken)

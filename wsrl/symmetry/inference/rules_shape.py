@@ -136,9 +136,11 @@ def shuffled(call: Call) -> list:
     axes, shape = call.axes("self"), call["self"].shape
     *batch, size, _, _ = shape
     lead = axes[: len(batch)]
+    # channels in groups change places with what is inside the groups
     if call.name == "channel_shuffle":
         groups, inside = view([axes[-3]], [size], [call["groups"], size // call["groups"]])
         return [*lead, (*inside, *groups), *axes[-2:]]
+    # positions are fixed; channels are taken apart into blocks of positions, or put together from them
     factor = call.get("upscale_factor", "downscale_factor")
     fix(axes[-1])
     fix(axes[-2])

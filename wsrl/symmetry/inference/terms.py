@@ -192,11 +192,13 @@ def concat(axes: Sequence[Axis]) -> Axis:
     parts = [resolve(axis) for axis in axes]
     if len(parts) == 1:
         return parts[0]
+    # fixed parts are one atom each; where all are fixed, so is the whole
     still = [len(part) > 1 and all(atom.fixed for atom in part) for part in parts]
     parts = [new_axis(size_of(part), fixed=True) if is_still else part for part, is_still in zip(parts, still)]
     size = sum(map(size_of, parts))
     if all(not part or all(atom.fixed for atom in part) for part in parts):
         return new_axis(size, fixed=True)
+    # the whole acts within what all of its parts act within
     shared = None
     for part in parts:
         outside = [p for atom in part for p in parents_of(atom) if p not in part]

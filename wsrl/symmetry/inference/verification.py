@@ -161,6 +161,7 @@ def _control(
     unread: Mapping[str, Tensor],
 ) -> str:
     """Break the ties of one permutation, one after the other, until the output changes; one of ``OUTCOMES``."""
+    # all occurrences of the permutation, each alone after the other
     occurrences = [
         (tensor, axis, part, factor)
         for tensor, axes in spec.axes.items()
@@ -173,7 +174,7 @@ def _control(
     for occurrence in occurrences:
         tensor = occurrence[0]
         broken = _only_at(spec, name, occurrence)
-        if len(occurrences) == 1:
+        if len(occurrences) == 1:  # no tie: nothing to see where the output reads none of what moves
             entries = torch.arange(subject[tensor].numel()).view(subject[tensor].shape)
             touched = broken.apply({tensor: entries}, {name: table})[tensor] != entries
             return "silent" if tensor in unread and bool(unread[tensor][touched].all()) else "alone"

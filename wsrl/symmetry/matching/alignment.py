@@ -142,11 +142,8 @@ def align_networks(
     # the two networks, and the module of both
     first, second = weights_of(reference), weights_of(moving)
     check_same(first, [second])
-    network = network or next((each for each in (reference, moving) if isinstance(each, nn.Module)), None)
     is_needed = scores is None and (spec is None or data is not None)
-    network = network or (LinearStack(first) if is_needed else None)
-    if network is not None:
-        load_weights(copy.deepcopy(network), first)  # refuses weights that don't fit into it
+    network = _module_of(network, (reference, moving), first, is_needed)
     # what may move, and where the method moves it
     spec = spec or spec_of(network, data[0][:2] if example_inputs is None and data is not None else example_inputs)
     options = {"generator": generator, "restarts": restarts, "loss": loss, "options": refinement}
@@ -155,6 +152,17 @@ def align_networks(
     if scores is None and data is not None and num_points is not None:
         scores = NetworkScores(network, *(heldout or data), loss=loss, calibration=data[0])
     return _scored(spec, first, second, matching, scores, num_points)
+
+
+def _module_of(
+    network: nn.Module | None, sides: tuple[Network, Network], weights: Weights, is_needed: bool
+) -> nn.Module | None:
+    """The module of both networks, into which the weights are known to fit."""
+    network = network or next((side for side in sides if isinstance(side, nn.Module)), None)
+    network = network or (LinearStack(weights) if is_needed else None)
+    if network is not None:
+        load_weights(copy.deepcopy(network), weights)
+    return network
 
 
 def _scored(spec, first, second, matching: Matching, scores: Scores | None, num_points) -> NetworkAlignment:

@@ -53,6 +53,7 @@ def layers_in_order(weights: Weights) -> list[str]:
     Raises:
         UserError: There is no such order, or several.
     """
+    # weights with two axes and biases that fit them, and nothing else
     names = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
     known = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     other = [name for name in weights if name not in known]
@@ -61,6 +62,7 @@ def layers_in_order(weights: Weights) -> list[str]:
     if other or not names:
         what = f"it has {other[0]!r}" if other else "it has no weights"
         raise UserError(f"the network is no plain stack of linear layers: {what}", allowed=ALLOWED, do=DO)
+    # the one order in which each layer takes what the one before it gives
     orders = layer_orders(names, lambda before, name, index: before is None or _fit(weights, before, name))
     if len(orders) != 1:
         count = "more than one order" if orders else "no order"

@@ -109,6 +109,7 @@ def check_axis(axis: Axis, sizes: Mapping[str, int], location: str) -> None:
         UserError: The kind of something is wrong, or a name is unknown.
     """
     for part in parts_of(axis):
+        # every factor is a size or a known name; None stands for a whole axis only
         factors = factors_of(part)
         allowed = (str, int) if isinstance(part, Product) or isinstance(axis, Concat) else (str, int, type(None))
         for factor in factors:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wsrl.errors import UserError
 from wsrl.symmetry.spec.axes import Axis, Within, axis_from_json, axis_to_json, names_in
-from wsrl.symmetry.spec.checks import check_pieces, check_within, checked_shape, written_axes
+from wsrl.symmetry.spec.checks import check_pieces, check_weights, check_within, checked_shape, is_batched, written_axes
 from wsrl.symmetry.spec.cutting import Piece, join_tensor, pieces_of, split_tensor
 from wsrl.symmetry.spec.permute import Permutation, Weights, composed, draw, inverted, move, parents_first
 from wsrl.symmetry.spec.single_axis import PlainSpec
@@ -132,8 +132,8 @@ class PermutationSpec:
 
     def cut(self, weights: Weights, leading: int = 0) -> dict[str, dict[str, Tensor]]:
         """For each tensor its :attr:`pieces`, as :meth:`split` takes them; held axes are left whole."""
-        known = self._known(weights, leading)
-        return {name: split_tensor(tensor, self.pieces[name], leading) for name, tensor in known.items()}
+        check_weights(weights, self.axes, self.shapes, leading)
+        return {name: split_tensor(tensor, self.pieces[name], leading) for name, tensor in weights.items()}
 
     def join(self, parts: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
         """Undo :meth:`split`.
@@ -171,7 +171,13 @@ class PermutationSpec:
 
     def table_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the index tensor of a permutation: sizes of what it acts within, then its own."""
-        return (*(self.lengths[parent] for parent in self.within.get(name, ())), self.sizes[name])
+        return self.table_shapes[name]
+
+    @cached_property
+    def table_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the index tensors of all permutations."""
+        parents = {name: self.within.get(name, ()) for name in self.sizes}
+        return {n: (*(self.lengths[p] for p in parents[n]), size) for n, size in self.sizes.items()}
 
     def apply(self, weights: Weights, permutation: Permutation, leading: int | None = None) -> dict[str, Tensor]:
         """Move the entries of weights; ``y[i] = x[p[i]]`` along every axis that carries ``p``.
@@ -182,15 +188,15 @@ class PermutationSpec:
             leading: Number of axes before ``shape`` where tensors have further trailing ones; None where they have
                 none.
         """
-        batched = self._is_batched(permutation)
+        batched = is_batched(permutation, self.table_shapes)
         spec = self if len(self.shapes) == len(self.axes) else self._shaped_like(weights, leading, batched)
         moved = {}
         for name, tensor in weights.items():
             ahead = tensor.ndim - len(spec.axes.get(name, ())) if leading is None else leading
-            known = spec._known({name: tensor}, ahead)[name]
+            check_weights({name: tensor}, spec.axes, spec.shapes, ahead)
             if batched and ahead == 0:
-                known, ahead = known.expand(len(next(iter(permutation.values()))), *known.shape), 1
-            moved[name] = spec._moved(name, known, permutation, ahead, batched)
+                tensor, ahead = tensor.expand(len(next(iter(permutation.values()))), *tensor.shape), 1
+            moved[name] = spec._moved(name, tensor, permutation, ahead, batched)
         return moved
 
     def _shaped_like(self, weights: Weights, leading: int | None, batched: bool) -> "PermutationSpec":
@@ -211,49 +217,20 @@ class PermutationSpec:
         }
         return join_tensor(parts, self.pieces[name], leading)
 
-    def _known(self, weights: Weights, leading: int) -> dict[str, Tensor]:
-        """The weights, once they are known to be those of the spec."""
-        for name, tensor in weights.items():
-            if name not in self.axes:
-                raise UserError(
-                    f"{name} is no tensor of the spec", allowed=", ".join(self.axes), do="leave it out of the weights"
-                )
-            shape = self.shapes.get(name)
-            if leading < 0 or (shape is not None and tuple(tensor.shape[leading : leading + len(shape)]) != shape):
-                raise UserError(
-                    f"{name} has shape {tuple(tensor.shape)}",
-                    allowed=f"{shape}, after {max(leading, 0)} leading axes",
-                    do="pass weights of the network that the spec describes",
-                )
-        return dict(weights)
-
-    def _is_batched(self, permutation: Permutation) -> bool:
-        extra = set()
-        for name, table in permutation.items():
-            if name not in self.sizes:
-                raise UserError(f"{name} is no permutation of the spec", allowed=", ".join(self.sizes))
-            shape = self.table_shape(name)
-            if tuple(table.shape[table.ndim - len(shape) :]) != shape or table.ndim - len(shape) not in (0, 1):
-                raise UserError(f"the index of {name} has shape {tuple(table.shape)}", allowed=f"{shape} or (N, ...)")
-            extra.add(table.ndim - len(shape))
-        if len(extra) > 1:
-            raise UserError("some permutations have a leading axis and others none", allowed="all or none")
-        return extra == {1}
-
     def invert(self, permutation: Permutation) -> dict[str, Tensor]:
         """The permutation that undoes another."""
-        return inverted(self.completed(permutation), self.within, self._is_batched(permutation))
+        return inverted(self.completed(permutation), self.within, is_batched(permutation, self.table_shapes))
 
     def compose(self, last: Permutation, first: Permutation) -> dict[str, Tensor]:
         """One permutation in place of two: ``apply(x, compose(p, q)) == apply(apply(x, q), p)``."""
-        batched = self._is_batched(last)
-        if batched != self._is_batched(first):
+        batched = is_batched(last, self.table_shapes)
+        if batched != is_batched(first, self.table_shapes):
             raise UserError("one of two permutations has a leading axis", allowed="both or none")
         return composed(self.completed(last), self.completed(first), self.within, batched)
 
     def completed(self, permutation: Permutation) -> dict[str, Tensor]:
         """The permutation with every one that was left out standing still; that of nothing is the identity."""
-        lead = next(iter(permutation.values())).shape[:1] if self._is_batched(permutation) else ()
+        lead = next(iter(permutation.values())).shape[:1] if is_batched(permutation, self.table_shapes) else ()
         still = {name: torch.arange(size).expand(*lead, *self.table_shape(name)) for name, size in self.sizes.items()}
         return still | dict(permutation)
 

@@ -32,6 +32,7 @@ def unrolled_spec(pieces: Sequence[Piece], within: Within, held: Mapping[str, in
     """
     axes, shapes, parents = {}, {}, {}
     for piece in pieces:
+        # one element for each index along the held axes of the piece
         held_dims = _held_dims(piece, held)
         num_elements = prod(piece.shape[dim] for dim in held_dims)
         if num_elements > MAX_STACKED:
@@ -40,6 +41,7 @@ def unrolled_spec(pieces: Sequence[Piece], within: Within, held: Mapping[str, in
                 allowed=f"at most {MAX_STACKED}, each with permutations of its own",
                 do="encode the networks of the stack as separate fields, or hold their hidden axes with fixed=(...)",
             )
+        # its other axes, with a permutation of their own in each element that they act within
         kept = [dim for dim in range(len(piece.axes)) if dim not in held_dims]
         for name, index in _elements(piece, held):
             axes[name] = tuple(_renamed(piece.axes[dim], within, index) for dim in kept)
