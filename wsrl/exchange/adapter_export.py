@@ -101,6 +101,7 @@ def _check_masks(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> 
 
 def _peft_config(factors: dict[str, tuple[Tensor, Tensor]], form: str, masks: dict[str, Tensor]):
     """The configuration that has a place for these factors and masks."""
+    # one common rank, and a pattern of those that differ
     ranks = {name: down.shape[0] for name, (down, _) in factors.items()}
     rank = max(ranks.values())
     common = {

@@ -128,6 +128,7 @@ def _shown_as(store: WeightStore) -> str | None:
 
 def _check(store: WeightStore, rows: Sequence[int], format: str, kind: str) -> None:
     """Refuse ids that are no names of files, standalone networks as adapters, and fields as what they are not."""
+    # ids as names of files
     ids = store.ids
     check_paths(
         [ids[row] for row in rows], kind, kind not in RENDERED_SUFFIXES and store.manifest["base_sha256"] is not None
@@ -138,6 +139,7 @@ def _check(store: WeightStore, rows: Sequence[int], format: str, kind: str) -> N
             allowed="a store of lora or mlora fields",
             do="export images or state_dict instead",
         )
+    # what the fields can be looked at as
     shown_as = _shown_as(store)
     if kind in RENDERED_SUFFIXES and len(store) and ("images" if format == "images" else "meshes") != shown_as:
         form = store.form

@@ -130,7 +130,7 @@ def open_folder(
         what = f"files {', '.join(SUFFIXES)}" if kind == "state_dicts" else f"folders with {CONFIG}"
         skipped = f" ({tell_passed_over(others)})" if others else ""
         raise UserError(f"{directory} holds no fields{skipped}", allowed=f"a folder with {what}", do="check the path")
-    # Labelled ones come first, in the order of the labels.
+    # Labelled ones come first, in the order of the labels; each has an id of its own.
     known = assign(entries or [], files, suffixes, ignore_unmatched)
     ordered = [*known, *(file for file in files if file not in known)]
     ids = [id_of(known.get(file), file, suffixes) for file in ordered]

@@ -99,12 +99,14 @@ def _section(value: object, allowed: tuple[str, ...], name: str) -> dict:
 
 
 def _network(described: dict, base: BaseField | None) -> Network:
+    # what is ours alone; what is left describes the representation
     own = {key: described.pop(key) for key in _OWN if key in described}
     sizes = {key: described.pop(key, None) for key in _SIZES}
     signal = _section(own.get("signal") or {}, ("grid",), "signal")
     grid = tuple(int(side) for side in signal["grid"]) if signal.get("grid") else None
     if grid is not None and (len(grid) != 2 or min(grid) < 1):
         raise UserError(f"signal.grid is {list(grid)}", allowed="height and width in pixels", do="mend it")
+    # architecture and convention: as the sections say, or as an export wrote it whole
     field, convention = _field(own.get("field") or {})
     convention |= _coordinates(own.get("coordinates") or {}, grid) | _values(own.get("values") or {})
     convention |= _section(own.get("convention") or {}, tuple(c.name for c in fields(Convention)), "convention")

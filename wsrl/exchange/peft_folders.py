@@ -49,6 +49,7 @@ def read_config(folder: Path) -> dict:
         raise SignalError(
             f"{folder.name} is an adapter of type {adapter_type!r}", allowed="LORA, MLORA", do="leave it out"
         )
+    # ranks and factors of single modules stand beside the common ones
     ranks = [config.get("r"), *_pattern(config, "rank_pattern").values()]
     alphas = [config.get("lora_alpha", 1), *_pattern(config, "alpha_pattern").values()]
     whole = all(isinstance(rank, int) and rank > 0 for rank in ranks)

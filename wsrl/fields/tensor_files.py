@@ -176,6 +176,7 @@ def as_weights(tensors: Mapping[str, Tensor], layout: Layout, file: str, roundin
     """
     weights = {}
     for spec in layout:
+        # shape and kind of numbers
         tensor = tensors[spec.name].detach()
         if tuple(tensor.shape) != spec.shape:
             raise SignalError(
@@ -185,6 +186,7 @@ def as_weights(tensors: Mapping[str, Tensor], layout: Layout, file: str, roundin
             )
         if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
             raise SignalError(f"{file}: {spec.name} is {tensor.dtype}", allowed="plain real tensors", do="convert it")
+        # the same numbers in float32
         exact = tensor.to(torch.float32)
         if not torch.isfinite(exact).all():
             raise SignalError(f"{file}: {spec.name} holds NaN or infinity", allowed="finite numbers", do="fit it again")

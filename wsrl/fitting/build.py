@@ -215,6 +215,7 @@ def assemble_shards(out: str | os.PathLike) -> list[str]:
     for shard in range(num_shards):
         if (out / schema.shard_name(shard, num_shards)).exists():
             continue
+        # a shard all of whose rows are there is assembled; of another one, how far it is
         try:
             with ShardWriter(out, shard) as writer:
                 if writer.done == set(writer.indices):

@@ -104,6 +104,7 @@ def _connected(address: str | None) -> Iterator:
     if ray.is_initialized():
         yield ray
         return
+    # connect, or start a cluster of this machine
     if address is not None and address not in ("auto", "local"):
         _check_reachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

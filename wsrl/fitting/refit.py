@@ -188,11 +188,13 @@ def _within_drift(outcomes: list[RefitOutcome], drift: list[RefitOutcome]) -> li
     compared = [outcome for outcome in outcomes if not outcome.reason]
     if not drift:
         return outcomes
+    # the typical field is no further than a few times the typical drift, in weights and in decibels
     explained = all(
         median(distance(outcome) for outcome in compared)
         <= slack + MEDIAN_DRIFTS * median(distance(outcome) for outcome in drift)
         for distance, slack in ((_apart, 1 - LEAST_COSINE), (_decibels, PSNR_SLACK))
     )
+    # and a single one no further than twice the largest drift
     furthest = {distance: LARGEST_DRIFTS * max(map(distance, drift)) for distance in (_apart, _decibels)}
     return [
         replace(outcome, same=True, drifted=True)

@@ -56,6 +56,7 @@ def check_use(model: nn.Module, parent: nn.Module, target: nn.Module, name: str)
     Raises:
         UserError: The parent reads the weight without calling the layer, or the model has the layer in two places.
     """
+    # the parent calls the layer
     reads_weight = isinstance(parent, nn.MultiheadAttention)
     is_fast = isinstance(parent, nn.TransformerEncoderLayer) and torch.backends.mha.get_fastpath_enabled()
     if reads_weight or is_fast:
@@ -65,6 +66,7 @@ def check_use(model: nn.Module, parent: nn.Module, target: nn.Module, name: str)
             allowed="layers that are called",
             do=do,
         )
+    # and no other module has it too
     names = [path for path, module in model.named_modules(remove_duplicate=False) if module is target]
     if len(names) > 1:
         raise UserError(
