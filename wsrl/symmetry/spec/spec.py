@@ -189,33 +189,28 @@ class PermutationSpec:
                 none.
         """
         batched = is_batched(permutation, self.table_shapes)
-        spec = self if len(self.shapes) == len(self.axes) else self._shaped_like(weights, leading, batched)
+        leads = {n: t.ndim - len(self.axes.get(n, ())) if leading is None else leading for n, t in weights.items()}
+        # lengths of fixed axes that the spec does not tell are those of the weights
+        spec = self
+        if len(self.shapes) < len(self.axes):
+            axes = {name: axes for name, axes in self.axes.items() if name in weights}
+            shapes = {n: tuple(weights[n].shape[leads[n] : leads[n] + len(own)]) for n, own in axes.items()}
+            spec = replace(self, axes=axes, shapes=shapes)
         moved = {}
         for name, tensor in weights.items():
-            ahead = tensor.ndim - len(spec.axes.get(name, ())) if leading is None else leading
-            check_weights({name: tensor}, spec.axes, spec.shapes, ahead)
-            if batched and ahead == 0:
-                tensor, ahead = tensor.expand(len(next(iter(permutation.values()))), *tensor.shape), 1
-            moved[name] = spec._moved(name, tensor, permutation, ahead, batched)
+            lead = leads[name]
+            check_weights({name: tensor}, spec.axes, spec.shapes, lead)
+            if batched and lead == 0:  # one network, moved by each of the permutations
+                tensor, lead = tensor.expand(len(next(iter(permutation.values()))), *tensor.shape), 1
+            # a tensor is cut until every axis carries one permutation or none, and put together again
+            if any(carried in permutation for axis in spec.axes[name] for carried in names_in(axis)):
+                parts, pieces = split_tensor(tensor, spec.pieces[name], lead), spec.pieces[name]
+                for piece in pieces:
+                    part = parts[piece.name]
+                    parts[piece.name] = move(part, piece.axes, permutation, self.within, lead, batched)
+                tensor = join_tensor(parts, pieces, lead)
+            moved[name] = tensor
         return moved
-
-    def _shaped_like(self, weights: Weights, leading: int | None, batched: bool) -> "PermutationSpec":
-        shapes = {}
-        for name, axes in self.axes.items():
-            if name in weights:
-                ahead = weights[name].ndim - len(axes) if leading is None else leading
-                shapes[name] = tuple(weights[name].shape[ahead : ahead + len(axes)])
-        return replace(self, axes={name: self.axes[name] for name in shapes}, shapes=shapes)
-
-    def _moved(self, name: str, tensor: Tensor, permutation: Permutation, leading: int, batched: bool) -> Tensor:
-        if not any(carried in permutation for axis in self.axes[name] for carried in names_in(axis)):
-            return tensor
-        parts = split_tensor(tensor, self.pieces[name], leading)
-        parts = {
-            piece.name: move(parts[piece.name], piece.axes, permutation, self.within, leading, batched)
-            for piece in self.pieces[name]
-        }
-        return join_tensor(parts, self.pieces[name], leading)
 
     def invert(self, permutation: Permutation) -> dict[str, Tensor]:
         """The permutation that undoes another."""
