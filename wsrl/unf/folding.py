@@ -98,11 +98,11 @@ class Bundle:
         return {member.name: member.unfold(part) for member, part in zip(self.members, parts)}
 
 
-def bundle_tensors(spec: PlainSpec, longest: int = LONGEST_FOLD) -> dict[str, Bundle]:
+def bundle_tensors(spec: PlainSpec) -> dict[str, Bundle]:
     """Every tensor of a specification as layers see it, by the name of the first member of its bundle."""
     groups: dict[object, list[FoldedTensor]] = {}
     for name, axes in spec.axes.items():
-        tensor = _fold_tensor(name, axes, tuple(spec.shapes[name]), longest)
+        tensor = _fold_tensor(name, axes, tuple(spec.shapes[name]))
         key: object = tensor.axes
         while sum(member.factor for member in groups.get(key, [])) + tensor.factor > WIDEST_BUNDLE and key in groups:
             key = (key, "more")
@@ -110,10 +110,10 @@ def bundle_tensors(spec: PlainSpec, longest: int = LONGEST_FOLD) -> dict[str, Bu
     return {members[0].name: Bundle(tuple(members)) for members in groups.values()}
 
 
-def _fold_tensor(name: str, axes: tuple[str | None, ...], shape: tuple[int, ...], longest: int) -> FoldedTensor:
+def _fold_tensor(name: str, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> FoldedTensor:
     fixed = [index for index, axis in enumerate(axes) if axis is None]
     factor = math.prod(shape[index] for index in fixed)
-    if factor <= longest:
+    if factor <= LONGEST_FOLD:
         # Short: the fixed axes go last, into the channels.
         moved = [index for index, axis in enumerate(axes) if axis is not None]
         inner = [(axes[index], shape[index]) for index in moved]

@@ -3,6 +3,7 @@
 Letters: B networks, C channels, F features.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from wsrl.unf.layers import EquivariantLinear, Features, folded, unfolded
 from wsrl.unf.nonlinearity import GATED, LINEAR, RELU
 from wsrl.unf.pooling import PooledTensor
 
+NORM_EPS = 1e-5
+"""Added to mean squares before features are divided by their root."""
 NONLINEARITIES = {"gated": GATED, "relu": RELU}
 
 
@@ -57,12 +60,10 @@ class TensorNorm(nn.Module):
     Args:
         tensors: Tensors as layers see them.
         channels: Channels of the features.
-        eps: Added to the mean square.
     """
 
-    def __init__(self, tensors: dict[str, Bundle], channels: int, eps: float = 1e-5):
+    def __init__(self, tensors: dict[str, Bundle], channels: int):
         super().__init__()
-        self.eps = eps
         self.scale = nn.ParameterList(torch.ones(tensor.factor * channels) for tensor in tensors.values())
         for number, tensor in enumerate(tensors.values()):
             self.register_buffer(f"averages_{number}", _averages(tensor, channels), persistent=False)
@@ -73,7 +74,7 @@ class TensorNorm(nn.Module):
 
     def _one(self, number: int, tensor: PooledTensor) -> PooledTensor:
         squares = tensor.square() @ getattr(self, f"averages_{number}")
-        return tensor.scaled(self.scale[number] * (squares + self.eps).rsqrt())
+        return tensor.scaled(self.scale[number] * (squares + NORM_EPS).rsqrt())
 
 
 def _averages(bundle: Bundle, channels: int) -> Tensor:
@@ -142,9 +143,7 @@ class InvariantPool(nn.Module):
         for name, tensor in tensors.items():
             # positions are kept where they are few
             kept = frozenset(axis for axis, position in enumerate(tensor.positions) if position)
-            count = 1
-            for axis in kept:
-                count *= tensor.shape[axis]
+            count = math.prod(tensor.shape[axis] for axis in kept)
             if count > self.FEW_POSITIONS:
                 kept, count = frozenset(), 1
             # one term for each diagonal whose blocks are pooled but for these

@@ -1,7 +1,5 @@
 """A plain stack of linear layers, made again from the names and shapes of its tensors."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,19 +15,18 @@ DO = (
 
 
 class LinearStack(nn.Module):
-    """Linear layers with an activation between them, under given names.
+    """Linear layers with ReLU between them, under the names of their tensors.
 
     Args:
         weights: Its tensors, ``<layer>.weight`` ``(out, in)`` and ``<layer>.bias`` ``(out,)``.
-        activation: What stands between the layers, which the tensors don't tell.
 
     Raises:
         UserError: The tensors are none of a plain stack, or their order is not clear.
     """
 
-    def __init__(self, weights: Weights, activation: Callable[[Tensor], Tensor] = functional.relu):
+    def __init__(self, weights: Weights):
         super().__init__()
-        self.order, self.activation = layers_in_order(weights), activation
+        self.order = layers_in_order(weights)
         for name in self.order:
             weight = weights[f"{name}.weight"]
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{name}.bias" in weights, dtype=weight.dtype)
@@ -40,7 +37,7 @@ class LinearStack(nn.Module):
         """Outputs ``(N, out)`` of inputs ``(N, in)``."""
         *hidden, last = [self.get_submodule(name) for name in self.order]
         for layer in hidden:
-            inputs = self.activation(layer(inputs))
+            inputs = functional.relu(layer(inputs))
         return last(inputs)
 
 

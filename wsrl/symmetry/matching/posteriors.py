@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
+from wsrl.symmetry.matching.barriers import NUM_POINTS
 from wsrl.symmetry.spec.permute import Permutation
 from wsrl.symmetry.spec.spec import PermutationSpec
 
@@ -196,7 +197,7 @@ def marginalised_path(
     second: Posterior,
     log_likelihood: Callable[[dict[str, Tensor]], Tensor],
     *,
-    num_points: int = 25,
+    num_points: int = NUM_POINTS,
     num_samples: int = 16,
     seed: int = 0,
 ) -> MarginalisedPath:
