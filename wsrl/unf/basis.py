@@ -84,10 +84,9 @@ class Pattern:
     @property
     def key(self) -> Key:
         """Permutation of every kept block, with the places of its parents among them; equal keys can be joined."""
-        firsts = [self.labels.index(block) for block in self.kept]
         return tuple(
             (self.axes[index], tuple(self.kept.index(self.labels[parent]) for parent in self.parents[index]))
-            for index in firsts
+            for index in self.kept_axes
         )
 
     @cached_property

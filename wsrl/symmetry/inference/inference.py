@@ -148,16 +148,7 @@ def _solve(
     leading: int,
     masks: Mapping[str, Tensor],
 ) -> PermutationSpec:
-    """Trace, solve, and write the spec.
-
-    Args:
-        run: Runs the network while a tracer is active, and gives its outputs.
-        tensors: Its weights ``(L..., *shape)``.
-        inputs: What it takes, whose axes are fixed.
-        held: Names of weights that stay fixed.
-        leading: Number of leading axes L.
-        masks: Masks ``shape`` that every permutation must leave as they are.
-    """
+    """Trace ``run``, which gives outputs of weights ``(L..., *shape)`` and fixed inputs, solve, and write the spec."""
     # 1. follow the axes of all tensors through one run: equations between the axes of the weights
     table = _traced(run, tensors, inputs, held, leading)
     # 2. nothing is known of weights that the run never used

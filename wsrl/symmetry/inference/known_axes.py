@@ -199,9 +199,8 @@ class Table:
         values, axes = tensor.detach(), []
         for dim in range(tensor.ndim):
             axis: Axis = ()
-            for length, varies in _factors(
-                values, dim
-            ):  # what varies is fixed; the rest is free for each element before
+            # what varies is fixed; the rest is free for each element before it
+            for length, varies in _factors(values, dim):
                 before = [atom for other in (*axes, axis) for atom in other]
                 axis = (*axis, *new_axis(length, () if varies else before, fixed=varies))
             axes.append(axis)
