@@ -35,10 +35,12 @@ def marching_cubes(
         - Where along each edge its vertex lies, ``(V,)``, between 0 and 1.
         - Triangles ``(K, 3)`` as edges, cell by cell, counter-clockwise seen from outside.
     """
+    # the edges whose ends lie on different sides
     inside = values < 0
     edges = np.flatnonzero(_crossings(inside))
     nodes, axes = np.divmod(edges, 3)
     steps = np.array([values.shape[1] * values.shape[2], values.shape[2], 1])
+    # where the line between the values of their ends is zero
     flat = values.reshape(-1)
     low, high = flat[nodes].astype(np.float64), flat[nodes + steps[axes]].astype(np.float64)
     return edges, (low / (low - high)).clip(CLOSEST, 1 - CLOSEST), _triangles(*(cells or crossed_cells(inside)), steps)
@@ -72,6 +74,7 @@ def _crossings(inside: np.ndarray) -> np.ndarray:
 def _triangles(nodes: np.ndarray, codes: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Triangles ``(K, 3)`` as edges of the grid."""
     table, counts = triangle_table()
+    # one row for each triangle: its cell, and which of the cell's triangles it is
     number = counts[codes]
     cell = np.repeat(np.arange(len(codes)), number)
     within_cell = np.arange(len(cell)) - np.repeat(np.cumsum(number) - number, number)
@@ -109,6 +112,7 @@ def _edge(first: int, second: int) -> int:
 
 def _loops(code: int) -> list[list[int]]:
     """Closed loops of edges in which the surface meets the faces of a cell."""
+    # on each face from the edge by which the line enters what is inside to that by which it leaves
     following: dict[int, int] = {}
     for face in _faces():
         inside = [bool(code >> corner & 1) for corner in face]
@@ -118,6 +122,7 @@ def _loops(code: int) -> list[list[int]]:
             end = next(j for j in range(i + 1, i + 4) if not inside[(j + 1) % 4])  # the last of the corners inside
             entered = _edge(face[i], face[(i + 1) % 4])
             following[entered] = _edge(face[end % 4], face[(end + 1) % 4])
+    # from edge to edge until a loop is closed
     loops = []
     while following:
         edge, loop = next(iter(following)), []
@@ -132,6 +137,7 @@ def _triangulated(loop: list[int]) -> list[tuple[int, int, int]] | None:
     """Triangles of a loop none of whose diagonals lies in a face of the cell; None where there are none."""
     if len(loop) < 3:
         return []
+    # the triangle over the closing edge with its tip at each corner in turn, and what is left on both sides of it
     for i in range(1, len(loop) - 1):
         cuts = [(loop[0], loop[i])] * (i > 1) + [(loop[i], loop[-1])] * (i < len(loop) - 2)
         if any(_in_one_face(*cut) for cut in cuts):

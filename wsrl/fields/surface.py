@@ -87,6 +87,7 @@ class _Grid:
 
     def __init__(self, distance: Callable[[Tensor], Tensor], resolution: int, level: float, dense: bool):
         self.distance, self.resolution, self.level, self.dense = distance, resolution, level, dense
+        # blocks of ``stride`` cells, as many as hold the cube and a layer of nodes around it
         self.cell = 2.0 / resolution
         self.stride = 1 << max(0, round(log2(resolution / COARSE)))
         num = -(-(resolution + 2) // self.stride)
@@ -94,11 +95,13 @@ class _Grid:
         axis = torch.linspace(-1, 1, resolution + 1, dtype=torch.float64)
         self.inner = np.arange(self.side).clip(1, resolution + 1)  # the nearest node in the cube
         self.axis = axis[torch.from_numpy(self.inner - 1)].float()
+        # slabs of as many layers of blocks as fit into memory, and values on the planes between them
         layers = max(1, NODES_AT_ONCE // (self.stride * self.side**2))
         self.slabs = [(start, min(start + layers, num)) for start in range(0, num, layers)]
         self.shared = {start * self.stride: np.full(self.side**2, np.nan, np.float32) for start, _ in self.slabs[1:]}
         self.full = np.zeros((num, num, num), dtype=bool)
         if not dense:
+            # values at all corners of blocks, and by their slopes the blocks that may contain the surface
             corners = np.arange(0, self.side, self.stride)
             nodes = (corners[:, None, None] * self.side + corners[:, None]) * self.side + corners
             self.coarse = self.values(nodes.reshape(-1)).reshape(nodes.shape)
@@ -143,10 +146,8 @@ class _Grid:
             with torch.no_grad():
                 values = self.distance(coords).reshape(-1).float().cpu().numpy() - np.float32(self.level)
             if np.isnan(values).any():
-                where = ", ".join(f"{c:.3g}" for c in coords[int(np.isnan(values).argmax())].tolist())
-                raise SignalError(
-                    f"the field is not a number at ({where})", allowed="numbers", do="leave this field out"
-                )
+                at = ", ".join(f"{c:.3g}" for c in coords[int(np.isnan(values).argmax())].tolist())
+                raise SignalError(f"the field is not a number at ({at})", allowed="numbers", do="leave this field out")
             values = values.clip(-FARTHEST, FARTHEST)
             # nodes around the cube are outside, as far as the nearest one in it
             around = (index != self.inner[index]).any(axis=1)
@@ -160,6 +161,7 @@ class _Grid:
             first, last = (painted(self.coarse[[end]], self.stride)[0] < 0 for end in (start, stop))
             return _Slab(nothing, np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64), first, last)
         values, known = self._all(start, stop) if self.dense else self._refined(start, stop)
+        # blocks that were left out and border on the surface are evaluated after all
         cells = crossed_cells(values < 0)
         while len(blind := self._blind(cells[0], known)):
             self._fill(blind + np.array([start, 0, 0]))
@@ -167,8 +169,9 @@ class _Grid:
             cells = crossed_cells(values < 0)
         edges, along, triangles = marching_cubes(values, cells)
         first = start * self.stride * self.side**2 * 3
-        vertices = self._positions(edges + first, along)
-        return _Slab(edges + first, vertices, triangles + first, values[0] < 0, values[-1] < 0)
+        return _Slab(
+            edges + first, self._positions(edges + first, along), triangles + first, values[0] < 0, values[-1] < 0
+        )
 
     def _all(self, start: int, stop: int) -> tuple[np.ndarray, None]:
         """Values at all nodes of some layers."""
@@ -186,12 +189,14 @@ class _Grid:
         known = np.zeros(values.shape, dtype=bool)
         known[::stride, ::stride, ::stride] = True
         flat, offsets = values.reshape(-1), (CORNERS @ [self.side**2, self.side, 1]).astype(np.int32)
+        # the blocks that may contain the surface, by their lowest node
         indices = np.nonzero((self.active | self.full)[start:stop])
         slopes, full = (array[start:stop][indices] for array in (self.slopes, self.full))
         blocks = np.ravel_multi_index([index * stride for index in indices], values.shape).astype(np.int32)
         while stride > 1 and len(blocks):
             stride //= 2
             blocks = (blocks[:, None] + stride * offsets).reshape(-1)  # the eight halves of each, by their lowest nodes
+            # the corners of the halves that are not known yet are evaluated
             wanted = np.zeros(values.size, dtype=bool)
             for offset in stride * offsets:
                 wanted[blocks + offset] = True
@@ -200,6 +205,7 @@ class _Grid:
             paint(values, nodes, self.values(nodes + first), stride)
             if stride == 1:
                 break
+            # of the halves those go on that may cross by the steeper of their own slope and their block's
             corners = np.stack([flat[blocks + offset] for offset in stride * offsets]).reshape(2, 2, 2, -1)
             slopes = np.maximum(slopes.repeat(8), slopes_of(corners) / (stride * self.cell))
             full = full.repeat(8)
@@ -216,8 +222,7 @@ class _Grid:
         return np.stack(np.unravel_index(cells[unknown], known.shape), axis=1) // self.stride
 
     def _fill(self, blocks: np.ndarray) -> None:
-        blocks = blocks[((blocks >= 0) & (blocks < len(self.full))).all(axis=1)]
-        self.full[tuple(blocks.T)] = True
+        self.full[tuple(blocks[((blocks >= 0) & (blocks < len(self.full))).all(axis=1)].T)] = True
 
     def _disagreeing(self, parts: dict[tuple[int, int], _Slab]) -> list[tuple[int, int]]:
         """Slabs that have to be marched again, since a neighbour found the surface on the plane between them."""
@@ -235,9 +240,11 @@ class _Grid:
         """Vertices ``(V, 3)`` on edges of the grid."""
         nodes, axes = np.divmod(edges, 3)
         index = np.stack(np.unravel_index(nodes, [self.side] * 3), axis=1)
+        # coordinates of the nodes, at the border of the cube moved inwards a little
         axis = np.linspace(-1.0, 1.0, self.resolution + 1)
         axis[[0, -1]] *= 1 - CHAMFER * self.cell
         axis = np.concatenate([[-1.0], axis, np.ones(self.side - len(axis) - 1)])
+        # along the edge from its lower node; what lies outside of the cube is put on its border
         rows, low = np.arange(len(index)), index[np.arange(len(index)), axes]
         along = np.where(low == 0, 0.0, np.where(low == self.resolution + 1, 1.0, along))
         points = axis[index]

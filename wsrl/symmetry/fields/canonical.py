@@ -205,6 +205,7 @@ def with_least_phases(symmetry: SignedSymmetry, weights: Weights) -> dict[str, T
         symmetry: How units may move.
         weights: Weights ``shape`` of one field.
     """
+    # as many half turns as bring each phase nearest to zero
     batch = {name: tensor[None] for name, tensor in weights.items()}
     moves = symmetry.still(1)
     for unit, layer in symmetry.sines.items():
@@ -235,6 +236,7 @@ def mean_template(
     """
     template = with_least_phases(symmetry, start)
     for _ in range(rounds):
+        # all fields aligned to the template, whose mean is the next template
         aligner, count = Aligner(symmetry, template, importance=importance), 0
         total = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in template.items()}
         for weights in batches():

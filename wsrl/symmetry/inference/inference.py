@@ -22,7 +22,6 @@ from wsrl.symmetry.inference.network_tensors import (
     evaluation_copy,
     named_tensors,
     names_under,
-    saved_names,
     tensors_in,
 )
 from wsrl.symmetry.inference.reach import fix_unreached
@@ -69,7 +68,7 @@ def infer_module(
     args, kwargs = as_arguments(example_inputs)
     # what moves: the tensors of state_dict(), without those that are to stay fixed
     everything = named_tensors(module)
-    saved = saved_names(module)
+    saved = {name for name, tensor in module.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
     tensors = {name: tensor for name, tensor in everything.items() if name in saved}
     held = set(names_under(fixed, everything)) & saved
     if not buffers:

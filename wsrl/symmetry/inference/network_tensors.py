@@ -23,11 +23,6 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def saved_names(module: nn.Module) -> set[str]:
-    """Names of the tensors that ``state_dict()`` holds."""
-    return {name for name, tensor in module.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
-
-
 def evaluation_copy(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode.
 
