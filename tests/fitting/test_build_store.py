@@ -51,7 +51,7 @@ def test_progress_is_said_and_shown(source, base, tmp_path):
 
     lines = []
 
-    class Told(Progress):
+    class RecordedProgress(Progress):
         def advance(self, number, note=""):
             lines.append(number)
 
@@ -61,7 +61,7 @@ def test_progress_is_said_and_shown(source, base, tmp_path):
     @contextmanager
     def progress(what, total):
         lines.append((what, total))
-        yield Told()
+        yield RecordedProgress()
 
     build_store(source, *PLAN, base=base, out=tmp_path / "store", progress=progress)
     assert "parameters a field, 12 signals, 1 shard(s)" in lines[1] and ("shard 0", 12) in lines
