@@ -90,8 +90,7 @@ def refine_straight_through(
     options = options or RefinementOptions()
     generator = generator or torch.Generator().manual_seed(0)
     loss = functional.cross_entropy if loss is None else loss
-    shown = slice(options.num_checked)
-    scores = NetworkScores(module, inputs[shown], targets[shown], loss=loss)
+    scores = NetworkScores(module, inputs[: options.num_checked], targets[: options.num_checked], loss=loss)
 
     def midpoint_loss(permutation: Permutation) -> float:
         return scores(interpolate(reference, spec.apply(moving, permutation), 0.5))[0]
