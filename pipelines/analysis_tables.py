@@ -14,8 +14,8 @@ def structure(*records: dict) -> str:
         cells = []
         for record in records:
             for key, form in (("cosine", ".2f"), ("barrier_relative", ".1f"), ("psnr_path", ".1f")):
-                found = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in LAMBDAS]
-                cells.append(" / ".join("" if value is None else format(value, form) for value in found))
+                values = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in LAMBDAS]
+                cells.append(" / ".join("" if value is None else format(value, form) for value in values))
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

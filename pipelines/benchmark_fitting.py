@@ -181,7 +181,7 @@ class Benchmark:
         self.config, self.source, self.out = config, source, out
         self.results: dict[str, float] = {"threads": float(torch.get_num_threads())}
         self.items = {
-            split: [i for i, found in enumerate(source.splits()) if found == split] for split in ("train", "test")
+            split: [i for i, own in enumerate(source.splits()) if own == split] for split in ("train", "test")
         }
         self.coords = source[0].coords
 
@@ -249,31 +249,31 @@ class Benchmark:
     def _report(self, name: str, task: TaskConfig, representation, seconds: dict, scores: dict) -> None:
         common = task.num_loop
         peak, flops = matrix_peak(), step_flops(representation, len(self.coords))
-        found: dict[str, float] = {f"{name}.peak_gflops": peak}
+        numbers: dict[str, float] = {f"{name}.peak_gflops": peak}
         for who, times in seconds.items():
             median = statistics.median(times)
-            found |= {
+            numbers |= {
                 f"{name}.{who}.ms_per_step": 1e3 * median,
                 f"{name}.{who}.ms_per_step_spread": 1e3 * (max(times) - min(times)),
                 f"{name}.{who}.fields_per_s": 1 / (median * task.steps),
                 f"{name}.{who}.psnr": statistics.fmean(scores[who][:common]),
             }
             if who != "ours":  # all points in each step, so that the work is known
-                found[f"{name}.{who}.gflops"] = flops / median / 1e9
+                numbers[f"{name}.{who}.gflops"] = flops / median / 1e9
         ours = "ours" if "ours" in seconds else "ours_all_points"
         for other in seconds.keys() - {"ours", "ours_all_points"}:
             median = statistics.median(seconds[other])
-            found[f"{name}.ratio_{other}"] = median / statistics.median(seconds[ours])
-            found[f"{name}.ratio_{other}_all_points"] = median / statistics.median(seconds["ours_all_points"])
-        found[f"{name}.fraction_of_peak"] = found[f"{name}.ours_all_points.gflops"] / peak
-        self.add(found)
+            numbers[f"{name}.ratio_{other}"] = median / statistics.median(seconds[ours])
+            numbers[f"{name}.ratio_{other}_all_points"] = median / statistics.median(seconds["ours_all_points"])
+        numbers[f"{name}.fraction_of_peak"] = numbers[f"{name}.ours_all_points.gflops"] / peak
+        self.add(numbers)
 
     def time_to_quality(self, config: QualityConfig) -> None:
         """Fields per second to the stated quality, of the engine's variants and of the loops at their best rates."""
-        chosen = config.variants[config.headline]
-        goal = chosen.fit.target_psnr
-        loop = self.representation(chosen.representation, chosen.base)
-        literal = self.representation(config.literal, chosen.base)
+        headline = config.variants[config.headline]
+        goal = headline.fit.target_psnr
+        loop = self.representation(headline.representation, headline.base)
+        literal = self.representation(config.literal, headline.base)
         loops = {
             "loop": self._tuned(loop, config.loop_rates, config, goal, "loop"),
             "literal_loop": self._tuned(literal, config.literal_rates, config, goal, "literal_loop"),
@@ -312,7 +312,7 @@ class Benchmark:
 
         steps = {rate: statistics.fmean(o.steps for o in contest(rate, config.num_sweep)) for rate in rates}
         best = min(steps, key=steps.get)
-        self.add({f"quality{goal:g}.{who}.steps_at_rate_{rate:g}": found for rate, found in steps.items()})
+        self.add({f"quality{goal:g}.{who}.steps_at_rate_{rate:g}": num for rate, num in steps.items()})
         self.add({f"quality{goal:g}.{who}.rate": best})
         return lambda: contest(best, config.num_loop)
 
@@ -352,8 +352,8 @@ class Benchmark:
 
 def _timed(work: Callable) -> tuple[float, Any]:
     began = time.perf_counter()
-    found = work()
-    return time.perf_counter() - began, found
+    outcome = work()
+    return time.perf_counter() - began, outcome
 
 
 def _psnr(values: Tensor, targets: Tensor) -> list[float]:

@@ -85,11 +85,11 @@ class Parts:
 
     def entries(self) -> dict[str, Any]:
         """Commit and seconds of every part of the last run, and the sum of the seconds."""
-        found: dict[str, Any] = {}
+        numbers: dict[str, Any] = {}
         for name in sorted(self.used):
-            found[f"run.parts.{name}.commit"] = self.noted[name]["commit"]
-            found[f"run.parts.{name}.elapsed_s"] = round(self.noted[name]["elapsed_s"], 1)
-        return found | {"run.elapsed_s": round(sum(self.noted[name]["elapsed_s"] for name in self.used), 1)}
+            numbers[f"run.parts.{name}.commit"] = self.noted[name]["commit"]
+            numbers[f"run.parts.{name}.elapsed_s"] = round(self.noted[name]["elapsed_s"], 1)
+        return numbers | {"run.elapsed_s": round(sum(self.noted[name]["elapsed_s"] for name in self.used), 1)}
 
 
 def _run_of(folder: Path) -> dict[str, Any]:

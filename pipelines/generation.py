@@ -159,10 +159,10 @@ class Scorer:
     def facts(self) -> dict[str, float]:
         """What the scores were taken with."""
         (train, heldout), facts = self.comparison.rows, self.comparison.facts
-        found = {"run.num_train": len(train), "run.num_test": len(heldout)}
+        numbers = {"run.num_train": len(train), "run.num_test": len(heldout)}
         if "features_accuracy" in facts:
-            found["features.accuracy"] = facts["features_accuracy"]
-        return found | {"run.num_references": facts["num_references"]}
+            numbers["features.accuracy"] = facts["features_accuracy"]
+        return numbers | {"run.num_references": facts["num_references"]}
 
     @cached_property
     def baselines(self) -> dict[str, float]:
@@ -186,7 +186,7 @@ class Scorer:
             space = open_autoencoder(self.autoencoder(latent), self.store.layout)
             with torch.no_grad():
                 rows["reconstructed_test"] = self.references.judge(space(heldout), self.decoder).metrics
-        return {f"{row}.{name}": value for row, found in rows.items() for name, value in found.items()}
+        return {f"{row}.{name}": value for row, metrics in rows.items() for name, value in metrics.items()}
 
     def autoencoder(self, row: RowConfig) -> Path:
         """The folder of the autoencoder of a row of latents."""
@@ -199,8 +199,8 @@ class Scorer:
     def classifier(self) -> Path:
         """The folder of the classifier that autoencoders compare pictures by."""
         source, rows = self.config.open(), self.comparison.rows
-        places = {name: i for i, name in enumerate(source.ids)}
-        parts = [[places[self.store.ids[row]] for row in part] for part in rows]
+        index_of = {name: i for i, name in enumerate(source.ids)}
+        parts = [[index_of[self.store.ids[row]] for row in part] for part in rows]
         pictures = [LabelledPictures(*read_pictures(source, part)) for part in parts]
         return kept_classifier(*pictures, source.label_names, self.out / "perceptual", self.config.perceptual)
 
@@ -216,12 +216,12 @@ class Scorer:
         """Scores of one model, how long sampling took, and what it is worth beside the baselines."""
         folder = self.model(row, name)
         sampling = (row.classes, row.guidance, row.steps, self.config.scores, self.config.seed)
-        found = self._kept(name, f"{name}-{folder.name}", sampling, lambda: self._judge(folder, row, name))
-        rows = {"samples": found}
+        metrics = self._kept(name, f"{name}-{folder.name}", sampling, lambda: self._judge(folder, row, name))
+        rows = {"samples": metrics}
         for key, value in self.baselines.items():
             baseline, _, score = key.rpartition(".")
             rows.setdefault(baseline, {})[score] = value
-        return found | verdict(rows, show_progress)
+        return metrics | verdict(rows, show_progress)
 
     def _judge(self, folder: Path, row: RowConfig, name: str) -> dict[str, float]:
         pipeline = load_pipeline(str(folder))
@@ -231,12 +231,12 @@ class Scorer:
         samples = pipeline(num, labels, row.guidance, generator, num_inference_steps=row.steps)
         seconds = time.perf_counter() - started
         judged = self.references.judge(samples.weights, self.decoder)
-        found = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
-        found |= {"num_parameters": pipeline.transformer.num_parameters(), "steps": row.steps}
+        metrics = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
+        metrics |= {"num_parameters": pipeline.transformer.num_parameters(), "steps": row.steps}
         if labels is not None:
-            found["agreement"] = self.references.features.agreement(judged.signals, torch.tensor(labels))
+            metrics["agreement"] = self.references.features.agreement(judged.signals, torch.tensor(labels))
         self._draw(samples, judged, name)
-        return found
+        return metrics
 
     def _draw(self, samples, judged, name: str) -> None:
         """The sheets of a model: samples, and the closest pairs."""

@@ -100,13 +100,13 @@ def measure(name: str, out: Path, config: RepresentationsConfig) -> dict[str, fl
 def reconstruction(name: str, store: WeightStore) -> dict[str, float]:
     """PSNR and SSIM of the test fields."""
     test = store.splits() == "test"
-    found = {}
+    scores = {}
     for metric in ("psnr", "ssim"):
         values = store.metrics(metric)[test]
-        found[f"{name}.test_{metric}_mean"] = float(values.mean())
-        found[f"{name}.test_{metric}_std"] = float(values.std())
-        found[f"{name}.test_{metric}_min"] = float(values.min())
-    return found
+        scores[f"{name}.test_{metric}_mean"] = float(values.mean())
+        scores[f"{name}.test_{metric}_std"] = float(values.std())
+        scores[f"{name}.test_{metric}_min"] = float(values.min())
+    return scores
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def draw_shapes(
     for store in stores.values():
         store.close()
     titles = [source.labels()[index] or "" for index in shown]
-    titles += [name if place == 0 else "" for name in kinds for place in range(len(shown))]
+    titles += [name if i == 0 else "" for name in kinds for i in range(len(shown))]
     sheet = shape_sheet(list(chain(*rows)), columns=len(shown), size=CELL, titles=titles)
     save_picture(sheet, out / "shapes.png")
     if picture is not None:

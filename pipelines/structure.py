@@ -92,9 +92,9 @@ def run(config: StructureConfig) -> dict[str, float]:
     for name, kind in config.kinds.items():
         representation = Representation.build(kind.representation, base, **source.form.sizes)
         results[f"{name}.num_trainable"] = representation.layout.num_trainable
-        found = measure(name, kind, representation, signals, config)
-        results |= {f"{name}.{key}": value for key, value in found.items()}
-        last = [f"{measure} {found[f'lambda_{config.lambdas[-1]:g}.{measure}']:.3g}" for measure in PANELS]
+        measures = measure(name, kind, representation, signals, config)
+        results |= {f"{name}.{key}": value for key, value in measures.items()}
+        last = [f"{measure} {measures[f'lambda_{config.lambdas[-1]:g}.{measure}']:.3g}" for measure in PANELS]
         print(f"{name} at lambda {config.lambdas[-1]:g}: {', '.join(last)}", file=sys.stderr, flush=True)
     if config.picture is not None:
         draw(results, config)

@@ -28,11 +28,11 @@ def align_network_files(options) -> int:
     out = start_run(options)
     choice = {"method": options.method, "num_points": options.points, "restarts": options.restarts}
     choice |= {"data": examples.get("train"), "heldout": examples.get("test")}
-    found = align_networks(first, second, **known, **choice, generator=torch.Generator().manual_seed(options.seed))
-    metrics = found.metrics()
-    save_tensors(out / ALIGNED, found.aligned)
-    finish(out, found.permutation, metrics)
-    show(found, metrics)
+    alignment = align_networks(first, second, **known, **choice, generator=torch.Generator().manual_seed(options.seed))
+    metrics = alignment.metrics()
+    save_tensors(out / ALIGNED, alignment.aligned)
+    finish(out, alignment.permutation, metrics)
+    show(alignment, metrics)
     print(f"the aligned network, its permutations and {METRICS} are in {out}", file=sys.stderr)
     return 0
 
@@ -116,12 +116,17 @@ def imported_here(module: str):
         sys.path.remove(os.getcwd())
 
 
-def show(found, metrics: dict) -> None:
+def show(alignment, metrics: dict) -> None:
     """Print the path as a table, and the summary below it."""
-    if found.after is not None:
+    if alignment.after is not None:
         print(f"{'t':>6} {'loss before':>12} {'loss after':>12} {'accuracy before':>16} {'accuracy after':>15}")
-        steps = len(found.after.losses) - 1
-        columns = (found.before.losses, found.after.losses, found.before.accuracies, found.after.accuracies)
+        steps = len(alignment.after.losses) - 1
+        columns = (
+            alignment.before.losses,
+            alignment.after.losses,
+            alignment.before.accuracies,
+            alignment.after.accuracies,
+        )
         for point, (a, b, c, d) in enumerate(zip(*columns)):
             print(f"{point / steps:>6.3f} {a:>12.4f} {b:>12.4f} {c:>16.4f} {d:>15.4f}")
     for name, value in metrics.items():

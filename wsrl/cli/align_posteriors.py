@@ -20,10 +20,10 @@ def align_posteriors(options) -> int:
     out = start_run(options)
     choice = {"num_points": options.points, "num_samples": options.samples}
     choice |= {"examples": examples.get("test", examples.get("train")), "restarts": options.restarts}
-    found = posterior_alignment.align_posteriors(reference, moving, **known, **choice, seed=options.seed)
-    metrics = found.metrics()
-    save_posterior(out, found.aligned, {**dict(zip(("reference", "moving"), options.paths)), "seed": options.seed})
-    finish(out, found.permutation, metrics)
+    alignment = posterior_alignment.align_posteriors(reference, moving, **known, **choice, seed=options.seed)
+    metrics = alignment.metrics()
+    save_posterior(out, alignment.aligned, {**dict(zip(("reference", "moving"), options.paths)), "seed": options.seed})
+    finish(out, alignment.permutation, metrics)
     for name, value in metrics.items():
         if not name.rpartition(".")[2].isdigit():
             print(f"{name:<34} {value:.4f}")

@@ -55,11 +55,11 @@ def _show_nearest(store, options, console) -> None:
     from wsrl.evaluation.retrieval import nearest_fields
 
     if options.out is not None:
-        _check_looks(store)
+        _check_drawable(store)
     row = store.row(options.nearest)
-    found = nearest_fields(store, row, options.k, options.metric)
-    rows, lines = [row, *found.rows.tolist()], []
-    for rank, (neighbour, distance) in enumerate(zip(rows, [0.0, *found.distances.tolist()])):
+    neighbours = nearest_fields(store, row, options.k, options.metric)
+    rows, lines = [row, *neighbours.rows.tolist()], []
+    for rank, (neighbour, distance) in enumerate(zip(rows, [0.0, *neighbours.distances.tolist()])):
         record = store.record(neighbour)
         lines.append((rank or "query", record["id"], record["label"] or "", record["split"] or "", f"{distance:.4f}"))
     title = f"Nearest by {options.metric} distance of standardised weights"
@@ -73,7 +73,7 @@ def _show_nearest(store, options, console) -> None:
         console.print(f"the strip, the field asked about first, is in {options.out}")
 
 
-def _check_looks(store) -> None:
+def _check_drawable(store) -> None:
     """Refuse to draw what can't be seen, before anything is printed."""
     if not store.manifest["representation"]:
         raise UserError(f"{store.directory} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")

@@ -145,7 +145,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
             UserError: If a number is out of range, a class is unknown, or noise or generators are not one for each.
         """
         self._check(num, num_inference_steps, batch_size)
-        noise = self.noise(num, generator) if latents is None else self._given_noise(num, latents)  # (N, V)
+        noise = self.noise(num, generator) if latents is None else self._checked_noise(num, latents)  # (N, V)
         after_step = _after_step(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = {"generator": generator, "eta": eta, "after_step": after_step}
         predictions = (self.class_numbers(class_labels, num), guidance_scale)
@@ -191,7 +191,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         drawn = torch.stack([randn_tensor(shape, one, device, torch.float32) for one in generators])
         return drawn.to(self._steps_type)
 
-    def _given_noise(self, num: int, latents: Tensor) -> Tensor:
+    def _checked_noise(self, num: int, latents: Tensor) -> Tensor:
         expected = (num, self.transformer.vector_size)
         if tuple(latents.shape) != expected:
             raise UserError(

@@ -51,7 +51,7 @@ class ShapeReferences:
         points: Normalised surface points ``(R, P, 3)`` of the real shapes.
         weights: Training fields by weights, coordinates over their standard deviation.
         train_points: Normalised surface points ``(M, P, 3)`` of the training fields that have a surface.
-        train_rows: Places of those among the training fields, ``(M,)``.
+        train_rows: Indices of those among the training fields, ``(M,)``.
         heldout: Nearest training field of each held-out field by surface.
         resolution: Cells of a side of the grid that meshes are found on.
         seed: Seed of the points on surfaces.
@@ -145,5 +145,5 @@ class ShapeReferences:
 
 
 def _nearest_shapes(points: np.ndarray, references: np.ndarray, rows: np.ndarray) -> Nearest:
-    distances, places = nearest_shapes(points, references)
-    return Nearest(torch.from_numpy(distances), torch.from_numpy(np.where(places >= 0, rows[places], -1)))
+    distances, indices = nearest_shapes(points, references)
+    return Nearest(torch.from_numpy(distances), torch.from_numpy(np.where(indices >= 0, rows[indices], -1)))

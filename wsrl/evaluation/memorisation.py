@@ -28,14 +28,14 @@ class Nearest:
 
     Attributes:
         distances: Distance ``(N,)``, zero for a field that is not valid: the worst there is.
-        indices: Place of the nearest among the training fields, ``(N,)``; -1 for a field that is not valid.
+        indices: Index of the nearest among the training fields, ``(N,)``; -1 for a field that is not valid.
     """
 
     distances: Tensor
     indices: Tensor
 
     def closest(self, num: int) -> Tensor:
-        """Places of so many valid fields that are nearest to training, the nearest first."""
+        """Indices of so many valid fields that are nearest to training, the nearest first."""
         valid = torch.where(self.indices >= 0, self.distances, torch.inf)
         return valid.argsort(stable=True)[: min(num, int((self.indices >= 0).sum()))]
 

@@ -226,8 +226,8 @@ def timm_features(name: str) -> PictureFeatures:
     def extract(pictures: Tensor) -> Tensor:
         x = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
         x = functional.interpolate(x, size=expected["input_size"][1:], mode="bicubic", antialias=True).clamp(0, 1)
-        mean, deviation = (torch.tensor(expected[key])[:, None, None] for key in ("mean", "std"))
-        return network((x - mean) / deviation)
+        mean, std = (torch.tensor(expected[key])[:, None, None] for key in ("mean", "std"))
+        return network((x - mean) / std)
 
     return PictureFeatures(name=f"{TIMM}{name}", sha256=state_sha256(network), extract=extract)
 

@@ -146,7 +146,7 @@ def class_labels(pipeline: WeightDiffusionPipeline, options: SampleOptions) -> T
         UserError: A class is unknown, or classes or guidance are asked of a model or fields without.
     """
     known = pipeline.classes
-    words = [word for given in options.classes for word in ([given] if given in known else given.split(","))]
+    words = [word for text in options.classes for word in ([text] if text in known else text.split(","))]
     if not words:
         if options.guidance != 1.0:
             raise UserError("--guidance needs a class to follow", allowed="with --class", do="leave out --guidance")

@@ -165,8 +165,8 @@ def nearest_shapes(points: np.ndarray, references: np.ndarray) -> tuple[np.ndarr
         references: Normalised points ``(M, P, 3)``, all finite.
 
     Returns:
-        Distances ``(N,)``, square roots of Chamfer distances, zero for a shape that is not valid; and the places of
-        the nearest references ``(N,)``, -1 for a shape that is not valid.
+        Distances ``(N,)``, square roots of Chamfer distances, zero for a shape that is not valid; and the indices
+        of the nearest references ``(N,)``, -1 for a shape that is not valid.
     """
     distances, indices = np.zeros(len(points)), np.full(len(points), -1)
     rows = np.flatnonzero(valid_shapes(points))

@@ -287,8 +287,8 @@ def banded(measures: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, float
         measures: One number per signal for each measure.
         seed: Seed of the draws.
     """
-    found = {}
+    bands = {}
     for name, values in measures.items():
         band = with_band(name, values, seed)
-        found |= {name: band[name]} if name.endswith("_chance") else band
-    return found
+        bands |= {name: band[name]} if name.endswith("_chance") else band
+    return bands

@@ -137,7 +137,7 @@ def measure_stores(path: Path | str, partner: Path | str, options: StructureOpti
         if not rows:
             wrong = f"{path} and {partner} have no signal in common"
             raise UserError(wrong, allowed="two stores of the same data", do="build the second one from the same data")
-        rows = [rows[place] for place in some_rows(rows, options.num, options.seed)]
+        rows = [rows[i] for i in some_rows(rows, options.num, options.seed)]
         signals = list(signals_of_rows(store, open_store_source(store, options.data), rows))
         fits = [stored_fits(each, [signal.id for signal in signals]) for each in (store, other)]
         measures = compare_fits(store.representation, signals, *fits, options.points)

@@ -81,8 +81,8 @@ def draw_lines(
         log_x: Whether the horizontal axis is logarithmic.
         log_y: Whether the vertical axis is logarithmic.
     """
-    looks = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS))
-    for (name, line), (colour, dashes, marker) in zip(series.items(), looks):
+    styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS))
+    for (name, line), (colour, dashes, marker) in zip(series.items(), styles):
         axis.plot(line.x, line.y, color=colour, linestyle=dashes, marker=marker, markersize=5, lw=1.5, label=name)
         if line.low is not None and line.high is not None:
             axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
@@ -116,8 +116,8 @@ def draw_bars(
         title: Title of the panel.
     """
     share, positions = 0.8 / max(1, len(bars)), np.arange(len(groups))
-    looks = islice(zip(cycle(GREYS), cycle(HATCHES)), len(bars))
-    for i, ((name, heights), (grey, hatch)) in enumerate(zip(bars.items(), looks)):
+    styles = islice(zip(cycle(GREYS), cycle(HATCHES)), len(bars))
+    for i, ((name, heights), (grey, hatch)) in enumerate(zip(bars.items(), styles)):
         left = positions + (i - (len(bars) - 1) / 2) * share
         axis.bar(
             left,

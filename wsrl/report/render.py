@@ -169,10 +169,10 @@ def _covered(corners: np.ndarray, depths: np.ndarray, side: int) -> Iterator[tup
     while start < len(drawn):  # at least one face, whatever it covers
         done = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, done + PAIRS_AT_ONCE, side="right")))
-        chosen = drawn[start:stop]
-        face = np.repeat(chosen, counts[chosen])
-        place = np.arange(len(face)) - np.repeat(ends[start:stop] - counts[chosen] - done, counts[chosen])
-        row, column = np.divmod(place, sizes[face, 0])
+        batch = drawn[start:stop]
+        face = np.repeat(batch, counts[batch])
+        index = np.arange(len(face)) - np.repeat(ends[start:stop] - counts[batch] - done, counts[batch])
+        row, column = np.divmod(index, sizes[face, 0])
         x, y = low[face, 0] + column, low[face, 1] + row
         dx, dy = x - corners[face, 0, 0], y - corners[face, 0, 1]
         second, third = (dx * by[face] - dy * bx[face]) / area[face], (dy * ax[face] - dx * ay[face]) / area[face]

@@ -52,7 +52,7 @@ class MappedShard:
         size = shard.path.stat().st_size
         self._columns = {}
         for name in sorted(filterfalse(is_failure_column, shard.columns())) if shard.count() else ():
-            offset, dtype, (count, *shape) = shard.place(name)
+            offset, dtype, (count, *shape) = shard.location(name)
             row_bytes = dtype.itemsize * math.prod(shape)
             if offset + count * row_bytes > size:
                 raise shard.broken(f"{name} reaches past the end of the file")

@@ -86,14 +86,14 @@ def _block(*lines: str, language: str = "") -> str:
 def _environments(environments: list[dict]) -> list[str]:
     """One line for each code, set of libraries and machine that fitted rows."""
     lines = []
-    for found in environments:
-        machine, changed = found["machine"], " with uncommitted changes" if found["dirty"] else ""
-        where = ", ".join(machine["gpus"]) if found["device"] == "cuda" else machine["cpu"]
+    for environment in environments:
+        machine, changed = environment["machine"], " with uncommitted changes" if environment["dirty"] else ""
+        where = ", ".join(machine["gpus"]) if environment["device"] == "cuda" else machine["cpu"]
         lines.append(
-            f"- wsrl {found['versions']['wsrl']}, commit {found['commit'] or 'unknown'}{changed}; "
-            f"Python {found['versions']['python']}, torch {found['versions']['torch']}; {where}, "
-            f"{machine['threads']} thread(s), {found['batch_size'] or 'the usual number of'} fields a batch, "
-            f"gradients by {GRADIENTS[found.get('gradient', 'autograd')]}; "
+            f"- wsrl {environment['versions']['wsrl']}, commit {environment['commit'] or 'unknown'}{changed}; "
+            f"Python {environment['versions']['python']}, torch {environment['versions']['torch']}; {where}, "
+            f"{machine['threads']} thread(s), {environment['batch_size'] or 'the usual number of'} fields a batch, "
+            f"gradients by {GRADIENTS[environment.get('gradient', 'autograd')]}; "
             f"{machine['system']}"
         )
     return ["Its rows were fitted by\n", "\n".join(lines) + "\n"]
