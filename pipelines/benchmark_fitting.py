@@ -25,7 +25,7 @@ from pipelines.experiment import Experiment, main
 from pipelines.rivals import JaxFields, LoopOutcome, fit_by_loop
 from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
-from wsrl.evaluation.probe import logistic_probe
+from wsrl.evaluation.probe import Split, logistic_probe
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import fit, optimise, read_signals
 from wsrl.fitting.fit_config import FitConfig
@@ -347,7 +347,7 @@ class Benchmark:
             features = torch.stack([representation.layout.flatten(result.weights)[mask] for result in kept])
             labels = [self.source.label_names.index(result.label) for result in kept]
             parts += [features.numpy(), torch.tensor(labels).numpy()]
-        return logistic_probe(*parts, seed=0)
+        return logistic_probe(Split(*parts), seed=0)
 
 
 def _timed(work: Callable) -> tuple[float, Any]:
@@ -360,11 +360,11 @@ def _psnr(values: Tensor, targets: Tensor) -> list[float]:
     return (-10 * (values - targets).square().mean((1, 2)).log10()).tolist()
 
 
-def matrix_peak(repetitions: int = 7) -> float:
-    """GFLOP/s of torch's product of two large float32 matrices: the median of some."""
+def matrix_peak() -> float:
+    """GFLOP/s of torch's product of two large float32 matrices: the median of seven."""
     a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE, generator=torch.Generator().manual_seed(0))
     a @ b
-    return 2 * PEAK_SIZE**3 / statistics.median(_timed(lambda: a @ b)[0] for _ in range(repetitions)) / 1e9
+    return 2 * PEAK_SIZE**3 / statistics.median(_timed(lambda: a @ b)[0] for _ in range(7)) / 1e9
 
 
 def step_flops(representation: Representation, num_points: int) -> float:

@@ -25,7 +25,7 @@ from pipelines.shape_scores import ScoreTask, score_in_processes
 from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
-from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
+from wsrl.evaluation.probe import NUM_FOLDS, Split, cross_validated_logistic, logistic_probe
 from wsrl.evaluation.shape_reconstruction import summarise_scores
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import merge_metrics
@@ -199,8 +199,8 @@ def read_classes(features: np.ndarray, labels: np.ndarray, parts: np.ndarray, co
     test, train = (np.flatnonzero(kept & (parts == name)) for name in (HELDOUT, "train"))
     accuracies = {"logistic": cross_validated_logistic(features[test], labels[test], config.seed)}
     if len(train):
-        parts = features[train], labels[train], features[test], labels[test]
-        accuracies["logistic_all"] = logistic_probe(*parts, config.seed)
+        split = Split(features[train], labels[train], features[test], labels[test])
+        accuracies["logistic_all"] = logistic_probe(split, config.seed)
     return accuracies
 
 

@@ -18,7 +18,8 @@ import torch
 
 from pipelines.experiment import FieldExperiment, is_complete, main
 from pipelines.weight_classification import counts, trained
-from wsrl.evaluation.features import labelled_rows, weight_features
+from wsrl.evaluation.features import labelled_rows
+from wsrl.evaluation.labelled_fields import LabelledFields
 from wsrl.evaluation.retrieval import precision_at_k
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
@@ -132,9 +133,8 @@ def largest_change(before: Path, after: Path) -> float:
 def retrieval(name: str, path: Path, neighbours: Sequence[int]) -> dict[str, float]:
     """Precision of the training fields nearest to each test field."""
     with WeightStore.open(path) as store:
-        rows = labelled_rows(store, seed=0)
-        train, test = (weight_features(store, part) for part in (rows.train, rows.test))
-    precision = precision_at_k(train, rows.labels[rows.train], neighbours, queries=(test, rows.labels[rows.test]))
+        split = LabelledFields.read(store, labelled_rows(store, seed=0)).split()
+    precision = precision_at_k(split.train, split.train_labels, neighbours, queries=(split.test, split.test_labels))
     return {f"retrieval.{name}.precision_at_{k}": share for k, share in precision.items()}
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from wsrl.evaluation.probe import REGULARISATION, best_probe, logistic, logistic_probe
+from wsrl.evaluation.probe import REGULARISATION, Split, best_probe, logistic, logistic_probe
 from wsrl.evaluation.protocol import Items, Spread
 from wsrl.fields.layout import Layout
 
@@ -62,9 +62,9 @@ def part_importance(items: Items, parts: Mapping[str, np.ndarray], seeds: int) -
     measured: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
         # The regression on all columns, which what is left out or shuffled is compared with.
-        features, labels, *tested = items.cut(items.train, items.test)
-        whole = best_probe(logistic, REGULARISATION, features, labels, seed)
-        reached = float(whole.score(*tested))
+        split = items.split()
+        whole = best_probe(logistic, REGULARISATION, split.train, split.train_labels, seed)
+        reached = float(whole.score(split.test, split.test_labels))
         for name, columns in parts.items():
             if not len(columns):
                 continue
@@ -72,7 +72,7 @@ def part_importance(items: Items, parts: Mapping[str, np.ndarray], seeds: int) -
             values = {
                 "alone": _accuracy(items, columns, seed),
                 "left_out": reached - _accuracy(items, rest, seed),
-                "shuffled": reached - _shuffled(whole, *tested, columns, seed),
+                "shuffled": reached - _shuffled(whole, split, columns, seed),
             }
             for measure, value in values.items():
                 measured.setdefault(name, {}).setdefault(measure, []).append(value)
@@ -84,14 +84,14 @@ def _accuracy(items: Items, columns: np.ndarray, seed: int) -> float:
     if not len(columns):
         largest = np.bincount(items.labels[items.train]).argmax()
         return float(np.mean(items.labels[items.test] == largest))
-    return logistic_probe(*replace(items, features=items.features[:, columns]).cut(items.train, items.test), seed)
+    return logistic_probe(replace(items, features=items.features[:, columns]).split(), seed)
 
 
-def _shuffled(probe, features: np.ndarray, labels: np.ndarray, columns: np.ndarray, seed: int) -> float:
-    """Mean accuracy of a fitted probe whose items have some columns of one another."""
+def _shuffled(probe, split: Split, columns: np.ndarray, seed: int) -> float:
+    """Mean accuracy of a fitted probe whose test items have some columns of one another."""
     generator, scores = np.random.default_rng(seed), []
     for _ in range(NUM_SHUFFLES):
-        mixed = features.copy()
-        mixed[:, columns] = features[generator.permutation(len(features))][:, columns]
-        scores.append(float(probe.score(mixed, labels)))
+        mixed = split.test.copy()
+        mixed[:, columns] = split.test[generator.permutation(len(mixed))][:, columns]
+        scores.append(float(probe.score(mixed, split.test_labels)))
     return float(np.mean(scores))

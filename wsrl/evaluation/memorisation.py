@@ -15,7 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-CHUNK = 1024
+from wsrl.evaluation.picture_sets import CHUNK
+
 CONSTANT = 1e-12
 """Coordinates with a smaller standard deviation over the training fields are frozen and left out."""
 PERCENT = 0.01

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from wsrl.evaluation.probe import fixed_split, knn_probe, logistic_probe, one_nn_cosine, svm_probe
+from wsrl.evaluation.probe import Split, fixed_split, knn_probe, logistic_probe, one_nn_cosine, svm_probe
 from wsrl.evaluation.retrieval import precision_at_k
 from wsrl.options import at_least, check, option
 
 TRAIN_FRACTION = 0.9
-PROBES: Mapping[str, Callable[..., float]] = {
-    "one_nn": lambda *parts: one_nn_cosine(*parts[:-1]),
+PROBES: Mapping[str, Callable[[Split, int], float]] = {
+    "one_nn": lambda split, seed: one_nn_cosine(split),
     "knn": knn_probe,
     "logistic": logistic_probe,
     "svm": svm_probe,
 }
-"""Probes by name: accuracy of ``(features_train, labels_train, features_test, labels_test, seed)``."""
+"""Probes by name: accuracy of a split by a seed."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class Items:
     train: np.ndarray
     test: np.ndarray
 
-    def cut(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Features and labels of a training part and of a test part, in the order that a probe takes them."""
-        return self.features[train], self.labels[train], self.features[test], self.labels[test]
+    def split(self, train: np.ndarray | None = None, test: np.ndarray | None = None) -> Split:
+        """What a probe takes: the items' own training and test part, or those of other indices."""
+        train, test = self.train if train is None else train, self.test if test is None else test
+        return Split(self.features[train], self.labels[train], self.features[test], self.labels[test])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ def probe_scores(items: Items, protocol: Protocol, probes: Sequence[str] = tuple
         for inside, outside in protocol.splits(items, seed):
             tested += len(outside)
             for name in probes:
-                right[name] += PROBES[name](*items.cut(inside, outside), seed) * len(outside)
+                right[name] += PROBES[name](items.split(inside, outside), seed) * len(outside)
         for name in probes:
             scores[name].append(right[name] / tested)
     return {name: Spread(tuple(values)) for name, values in scores.items()}
@@ -141,7 +142,7 @@ def label_efficiency(items: Items, seeds: int, counts: Sequence[int]) -> dict[in
     curve = {}
     for count in (count for count in counts if count <= least):
         drawn = (draw_per_class(items.labels, items.train, count, seed) for seed in range(seeds))
-        values = (logistic_probe(*items.cut(few, items.test), seed) for seed, few in enumerate(drawn))
+        values = (logistic_probe(items.split(few), seed) for seed, few in enumerate(drawn))
         curve[count] = Spread(tuple(values))
     return curve
 
@@ -159,8 +160,9 @@ def precision_by_class(items: Items, k: int) -> tuple[float, dict[int, float]]:
     by_class, total = {}, 0.0
     for number in np.unique(items.labels[items.test]):
         queries = items.test[items.labels[items.test] == number]
-        *searched, features, labels = items.cut(items.train, queries)
-        by_class[int(number)] = precision_at_k(*searched, (k,), queries=(features, labels))[k]
+        split = items.split(test=queries)
+        queried = split.test, split.test_labels
+        by_class[int(number)] = precision_at_k(split.train, split.train_labels, (k,), queries=queried)[k]
         total += by_class[int(number)] * len(queries)
     return total / len(items.test), by_class
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
+from wsrl.evaluation.features import BATCH
 from wsrl.store import WeightStore
 
 METRICS = ("cosine", "euclidean")
-BATCH = 256
 
 
 @dataclass(frozen=True)

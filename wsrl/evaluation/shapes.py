@@ -181,17 +181,13 @@ def score_shape(
     }
 
 
-def d2_histogram(
-    points: np.ndarray, seed: int, *, num_pairs: int = D2_PAIRS, num_bins: int = D2_BINS, largest: float = D2_LARGEST
-) -> np.ndarray:
-    """The D2 shape distribution: distances between random pairs of surface points.
+def d2_histogram(points: np.ndarray, seed: int, num_bins: int = D2_BINS) -> np.ndarray:
+    """The D2 shape distribution: distances between ``D2_PAIRS`` random pairs of different surface points.
 
     Args:
         points: Points ``(N, 3)``, uniform over the surface, in normalised coordinates.
         seed: Seed of the pairs.
-        num_pairs: Pairs of different points.
-        num_bins: Bins of equal width.
-        largest: Upper end of the last bin, which also takes what lies beyond.
+        num_bins: Bins of equal width, up to ``D2_LARGEST``; the last one also takes what lies beyond.
 
     Returns:
         Share of the pairs in each bin, ``(num_bins,)`` float32; they add up to one.
@@ -199,8 +195,8 @@ def d2_histogram(
     Source: Osada, Funkhouser, Chazelle, Dobkin 2002, "Shape distributions", section 3.
     """
     generator = np.random.default_rng(seed)
-    first = generator.integers(len(points), size=num_pairs)
-    second = (first + generator.integers(1, len(points), size=num_pairs)) % len(points)
+    first = generator.integers(len(points), size=D2_PAIRS)
+    second = (first + generator.integers(1, len(points), size=D2_PAIRS)) % len(points)
     distances = np.linalg.norm(np.asarray(points, dtype=np.float64)[first] - points[second], axis=1)
-    counts, _ = np.histogram(distances.clip(max=largest), bins=num_bins, range=(0.0, largest))
-    return (counts / num_pairs).astype(np.float32)
+    counts, _ = np.histogram(distances.clip(max=D2_LARGEST), bins=num_bins, range=(0.0, D2_LARGEST))
+    return (counts / D2_PAIRS).astype(np.float32)

@@ -116,8 +116,8 @@ def check_folds(labels: np.ndarray, folds: int | None) -> None:
 
 def reader_scores(items: LabelledFields, protocol: Protocol, seed: int) -> dict[str, float]:
     """All scores of one kind of features; with one seed as plain numbers, else with spread."""
-    whole = items.cut(items.train, items.test)
-    metrics = {"accuracy": logistic_probe(*whole, seed), "one_nn": one_nn(*whole)}
+    split = items.split()
+    metrics = {"accuracy": logistic_probe(split, seed), "one_nn": one_nn(split)}
     probes = [key for key in PROBES if key != "logistic" or protocol.seeds > 1 or protocol.folds]  # it is `accuracy`
     spreads = items.spreads(protocol, probes)
     spreads["one_nn_cosine"] = spreads.pop("one_nn")

@@ -54,13 +54,12 @@ def build_config(manifest: dict) -> dict:
     return {"representation": kept, "fit": manifest["fit"] | batch}
 
 
-def remaking_command(manifest: dict, *, data: str | None = None, out: str = "AGAIN") -> list[str]:
-    """The words of the command that makes the fields again, run in the folder of the store.
+def remaking_command(manifest: dict, *, data: str | None = None) -> list[str]:
+    """The words of the command that makes the fields again in ``AGAIN``, run in the folder of the store.
 
     Args:
         manifest: Of the store.
         data: The folder or file it was built from, where the source has no name.
-        out: Folder of the new store.
     """
     first = manifest[schema.ENVIRONMENTS][0]
     name, options = schema.source_name(manifest), schema.source_options(manifest)
@@ -68,7 +67,7 @@ def remaking_command(manifest: dict, *, data: str | None = None, out: str = "AGA
     words += ["--source", json.dumps(options)] if options else []
     words += ["--base", schema.BASE] if manifest["base_sha256"] else []
     words += ["--config", "build.yaml", "--shards", str(manifest["num_shards"])]
-    return [*words, "--device", first["device"], "--threads", str(first["machine"]["threads"]), "--out", out]
+    return [*words, "--device", first["device"], "--threads", str(first["machine"]["threads"]), "--out", "AGAIN"]
 
 
 def signals_sha256(store) -> str:
