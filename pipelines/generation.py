@@ -177,15 +177,15 @@ class Scorer:
         return next((row for row in self.config.rows.values() if row.kind == self.kind and row.latent), None)
 
     def _score_baselines(self) -> dict[str, float]:
-        shown = {name: tensor[: self.config.num_shown] for name, tensor in self.comparison.heldout.items()}
+        shown = {name: tensor[: self.config.num_shown] for name, tensor in self.comparison.fields.heldout.items()}
         if self.kind == self.config.main:
             save_picture(field_sheet(shown, self.decoder), self.out / "fitted_test.png")
         rows = other_rows(self.comparison, self.options)
         if (latent := self._latent_row()) is not None:
-            heldout = {name: tensor[: self.options.num] for name, tensor in self.comparison.heldout.items()}
+            heldout = {name: tensor[: self.options.num] for name, tensor in self.comparison.fields.heldout.items()}
             space = open_autoencoder(self.autoencoder(latent), self.store.layout)
             with torch.no_grad():
-                rows["reconstructed_test"] = self.references.judge(space(heldout), self.decoder).metrics
+                rows["reconstructed_test"] = self.references.judge(space(heldout)).metrics
         return {f"{row}.{name}": value for row, metrics in rows.items() for name, value in metrics.items()}
 
     def autoencoder(self, row: RowConfig) -> Path:
@@ -230,7 +230,7 @@ class Scorer:
         started = time.perf_counter()
         samples = pipeline(num, labels, row.guidance, generator, num_inference_steps=row.steps)
         seconds = time.perf_counter() - started
-        judged = self.references.judge(samples.weights, self.decoder)
+        judged = self.references.judge(samples.weights)
         metrics = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
         metrics |= {"num_parameters": pipeline.transformer.num_parameters(), "steps": row.steps}
         if labels is not None:
@@ -243,7 +243,7 @@ class Scorer:
         first = {key: tensor[: self.config.num_shown] for key, tensor in samples.weights.items()}
         save_picture(field_sheet(first, self.decoder), self.out / f"{name}.png")
         sheet = self.out / f"{name}.closest.png"
-        draw_closest(judged, samples.weights, self.comparison.train, self.decoder, sheet, show_progress)
+        draw_closest(judged, samples.weights, self.comparison.fields.train, self.decoder, sheet, show_progress)
 
     def _kept(self, part: str, name: str, options: Any, make) -> dict[str, float]:
         """What an earlier run found with the same options, or what is found now."""

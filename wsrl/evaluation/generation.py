@@ -4,7 +4,7 @@ How near they are to training fields, in weights and as signals, and which class
 whose weights or whose signal are not finite counts with the worst there is: a grey picture, the largest distance of
 shapes, a copy of a training field.
 
-Letters: N fields, C channels, H height, W width of pictures.
+Letters: N fields, M training fields, H held-out fields, C channels, H x W sizes of pictures.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.errors import UserError
 from wsrl.evaluation.memorisation import Nearest, VectorMemory, memorisation_scores
 from wsrl.evaluation.picture_features import PictureFeatures
 from wsrl.fields.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownFields:
+    """The fields of a store that others are compared with.
+
+    Attributes:
+        layout: Layout of the fields.
+        decoder: What renders them.
+        train: Training fields ``(M, *shape)``.
+        heldout: Fields that a model has not seen ``(H, *shape)``.
+
+    Raises:
+        UserError: There are too few.
+    """
+
+    layout: Layout
+    decoder: FieldDecoder
+    train: dict[str, Tensor]
+    heldout: dict[str, Tensor]
+
+    def __post_init__(self):
+        check_numbers(*self.sizes, "fields")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and of held-out fields."""
+        return len(next(iter(self.train.values()))), len(next(iter(self.heldout.values())))
+
+    def weight_memory(self) -> VectorMemory:
+        """The training fields by weights; frozen weights do not vary and are left out."""
+        return VectorMemory.build(*map(self.layout.flatten, (self.train, self.heldout)), standardise=True)
 
 
 @dataclass(frozen=True)
@@ -46,11 +79,6 @@ def judged(
     by_signal = memorisation_scores(*in_signals)
     metrics = metrics | memorisation_scores(*in_weights) | {f"{name}_signal": by_signal[name] for name in by_signal}
     return Judged(metrics, in_weights[0], in_signals[0], signals)
-
-
-def weight_memory(layout: Layout, train: dict[str, Tensor], heldout: dict[str, Tensor]) -> VectorMemory:
-    """The training fields by weights; frozen weights do not vary and are left out."""
-    return VectorMemory.build(layout.flatten(train), layout.flatten(heldout), standardise=True)
 
 
 def class_scores(features: PictureFeatures, samples: Tensor, real: Tensor) -> dict[str, float]:

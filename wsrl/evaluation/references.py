@@ -15,6 +15,7 @@ from wsrl.errors import SignalError
 from wsrl.evaluation.features import signals_of_rows, stored_weights
 from wsrl.evaluation.generated_pictures import PictureReferences
 from wsrl.evaluation.generated_shapes import ShapeReferences
+from wsrl.evaluation.generation import KnownFields
 from wsrl.evaluation.picture_features import (
     TIMM,
     LabelledPictures,
@@ -82,10 +83,8 @@ class Comparison:
     Attributes:
         store: The store.
         rows: Rows of the training and of the held-out fields, at most the limit of each.
-        train: Training fields ``(M, *shape)``.
-        heldout: Held-out fields ``(H, *shape)``.
+        fields: Training and held-out fields, and what renders them.
         train_ids: Ids of all training fields, those beyond the limit too.
-        decoder: What renders fields.
         references: What judges sets of fields.
         pictures: Real pictures ``(R, C, H, W)`` that are compared with, or None.
         facts: What is known of the features and the references, by name.
@@ -93,10 +92,8 @@ class Comparison:
 
     store: WeightStore
     rows: tuple[np.ndarray, np.ndarray]
-    train: dict[str, Tensor]
-    heldout: dict[str, Tensor]
+    fields: KnownFields
     train_ids: frozenset[str]
-    decoder: FieldDecoder
     references: PictureReferences | ShapeReferences
     pictures: Tensor | None = None
     facts: dict[str, float] = field(default_factory=dict)
@@ -122,12 +119,12 @@ class Comparison:
         """
         rows, train_ids = parted_rows(store, options, progress)
         train, heldout = (stored_weights(store, part) for part in rows)
-        parts = {"layout": store.layout, "decoder": decoder, "train": train, "heldout": heldout}
+        fields = KnownFields(layout=store.layout, decoder=decoder, train=train, heldout=heldout)
         pictures = None
         if store.form.is_shape:
             points, facts = shape_references(store, rows[1], options, progress)
-            how = {"points": points, "resolution": options.resolution, "seed": options.seed, "progress": progress}
-            references = ShapeReferences.build(**parts, **how)
+            how = {"resolution": options.resolution, "seed": options.seed, "progress": progress}
+            references = ShapeReferences.build(fields, points, **how)
         else:
             features, pictures, facts = picture_references(store, train_ids, options, progress)
             say(
@@ -135,8 +132,8 @@ class Comparison:
                 "memorisation: weights over their standard deviation in the training fields; pixels; "
                 "root mean square over either",
             )
-            references = PictureReferences.build(**parts, features=features, pictures=pictures)
-        return cls(store, rows, train, heldout, train_ids, decoder, references, pictures, facts)
+            references = PictureReferences.build(fields, features, pictures)
+        return cls(store, rows, fields, train_ids, references, pictures, facts)
 
 
 def parted_rows(
