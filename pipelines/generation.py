@@ -31,15 +31,13 @@ from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.evaluation.references import Comparison, GenerationOptions, read_pictures
 from wsrl.report.closest_pairs import draw_closest
-from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
+from wsrl.report.comparisons import MESH_RESOLUTION
+from wsrl.report.contact_sheet import CELL, beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.store import WeightStore
 from wsrl.training.run import train
 from wsrl.training.run_folder import LAST
 from wsrl.training.train_options import TrainOptions
-
-CELL = 56
-MESH_RESOLUTION = 64
 
 
 @dataclass(frozen=True, kw_only=True)

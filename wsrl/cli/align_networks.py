@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from wsrl.errors import UserError
+from wsrl.provenance import METRICS_FILE, claim_folder, finish_run, write_json_atomic, write_run
 
-ALIGNED, PERMUTATIONS, METRICS = "aligned.safetensors", "permutations.safetensors", "metrics.json"
+ALIGNED, PERMUTATIONS = "aligned.safetensors", "permutations.safetensors"
 NETWORK = "MODULE:FUNCTION, a function without arguments that gives a torch module, or one and example inputs"
 
 
@@ -33,7 +34,7 @@ def align_network_files(options) -> int:
     save_tensors(out / ALIGNED, alignment.aligned)
     finish(out, alignment.permutation, metrics)
     show(alignment, metrics)
-    print(f"the aligned network, its permutations and {METRICS} are in {out}", file=sys.stderr)
+    print(f"the aligned network, its permutations and {METRICS_FILE} are in {out}", file=sys.stderr)
     return 0
 
 
@@ -62,8 +63,6 @@ def read_examples(options, weights: dict, known: dict) -> tuple[dict, dict]:
 
 def start_run(options) -> Path:
     """The output folder, with the record of the run."""
-    from wsrl.provenance import claim_folder, write_run
-
     out = Path(options.out)
     claim_folder(out, ("run.json",), "align")
     inputs = dict(zip(("reference", "moving"), map(Path, options.paths)))
@@ -74,11 +73,10 @@ def start_run(options) -> Path:
 
 def finish(out: Path, permutation: dict, metrics: dict[str, float]) -> None:
     """Write the permutations and the metrics of a run, and complete its record."""
-    from wsrl.provenance import finish_run, write_json_atomic
     from wsrl.symmetry.matching.alignment_files import save_tensors
 
     save_tensors(out / PERMUTATIONS, permutation)
-    write_json_atomic(out / METRICS, metrics)
+    write_json_atomic(out / METRICS_FILE, metrics)
     finish_run(out, **metrics)
 
 

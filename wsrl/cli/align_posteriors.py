@@ -2,8 +2,9 @@
 
 import sys
 
-from wsrl.cli.align_networks import METRICS, finish, read_examples, read_symmetry, start_run
+from wsrl.cli.align_networks import finish, read_examples, read_symmetry, start_run
 from wsrl.errors import UserError
+from wsrl.provenance import METRICS_FILE
 
 
 def align_posteriors(options) -> int:
@@ -27,5 +28,5 @@ def align_posteriors(options) -> int:
     for name, value in metrics.items():
         if not name.rpartition(".")[2].isdigit():
             print(f"{name:<34} {value:.4f}")
-    print(f"the aligned posterior, its permutations and {METRICS} are in {out}", file=sys.stderr)
+    print(f"the aligned posterior, its permutations and {METRICS_FILE} are in {out}", file=sys.stderr)
     return 0

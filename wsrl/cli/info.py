@@ -4,8 +4,7 @@ from pathlib import Path
 
 from wsrl.errors import UserError
 
-CELL = 96
-MESH_RESOLUTION = 48
+SIDE = 96
 
 
 def main(argv: list[str]) -> int:
@@ -84,14 +83,10 @@ def _check_drawable(store) -> None:
 def _strip(store, rows: list[int], titles: list[str]):
     """A row of what fields show, each under its title."""
     from wsrl.report.contact_sheet import beside, grid_sheet
-    from wsrl.report.render import NORMALISED, render_mesh
+    from wsrl.report.render import field_picture
 
-    fields = [store.field(row) for row in rows]
-    if store.form.is_shape:
-        cells = [render_mesh(field.mesh(MESH_RESOLUTION), CELL, frame=NORMALISED) for field in fields]
-    else:
-        cells = [field.image(CELL) for field in fields]
-    return beside([(title, grid_sheet([cell], 1, CELL)) for title, cell in zip(titles, cells)])
+    cells = [field_picture(store.field(row), SIDE) for row in rows]
+    return beside([(title, grid_sheet([cell], 1, SIDE)) for title, cell in zip(titles, cells)])
 
 
 def _rendered(title: str, head: tuple[str, ...], lines: list[tuple]):

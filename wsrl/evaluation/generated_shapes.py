@@ -16,7 +16,7 @@ from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.evaluation.generation import Judged, KnownFields, check_numbers, judged
 from wsrl.evaluation.memorisation import Nearest, VectorMemory
 from wsrl.evaluation.shape_sets import (
-    NUM_POINTS,
+    SET_POINTS,
     nearest_shapes,
     pairwise_chamfer,
     shape_set_scores,
@@ -31,7 +31,7 @@ def render_points(
     decoder: FieldDecoder,
     *,
     resolution: int,
-    num_points: int = NUM_POINTS,
+    num_points: int = SET_POINTS,
     seed: int = 0,
     shown: Progress = UNSEEN,
 ) -> np.ndarray:

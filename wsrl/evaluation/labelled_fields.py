@@ -14,7 +14,7 @@ from wsrl.evaluation.protocol import PROBES, Items, Protocol, Spread, precision_
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 
-NEIGHBOURS = 8
+PRECISION_NEIGHBOURS = 8
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ class LabelledFields(Items):
         return probe_scores(self, protocol, probes) | cluster_scores(self.features, self.labels, protocol.seeds)
 
     def precision(self) -> dict[str, float]:
-        """Share of the ``NEIGHBOURS`` nearest training fields that are of the class of a test field.
+        """Share of the ``PRECISION_NEIGHBOURS`` nearest training fields that are of the class of a test field.
 
         Returns:
             ``precision_at_8`` over all test fields, and ``precision_at_8.<class>``; nothing where the training part is
             too small.
         """
-        if len(self.train) <= NEIGHBOURS:
+        if len(self.train) <= PRECISION_NEIGHBOURS:
             return {}
-        mean, by_class = precision_by_class(self, NEIGHBOURS)
-        key = f"precision_at_{NEIGHBOURS}"
+        mean, by_class = precision_by_class(self, PRECISION_NEIGHBOURS)
+        key = f"precision_at_{PRECISION_NEIGHBOURS}"
         return {key: mean} | {f"{key}.{self.label_names[number]}": share for number, share in by_class.items()}
 
 

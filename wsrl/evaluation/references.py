@@ -25,7 +25,7 @@ from wsrl.evaluation.picture_features import (
     read_classifier,
     timm_features,
 )
-from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
+from wsrl.evaluation.shape_sets import NORMALISATION, SET_POINTS, normalised
 from wsrl.fields.saving import CONFIG_FILE
 from wsrl.options import at_least, check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
@@ -253,7 +253,7 @@ def shape_references(
     """Normalised surface points ``(R, P, 3)`` of real shapes of held-out fields, and their number; says which."""
     rows = heldout[drawn(len(heldout), options.references or SHAPES_COMPARED, options.seed)]
     signals = list(signals_of_rows(store, open_store_source(store, options.data), rows))
-    generator, size = np.random.default_rng(options.seed), min([NUM_POINTS, *(len(one.surface) for one in signals)])
+    generator, size = np.random.default_rng(options.seed), min([SET_POINTS, *(len(one.surface) for one in signals)])
     surfaces = (np.asarray(signal.surface) for signal in signals)
     points = np.stack([normalised(surface[generator.permutation(len(surface))[:size]]) for surface in surfaces])
     say(progress, f"references: {len(points)} real shapes that are no training fields; {size} points on each surface")

@@ -17,7 +17,7 @@ from wsrl.evaluation.shapes import sample_mesh
 from wsrl.progress import UNSEEN, Progress
 from wsrl.store.field import Field
 
-NUM_POINTS = 2_048
+SET_POINTS = 2_048
 WORST = 8.0
 """Chamfer distance of a shape that is not valid: that of two opposite points of the unit sphere, both ways."""
 COARSE, CANDIDATES = 256, 8
@@ -37,7 +37,7 @@ def normalised(points: np.ndarray) -> np.ndarray:
 def surface_points(
     fields: Iterable[Field],
     resolution: int,
-    num_points: int = NUM_POINTS,
+    num_points: int = SET_POINTS,
     seed: int = 0,
     shown: Progress = UNSEEN,
 ) -> tuple[np.ndarray, list]:

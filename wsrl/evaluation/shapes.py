@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CUBE_SIDE = 2.0
 THRESHOLD = 0.01 * CUBE_SIDE  # the 1% of "F-score at 1%"
-NUM_POINTS = 20_000
+SURFACE_POINTS = 20_000
 DIAGONAL = 3**0.5 * CUBE_SIDE  # no two points of the cube are farther apart
 # An empty mesh gets the worst value of each score instead of none, so that it weighs in every mean.
 EMPTY_SCORES: Mapping[str, float] = {
@@ -148,7 +148,7 @@ def volumetric_iou(reconstruction: np.ndarray, original: np.ndarray) -> float:
 
 
 def score_shape(
-    mesh: "trimesh.Trimesh", field_inside: np.ndarray, signal, num_points: int = NUM_POINTS, seed: int = 0
+    mesh: "trimesh.Trimesh", field_inside: np.ndarray, signal, num_points: int = SURFACE_POINTS, seed: int = 0
 ) -> dict[str, float]:
     """All scores of one reconstruction.
 

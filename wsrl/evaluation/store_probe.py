@@ -21,14 +21,14 @@ from wsrl.evaluation.protocol import PROBES, Protocol, label_efficiency
 from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.report.figures import new_figure, save_figure
-from wsrl.report.render import render_mesh
+from wsrl.report.render import field_picture
 from wsrl.store import WeightStore
 from wsrl.store.source import find_store_source
 
 LIMIT = 10_000
 COUNTS = (1, 5, 10, 100)
 MAPPED = 2000
-PICTURE, MESH_RESOLUTION = 64, 48
+PICTURE = 64
 PICTURE_SHARE = 0.045
 
 
@@ -172,5 +172,4 @@ def draw_fields(
 
 def picture_of(store: WeightStore, row: int) -> Image.Image:
     """What a field shows: its picture, or its shaded mesh."""
-    field = store.field(row)
-    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if field.form.is_shape else field.image(PICTURE // 2)
+    return field_picture(store.field(row), PICTURE if store.form.is_shape else PICTURE // 2, frame=None)

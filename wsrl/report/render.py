@@ -18,6 +18,7 @@ Frame = tuple[Sequence[float], float]
 NORMALISED: Frame = ((0.0, 0.0, 0.0), 1.0)
 """The frame of normalised shapes: pictures of several shapes can then be compared."""
 OVERSAMPLING = 2
+SMALL_MESH = 48
 FRAMES, ROUND_MS = 24, 3000
 PAIRS_AT_ONCE = 1 << 20
 LIGHT = np.array([-0.45, 0.65, 0.61])  # from the upper left, in front; a unit vector
@@ -54,6 +55,17 @@ def render_mesh(
     colours = np.concatenate([colours, [[255.0, 255.0, 255.0]]])  # the last one is the background
     pixels = colours[face_of].reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).mean(axis=(1, 3))
     return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def field_picture(field, size: int, frame: Frame | None = NORMALISED) -> Image.Image:
+    """What a field shows in a small picture: its values, or its shaded mesh on ``SMALL_MESH`` cells a side.
+
+    Args:
+        field: A :class:`wsrl.store.field.Field` of a picture or a shape.
+        size: Longer side in pixels.
+        frame: What fills the picture of a shape; None takes the ball about its bounding box.
+    """
+    return render_mesh(field.mesh(SMALL_MESH), size, frame=frame) if field.form.is_shape else field.image(size)
 
 
 def turntable(mesh, size: int) -> list[Image.Image]:

@@ -16,7 +16,7 @@ from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
 from wsrl.training.ema_task import VALIDATION_SEED
 
-MEASURED_FIELDS = 256
+VARIANCE_FIELDS = 256
 """Training fields whose rendered values say how large an error of the signal is."""
 
 TEST_POINTS = 2048
@@ -109,13 +109,13 @@ class StoredSignals:
 
     @torch.no_grad()
     def some_values(self, batches, coords: Tensor) -> Tensor:
-        """Values ``(B, P, C)`` of the first ``MEASURED_FIELDS`` stored fields."""
+        """Values ``(B, P, C)`` of the first ``VARIANCE_FIELDS`` stored fields."""
         values, num = [], 0
         for batch in batches:
             values.append(self.values(batch.weights, coords))
-            if (num := num + len(batch)) >= MEASURED_FIELDS:
+            if (num := num + len(batch)) >= VARIANCE_FIELDS:
                 break
-        return torch.cat(values)[:MEASURED_FIELDS]
+        return torch.cat(values)[:VARIANCE_FIELDS]
 
     def variance(self, batches, seed: int) -> Tensor:
         """Variance between stored fields of their values at a point, mean over points."""
