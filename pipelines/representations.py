@@ -23,8 +23,8 @@ from wsrl.evaluation.features import labelled_rows
 from wsrl.evaluation.labelled_fields import LabelledFields
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.fitting.engine import FitConfig
+from wsrl.signals.source import training_indices
 from wsrl.store import WeightStore
-from wsrl.training.base import training_indices
 from wsrl.training.run import train
 from wsrl.training.train_options import TrainOptions
 
