@@ -132,6 +132,7 @@ def measure_reading(config: ReadingConfig, directory: Path) -> dict[str, float]:
     write_folder(config, directory / "store", directory / "folder")
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
+    # Every contestant in turn, its files warm.
     seconds: dict[str, list[float]] = {}
     try:
         for _ in range(config.repetitions):
@@ -141,6 +142,7 @@ def measure_reading(config: ReadingConfig, directory: Path) -> dict[str, float]:
                     seconds.setdefault(name, []).append(_seconds(contestant))
     finally:
         torch.set_num_threads(threads)
+    # Medians, as rates and as ratios.
     taken = {name: median(times) for name, times in seconds.items()}
     size = sum(path.stat().st_size for path in (directory / "store").glob("*.h5"))
     rows, files = config.num_fields, config.num_files

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
@@ -126,13 +126,13 @@ class Experiment:
         return Parts(Path(self.out) / f"{self.name}.parts.json")
 
     def kept(self, part: str, path: Path, make: Callable[[], dict], how: Any = None) -> dict:
-        """What an earlier run found, or what is found now and left there.
+        """What an earlier run made and left, or what is made and left there now.
 
         Args:
             part: Name of the part.
             path: JSON file.
-            make: Finds it.
-            how: What it was found with; something found with anything else is found anew. None: nothing to compare.
+            make: Makes it.
+            how: What it was made with; something made with anything else is made anew. None: nothing to compare.
         """
         known = json.loads(path.read_text()) if path.exists() else None
         if known is not None and how is not None and known.pop("how", None) != json.loads(json.dumps(how)):
@@ -316,7 +316,7 @@ def read_config(run: Callable[[Config], dict[str, float]], argv: Sequence[str]) 
     """
     parser, config = make_parser(run), get_type_hints(run)["config"]
     made = parser.instantiate(parse(parser, list(argv)))
-    return config(**{key: made[key] for key in config.__dataclass_fields__})
+    return config(**{entry.name: made[entry.name] for entry in fields(config)})
 
 
 def record_of(run: Callable[[Config], dict[str, float]], argv: Sequence[str] | None = None) -> dict[str, float]:
@@ -327,7 +327,7 @@ def record_of(run: Callable[[Config], dict[str, float]], argv: Sequence[str] | N
         argv: Arguments; None for those of the process.
 
     Returns:
-        What the experiment found.
+        The experiment's numbers.
     """
     config = read_config(run, sys.argv[1:] if argv is None else argv)
     with config.parts.timed(REST, there=False):

@@ -26,10 +26,12 @@ from wsrl.cli.parser import show_progress
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
+from wsrl.evaluation.generation import GenerationOptions
 from wsrl.evaluation.generation_scores import other_rows, verdict
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
-from wsrl.evaluation.references import Comparison, GenerationOptions, read_pictures
+from wsrl.evaluation.real_signals import read_pictures
+from wsrl.evaluation.references import Comparison
 from wsrl.report.closest_pairs import draw_closest
 from wsrl.report.comparisons import MESH_RESOLUTION
 from wsrl.report.contact_sheet import CELL, beside, grid_sheet, save_picture

@@ -153,6 +153,7 @@ def train(sizes: list[int], inputs: Tensor, targets: Tensor, options: TrainingOp
         nesterov=True,
         fused=True,  # a third faster on a CPU
     )
+    # A line up, half a cosine down, over whole batches in a new order each epoch.
     batches = len(inputs) // options.batch_size
     total = options.epochs * batches
     schedule = warmup_cosine(optimiser, options.warm_up * total, total)

@@ -125,6 +125,7 @@ def kept_fits(
     """Fits from the start at a distance: read where an earlier run left them, else made and kept."""
     start = starts_of(representation, distance, config.seed)
     ids = [signal.id for signal in signals]
+    # The file is named by all that decides the fits.
     asked = json.dumps([representation.to_dict(), asdict(fit), config.seed, ids], sort_keys=True, default=str)
     path = folder / f"lambda_{distance:g}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
     there = path.is_file()

@@ -40,8 +40,8 @@ def probe(options) -> dict[str, float]:
 
 def generation(options) -> dict[str, float]:
     """Scores of sampled fields; draws ``closest.png`` beside the metrics."""
+    from wsrl.evaluation.generation import GenerationOptions
     from wsrl.evaluation.generation_scores import evaluate_model
-    from wsrl.evaluation.references import GenerationOptions
 
     closest = Path(options.out or Path(options.path) / METRICS_FILE).with_name("closest.png")
     made = picked(GenerationOptions, options)

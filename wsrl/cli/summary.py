@@ -156,7 +156,7 @@ def _structure(scores: Metrics) -> Iterator[tuple[str, str]]:
 
 
 def _warnings(metrics: Metrics) -> Iterator[str]:
-    generation = _part(metrics, "generation")
+    """What is wrong with the fields themselves, missing or blurred ones, and with the samples."""
     fields, failed = (metrics.get(f"reconstruction.{name}", 0) for name in ("num_fields", "num_failures"))
     if failed:
         what = "1 signal has" if failed == 1 else f"{int(failed)} signals have"
@@ -164,6 +164,11 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
     pictures = "reconstruction.sign_agreement_mean" not in metrics
     if pictures and metrics.get("reconstruction.psnr_mean", BLURRED_DB) < BLURRED_DB:
         yield "the fields are blurred: more steps (fit.steps) or a larger rank (representation.rank) bring them closer"
+    yield from _sample_warnings(_part(metrics, "generation"), fields)
+
+
+def _sample_warnings(generation: Metrics, fields: float) -> Iterator[str]:
+    """What is wrong with samples: far from the data, no better than noise, copies, or nothing at all."""
     if "fd" in generation and "fitted_test.fd" in generation:
         times = generation["fd"] / max(generation["fitted_test.fd"], 1e-9)
         if times > FAR:

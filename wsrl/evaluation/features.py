@@ -158,6 +158,7 @@ def labelled_rows(store: WeightStore, seed: int, limit: int | None = None) -> La
             allowed="a store built from labelled data",
             do="build one from a folder with one sub-folder per class, or from a named source",
         )
+    # The store's own split, or one that is drawn.
     if "train" in splits and "test" in splits:
         train, test = (known[splits[known] == name] for name in ("train", "test"))
     else:

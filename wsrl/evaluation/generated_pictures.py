@@ -90,6 +90,7 @@ class PictureReferences:
         flat, pictures = self.fields.layout.flatten(weights).cpu(), render_pictures(weights, self.fields.decoder)
         valid = flat.isfinite().all(dim=1) & pictures.isfinite().all(dim=(1, 2, 3))
         metrics = {"num": len(flat), "num_invalid": int((~valid).sum())}
+        # On features a field that is not finite is a grey picture; for memorisation it is missing.
         if self.features is not None and len(flat) >= LEAST:
             shown = torch.where(valid[:, None, None, None], pictures, GREY)
             metrics |= picture_set_scores(self.features(shown), self.reference_features)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline, load_pipeline
 from wsrl.evaluation.generated_pictures import GREY
-from wsrl.evaluation.generation import Judged, class_scores
+from wsrl.evaluation.generation import GenerationOptions, Judged, class_scores
 from wsrl.evaluation.memorisation import better_baselines, mean_of_two, noise_fd_at, train_gaussian, training_noise
-from wsrl.evaluation.references import Comparison, GenerationOptions, drawn
+from wsrl.evaluation.real_signals import drawn
+from wsrl.evaluation.references import Comparison
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.report.closest_pairs import draw_closest
 from wsrl.store import WeightStore

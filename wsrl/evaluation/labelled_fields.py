@@ -45,11 +45,10 @@ class LabelledFields(Items):
         rows = np.sort(np.concatenate([parts.train, parts.test]))
         if kind == "weights":
             features = weight_features(store, rows)
+        elif kind == "pixels":
+            features = pixel_features(store, source, rows)
         else:
-            assert source is not None, "pixels and shapes are those of the source"
-            features = (
-                pixel_features(store, source, rows) if kind == "pixels" else d2_features(store, source, rows, seed)
-            )
+            features = d2_features(store, source, rows, seed)
         train, test = np.searchsorted(rows, parts.train), np.searchsorted(rows, parts.test)
         return cls(features.numpy(), parts.labels[rows], train, test, rows, store.label_names)
 

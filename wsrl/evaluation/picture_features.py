@@ -127,6 +127,7 @@ def kept_classifier(
     """The sub-folder of the classifier of :func:`classifier_features`, which is trained if it is not there."""
     trained_on = training_sha256(train.pictures, train.labels, options)
     directory = folder / trained_on[:16]
+    # Trained and tested once; its folder is named by what it was trained on.
     if not (directory / CONFIG_FILE).is_file():
         network = train_picture_classifier(train.pictures, train.labels, len(label_names), options, progress)
         right = in_blocks(network, test.pictures).argmax(dim=1) == test.labels
@@ -221,6 +222,7 @@ def timm_features(name: str) -> PictureFeatures:
             allowed="a name of timm.list_models(pretrained=True)",
             do="choose another one, or go online once so that timm keeps its weights",
         ) from error
+    # Pictures in the size, the channels and the normalisation that the model expects.
     expected = timm.data.resolve_model_data_config(network)
 
     def extract(pictures: Tensor) -> Tensor:

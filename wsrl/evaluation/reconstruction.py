@@ -93,6 +93,7 @@ def reconstructed(
                         for field in (again, weights)
                     ]
                 )  # (2, P, C)
+            # Both against the signal, and against each other.
             again_values, stored_values = in_quantity(pair, signal.form)[:, None]
             for name, values, target in (
                 ("psnr", again_values, signal.values[None]),

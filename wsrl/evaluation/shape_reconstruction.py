@@ -78,6 +78,7 @@ def summarise_scores(scores: dict[str, np.ndarray], splits: np.ndarray) -> dict[
             f"{prefix}num_empty": int(part["empty"].sum()),
             f"{prefix}num_without_volume": int(np.isnan(part["iou"]).sum()),
         }
+        # Shapes without a score are left out of its mean.
         for name in SUMMARISED:
             if (known := part[name][~np.isnan(part[name])]).size:
                 summary[f"{prefix}{name}_median"] = float(np.median(known))

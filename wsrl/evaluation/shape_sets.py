@@ -170,6 +170,7 @@ def nearest_shapes(points: np.ndarray, references: np.ndarray) -> tuple[np.ndarr
     """
     distances, indices = np.zeros(len(points)), np.full(len(points), -1)
     rows = np.flatnonzero(valid_shapes(points))
+    # The nearest candidates by a few points, compared by all points.
     rough = chamfer_distances(points[rows, :COARSE], references[:, :COARSE])
     order = np.argsort(rough, axis=1)[:, :CANDIDATES]
     for row, few in zip(rows, order):

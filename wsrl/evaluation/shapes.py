@@ -167,6 +167,7 @@ def score_shape(
     iou = volumetric_iou(np.asarray(field_inside), np.asarray(signal.heldout_distances).reshape(-1) < 0)
     if not len(mesh.faces):
         return {**EMPTY_SCORES, "f_score_ceiling": float("nan"), "iou": iou, "empty": 1.0}
+    # Equally many points of both surfaces; a second sample of the reconstruction says how high the F-score can be.
     true = SurfacePoints(np.asarray(signal.surface), np.asarray(signal.normals)).subset(num_points, seed)
     surface, again = (sample_mesh(mesh, len(true.points), seed + extra) for extra in (0, 1))
     matches = match(surface, true)

@@ -99,6 +99,7 @@ def surface_scores(
         passes["autoencoder_"] = open_autoencoder(options.autoencoder, store.layout)
         rows = heldout_rows(store)
         rows = rows[some_rows(rows, num, options.seed)]
+    # The same shapes as they are stored and, where asked for, through the autoencoder.
     grid = {"resolution": options.resolution, "num_points": _num_points(source, options)}
     metrics: dict[str, float] = dict(grid)
     with progress("shapes scored", len(rows) * len(passes)) as shown:

@@ -115,6 +115,7 @@ def draw_bars(
         errors: Half lengths of error bars, as ``bars``; kinds that are missing have none.
         title: Title of the panel.
     """
+    # The bars of a group share four fifths of its width.
     share, positions = 0.8 / max(1, len(bars)), np.arange(len(groups))
     styles = islice(zip(cycle(GREYS), cycle(HATCHES)), len(bars))
     for i, ((name, heights), (grey, hatch)) in enumerate(zip(bars.items(), styles)):
@@ -131,6 +132,7 @@ def draw_bars(
             error_kw={"elinewidth": 1.0, "capsize": 2.5, "ecolor": "#d55e00"},
             label=name,
         )
+    # Names below the groups; a grid behind the bars to read heights by.
     axis.set_xticks(positions, groups)
     _label(axis, None, y_label, title)
     axis.set_axisbelow(True)

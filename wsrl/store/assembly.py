@@ -150,6 +150,7 @@ def _scatter(file: h5py.File, table: Table, target: np.ndarray) -> None:
         return
     order = np.argsort(target)
     target = target[order]
+    # Runs of neighbouring rows are written at once.
     cuts = [0, *(np.flatnonzero(np.diff(target) != 1) + 1).tolist(), len(target)]
     for name, column in table.items():
         column = column[order].astype(file[name].dtype)

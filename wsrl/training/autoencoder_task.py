@@ -112,10 +112,12 @@ class AutoencoderTask(AveragedTask):
         """All losses; points and noise depend on seed, step and process alone, so a resumed run sees the same."""
         options, model = self.hparams, self.model
         generator = self.generator(options.seed, self.global_step, batch_index, self.global_rank)
+        # Noisy weights to latents, noisy latents to weights.
         clean = model.statistics.normalise(batch.weights)
         mean, log_variance = model.posterior(clean + options.weight_noise * normal_like(clean, generator))
         spread = options.latent_noise if log_variance is None else (0.5 * log_variance).exp()
         vector = model.write(mean + spread * normal_like(mean, generator))
+        # Errors of the weights and of what they show, and the size of the latents.
         parts = {"weight": mse_loss(vector, clean), "kl": divergence(mean, log_variance)}
         parts |= self._rendered_errors(batch.weights, vector, generator)
         loss = sum(options["kl_weight" if name == "kl" else f"{name}_loss"] * part for name, part in parts.items())
@@ -131,6 +133,7 @@ class AutoencoderTask(AveragedTask):
         if not self.hparams.signal_loss and not whole:
             return {}
         coords = signal.fixed_points().to(vector.device) if whole else signal.points(self.hparams.num_points, generator)
+        # What the stored and the rebuilt fields show at the same points.
         with torch.no_grad():
             wanted = signal.values(weights, coords)
         rebuilt = signal.values(self.model.statistics.denormalise(vector), coords)

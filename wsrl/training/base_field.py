@@ -149,6 +149,7 @@ def fit_latents(
     latents = torch.zeros(len(batch.values), base.config.latent_size, device=batch.values.device, requires_grad=True)
     optimizer = torch.optim.Adam([latents], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    # The signals are independent: the sum of their losses fits each on its own.
     for _ in range(steps):
         optimizer.zero_grad()
         mean_losses(loss, base(latents, batch.coords), batch).sum().backward()

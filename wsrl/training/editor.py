@@ -169,6 +169,7 @@ def train_editor(
         The same editor, in evaluation mode.
     """
     task = EditorTask(editor.train(), representation, config)
+    # Without Lightning's own logs and checkpoints: the editor itself is what is left.
     with quiet_lightning():
         trainer = L.Trainer(
             max_epochs=config.epochs,

@@ -214,6 +214,7 @@ def _record(cli: TrainCLI, command: str, root: Path) -> None:
 def _run(cli: TrainCLI, step: Callable[[], Any], progress: ShowProgress) -> Any:
     """Call a trainer entry point; an interrupt and a checkpoint that does not fit become what the user can act on."""
     try:
+        # Lightning ends an interrupted run by SystemExit; the other two come from the checkpoint.
         return step()
     except SystemExit:
         if not cli.trainer.interrupted:

@@ -49,6 +49,7 @@ class CachedPart:
         """Go through a share once; with a seed in an order that mixes all fields, the same for every process."""
         total = len(self.labels)
         order = torch.arange(total)
+        # One order for all processes, of which each takes its run.
         if share.seed is not None:
             order = torch.randperm(total, generator=torch.Generator().manual_seed(share.seed))
         first, last = share.limits(total)
