@@ -28,7 +28,6 @@ def main(argv: list[str]) -> int:
     from wsrl.fitting.build import build_store
 
     parser = make_parser()
-    # What is not given follows from the data, and is shown.
     options, source = parsers.parse_for_data(parser, spell_out_kind(argv), data_defaults)
     made = parser.instantiate(options)
     if not any(word.split("=")[0] == "--config" for word in argv):
