@@ -52,7 +52,7 @@ def _probed(record: dict, keys: tuple[str, ...]) -> str:
 
 
 def networks(record: dict) -> str:
-    """Barriers between two trained perceptrons, one row for each way to align them."""
+    """Barriers between two trained perceptrons, one row for each method of alignment."""
     lines = [
         "| aligned by | barrier, test (nats) | of the one before | barrier, training | accuracy lost, test (points) |",
         "|---|---|---|---|---|",

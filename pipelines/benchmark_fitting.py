@@ -64,7 +64,7 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantConfig:
-    """One way of the engine to a stated quality.
+    """One recipe of the engine for a stated quality.
 
     Attributes:
         representation: What the numbers are.

@@ -78,7 +78,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One field on both ways; seconds are of the processor, so that other work on the machine does not count."""
+    """One field meshed by both methods; seconds are of the processor, so that other work does not count."""
 
     coarse_s: float
     dense_s: float
@@ -125,7 +125,7 @@ def fitted_fields(config: MeshingConfig, kind: FieldsConfig) -> Iterator[Field]:
 
 
 def compare(distance: Callable[[Tensor], Tensor], resolution: int) -> Comparison:
-    """Mesh a field on both ways."""
+    """Mesh a field by both methods."""
     counts, seconds, meshes = [], [], []
     for dense in (False, True):
         counted = Counted(distance)

@@ -242,7 +242,7 @@ def fitted(config: PosteriorsConfig, where: str, module: nn.Module, density, dat
 def compare(
     spec: PermutationSpec, first: Posterior, second: Posterior, likelihood: Likelihood, config: PosteriorsConfig
 ) -> tuple[dict[str, float], dict[str, MarginalisedPath]]:
-    """Paths from one posterior to the other, as it is and aligned in both ways.
+    """Paths from one posterior to the other, as it is and aligned by both costs.
 
     Returns:
         Numbers by dotted key, and the paths by alignment.

@@ -31,12 +31,18 @@ def weight_features(store: WeightStore, rows: np.ndarray) -> Tensor:
 
 
 def stored_weights(store: WeightStore, rows: np.ndarray) -> dict[str, Tensor]:
-    """Weights ``(N, *shape)`` of some fields of a store, in the order of ``rows``; it is read block by block."""
+    """Weights ``(N, *shape)`` of many fields of a store, in the order of ``rows``; it is read block by block."""
     fields = {spec.name: torch.empty(len(rows), *spec.shape) for spec in store.layout}
     for targets, weights in blocks_of_rows(store, rows):
         for name, tensor in fields.items():
             tensor[targets] = weights[name]
     return fields
+
+
+def weights_of_rows(store: WeightStore, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Weights ``(N, *shape)`` of few fields of a store, read one by one; empty where there are none."""
+    fields = [store[int(row)] for row in rows]
+    return {name: torch.stack([field[name] for field in fields]) for name in (fields[0] if fields else ())}
 
 
 def blocks_of_rows(store: WeightStore, rows: np.ndarray) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

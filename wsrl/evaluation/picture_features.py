@@ -89,15 +89,15 @@ def default_features_folder() -> Path:
     return data_cache("features")
 
 
-def classifier_features(
+def kept_classifier(
     train: LabelledPictures,
     test: LabelledPictures,
     label_names: tuple[str, ...],
     folder: Path,
     options: ClassifierOptions | None = None,
     progress: ShowProgress = silent,
-) -> PictureFeatures:
-    """Features of a classifier of these pictures: the one that a folder keeps, or a new one that it keeps from now on.
+) -> Path:
+    """A classifier of these pictures: the one that a folder keeps, or a new one that it keeps from now on.
 
     Args:
         train: Pictures to train on.
@@ -108,23 +108,12 @@ def classifier_features(
         progress: Shows how many pictures training has seen.
 
     Returns:
-        Its last features, before the linear map to the classes.
+        The sub-folder, which :func:`read_classifier` opens.
 
     Raises:
-        UserError: There are too few pictures or classes, or the folder keeps something damaged.
+        UserError: There are too few pictures or classes.
     """
-    return read_classifier(kept_classifier(train, test, label_names, folder, options or ClassifierOptions(), progress))
-
-
-def kept_classifier(
-    train: LabelledPictures,
-    test: LabelledPictures,
-    label_names: tuple[str, ...],
-    folder: Path,
-    options: ClassifierOptions,
-    progress: ShowProgress = silent,
-) -> Path:
-    """The sub-folder of the classifier of :func:`classifier_features`, which is trained if it is not there."""
+    options = options or ClassifierOptions()
     trained_on = training_sha256(train.pictures, train.labels, options)
     directory = folder / trained_on[:16]
     # Trained and tested once; its folder is named by what it was trained on.

@@ -16,8 +16,8 @@ from wsrl.evaluation.picture_features import (
     TIMM,
     LabelledPictures,
     PictureFeatures,
-    classifier_features,
     default_features_folder,
+    kept_classifier,
     read_classifier,
     timm_features,
 )
@@ -111,7 +111,7 @@ def trained_features(
     labels = source.labels()
     labelled = ([i for i in part if labels[i] is not None] for part in (train, test))
     pictures = [LabelledPictures(*read_pictures(source, part)) for part in labelled]
-    return classifier_features(*pictures, source.label_names, folder, progress=progress)
+    return read_classifier(kept_classifier(*pictures, source.label_names, folder, progress=progress))
 
 
 def read_pictures(source: Source, indices: list[int]) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def draw_lines(
 
     Args:
         axis: Where to draw.
-        series: Lines by the name that the legend gives them; the same place in the mapping has the same looks.
+        series: Lines by the name that the legend gives them; lines at the same position have the same style.
         x_label: What lies along the horizontal axis, with its unit.
         y_label: What lies along the vertical axis, with its unit.
         title: Title of the panel.

@@ -2,7 +2,7 @@
 
 Blocks (up to 256 neighbouring rows of one shard) are visited in a random order; the rows of a number of blocks are
 pooled and mixed; batches are cut from the pool and what remains goes into the next one. Every row comes exactly once.
-A pool holds labels, ids, metrics and the places of the weights, which are copied when their batch is made.
+A pool holds labels, ids, metrics and where the weights lie, which are copied when their batch is made.
 """
 
 from collections.abc import Iterator

@@ -141,7 +141,7 @@ class Gatherer:
                 self.shards[number].advise(name, start, stop, WILL_NEED)
 
     def weights(self, shards: np.ndarray, rows: np.ndarray) -> dict[str, Tensor]:
-        """Tensors ``(B, *shape)`` of rows, each given by the number of its shard and its place there.
+        """Tensors ``(B, *shape)`` of rows, each by the number of its shard and its row there.
 
         The trick: all memory of the process is one table of overlapping rows, one starting at every byte, from which
         torch selects by address: one copy, in parallel, whatever files the rows are in.
