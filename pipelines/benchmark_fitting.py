@@ -24,7 +24,6 @@ from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linea
 from pipelines.experiment import Experiment, main
 from pipelines.rivals import JaxFields, LoopOutcome, fit_by_loop
 from wsrl.cli.parser import show_progress
-from wsrl.errors import UserError
 from wsrl.evaluation.probe import Split, logistic_probe
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import fit, optimise, read_signals
@@ -376,8 +375,4 @@ def step_flops(representation: Representation, num_points: int) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(run, unequal))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(run, unequal))

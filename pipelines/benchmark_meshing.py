@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from pipelines.experiment import Experiment, main
-from wsrl.errors import UserError
 from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fields.surface import extract_surface
@@ -199,8 +198,4 @@ ANALYTIC = {"sphere": lambda points: points.norm(dim=1) - 0.7, "torus": _torus, 
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(run, unequal))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(run, unequal))

@@ -19,6 +19,7 @@ import numpy as np
 
 from wsrl.cli.parser import make_parser as make_command_parser
 from wsrl.cli.parser import parse, show_progress
+from wsrl.errors import UserError
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig, fit, read_signals
@@ -349,9 +350,13 @@ def main(
         argv: Arguments; None for those of the process.
 
     Returns:
-        The exit status: 1 where the check has something to say.
+        The exit status: 1 where the check has something to say, 2 where the input is wrong.
     """
-    problems = check(record_of(run, argv))
+    try:
+        problems = check(record_of(run, argv))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     for problem in problems:
         print(problem)
     return 1 if problems else 0
