@@ -1,7 +1,7 @@
 """The tables of the analyses: structure, probes, alignment of networks and zoos, posteriors."""
 
 KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
-LAMBDAS = ("0.1", "0.5", "1")
+SHOWN_LAMBDAS = ("0.1", "0.5", "1")
 DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
 
 
@@ -14,8 +14,8 @@ def structure(*records: dict) -> str:
         cells = []
         for record in records:
             for key, form in (("cosine", ".2f"), ("barrier_relative", ".1f"), ("psnr_path", ".1f")):
-                found = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in LAMBDAS]
-                cells.append(" / ".join("" if value is None else format(value, form) for value in found))
+                values = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in SHOWN_LAMBDAS]
+                cells.append(" / ".join("" if value is None else format(value, form) for value in values))
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -52,7 +52,7 @@ def _probed(record: dict, keys: tuple[str, ...]) -> str:
 
 
 def networks(record: dict) -> str:
-    """Barriers between two trained perceptrons, one row for each way to align them."""
+    """Barriers between two trained perceptrons, one row for each method of alignment."""
     lines = [
         "| aligned by | barrier, test (nats) | of the one before | barrier, training | accuracy lost, test (points) |",
         "|---|---|---|---|---|",
