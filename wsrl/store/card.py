@@ -142,6 +142,7 @@ def _representation(store) -> list[str]:
     return [
         "## Representation\n",
         f"{layout.num_trainable} trainable parameters of {layout.num_weights} stored ones per field.\n",
+        *([f"{sizes}\n"] if (sizes := store.manifest.get(schema.SIZES)) else []),
         _table(("tensor", "shape", "parameters"), lines),
         _json(store.manifest["representation"]),
         "Fitting:\n",
