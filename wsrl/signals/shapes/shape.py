@@ -187,10 +187,11 @@ def prepare_shape(shape: Solid | trimesh.Trimesh, options: ShapeOptions, seed: i
     surface, normals = solid.sample_surface(options.num_surface, generator)
     pool = draw_pool(solid, options, generator)
     heldout = generator.uniform(-1, 1, (options.num_heldout, 3)).astype(np.float32)
-    heldout_distances = solid.signed_distance(heldout.astype(np.float64)).astype(np.float32)
+    distances = solid.signed_distance(np.concatenate([pool, heldout], dtype=np.float64)).astype(np.float32)
+    distances, heldout_distances = np.split(distances, [len(pool)])
     return PreparedShape(
         points=pool,
-        distances=solid.signed_distance(pool.astype(np.float64)).astype(np.float32),
+        distances=distances,
         surface=surface.astype(np.float32),
         normals=normals.astype(np.float32),
         heldout_points=heldout,

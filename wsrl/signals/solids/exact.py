@@ -56,6 +56,5 @@ class ExactSolid(Solid):
     def sample_surface(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See ``Solid``: points of the mesh moved onto the surface, with the surface's own normals."""
         points, _ = sample_triangles(np.asarray(self.mesh.triangles), num, generator)
-        points = onto_surface(self.shape, points * self.scale + self.center)
-        _, gradient = self.shape.value(points)
+        points, gradient = onto_surface(self.shape, points * self.scale + self.center)
         return (points - self.center) / self.scale, gradient / np.maximum(lengths(gradient), 1e-12)[:, None]

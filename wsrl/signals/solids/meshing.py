@@ -10,6 +10,7 @@ from wsrl.signals.solids.union import Union
 
 BLOCK_SIDES = (8, 4, 2)  # cells
 MARGIN_CELLS = 2
+CONVERGED = 1e-13  # a value at which Newton's method ends
 SPECK = 50  # vertices; the smallest body of any family has thousands
 
 
@@ -29,7 +30,7 @@ def mesh_union(shape: Union, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     volume = blockwise(shape, origin, cell, num_cells)
     vertices, faces, _, _ = marching_cubes(volume, level=0.0, allow_degenerate=False)
     vertices, faces = without_specks(vertices.astype(np.float64), faces.astype(np.int64))
-    return onto_surface(shape, vertices * cell + origin), faces
+    return onto_surface(shape, vertices * cell + origin)[0], faces
 
 
 def without_specks(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,20 +112,24 @@ def fill(volume: np.ndarray, lowest: np.ndarray, side: int, values: np.ndarray |
     volume.ravel()[(lowest @ strides)[:, None] + grid(side, side, side) @ strides] = values
 
 
-def onto_surface(shape: Union, points: np.ndarray, steps: int = 8) -> np.ndarray:
-    """Points moved along the gradient onto the surface, ``(P, 3)``.
+def onto_surface(shape: Union, points: np.ndarray, steps: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Points moved along the gradient onto the surface, ``(P, 3)``, and the gradients ``(P, 3)`` before the last move.
 
     Args:
         shape: The shape.
         points: Points ``(P, 3)`` near the surface.
         steps: Largest number of Newton steps.
     """
-    points = points.copy()
-    todo = np.arange(len(points))
-    for _ in range(steps):
-        value, gradient = shape.value(points[todo])
-        points[todo] -= (value / np.maximum(lengths(gradient) ** 2, 0.05))[:, None] * gradient
-        todo = todo[np.abs(value) > 1e-13]
+    value, gradient = shape.value(points)
+    points = points - (value / np.maximum(lengths(gradient) ** 2, 0.05))[:, None] * gradient
+    if len(shape.bodies) == 1:  # the function is the distance, so the first step ends on the surface
+        return points, gradient
+    todo = np.flatnonzero(np.abs(value) > CONVERGED)
+    for _ in range(steps - 1):
         if len(todo) == 0:
             break
-    return points
+        value, slope = shape.value(points[todo])
+        points[todo] -= (value / np.maximum(lengths(slope) ** 2, 0.05))[:, None] * slope
+        gradient[todo] = slope
+        todo = todo[np.abs(value) > CONVERGED]
+    return points, gradient
