@@ -312,13 +312,14 @@ def inside_by_rays(
 
 
 def along_a_curve(points: np.ndarray) -> np.ndarray:
-    """An order of points in [-1, 1]^3 in which neighbours follow each other (Morton), which is easy on caches.
+    """An order of points, most of them in [-1, 1]^3, in which neighbours follow each other (Morton).
 
     Args:
         points: Points ``(P, 3)``.
     """
     # 64 cells a side, the 6 bits of each coordinate spread out and interleaved
-    cells = ((np.asarray(points) + 1) * 32).astype(np.int64).clip(0, 63)
+    low, high = points.min(axis=0, initial=-1), points.max(axis=0, initial=1)
+    cells = ((points - low) * (63 / (high - low).max())).astype(np.int64)
     for shift, mask in ((8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
         cells = (cells | cells << shift) & mask
     return np.argsort(cells[:, 0] | cells[:, 1] << 1 | cells[:, 2] << 2, kind="stable")

@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from wsrl.signals.shapes.solid import along_a_curve
 from wsrl.signals.solids.meshing import CONVERGED, onto_surface
 from wsrl.signals.solids.primitives import lengths
 from wsrl.signals.solids.union import Union, blocks
@@ -127,9 +128,10 @@ class UnionDistance:
             value[block], upper[block] = self.bounds(points[block])
         far = np.abs(value)
         hard = np.flatnonzero(upper > far + ENOUGH)
+        hard = hard[along_a_curve(points[hard])]  # neighbours one after the other look at the same parts of the trees
         for start in range(0, len(hard), CHUNK):
             rows = hard[start : start + CHUNK]
-            upper[rows] = np.minimum(upper[rows], self.search(points[rows]))
+            upper[rows] = self.search(points[rows], upper[rows])
         return np.copysign(np.maximum(far, upper), value)
 
     def bounds(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,29 +154,33 @@ class UnionDistance:
         upper[unsure] = np.where(on_surface, np.abs(reach), np.inf)
         return value, upper
 
-    def search(self, points: np.ndarray) -> np.ndarray:
+    def search(self, points: np.ndarray, upper: np.ndarray) -> np.ndarray:
         """Distance ``(P,)`` to the surface by search.
 
         Args:
-            points: Points ``(P, 3)`` inside or outside.
+            points: Points ``(P, 3)``, one at least.
+            upper: The distance to the foot on the nearest body, ``(P,)``, infinite where another body covers it. Where
+                it is finite for a point that is not settled, the point is outside a blend: of all parts of the surface
+                that are parts of one body's that foot is the closest point, so only blends can be closer.
         """
         sampled, mesh_tree, tree, crease_tree = self._search_trees()
         far, nearest = tree.query(points)
-        feet = sampled.points[nearest]
-        # The mesh is dense everywhere and right where the surface is flat; the sample is dense where it is curved.
-        on_mesh = onto_surface(self.shape, mesh_tree.squared_distance(*self._mesh, points)[2], steps=3)[0]
-        reached = lengths(points - on_mesh)
-        reached[np.abs(self.shape.value(on_mesh)[0]) > ON_SURFACE] = np.inf
-        other = (lengths(on_mesh - feet) > self._spacing) & np.isfinite(reached)  # two places may be the closest
-        closer = reached < far
-        first, second = np.where(closer[:, None], on_mesh, feet), np.where(closer[:, None], feet, on_mesh)
-        best = descend(self.shape, points, first, np.minimum(far, reached))
-        second_far = np.maximum(far, reached)[other]
-        best[other] = np.minimum(best[other], descend(self.shape, points[other], second[other], second_far))
-        far = best
+        best = np.minimum(upper, far)
+        # The sample is dense where the surface is curved; the mesh is dense everywhere and right where it is flat.
+        starts = sampled.points[nearest]
+        covered = np.flatnonzero(np.isinf(upper))
+        squared, _, on_mesh = mesh_tree.squared_distance(*self._mesh, points[covered])
+        closer = squared < far[covered] ** 2
+        apart = lengths(on_mesh - starts[covered]) > self._spacing  # two points of the surface may be the closest
+        second = np.where(closer[:, None], starts[covered], on_mesh)[apart]
+        starts[covered[closer]] = on_mesh[closer]
+        # go down from all starts that can lead to anything closer
+        leads = np.flatnonzero(far < upper + self._spacing)
+        rows, starts = np.concatenate([leads, covered[apart]]), np.concatenate([starts[leads], second])
+        np.minimum.at(best, rows, descend(self.shape, points[rows], starts))
         if crease_tree is not None:
-            far = np.minimum(far, self.crease_distance(points, *crease_tree.query(points)))
-        return far
+            best = np.minimum(best, self.crease_distance(points, *crease_tree.query(points)))
+        return best
 
     def _search_trees(self):
         from igl import AABB
@@ -206,20 +212,22 @@ class UnionDistance:
         return np.where(ends_here, far, lengths(points - feet))
 
 
-def descend(shape: Union, points: np.ndarray, feet: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """Distance ``(P,)`` to the surface after moving points of it closer.
+def descend(shape: Union, points: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Distance ``(P,)`` to the surface after moving points of it closer; infinite where none is found.
 
     Args:
         shape: The union.
         points: Points ``(P, 3)`` whose distance is sought.
-        feet: A point of the surface for each, ``(P, 3)``.
-        far: The distance between the two, ``(P,)``.
+        starts: A point near the surface for each, ``(P, 3)``.
     """
-    far, feet = far.copy(), feet.copy()
-    _, gradient = shape.value(feet)
+    feet = starts.copy()
+    value, gradient = shape.value(feet)
+    far = np.where(np.abs(value) < NEARLY_ON_SURFACE, lengths(points - feet), np.inf)
     damping = np.ones(len(points))
     todo = np.arange(len(points))
     for _ in range(NEWTON_STEPS):
+        if len(todo) == 0:
+            break
         step = tangential_step(shape, points[todo], feet[todo], gradient[todo]) * damping[todo, None]
         moved, _ = onto_surface(shape, feet[todo] + step, steps=2)
         value, slope = shape.value(moved)
@@ -230,8 +238,6 @@ def descend(shape: Union, points: np.ndarray, feet: np.ndarray, far: np.ndarray)
         feet[todo[better]], far[todo[better]], gradient[todo[better]] = moved[better], reached[better], slope[better]
         damping[todo[~better]] /= 4  # it went too far; where there is nothing to gain the step is soon nothing
         todo = todo[np.where(better, gain > ENOUGH, damping[todo] * lengths(step) > ENOUGH)]
-        if len(todo) == 0:
-            break
     return far
 
 
