@@ -169,8 +169,8 @@ class UnionDistance:
         # The sample is dense where the surface is curved; the mesh is dense everywhere and right where it is flat.
         starts = sampled.points[nearest]
         covered = np.flatnonzero(np.isinf(upper))
-        squared, _, on_mesh = mesh_tree.squared_distance(*self._mesh, points[covered])
-        closer = squared < far[covered] ** 2
+        on_mesh, _ = onto_surface(self.shape, mesh_tree.squared_distance(*self._mesh, points[covered])[2], steps=1)
+        closer = lengths(on_mesh - points[covered]) < far[covered]
         apart = lengths(on_mesh - starts[covered]) > self._spacing  # two points of the surface may be the closest
         second = np.where(closer[:, None], starts[covered], on_mesh)[apart]
         starts[covered[closer]] = on_mesh[closer]
