@@ -80,14 +80,15 @@ def blockwise(shape: Union, origin: np.ndarray, cell: float, num_cells: np.ndarr
     lowest = grid(*num_cells // BLOCK_SIDES[0]) * BLOCK_SIDES[0]  # (N, 3), the lowest corner of each block
     for side in BLOCK_SIDES:
         middle = shape.value(origin + (lowest + side / 2) * cell)[0]
-        fill(volume, lowest, side + 1, middle[:, None])
-        lowest = lowest[np.abs(middle) <= np.sqrt(3) / 2 * side * cell * (1 + 1e-9)]
+        near = np.abs(middle) <= np.sqrt(3) / 2 * side * cell * (1 + 1e-9)
+        fill(volume, lowest[~near], side + 1, middle[~near, None])
+        lowest = lowest[near]
         if side != BLOCK_SIDES[-1]:
             lowest = (lowest[:, None] + grid(2, 2, 2) * (side // 2)).reshape(-1, 3)
     # the corners of the smallest blocks, each once
-    near = np.zeros(volume.shape, bool)
-    fill(near, lowest, BLOCK_SIDES[-1] + 1, True)
-    corners = np.flatnonzero(near)
+    wanted = np.zeros(volume.shape, bool)
+    fill(wanted, lowest, BLOCK_SIDES[-1] + 1, True)
+    corners = np.flatnonzero(wanted)
     values = shape.value(origin + np.stack(np.unravel_index(corners, volume.shape), axis=1) * cell)[0]
     # marching cubes leaves holes at the level itself
     volume.ravel()[corners] = np.where(values == 0, cell * 1e-9, values)

@@ -222,7 +222,7 @@ def descend(shape: Union, points: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """
     feet = starts.copy()
     value, gradient = shape.value(feet)
-    far = np.where(np.abs(value) < NEARLY_ON_SURFACE, lengths(points - feet), np.inf)
+    far = np.where(np.abs(value) < ON_SURFACE, lengths(points - feet), np.inf)
     damping = np.ones(len(points))
     todo = np.arange(len(points))
     for _ in range(NEWTON_STEPS):

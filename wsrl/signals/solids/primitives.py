@@ -170,9 +170,7 @@ class Revolution(Primitive):
 
     def own_creases(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Primitive`: circles through the corners that point inwards."""
-        edges = np.roll(self.profile, -1, axis=0) - self.profile
-        normals = sense(self.profile) * np.stack([edges[:, 1], -edges[:, 0]], axis=1)
-        normals /= lengths(normals)[:, None]  # of the edge that begins at each corner
+        normals = outer_normals(self.profile)
         before = np.roll(normals, 1, axis=0)
         inwards = sense(self.profile) * (before[:, 0] * normals[:, 1] - before[:, 1] * normals[:, 0]) < 0
         apart = 1 + (before * normals).sum(axis=1)
@@ -257,11 +255,9 @@ def polygon_distance(
     nearest, which = np.full(len(radius), np.inf), np.zeros(len(radius), np.int8)
     offset_r, offset_z = np.zeros((2, len(radius)))
     odd = np.zeros(len(radius), dtype=bool)
-    sides = zip(profile, np.roll(profile, -1, axis=0), strict=True)
-    edges = [(start, end) for start, end in sides if start[0] > 0 or end[0] > 0]
-    normals = np.array([(end[1] - start[1], start[0] - end[0]) for start, end in edges]) * sense(profile)
-    normals /= lengths(normals)[:, None]
-    for index, (start, end) in enumerate(edges):
+    for index, (start, end) in enumerate(zip(profile, np.roll(profile, -1, axis=0), strict=True)):
+        if start[0] <= 0 and end[0] <= 0:
+            continue
         across, up = end - start
         out, above = radius - start[0], height - start[1]
         # foot of the point on the edge, and from there to the point
@@ -283,18 +279,20 @@ def polygon_distance(
     slope_r, slope_z = scale * offset_r, scale * offset_z
     # on an edge it is the outer normal of that edge
     on_edge = np.flatnonzero(far <= ON_EDGE)
-    slope_r[on_edge], slope_z[on_edge] = normals[which[on_edge]].T
+    slope_r[on_edge], slope_z[on_edge] = outer_normals(profile)[which[on_edge]].T
     return sign * far, slope_r, slope_z
 
 
-def sense(profile: np.ndarray) -> float:
-    """1 for a polygon that runs from the first axis to the second, else -1.
+def outer_normals(profile: np.ndarray) -> np.ndarray:
+    """Unit normals ``(E, 2)`` out of a polygon, of the edge that begins at each corner ``(E, 2)``."""
+    edges = np.roll(profile, -1, axis=0) - profile
+    return sense(profile) * np.stack([edges[:, 1], -edges[:, 0]], axis=1) / lengths(edges)[:, None]
 
-    Args:
-        profile: Corners ``(E, 2)``.
-    """
-    ends = np.roll(profile, -1, axis=0)
-    return 1.0 if (profile[:, 0] * ends[:, 1] - profile[:, 1] * ends[:, 0]).sum() > 0 else -1.0
+
+def sense(profile: np.ndarray) -> float:
+    """1 for a polygon with corners ``(E, 2)`` that runs from the first axis to the second, else -1."""
+    following = np.roll(profile, -1, axis=0)
+    return 1.0 if (profile[:, 0] * following[:, 1] - profile[:, 1] * following[:, 0]).sum() > 0 else -1.0
 
 
 def ellipsoid_foot(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
