@@ -42,7 +42,7 @@ def run(config: SolidsBenchmarkConfig) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         source = open_fresh(config, folder)
         began = time.perf_counter()
-        source.prepare(range(len(source)), config.processes, tell=lambda ready: None)
+        source.prepare(range(len(source)), config.processes, advance=lambda num: None)
         together = time.perf_counter() - began
     return alone | {"processes": float(config.processes), "together.s_per_shape": together / len(source)}
 

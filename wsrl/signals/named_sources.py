@@ -68,13 +68,13 @@ def open_source(data: str | Path, **options) -> Source:
     text = str(data)
     if text in SOURCES:
         source, source_options = SOURCES[text][0]()
-        return source(source_options.from_given(options, text))
+        return source(source_options.from_mapping(options, text))
     path = Path(text)
     if path.is_dir():
         source, source_options = _folder(path)
-        return source(path, source_options.from_given(options, text))
+        return source(path, source_options.from_mapping(options, text))
     if path.is_file() and path.suffix.lower() in array.EXTENSIONS:
-        return array.ArraySource(path, array.ArrayOptions.from_given(options, text))
+        return array.ArraySource(path, array.ArrayOptions.from_mapping(options, text))
     raise unknown(text, path)
 
 

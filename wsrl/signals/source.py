@@ -110,9 +110,9 @@ class Source(ABC):
     def read(self, position: int, *, id: str, label: str | None, split: str | None) -> Signal:
         """The signal at a place of the full listing."""
 
-    def prepare(self, indices: Sequence[int], processes: int, tell: Callable[[int], None]) -> None:
+    def prepare(self, indices: Sequence[int], processes: int, advance: Callable[[int], None]) -> None:
         """Compute and keep what reading these signals needs, where that is worth doing beforehand."""
-        tell(len(indices))
+        advance(len(indices))
 
 
 def select(splits: Sequence[str | None], options: SourceOptions, name: str) -> np.ndarray:

@@ -73,19 +73,19 @@ class Samples:
         return both[: len(self.points)], both[len(self.points) :]
 
 
-def sample(triangles: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> Samples:
+def sample(triangles: np.ndarray, rows: np.ndarray, generator: np.random.Generator) -> Samples:
     """One point, at an even place, on each of the chosen triangles.
 
     Args:
         triangles: Corners ``(T, 3, 3)`` of triangles with an area.
-        chosen: Indices of triangles ``(R,)``, as often as points are wanted on them.
+        rows: Indices of triangles ``(R,)``, as often as points are wanted on them.
         generator: Source of the randomness.
     """
-    weights = generator.dirichlet((1, 1, 1), len(chosen))
-    corners = triangles[chosen]
+    weights = generator.dirichlet((1, 1, 1), len(rows))
+    corners = triangles[rows]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)  # tiny areas round to none
-    return Samples(triangle=chosen, points=np.einsum("rc,rci->ri", weights, corners), normals=normals)
+    return Samples(triangle=rows, points=np.einsum("rc,rci->ri", weights, corners), normals=normals)
 
 
 def numbers_by_area(areas: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
@@ -163,8 +163,8 @@ def caps(vertices: np.ndarray, faces: np.ndarray, generator: np.random.Generator
     cone = np.concatenate([rim, (len(vertices) + hole)[:, None]], axis=1)
     # close those where inside and outside meet, as often as the rim is passed too often
     open_holes = is_hole(extended, faces, cone, hole, num, generator)
-    chosen = open_holes[hole]
-    repeated = np.repeat(cone[chosen], np.abs(net[chosen]), axis=0)
+    closing = open_holes[hole]
+    repeated = np.repeat(cone[closing], np.abs(net[closing]), axis=0)
     return extended, repeated, int(open_holes.sum())
 
 
@@ -253,9 +253,9 @@ def groups(triangles: np.ndarray, patch: np.ndarray, cell: float, alone: np.ndar
         alone: Triangles that form a group by themselves.
     """
     # cell of each centre, and with the patch one whole number for it; negative ones stand alone
-    places = np.floor((triangles.mean(axis=1) + 1) / cell).astype(np.int64)
+    cells = np.floor((triangles.mean(axis=1) + 1) / cell).astype(np.int64)
     side = int(np.ceil(2 / cell)) + 1
-    keys = ((patch * side + places[:, 0]) * side + places[:, 1]) * side + places[:, 2]
+    keys = ((patch * side + cells[:, 0]) * side + cells[:, 1]) * side + cells[:, 2]
     keys[alone] = -1 - np.flatnonzero(alone)
     return np.unique(keys, return_inverse=True)[1]
 
@@ -277,12 +277,12 @@ def sample_groups(triangles: np.ndarray, group: np.ndarray, generator: np.random
     # triangles laid end to end by area, group by group; a random place in the stretch of a group is a triangle
     order = np.argsort(group, kind="stable")
     start = np.cumsum(total) - total
-    place = np.repeat(start, numbers) + generator.random(int(numbers.sum())) * np.repeat(total, numbers)
-    chosen = np.searchsorted(np.cumsum(areas[order]), place, side="right").clip(0, len(order) - 1)
+    drawn = np.repeat(start, numbers) + generator.random(int(numbers.sum())) * np.repeat(total, numbers)
+    nearest = np.searchsorted(np.cumsum(areas[order]), drawn, side="right").clip(0, len(order) - 1)
     first = np.searchsorted(group[order], np.arange(len(total)))  # rounding must not leave the group
     last = np.append(first[1:], len(order)) - 1
     owner = np.repeat(np.arange(len(total)), numbers)
-    return sample(triangles, order[chosen.clip(first[owner], last[owner])], generator)
+    return sample(triangles, order[nearest.clip(first[owner], last[owner])], generator)
 
 
 def kinds_of(samples: Samples, winding: Winding) -> tuple[np.ndarray, np.ndarray]:

@@ -101,9 +101,9 @@ class ClosestPoint:
         return normals, of_edge[edge], of_vertex[faces]
 
 
-def summed(places: np.ndarray, vectors: np.ndarray, num: int) -> np.ndarray:
+def summed(groups: np.ndarray, vectors: np.ndarray, num: int) -> np.ndarray:
     """Sums of vectors by place, ``(num, 3)``."""
-    return np.stack([np.bincount(places.ravel(), weights=vectors[:, axis], minlength=num) for axis in range(3)], axis=1)
+    return np.stack([np.bincount(groups.ravel(), weights=vectors[:, axis], minlength=num) for axis in range(3)], axis=1)
 
 
 def angles(triangles: np.ndarray) -> np.ndarray:

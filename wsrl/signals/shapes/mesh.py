@@ -117,7 +117,7 @@ def load(data: bytes, file_type: str, resolve: Callable[[str], bytes] | None, li
     polygons = readers[file_type](data) if file_type in readers else read_gltf(data, resolve)
     if not len(polygons.sizes):
         held = {"points": len(polygons.vertices)} | dict(polygons.others)
-        told = [f"{number:,} {name}" for name, number in held.items() if number]
-        wrong = f"it holds {' and '.join(told)} but no faces" if told else "it holds no faces"
+        contents = [f"{number:,} {name}" for name, number in held.items() if number]
+        wrong = f"it holds {' and '.join(contents)} but no faces" if contents else "it holds no faces"
         raise SignalError(wrong, allowed="a mesh of triangles or other polygons")
     return polygons

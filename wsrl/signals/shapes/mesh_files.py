@@ -66,12 +66,12 @@ def buffers(root: Path, folder: Path, data: bytes, max_bytes: int) -> dict[str, 
         references = [buffer.get("uri") for buffer in described.get("buffers", [])]
     except (AttributeError, TypeError) as error:
         raise SignalError("damaged, or not a gltf file") from error
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for reference in references:
         if not isinstance(reference, str) or reference.startswith("data:"):
             continue
         reference = unquote(reference)
-        if reference not in found:
-            left = max_bytes - sum(map(len, found.values()))
-            found[reference] = read_inside(root, folder, reference, left)
-    return found
+        if reference not in contents:
+            left = max_bytes - sum(map(len, contents.values()))
+            contents[reference] = read_inside(root, folder, reference, left)
+    return contents

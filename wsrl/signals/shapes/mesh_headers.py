@@ -70,8 +70,8 @@ def ply_faces(data: bytes) -> int:
     header, end, _ = plain(data[:LARGEST_HEADER]).partition(b"end_header")
     if not header.startswith(b"ply") or not end:
         raise SignalError("damaged: it has no PLY header")
-    found = re.findall(rb"(?:^|[\r\n])[ \t]*element[ \t]+(\w+)[ \t]+(\d+)", header)
-    rows = {name: int(number) for name, number in found}
+    counts = re.findall(rb"(?:^|[\r\n])[ \t]*element[ \t]+(\w+)[ \t]+(\d+)", header)
+    rows = {name: int(number) for name, number in counts}
     if sum(rows.values()) > len(data):
         raise SignalError(f"damaged: it announces {sum(rows.values()):,} rows in {len(data):,} bytes")
     return rows.get(b"face", 0)
@@ -84,12 +84,12 @@ def off_faces(data: bytes) -> int:
         data: Content of the file.
     """
     text = re.sub(rb"#[^\r\n]*", b"", plain(data[:LARGEST_HEADER]))
-    found = re.match(rb"\s*(?:(?:ST)?C?N?4?N?OFF)?\s*(\d+)\s+(\d+)", text, re.IGNORECASE)
-    if not found:
+    match = re.match(rb"\s*(?:(?:ST)?C?N?4?N?OFF)?\s*(\d+)\s+(\d+)", text, re.IGNORECASE)
+    if not match:
         if re.match(rb"\s*\w*OFF\s+BINARY", text, re.IGNORECASE):
             return 0  # the reader tells
         raise SignalError("damaged: it has no OFF header")
-    vertices, faces = int(found[1]), int(found[2])
+    vertices, faces = int(match[1]), int(match[2])
     if vertices + faces > len(data):
         raise SignalError(f"damaged: it announces {vertices + faces:,} rows in {len(data):,} bytes")
     return faces
@@ -113,20 +113,20 @@ def gltf_parts(data: bytes) -> tuple[Mapping, bytes | None]:
         raise SignalError("a GLB file of version 1 (glTF 1.0)", **SECOND_VERSION)
     if version != 2:
         raise SignalError(f"not a GLB file of version 2, but of {version}", **SECOND_VERSION)
-    place, chunks = GLB_HEADER.size, []
-    while place + GLB_CHUNK.size <= len(data):
-        length, kind = GLB_CHUNK.unpack_from(data, place)
-        place += GLB_CHUNK.size
-        if length > len(data) - place:
-            raise SignalError(f"damaged: a part of {length:,} bytes, of which {len(data) - place:,} are there")
-        chunks.append((kind, place, length))
-        place += length
+    position, chunks = GLB_HEADER.size, []
+    while position + GLB_CHUNK.size <= len(data):
+        length, kind = GLB_CHUNK.unpack_from(data, position)
+        position += GLB_CHUNK.size
+        if length > len(data) - position:
+            raise SignalError(f"damaged: a part of {length:,} bytes, of which {len(data) - position:,} are there")
+        chunks.append((kind, position, length))
+        position += length
     if not chunks or chunks[0][0] != b"JSON":
         raise SignalError("damaged: it has no description")
     (_, start, length), *rest = chunks
     described = description(data[start : start + length])
-    found = rest and rest[0][0] == b"BIN\0"
-    return described, data[rest[0][1] : rest[0][1] + rest[0][2]] if found else None
+    has_binary = rest and rest[0][0] == b"BIN\0"
+    return described, data[rest[0][1] : rest[0][1] + rest[0][2]] if has_binary else None
 
 
 def description(text: bytes) -> Mapping:
@@ -202,10 +202,10 @@ def shown_times(node: Mapping, accessors: list) -> int:
         node: The node.
         accessors: Tables of the scene.
     """
-    given = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
-    if given is None:
+    instancing = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
+    if instancing is None:
         return 1
-    return max((accessors[number]["count"] for number in given.get("attributes", {}).values()), default=0)
+    return max((accessors[number]["count"] for number in instancing.get("attributes", {}).values()), default=0)
 
 
 def shown_meshes(nodes: list) -> list[tuple[Mapping, int]]:
@@ -218,7 +218,7 @@ def shown_meshes(nodes: list) -> list[tuple[Mapping, int]]:
     if len(set(children)) != len(children) or not all(0 <= child < len(nodes) for child in children):
         raise SignalError("damaged: its nodes are no trees")
     inner = set(children)
-    reached, waiting = 0, [place for place in range(len(nodes)) if place not in inner]
+    reached, waiting = 0, [index for index in range(len(nodes)) if index not in inner]
     while waiting:
         reached += 1
         waiting.extend(nodes[waiting.pop()].get("children", []))

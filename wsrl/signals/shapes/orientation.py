@@ -133,8 +133,8 @@ def same_orientation(faces: np.ndarray, others: np.ndarray) -> np.ndarray:
         others: Faces ``(F, 3)`` with the same corners in any order.
     """
     # where the first corner stands in the other face, and what follows it there
-    place = (others == faces[:, :1]).argmax(axis=1)
-    following = np.take_along_axis(others, ((place + 1) % 3)[:, None], axis=1)[:, 0]
+    offset = (others == faces[:, :1]).argmax(axis=1)
+    following = np.take_along_axis(others, ((offset + 1) % 3)[:, None], axis=1)[:, 0]
     return following == faces[:, 1]
 
 
@@ -206,14 +206,14 @@ def turned_open(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, clos
     generator = np.random.default_rng(0)
     areas = np.where(closed[patch], 0, double_areas(vertices[faces]))
     # the faces that rays start from; faces without area stop none
-    chosen = rays_of_patches(areas, patch, len(closed), generator)
+    rays = rays_of_patches(areas, patch, len(closed), generator)
     solid = double_areas(vertices[faces]) > 0
     target = np.ascontiguousarray(faces[solid])
     tree = igl.AABB()
     tree.init(vertices, target)
-    corners = vertices[faces[chosen]]
+    corners = vertices[faces[rays]]
     # starts at even places of the faces (R, 3), directions spread evenly over the half space in front
-    weights = generator.dirichlet((1, 1, 1), len(chosen))
+    weights = generator.dirichlet((1, 1, 1), len(rays))
     points = np.einsum("rc,rci->ri", weights, corners)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
@@ -225,10 +225,10 @@ def turned_open(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, clos
     for side in (1.0, -1.0):
         origin = points + side * OFFSET * normals
         hit, _, _ = tree.intersect_ray_first(vertices, target, origin, side * directions)
-        escaped.append(np.bincount(patch[chosen], weights=hit < 0, minlength=len(closed)))
+        escaped.append(np.bincount(patch[rays], weights=hit < 0, minlength=len(closed)))
     # turned where the back sees clearly more; where both see as much, the file is believed
     front, back = escaped
-    shot = np.bincount(patch[chosen], minlength=len(closed))
+    shot = np.bincount(patch[rays], minlength=len(closed))
     return ~closed & (back - front > MARGIN * shot)
 
 
@@ -252,5 +252,5 @@ def rays_of_patches(areas: np.ndarray, patch: np.ndarray, num: int, generator: n
     # faces laid end to end by area, patch by patch: a random place in the stretch of a patch is a face of it
     cumulated = np.cumsum(areas[order])
     start = np.cumsum(total) - total
-    place = np.repeat(start, rays) + generator.random(int(rays.sum())) * np.repeat(total, rays)
-    return order[np.searchsorted(cumulated, place, side="right").clip(0, len(order) - 1)]
+    drawn = np.repeat(start, rays) + generator.random(int(rays.sum())) * np.repeat(total, rays)
+    return order[np.searchsorted(cumulated, drawn, side="right").clip(0, len(order) - 1)]

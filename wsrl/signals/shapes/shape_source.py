@@ -190,7 +190,7 @@ class ShapeSource(Source):
         path = self.cache_file(self.content(int(self.positions[index])), self.ids[index])
         save_prepared(path, rejected(f"{reason}; to try it again remove {path}"))
 
-    def prepare(self, indices: Sequence[int], processes: int, tell: Callable[[int], None]) -> None:
+    def prepare(self, indices: Sequence[int], processes: int, advance: Callable[[int], None]) -> None:
         """Prepare shapes that are not in the cache, in processes of one thread each.
 
         Only the shapes in work are in memory. A process that dies takes no other shape with it; the shape that kills
@@ -199,19 +199,19 @@ class ShapeSource(Source):
         Args:
             indices: Places in the stable order.
             processes: Processes that work at one time.
-            tell: Called with the number of shapes that are ready since the last call.
+            advance: Called with the number of shapes that are ready since the last call.
         """
         missing = [index for index in indices if not self.is_cached(index)]
         if len(missing) < len(indices):
-            tell(len(indices) - len(missing))
+            advance(len(indices) - len(missing))
         # The processes of a build are daemons, which may have no children.
         if min(processes, len(missing)) > 1 and not multiprocessing.current_process().daemon:
-            for index, reason in prepare_in_processes(self, missing, processes, tell):
+            for index, reason in prepare_in_processes(self, missing, processes, advance):
                 self.reject(index, reason)
             return
         for index in missing:
             self.record(index)
-            tell(1)
+            advance(1)
 
 
 def prepare_content(content: Content, options: ShapeOptions, seed: int) -> PreparedShape:

@@ -223,11 +223,11 @@ class MeshSolid(Solid):
         """See ``Solid``; points that lie inside the rest of the solid are drawn again."""
         if self._sheets is None:
             return sample_triangles(self._bounding, num, generator)
-        parts, found = [], 0
-        while found < num:
+        parts, num_drawn = [], 0
+        while num_drawn < num:
             points, normals = self._sample_union(num, generator)
             parts.append((points, normals))
-            found += len(points)
+            num_drawn += len(points)
         points, normals = (np.concatenate([part[k] for part in parts])[:num] for k in range(2))
         return points, normals
 
@@ -247,15 +247,15 @@ class MeshSolid(Solid):
         return points[order], normals[order]
 
 
-def share_of(triangles: np.ndarray, chosen: np.ndarray) -> float:
+def share_of(triangles: np.ndarray, some: np.ndarray) -> float:
     """Share of the area that some of the triangles have.
 
     Args:
         triangles: Corners ``(T, 3, 3)``.
-        chosen: Which ``(T,)``.
+        some: Which ``(T,)``.
     """
     areas = double_areas(triangles)
-    return float(areas[chosen].sum() / areas.sum())
+    return float(areas[some].sum() / areas.sum())
 
 
 def repairs(quality: dict[str, float]) -> list[str]:
@@ -264,7 +264,7 @@ def repairs(quality: dict[str, float]) -> list[str]:
     Args:
         quality: Its quality record.
     """
-    told: list[tuple[float, Callable[[float], str]]] = [
+    phrases: list[tuple[float, Callable[[float], str]]] = [
         (quality["out_of_range"], lambda n: f"dropped {n} faces with indices out of range"),
         (quality["not_finite"], lambda n: f"dropped {n} faces with NaN or infinite vertices"),
         (quality["zero_area"], lambda n: f"dropped {n} faces without area"),
@@ -278,7 +278,7 @@ def repairs(quality: dict[str, float]) -> list[str]:
         ),
         (quality["thickened"], lambda _: f"thickened open sheets by {HALF_THICKNESS} to each side"),
     ]
-    return [say(number) for number, say in told if number]
+    return [say(number) for number, say in phrases if number]
 
 
 def inside_by_rays(

@@ -162,10 +162,10 @@ def sample_triangles(triangles: np.ndarray, num: int, generator: np.random.Gener
     # a triangle with a chance in proportion to its area
     double_areas = np.linalg.norm(normals, axis=1)
     cumulated = np.cumsum(double_areas)
-    chosen = np.searchsorted(cumulated, generator.random(num) * cumulated[-1], side="right").clip(0, len(triangles) - 1)
+    rows = np.searchsorted(cumulated, generator.random(num) * cumulated[-1], side="right").clip(0, len(triangles) - 1)
     u, v = generator.random((2, num, 1))
     # a point of the parallelogram, folded into the triangle
     outside = u + v > 1
     u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
-    a, b, c = np.moveaxis(triangles[chosen], 1, 0)
-    return a + u * (b - a) + v * (c - a), normals[chosen] / double_areas[chosen, None]
+    a, b, c = np.moveaxis(triangles[rows], 1, 0)
+    return a + u * (b - a) + v * (c - a), normals[rows] / double_areas[rows, None]

@@ -58,8 +58,8 @@ class ThickSheets:
         # the flat parts, on either side
         normals *= np.where(generator.random(len(normals)) < 0.5, -1, 1)[:, None]
         # the rims, by length, at an even angle from one side over the edge to the other
-        chosen = np.searchsorted(np.cumsum(lengths), generator.random(on_rims) * lengths.sum(), side="right")
-        start, end, away, up = np.moveaxis(self._rims[chosen.clip(0, max(len(lengths) - 1, 0))], 1, 0)
+        rim = np.searchsorted(np.cumsum(lengths), generator.random(on_rims) * lengths.sum(), side="right")
+        start, end, away, up = np.moveaxis(self._rims[rim.clip(0, max(len(lengths) - 1, 0))], 1, 0)
         angle = generator.uniform(-np.pi / 2, np.pi / 2, (on_rims, 1))
         round_normals = np.cos(angle) * away + np.sin(angle) * up
         round_points = start + generator.random((on_rims, 1)) * (end - start)

@@ -27,9 +27,7 @@ def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
     if not soup.twofold.any():
         return soup.faces, soup.faces[:0]
     edge_of, ends, _ = edge_balance(soup.faces, len(soup.vertices))
-    once, twice = (
-        np.bincount(edge_of[chosen].ravel(), minlength=len(ends)) for chosen in (~soup.twofold, soup.twofold)
-    )
+    once, twice = (np.bincount(edge_of[group].ravel(), minlength=len(ends)) for group in (~soup.twofold, soup.twofold))
     # sheets: doubled faces that meet in pairs, where nothing else does
     doubled = np.flatnonzero(soup.twofold)
     inner = (once == 0) & (twice == 2)
@@ -42,7 +40,7 @@ def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
     border = np.where(inner | (once == 0), 0, length)[sides]
     odd = (once % 2 == 1)[sides]
     closing, crossing = (
-        np.bincount(sheet, weights=(border * chosen).sum(axis=1), minlength=num) for chosen in (odd, ~odd)
+        np.bincount(sheet, weights=(border * sides_of).sum(axis=1), minlength=num) for sides_of in (odd, ~odd)
     )
     loose = np.zeros(len(soup.faces), bool)
     loose[doubled] = (crossing > closing)[sheet]

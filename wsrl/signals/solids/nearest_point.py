@@ -66,8 +66,8 @@ class UnionSurface:
             dense = dense[np.abs(shape.value(dense)[0]) < ON_SURFACE]
             return cls(np.concatenate([vertices, dense]), *edges)
         near = vertices[second < 1.5 * spacing]
-        found = crease_points(shape, (near + 1.5 * shifts).reshape(-1, 3))
-        return cls(vertices, *(np.concatenate(parts) for parts in zip(edges, found, strict=True)))
+        meetings = crease_points(shape, (near + 1.5 * shifts).reshape(-1, 3))
+        return cls(vertices, *(np.concatenate(parts) for parts in zip(edges, meetings, strict=True)))
 
 
 def crease_points(shape: Union, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

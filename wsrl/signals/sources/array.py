@@ -122,19 +122,19 @@ def scale(row: np.ndarray, white: float) -> np.ndarray:
     return row.astype(np.float32) if white == 1 else (row / np.float64(white)).astype(np.float32)
 
 
-def white_of(path: Path, images: np.ndarray, given: float | None) -> tuple[float, tuple[str, ...]]:
+def white_of(path: Path, images: np.ndarray, asked: float | None) -> tuple[float, tuple[str, ...]]:
     """The value that becomes 1, and what the user should know about it.
 
     Args:
         path: The file, for the message.
         images: All pictures.
-        given: What the user gave, or None.
+        asked: What the user gave, or None.
 
     Raises:
         UserError: They are integers that end far below the largest value of their type, so that they would be black.
     """
-    if given is not None or images.dtype.kind not in "ui":
-        return given or 1, ()
+    if asked is not None or images.dtype.kind not in "ui":
+        return asked or 1, ()
     blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
     top, largest = np.iinfo(images.dtype).max, max(int(block.max()) for block in blocks)
     wide = images.dtype.itemsize > 1

@@ -119,16 +119,16 @@ def find_root(root: str | os.PathLike | None) -> Path:
         UserError: None of the places has all four files.
     """
     prepared = Path(os.environ.get("WSRL_DATA", "data")) / "fashion_mnist"
-    places = [Path(root)] if root is not None else [prepared, Path("data/fashion_mnist"), DEBIAN_ROOT]
+    folders = [Path(root)] if root is not None else [prepared, Path("data/fashion_mnist"), DEBIAN_ROOT]
     names = file_names()
-    for place in places:
-        if all((place / name).is_file() for name in names):
-            return place
+    for folder in folders:
+        if all((folder / name).is_file() for name in names):
+            return folder
     raise UserError(
-        f"the files of fashion-mnist are not in {' nor in '.join(str(place) for place in dict.fromkeys(places))}",
+        f"the files of fashion-mnist are not in {' nor in '.join(str(folder) for folder in dict.fromkeys(folders))}",
         allowed=f"a folder with {', '.join(names)}",
         do="apt-get install dataset-fashion-mnist, or download them from "
-        f"https://github.com/zalandoresearch/fashion-mnist into {places[0]}",
+        f"https://github.com/zalandoresearch/fashion-mnist into {folders[0]}",
     )
 
 

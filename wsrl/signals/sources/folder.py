@@ -59,8 +59,8 @@ class Folder(PictureSource):
         """
         self.root = Path(root).absolute()
         others: Counter = Counter()
-        found, skipped = list_files(self.root, EXTENSIONS, others)
-        if not found:
+        paths, skipped = list_files(self.root, EXTENSIONS, others)
+        if not paths:
             raise UserError(
                 f"the folder {root} has no pictures ({describe_skipped(skipped)})",
                 allowed=f"files ending in {' '.join(EXTENSIONS)}, in class sub-folders or not",
@@ -68,10 +68,10 @@ class Folder(PictureSource):
             )
         self.num_skipped = dict(sorted(skipped.items()))
         self.passed_over = dict(sorted(others.items()))
-        self._paths = found
-        self._mode = options.mode or probe_mode([self.root / path for path in found])
-        ids = [printable(path) for path in found]
-        placed = splits_and_labels(found)
+        self._paths = paths
+        self._mode = options.mode or probe_mode([self.root / path for path in paths])
+        ids = [printable(path) for path in paths]
+        placed = splits_and_labels(paths)
         self.notes = placed.notes
         super().__init__(
             name=self.root.resolve().name or "root",

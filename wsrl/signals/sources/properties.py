@@ -15,12 +15,12 @@ def parse_properties(data: bytes) -> dict[str, str]:
 
     Source: java.util.Properties.load.
     """
-    found: dict[str, str] = {}
+    properties: dict[str, str] = {}
     for line in logical_lines(data.decode("latin-1")):
         match = SEPARATOR.search(line)
         key, value = (line[: match.start("at")], line[match.end("at") :]) if match else (line, "")
-        found[unescape(key)] = unescape(value)
-    return found
+        properties[unescape(key)] = unescape(value)
+    return properties
 
 
 def logical_lines(text: str) -> list[str]:

@@ -98,14 +98,14 @@ class ShapeNetOptions(ShapeOptions):
         super().__post_init__()
         if self.synsets is None:
             return
-        given = (self.synsets,) if isinstance(self.synsets, str) else self.synsets
+        asked = (self.synsets,) if isinstance(self.synsets, str) else self.synsets
         ids = {name: id for id, name in NAMES.items()}
-        found = tuple(ids.get(str(synset), str(synset)) for synset in given)
-        wrong = [synset for synset in found if not SYNSET.fullmatch(synset)]
-        if wrong or not found:
+        synsets = tuple(ids.get(str(synset), str(synset)) for synset in asked)
+        wrong = [synset for synset in synsets if not SYNSET.fullmatch(synset)]
+        if wrong or not synsets:
             allowed = f"ids of eight digits, or {', '.join(sorted(ids))}"
             raise UserError(f"synsets is {self.synsets!r}", allowed=allowed)
-        object.__setattr__(self, "synsets", found)
+        object.__setattr__(self, "synsets", synsets)
 
 
 class ShapeNet(ShapeSource):
@@ -189,13 +189,13 @@ def read_splits(root: Path, synsets: list[str]) -> dict[tuple[str, str], str]:
     """
     if (root / SPLIT_FILE).is_file():
         return read_csv(root / SPLIT_FILE)
-    found = {}
+    splits = {}
     for synset in synsets:
         for split in SPLITS:
             path = root / synset / f"{split}.lst"
             if path.is_file():
-                found |= {(synset, line.strip()): split for line in read_text(path).splitlines() if line.strip()}
-    return found
+                splits |= {(synset, line.strip()): split for line in read_text(path).splitlines() if line.strip()}
+    return splits
 
 
 def read_csv(path: Path) -> dict[tuple[str, str], str]:

@@ -58,7 +58,7 @@ def read_gltf(data: bytes, resolve: Callable[[str], bytes] | None = None) -> Pol
     world = world_matrices(nodes) if skins else []
     others: Counter = Counter()
     vertices, faces, num = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
-    shown = shown_nodes(described) if nodes else (({"mesh": place}, np.eye(4)) for place in range(len(meshes)))
+    shown = shown_nodes(described) if nodes else (({"mesh": index}, np.eye(4)) for index in range(len(meshes)))
     for node, matrix in shown:
         if "mesh" not in node:
             continue

@@ -25,18 +25,18 @@ def shown_nodes(described: Mapping) -> Iterator[tuple[Mapping, np.ndarray]]:
     """
     nodes, scenes = described.get("nodes", []), described.get("scenes", [])
     inner = {child for node in nodes for child in node.get("children", [])}
-    roots = [place for place in range(len(nodes)) if place not in inner]
+    roots = [index for index in range(len(nodes)) if index not in inner]
     if scenes:
         number = described.get("scene", 0)
         if not (isinstance(number, int) and 0 <= number < len(scenes)):
             raise SignalError(f"damaged: it shows scene {number!r} of {len(scenes)}")
         roots = scenes[number].get("nodes", [])
-    waiting = [(place, np.eye(4)) for place in reversed(roots)]
+    waiting = [(index, np.eye(4)) for index in reversed(roots)]
     while waiting:
-        place, above = waiting.pop()
-        if not (isinstance(place, int) and 0 <= place < len(nodes)):
-            raise SignalError(f"damaged: it refers to node {place!r} of {len(nodes)}")
-        node = nodes[place]
+        index, above = waiting.pop()
+        if not (isinstance(index, int) and 0 <= index < len(nodes)):
+            raise SignalError(f"damaged: it refers to node {index!r} of {len(nodes)}")
+        node = nodes[index]
         if not node.get("extensions", {}).get(VISIBILITY, {}).get("visible", True):
             continue
         matrix = above @ local_matrix(node)
@@ -50,13 +50,13 @@ def world_matrices(nodes: list[Mapping]) -> list[np.ndarray]:
     Args:
         nodes: Nodes of the file, which are trees.
     """
-    parent = {child: place for place, node in enumerate(nodes) for child in node.get("children", [])}
+    parent = {child: index for index, node in enumerate(nodes) for child in node.get("children", [])}
     result = []
-    for place, node in enumerate(nodes):
+    for index, node in enumerate(nodes):
         matrix = local_matrix(node)
-        while place in parent:
-            place = parent[place]
-            matrix = local_matrix(nodes[place]) @ matrix
+        while index in parent:
+            index = parent[index]
+            matrix = local_matrix(nodes[index]) @ matrix
         result.append(matrix)
     return result
 
@@ -104,10 +104,10 @@ def instances(node: Mapping, matrix: np.ndarray, tables: Tables) -> np.ndarray:
         matrix: Its matrix to the scene.
         tables: Tables of the file.
     """
-    given = node.get("extensions", {}).get(INSTANCING)
-    if given is None:
+    instancing = node.get("extensions", {}).get(INSTANCING)
+    if instancing is None:
         return matrix[None]
-    attributes = {name: tables[number].astype(np.float64) for name, number in given.get("attributes", {}).items()}
+    attributes = {name: tables[number].astype(np.float64) for name, number in instancing.get("attributes", {}).items()}
     num = {len(values) for values in attributes.values()}
     if len(num) > 1:
         raise SignalError(f"damaged: {INSTANCING} with tables of {', '.join(map(str, sorted(num)))} rows")

@@ -73,9 +73,9 @@ class Tables:
 
     def _replaced(self, values: np.ndarray, sparse: Mapping) -> np.ndarray:
         """The table with some of its rows replaced."""
-        count, places, rows = sparse["count"], sparse["indices"], sparse["values"]
+        count, indices, rows = sparse["count"], sparse["indices"], sparse["values"]
         index = self._view(
-            places["bufferView"], places.get("byteOffset", 0), np.dtype(KINDS[places["componentType"]]), count, 1
+            indices["bufferView"], indices.get("byteOffset", 0), np.dtype(KINDS[indices["componentType"]]), count, 1
         )[:, 0].astype(np.int64)
         if count and index.max() >= len(values):
             raise SignalError(f"damaged: a sparse table replaces row {index.max()} of {len(values)}")

@@ -48,14 +48,16 @@ def read_obj(data: bytes) -> Polygons:
             others[OTHERS[kind]] += 1
     if others["free-form surfaces"]:
         raise SignalError("it holds free-form surfaces (surf)", allowed="polygons", do="export it as polygons")
-    found = np.array(corners, np.int64)
-    if len(found) and not (found.min() >= 0 and found.max() < len(vertices)):
+    lowest, highest = min(corners, default=0), max(corners, default=-1)
+    if not (lowest >= 0 and highest < len(vertices)):
         raise SignalError(
-            f"damaged: a face with vertex {found.max() + 1 if found.min() >= 0 else found.min() + 1} is out of bounds",
+            f"damaged: a face with vertex {highest + 1 if lowest >= 0 else lowest + 1} is out of bounds",
             allowed=f"1 to {len(vertices)}, or negative ones that count back from the face's own line",
         )
     points = np.array(vertices, np.float64).reshape(-1, 3)
-    return Polygons(vertices=points, corners=found, sizes=np.array(sizes, np.int64), others=others)
+    return Polygons(
+        vertices=points, corners=np.array(corners, np.int64), sizes=np.array(sizes, np.int64), others=others
+    )
 
 
 def vertex(words: list[bytes], number: int) -> tuple[float, float, float]:
@@ -89,13 +91,13 @@ def indices(words: list[bytes], number: int, num_vertices: int) -> list[int]:
         num_vertices: Number of vertices before it.
     """
     try:
-        given = [int(word.partition(b"/")[0]) for word in words[1:]]
+        signed = [int(word.partition(b"/")[0]) for word in words[1:]]
     except ValueError:
         wrong = next(word for word in words[1:] if not word.partition(b"/")[0].lstrip(b"+-").isdigit())
         raise SignalError(f"damaged: line {number}: {printable(wrong[:40])!r} is no corner of a face") from None
-    if 0 in given or (given and min(given) < -num_vertices):
+    if 0 in signed or (signed and min(signed) < -num_vertices):
         raise SignalError(
-            f"damaged: line {number}: vertex {min(given, key=abs) if 0 in given else min(given)} is out of bounds",
+            f"damaged: line {number}: vertex {min(signed, key=abs) if 0 in signed else min(signed)} is out of bounds",
             allowed=f"from 1, or from -{num_vertices} to -1 for the vertices before it",
         )
-    return [index - 1 if index > 0 else num_vertices + index for index in given]
+    return [index - 1 if index > 0 else num_vertices + index for index in signed]

@@ -73,17 +73,17 @@ def by_words(words: list[bytes], num_vertices: int, num_faces: int, width: int) 
         num_faces: Number of faces.
         width: Numbers of each vertex.
     """
-    place = num_vertices * width
-    points = np.array(numbers(words[:place], "a vertex")).reshape(-1, width)[:, :3]
+    position = num_vertices * width
+    points = np.array(numbers(words[:position], "a vertex")).reshape(-1, width)[:, :3]
     corners: list[int] = []
     sizes = []
     for _ in range(num_faces):
-        size = whole(words[place]) if place < len(words) else len(words)
-        if place + size >= len(words):
+        size = whole(words[position]) if position < len(words) else len(words)
+        if position + size >= len(words):
             raise SignalError(f"damaged: it ends after {len(sizes):,} of {num_faces:,} faces")
-        corners += map(whole, words[place + 1 : place + 1 + size])
+        corners += map(whole, words[position + 1 : position + 1 + size])
         sizes.append(size)
-        place += 1 + size
+        position += 1 + size
     return checked(points, corners, sizes)
 
 
@@ -111,7 +111,7 @@ def checked(points: np.ndarray | list, corners: list[int], sizes: list[int]) -> 
         sizes: Number of corners of each face.
     """
     vertices = np.array(points, np.float64).reshape(-1, 3)
-    found = np.array(corners, np.int64)
-    if len(found) and found.max() >= len(vertices):
-        raise SignalError(f"damaged: vertex {found.max()} of a face is outside the range of {len(vertices)} vertices")
-    return Polygons(vertices=vertices, corners=found, sizes=np.array(sizes, np.int64))
+    indices = np.array(corners, np.int64)
+    if len(indices) and indices.max() >= len(vertices):
+        raise SignalError(f"damaged: vertex {indices.max()} of a face is outside the range of {len(vertices)} vertices")
+    return Polygons(vertices=vertices, corners=indices, sizes=np.array(sizes, np.int64))

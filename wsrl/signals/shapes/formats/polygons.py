@@ -53,16 +53,16 @@ def triangulate(polygons: Polygons) -> np.ndarray:
     parts, owners = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.int64)]
     # polygons of one size at once
     for size in np.unique(sizes):
-        chosen = np.flatnonzero(sizes == size)
+        members = np.flatnonzero(sizes == size)
         if size == 0:
             continue
-        index = corners[starts[chosen][:, None] + np.arange(size)]  # (M, n)
+        index = corners[starts[members][:, None] + np.arange(size)]  # (M, n)
         if size <= 3:
-            faces, owner = index[:, [0, min(1, size - 1), size - 1]], np.arange(len(chosen))
+            faces, owner = index[:, [0, min(1, size - 1), size - 1]], np.arange(len(members))
         else:
             faces, owner = divide(vertices, index, rank)
         parts.append(faces)
-        owners.append(chosen[owner])
+        owners.append(members[owner])
     # triangles in the order of their polygons again
     owner = np.concatenate(owners)
     return np.concatenate(parts)[np.argsort(owner, kind="stable")]
@@ -77,9 +77,9 @@ def ranks(vertices: np.ndarray) -> np.ndarray:
     order = np.lexsort(vertices.T)
     new = np.ones(len(order), np.int64)
     new[1:] = (vertices[order[1:]] != vertices[order[:-1]]).any(axis=1)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.cumsum(new)
-    return place
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.cumsum(new)
+    return rank
 
 
 def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,10 +112,10 @@ def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[n
     plain = np.setdiff1d(np.arange(num), by_ears)
     # those that are no fan one by one, as they are rare
     parts, owners = [faces[plain].reshape(-1, 3)], [np.repeat(plain, size - 2)]
-    for place in by_ears:
-        cut = ordered[place][ears(points[place], normal[place], rank[ordered[place]])]
+    for polygon in by_ears:
+        cut = ordered[polygon][ears(points[polygon], normal[polygon], rank[ordered[polygon]])]
         parts.append(cut)
-        owners.append(np.full(len(cut), place))
+        owners.append(np.full(len(cut), polygon))
     result, owner = np.concatenate(parts), np.concatenate(owners)
     # back to the sense that the polygon was given in
     result[turned[owner]] = result[turned[owner]][:, ::-1]
@@ -196,7 +196,7 @@ def gaps(size: int, faces: np.ndarray) -> np.ndarray:
     """
     # how often each side is still free in either direction
     balance: dict[tuple[int, int], int] = {}
-    sides = [((place, (place + 1) % size), 1) for place in range(size)]
+    sides = [((corner, (corner + 1) % size), 1) for corner in range(size)]
     sides += [((int(face[k]), int(face[(k + 1) % 3])), -1) for face in faces for k in range(3)]
     for (start, end), sign in sides:
         key = (min(start, end), max(start, end))
@@ -207,7 +207,7 @@ def gaps(size: int, faces: np.ndarray) -> np.ndarray:
         start, end = (low, high) if net > 0 else (high, low)
         following.setdefault(start, []).extend([end] * abs(net))
     # each closed walk along free sides is a gap, filled by a fan
-    found = []
+    fillings = []
     for start in sorted(following):
         while following[start]:
             loop = [start]
@@ -215,8 +215,8 @@ def gaps(size: int, faces: np.ndarray) -> np.ndarray:
                 loop.append(following[loop[-1]].pop())
                 if loop[-1] == start:
                     break
-            found += [(start, *pair) for pair in itertools.pairwise(loop[1:-1])]
-    return np.array(found, np.int64).reshape(-1, 3)
+            fillings += [(start, *pair) for pair in itertools.pairwise(loop[1:-1])]
+    return np.array(fillings, np.int64).reshape(-1, 3)
 
 
 def without_needles(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:

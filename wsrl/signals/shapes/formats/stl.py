@@ -53,9 +53,9 @@ def read_text(data: bytes) -> Polygons:
     named = NAME.sub(b"", data)  # a name may hold any word
     points: list[tuple[float, ...]] = []
     sizes, done = [], 0
-    for end, *place in STEP.findall(named if b"vertex" in named.lower() else data):
+    for end, *coordinates in STEP.findall(named if b"vertex" in named.lower() else data):
         if not end:
-            points.append(numbers(place, "a vertex"))
+            points.append(numbers(coordinates, "a vertex"))
         elif len(points) > done:  # endfacet follows endloop
             sizes.append(len(points) - done)
             done = len(points)
