@@ -57,9 +57,6 @@ def list_files(root: Path, extensions: tuple[str, ...], others: Counter | None =
 def scan(folder: Path) -> list[os.DirEntry]:
     """The entries of a folder, in no order.
 
-    Args:
-        folder: The folder.
-
     Raises:
         UserError: It cannot be listed.
     """
@@ -73,12 +70,7 @@ def scan(folder: Path) -> list[os.DirEntry]:
 
 
 def kind_of(entry: os.DirEntry, extensions: tuple[str, ...]) -> str:
-    """``folder``, ``wanted``, or why the entry is skipped.
-
-    Args:
-        entry: What a scan of a folder found.
-        extensions: Endings of the wanted files.
-    """
+    """``folder``, ``wanted`` for files with one of the extensions, or why the entry is skipped."""
     if entry.name.startswith("."):
         return "hidden"
     if entry.is_dir(follow_symlinks=False):
@@ -140,11 +132,7 @@ def splits_and_labels(paths: Sequence[str]) -> FolderNames:
 
 
 def two_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str | None, str | None]]:
-    """Split and label of each file by the first two folders that it stands in.
-
-    Args:
-        folders: Names of the folders of each file, the outermost first.
-    """
+    """Split and label of each file by the first two of the folders that it stands in, the outermost first."""
     inside: dict[str, set[str | None]] = {}
     for names in folders:
         if len(names) > 1:

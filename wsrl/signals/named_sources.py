@@ -90,12 +90,7 @@ def _folder(path: Path) -> Opener:
 
 
 def unknown(text: str, path: Path) -> UserError:
-    """The error for data that is neither a name nor a usable path.
-
-    Args:
-        text: What the user gave.
-        path: The same as a path.
-    """
+    """The error for data that is neither a name nor a usable path."""
     allowed = f"{', '.join(SOURCES)}, a folder of pictures or meshes, or a {' or '.join(array.EXTENSIONS)} file"
     if path.is_file():
         return UserError(f"{text} is a single file of another kind", allowed=allowed, do="give the folder it is in")

@@ -10,22 +10,14 @@ _MOST_LISTED = 8
 
 
 def ending(name: str) -> str:
-    """What a file's name ends in, as it is spelled; both endings of a packed file.
-
-    Args:
-        name: The name, or a path.
-    """
+    """What a file's name ends in, as it is spelled; both endings of a packed file."""
     suffixes = PurePath(name).suffixes
     suffix = "".join(suffixes[-2:] if suffixes and suffixes[-1].lower() in _PACKED else suffixes[-1:])
     return suffix.encode("utf-8", "backslashreplace").decode() or _NONE
 
 
 def describe_passed_over(counts: Mapping[str, int]) -> str:
-    """One line such as ``2 other files were passed over: .PT, .ckpt``; empty where there were none.
-
-    Args:
-        counts: Number of files by ending.
-    """
+    """One line such as ``2 other files were passed over: .PT, .ckpt``; empty where there were none."""
     files = {name: number for name, number in counts.items() if name != LINKED}
     number, parts = sum(files.values()), []
     if number:

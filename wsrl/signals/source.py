@@ -91,10 +91,7 @@ class Source(ABC):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Signal:
-        """Read one signal.
-
-        Args:
-            index: Place in the stable order; negative counts from the end.
+        """Read the signal at an index of the stable order; negative ones count from the end.
 
         Raises:
             SignalError: This signal cannot be used; the message is the reason.

@@ -72,11 +72,7 @@ def read_picture(path: Path, size: tuple[int, int], mode: str, max_pixels: int =
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what would block or cannot be opened: pipes, devices, dangling links.
-
-    Args:
-        path: Picture file.
-    """
+    """Refuse what would block or cannot be opened: pipes, devices, dangling links."""
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
@@ -87,9 +83,6 @@ def check_regular(path: Path) -> None:
 
 def open_picture(path: Path) -> Image.Image:
     """Open a picture, reading its header only.
-
-    Args:
-        path: Picture file.
 
     Raises:
         SignalError: It is no picture, cannot be read, or its header announces a decompression bomb.
@@ -222,12 +215,7 @@ def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def resize_values(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize and crop an array ``(H, W, C)`` in [0, 1] as a picture would be, without rounding to 8 bits.
-
-    Args:
-        values: Array of any channels.
-        size: Height and width of the result.
-    """
+    """Resize and crop an array ``(H, W, C)`` in [0, 1] as a picture would be, without rounding to 8 bits."""
     if values.shape[:2] == tuple(size):
         return values
     channels = [Image.fromarray(np.ascontiguousarray(values[..., c], np.float32)) for c in range(values.shape[-1])]
@@ -236,11 +224,7 @@ def resize_values(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def to_values(picture: Image.Image) -> np.ndarray:
-    """Values ``(H, W, C)``, float32, of a picture of mode ``L``, ``RGB`` (divided by 255) or ``F`` (as it is).
-
-    Args:
-        picture: Picture of one of these modes.
-    """
+    """Values ``(H, W, C)``, float32, of a picture of mode ``L``, ``RGB`` (divided by 255) or ``F`` (as it is)."""
     array = np.asarray(picture)
     values = array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32)
     return values if values.ndim == 3 else values[..., None]
@@ -261,14 +245,7 @@ def with_mode(values: np.ndarray, mode: str | None) -> np.ndarray:
 
 
 def values_to_signal(values: np.ndarray, *, id: str, label: str | None, split: str | None) -> Signal:
-    """Make the signal of an array ``(H, W, C)`` in [0, 1].
-
-    Args:
-        values: The pixels.
-        id: Id of the signal.
-        label: Class name, or None.
-        split: Split, or None.
-    """
+    """Make the signal of an array ``(H, W, C)`` in [0, 1]."""
     height, width, channels = values.shape
     copied = np.array(values, dtype=np.float32)  # never a view of what the source holds
     flat = torch.from_numpy(copied.reshape(-1, channels))  # (P, C)

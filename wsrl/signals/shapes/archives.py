@@ -60,10 +60,7 @@ class Archive:
         self.names = [member.filename for member in members]
 
     def read(self, name: str) -> bytes:
-        """Content of a member.
-
-        Args:
-            name: Its name, a relative path with ``/``.
+        """Content of a member, which a relative path with ``/`` names.
 
         Raises:
             SignalError: There is no such member, its name leads out of the archive, it is a link, encrypted or damaged,
@@ -120,11 +117,7 @@ class Archive:
 
 
 def outside(name: str) -> str:
-    """Why a path may lead out of the folder it is relative to, or nothing.
-
-    Args:
-        name: A path as some file gives it.
-    """
+    """Why a path may lead out of the folder it is relative to, or nothing."""
     if "://" in name or name.startswith(("data:", "file:")):
         return "is an address, not a file"
     if "\\" in name or "\0" in name:

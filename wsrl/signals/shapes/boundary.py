@@ -63,11 +63,7 @@ class Samples:
     normals: np.ndarray
 
     def sides(self, winding: Winding) -> tuple[np.ndarray, np.ndarray]:
-        """Winding number just outside and just inside of each sample.
-
-        Args:
-            winding: Of which faces.
-        """
+        """Winding number of some faces just outside and just inside of each sample."""
         both = np.concatenate([self.points + OFFSET * self.normals, self.points - OFFSET * self.normals])
         both = winding(both, ACCURACY_OF_SIDES)
         return both[: len(self.points)], both[len(self.points) :]
@@ -89,13 +85,7 @@ def sample(triangles: np.ndarray, rows: np.ndarray, generator: np.random.Generat
 
 
 def numbers_by_area(areas: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
-    """How many of about ``num`` points fall on each triangle; a random rounding keeps the share of small ones.
-
-    Args:
-        areas: Areas ``(T,)``.
-        num: How many points together.
-        generator: Source of the randomness.
-    """
+    """How many of about ``num`` points fall on triangles of areas ``(T,)``; the rounding is random, so fair."""
     return np.floor(num * areas / areas.sum() + generator.random(len(areas))).astype(np.int64)
 
 
@@ -292,20 +282,12 @@ def kinds_of(samples: Samples, winding: Winding) -> tuple[np.ndarray, np.ndarray
 
 
 def longest_edge(triangles: np.ndarray) -> np.ndarray:
-    """Length ``(T,)`` of the longest edge of each triangle.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-    """
+    """Length ``(T,)`` of the longest edge of each triangle ``(T, 3, 3)``."""
     return np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2).max(axis=1, initial=0)
 
 
 def divided(triangles: np.ndarray) -> np.ndarray:
-    """Halve each triangle twice across its longest edges, which keeps the pieces from becoming needles.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-    """
+    """Halve triangles ``(T, 3, 3)`` twice across their longest edges, so that the pieces do not become needles."""
     for _ in range(2):
         # from (a, b, c) with the longest edge ab to (a, m, c) and (m, b, c), m the middle of ab
         length = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)

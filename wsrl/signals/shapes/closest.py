@@ -107,11 +107,7 @@ def summed(groups: np.ndarray, vectors: np.ndarray, num: int) -> np.ndarray:
 
 
 def angles(triangles: np.ndarray) -> np.ndarray:
-    """Angle ``(T, 3)`` at each corner.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-    """
+    """Angle ``(T, 3)`` at each corner of triangles ``(T, 3, 3)``."""
     following = np.roll(triangles, -1, axis=1) - triangles
     preceding = np.roll(triangles, 1, axis=1) - triangles
     length = np.linalg.norm(np.cross(following, preceding), axis=2)

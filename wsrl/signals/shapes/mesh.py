@@ -89,12 +89,7 @@ def read_mesh(
 
 
 def check_faces(num: int, limits: MeshLimits) -> None:
-    """Refuse more faces than are allowed.
-
-    Args:
-        num: Number of faces.
-        limits: What is refused.
-    """
+    """Refuse more faces than are allowed."""
     if num > limits.max_faces:
         raise SignalError(
             f"{num:,} faces", allowed=f"at most {limits.max_faces:,} (option max_faces)", do="simplify it first"
@@ -103,12 +98,6 @@ def check_faces(num: int, limits: MeshLimits) -> None:
 
 def load(data: bytes, file_type: str, resolve: Callable[[str], bytes] | None, limits: MeshLimits) -> Polygons:
     """Read the faces of a file, those of a scene with their transforms.
-
-    Args:
-        data: Content of the file.
-        file_type: Its extension without the dot.
-        resolve: Gives the bytes of a file this one refers to.
-        limits: What is refused.
 
     Raises:
         SignalError: It holds no faces; the message names what it holds instead.

@@ -47,11 +47,7 @@ def announced_faces(data: bytes, file_type: str, max_bytes: int) -> int:
 
 
 def stl_faces(data: bytes) -> int:
-    """Faces of an STL file: by its length if that fits a binary one, else the facets of its text.
-
-    Args:
-        data: Content of the file.
-    """
+    """Faces of an STL file: by its length if that fits a binary one, else the facets of its text."""
     facets = binary_facets(data)
     if facets is not None:
         return facets
@@ -62,11 +58,7 @@ def stl_faces(data: bytes) -> int:
 
 
 def ply_faces(data: bytes) -> int:
-    """Faces of a PLY file by its header.
-
-    Args:
-        data: Content of the file.
-    """
+    """Faces of a PLY file by its header."""
     header, end, _ = plain(data[:LARGEST_HEADER]).partition(b"end_header")
     if not header.startswith(b"ply") or not end:
         raise SignalError("damaged: it has no PLY header")
@@ -78,11 +70,7 @@ def ply_faces(data: bytes) -> int:
 
 
 def off_faces(data: bytes) -> int:
-    """Faces of an OFF file by its first line of numbers.
-
-    Args:
-        data: Content of the file.
-    """
+    """Faces of an OFF file by its first line of numbers."""
     text = re.sub(rb"#[^\r\n]*", b"", plain(data[:LARGEST_HEADER]))
     match = re.match(rb"\s*(?:(?:ST)?C?N?4?N?OFF)?\s*(\d+)\s+(\d+)", text, re.IGNORECASE)
     if not match:
@@ -97,9 +85,6 @@ def off_faces(data: bytes) -> int:
 
 def gltf_parts(data: bytes) -> tuple[Mapping, bytes | None]:
     """The description of a glTF file, text or binary whatever its ending says, and its binary part or None.
-
-    Args:
-        data: Content of the file.
 
     Raises:
         SignalError: It is damaged, or of another version than 2.
@@ -130,11 +115,7 @@ def gltf_parts(data: bytes) -> tuple[Mapping, bytes | None]:
 
 
 def description(text: bytes) -> Mapping:
-    """The JSON object of a glTF file.
-
-    Args:
-        text: The JSON.
-    """
+    """The JSON object of a glTF file."""
     try:
         described = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -152,10 +133,6 @@ def description(text: bytes) -> Mapping:
 
 def gltf_faces(described: Mapping, max_bytes: int) -> int:
     """Faces of a glTF scene, those of a mesh as often as it is shown.
-
-    Args:
-        described: The JSON.
-        max_bytes: Largest size of what its accessors describe.
 
     Raises:
         SignalError: It is inconsistent, or describes too much.
@@ -184,24 +161,14 @@ def checked_count(count: object) -> int:
 
 
 def primitive_faces(primitive: Mapping, accessors: list) -> int:
-    """Triangles of one part of a mesh; none where it holds lines or points.
-
-    Args:
-        primitive: The part.
-        accessors: Tables of the scene.
-    """
+    """Triangles of one part of a mesh; none where it holds lines or points."""
     corners = accessors[primitive.get("indices", primitive["attributes"]["POSITION"])]["count"]
     mode = primitive.get("mode", TRIANGLES)
     return corners // 3 if mode == TRIANGLES else corners if mode in (STRIP, FAN) else 0
 
 
 def shown_times(node: Mapping, accessors: list) -> int:
-    """How often a node shows its mesh: the rows of its table of instances, if it has one.
-
-    Args:
-        node: The node.
-        accessors: Tables of the scene.
-    """
+    """How often a node shows its mesh: the rows of its table of instances, if it has one."""
     instancing = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
     if instancing is None:
         return 1
@@ -209,11 +176,7 @@ def shown_times(node: Mapping, accessors: list) -> int:
 
 
 def shown_meshes(nodes: list) -> list[tuple[Mapping, int]]:
-    """Each node that has a mesh, and the mesh; the nodes must be trees, as glTF demands.
-
-    Args:
-        nodes: Nodes of the scene.
-    """
+    """Each node that has a mesh, and the mesh; the nodes must be trees, as glTF demands."""
     children = [child for node in nodes for child in node.get("children", [])]
     if len(set(children)) != len(children) or not all(0 <= child < len(nodes) for child in children):
         raise SignalError("damaged: its nodes are no trees")

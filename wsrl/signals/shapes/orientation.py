@@ -126,12 +126,7 @@ def consistent_patches(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndar
 
 
 def same_orientation(faces: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether faces with the same corners run through them in the same direction.
-
-    Args:
-        faces: Faces ``(F, 3)``.
-        others: Faces ``(F, 3)`` with the same corners in any order.
-    """
+    """Whether faces ``(F, 3)`` pass their corners in the same direction as others with the same corners."""
     # where the first corner stands in the other face, and what follows it there
     offset = (others == faces[:, :1]).argmax(axis=1)
     following = np.take_along_axis(others, ((offset + 1) % 3)[:, None], axis=1)[:, 0]

@@ -54,12 +54,6 @@ def prepare_in_processes(
 def run(source: Preparable, waiting: Iterator[int], processes: int, advance: Callable[[int], None]) -> list[int]:
     """Prepare shapes until there are none, or until a process dies.
 
-    Args:
-        source: Whose shapes.
-        waiting: Places in the stable order; those not begun stay in it.
-        processes: Processes that work at one time.
-        advance: Called with the number of shapes that are ready since the last call.
-
     Returns:
         The shapes that were in work when a process died.
     """
@@ -87,11 +81,7 @@ _source: list[Preparable] = []
 
 
 def begin(source: Preparable) -> None:
-    """Set up a process: one thread, and the source.
-
-    Args:
-        source: Whose shapes it will prepare.
-    """
+    """Set up a process: one thread, and the source."""
     os.environ["IGL_NUM_THREADS"] = "1"  # libigl looks at it when it first uses threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which lets the shapes in work finish
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -205,13 +205,7 @@ def prepare_shape(shape: Solid | trimesh.Trimesh, options: ShapeOptions, seed: i
 
 
 def draw_pool(solid: Solid, options: ShapeOptions, generator: np.random.Generator) -> np.ndarray:
-    """Points ``(P, 3)``, float32, near the surface and in the cube, shuffled.
-
-    Args:
-        solid: Whose surface.
-        options: How many points, and where.
-        generator: Source of the randomness.
-    """
+    """Points ``(P, 3)``, float32, near the surface and in the cube, shuffled."""
     parts = [generator.uniform(-1, 1, (options.num_uniform, 3))]
     for scale in options.near_scales:
         surface, _ = solid.sample_surface(options.num_near, generator)
@@ -221,12 +215,7 @@ def draw_pool(solid: Solid, options: ShapeOptions, generator: np.random.Generato
 
 
 def rejected(reason: str, quality: dict[str, float] | None = None) -> PreparedShape:
-    """The record of a shape that cannot be used.
-
-    Args:
-        reason: Why, in words of the user.
-        quality: What is known of the mesh.
-    """
+    """The record of a shape that cannot be used, for a reason in words of the user."""
     none, nowhere = np.zeros(0, np.float32), np.zeros((0, 3), np.float32)
     return PreparedShape(
         points=nowhere,

@@ -32,11 +32,7 @@ def cache_path(directory: str | Path, key: str) -> Path:
 
 
 def load_prepared(path: Path) -> PreparedShape | None:
-    """Read a prepared shape; None where there is none or the file is damaged.
-
-    Args:
-        path: File from ``cache_path``.
-    """
+    """Read a prepared shape; None where there is none or the file is damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -77,12 +73,7 @@ def save_prepared(path: Path, prepared: PreparedShape) -> None:
 
 
 def digest(arrays: Mapping[str, np.ndarray], facts_text: str) -> str:
-    """Hash of all that is kept.
-
-    Args:
-        arrays: Arrays by name.
-        facts_text: The other facts as JSON.
-    """
+    """Hash of all that is kept: the arrays by name, and the other facts as JSON."""
     total = hashlib.sha256(facts_text.encode())
     for name in ARRAYS:
         total.update(f"{name}{arrays[name].shape}{arrays[name].dtype.str}".encode())

@@ -68,16 +68,7 @@ class ShapeSource(Source):
         options: ShapeOptions,
         details: Mapping[str, object],
     ):
-        """Select what the options ask for from the full listing.
-
-        Args:
-            name: Name of the source.
-            ids: Ids of the full listing, in order.
-            labels: Class name of each, or None.
-            splits: Split of each, or None.
-            options: Options given by the user.
-            details: Further plain JSON for the description.
-        """
+        """See ``Source``; the form is that of the options."""
         super().__init__(
             name=name,
             ids=ids,
@@ -91,10 +82,7 @@ class ShapeSource(Source):
 
     @abstractmethod
     def content(self, position: int) -> Content:
-        """The shape at a place of the full listing.
-
-        Args:
-            position: Place in the full listing, before any selection.
+        """The shape at a position of the full listing, before any selection.
 
         Raises:
             SignalError: Its bytes cannot be had; nothing is kept of that, so it is tried again next time.
@@ -103,12 +91,6 @@ class ShapeSource(Source):
     def read(self, position: int, *, id: str, label: str | None, split: str | None) -> ShapeSignal:
         """See ``Source``.
 
-        Args:
-            position: Place in the full listing.
-            id: Its id.
-            label: Its class name, or None.
-            split: Its split, or None.
-
         Raises:
             SignalError: The shape is rejected; the message has the reasons.
         """
@@ -116,10 +98,6 @@ class ShapeSource(Source):
 
     def prepared(self, position: int, id: str) -> PreparedShape:
         """The prepared shape, from the cache where it has it.
-
-        Args:
-            position: Place in the full listing.
-            id: Its id.
 
         Raises:
             SignalError: Its bytes cannot be had.
@@ -149,11 +127,7 @@ class ShapeSource(Source):
         return text_number(f"{self.options.seed}/{id}")
 
     def is_cached(self, index: int) -> bool:
-        """Whether a shape, or its rejection, is in the cache; what cannot be read counts, for there is nothing to do.
-
-        Args:
-            index: Place in the stable order.
-        """
+        """Whether a shape, or its rejection, is in the cache; so is, for this, one that cannot be read."""
         try:
             content = self.content(int(self.positions[index]))
         except SignalError:
@@ -161,11 +135,7 @@ class ShapeSource(Source):
         return self.cache_file(content, self.ids[index]).is_file()
 
     def record(self, index: int) -> ShapeRecord:
-        """What is known of a shape; prepares it if that has not been done.
-
-        Args:
-            index: Place in the stable order.
-        """
+        """What is known of a shape; prepares it if that has not been done."""
         id = self.ids[index]
         try:
             shape = self.prepared(int(self.positions[index]), id)
@@ -175,9 +145,6 @@ class ShapeSource(Source):
 
     def mesh(self, index: int) -> trimesh.Trimesh:
         """The surface of a shape in normalised coordinates, as it is taken for the boundary of a solid; it is not kept.
-
-        Args:
-            index: Place in the stable order.
 
         Raises:
             SignalError: The shape cannot be used.
@@ -195,11 +162,6 @@ class ShapeSource(Source):
 
         Only the shapes in work are in memory. A process that dies takes no other shape with it; the shape that kills
         its process twice is rejected.
-
-        Args:
-            indices: Places in the stable order.
-            processes: Processes that work at one time.
-            advance: Called with the number of shapes that are ready since the last call.
         """
         missing = [index for index in indices if not self.is_cached(index)]
         if len(missing) < len(indices):
@@ -215,13 +177,7 @@ class ShapeSource(Source):
 
 
 def prepare_content(content: Content, options: ShapeOptions, seed: int) -> PreparedShape:
-    """Prepare one shape; whatever is wrong with it makes it rejected.
-
-    Args:
-        content: The shape.
-        options: How it is sampled.
-        seed: Seed of its points.
-    """
+    """Prepare one shape; whatever is wrong with it makes it rejected."""
     try:
         return prepare_shape(content.make(), options, seed)
     except SignalError as error:

@@ -248,22 +248,13 @@ class MeshSolid(Solid):
 
 
 def share_of(triangles: np.ndarray, some: np.ndarray) -> float:
-    """Share of the area that some of the triangles have.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-        some: Which ``(T,)``.
-    """
+    """Share of the area of triangles ``(T, 3, 3)`` that some ``(T,)`` of them have."""
     areas = double_areas(triangles)
     return float(areas[some].sum() / areas.sum())
 
 
 def repairs(quality: dict[str, float]) -> list[str]:
-    """What was done to a mesh, in words.
-
-    Args:
-        quality: Its quality record.
-    """
+    """What was done to a mesh, in words, by its quality record."""
     phrases: list[tuple[float, Callable[[float], str]]] = [
         (quality["out_of_range"], lambda n: f"dropped {n} faces with indices out of range"),
         (quality["not_finite"], lambda n: f"dropped {n} faces with NaN or infinite vertices"),
@@ -312,11 +303,7 @@ def inside_by_rays(
 
 
 def along_a_curve(points: np.ndarray) -> np.ndarray:
-    """An order of points, most of them in [-1, 1]^3, in which neighbours follow each other (Morton).
-
-    Args:
-        points: Points ``(P, 3)``.
-    """
+    """An order of points ``(P, 3)``, most in [-1, 1]^3, in which neighbours follow each other (Morton)."""
     # 64 cells a side, the 6 bits of each coordinate spread out and interleaved
     low, high = points.min(axis=0, initial=-1), points.max(axis=0, initial=1)
     cells = ((points - low) * (63 / (high - low).max())).astype(np.int64)

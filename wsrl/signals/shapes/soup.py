@@ -76,10 +76,7 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Soup:
 
 
 def normalisation(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre of the bounding box, and the scale that puts the farthest vertex at ``NORMALISED_RADIUS``.
-
-    Args:
-        vertices: Vertices ``(V, 3)`` that faces use.
+    """Middle of the bounding box of vertices ``(V, 3)``, and the scale for ``NORMALISED_RADIUS`` at the farthest.
 
     Raises:
         SignalError: All vertices are one point, or too far apart for numbers of double precision.
@@ -93,12 +90,7 @@ def normalisation(vertices: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def join_vertices(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give equal vertices one index; each keeps the place of the first.
-
-    Args:
-        vertices: Vertices ``(V, 3)`` in [-1, 1].
-        faces: Faces ``(F, 3)``.
-    """
+    """Give equal vertices ``(V, 3)`` in [-1, 1] one index in the faces ``(F, 3)``; the first of them stays."""
     cells = np.rint((vertices + 1) / MERGE_DISTANCE).astype(np.int64)  # below 2^21 along each axis
     keys = cells[:, 0] << 42 | cells[:, 1] << 21 | cells[:, 2]
     _, first, joined = np.unique(keys, return_index=True, return_inverse=True)
@@ -139,11 +131,7 @@ def unique_faces(faces: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.n
 
 
 def double_areas(triangles: np.ndarray) -> np.ndarray:
-    """Twice the area of each triangle.
-
-    Args:
-        triangles: Corners ``(F, 3, 3)``.
-    """
+    """Twice the area of each triangle ``(F, 3, 3)``."""
     return np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
 
 

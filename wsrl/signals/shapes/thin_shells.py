@@ -34,11 +34,7 @@ class ThickSheets:
         return np.linalg.norm(self._rims[:, 1] - self._rims[:, 0], axis=1)
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance ``(P,)``, negative inside the thickness.
-
-        Args:
-            points: Points ``(P, 3)``, float64.
-        """
+        """Signed distance ``(P,)`` of points ``(P, 3)``, negative inside the thickness."""
         return self._closest.distance(points) - HALF_THICKNESS
 
     def sample(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -68,10 +64,7 @@ class ThickSheets:
 
 
 def rims(triangles: np.ndarray) -> np.ndarray:
-    """Edges that only one triangle has.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
+    """Edges that only one of the triangles ``(T, 3, 3)`` has.
 
     Returns:
         For each its two ends, the unit vector in the triangle's plane away from it, and the triangle's unit normal,

@@ -18,9 +18,6 @@ def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
     mostly at open edges of those closes them; one that ends mostly at edges that are closed without it is a wall in the
     solid or a fin on it. One that meets none is a skin of its own.
 
-    Args:
-        soup: Clean triangles.
-
     Returns:
         Faces that can bound a solid, and those that cannot.
     """

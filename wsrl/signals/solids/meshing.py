@@ -34,12 +34,7 @@ def mesh_union(shape: Union, resolution: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_specks(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mesh without the specks along sharp edges, where a corner of the grid is inside and its neighbours are not.
-
-    Args:
-        vertices: Vertices ``(V, 3)``.
-        faces: Faces ``(F, 3)``.
-    """
+    """The mesh without the specks along sharp edges, where one corner of the grid is inside, not its neighbours."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -51,11 +46,7 @@ def without_specks(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray,
 
 
 def tight_bounds(shape: Union) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest corner of the shape, found on a coarse grid and widened to be safe.
-
-    Args:
-        shape: The shape.
-    """
+    """Lowest and highest corner of the shape, found on a coarse grid and widened to be safe."""
     low, high = shape.bounds()
     num = 24
     cell = (high - low) / num

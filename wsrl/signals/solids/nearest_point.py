@@ -118,11 +118,7 @@ class UnionDistance:
         self._trees = None
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance ``(P,)``, negative inside.
-
-        Args:
-            points: Points ``(P, 3)``, float64.
-        """
+        """Signed distance ``(P,)`` of points ``(P, 3)``, float64, negative inside."""
         value, upper = np.empty(len(points)), np.empty(len(points))
         for block in blocks(len(points)):
             value[block], upper[block] = self.bounds(points[block])
@@ -135,11 +131,7 @@ class UnionDistance:
         return np.copysign(np.maximum(far, upper), value)
 
     def bounds(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The implicit function ``(P,)``, whose size bounds the distance from below, and an upper bound ``(P,)``.
-
-        Args:
-            points: Points ``(P, 3)``.
-        """
+        """The implicit function ``(P,)``, whose size bounds the distance from below, and an upper bound ``(P,)``."""
         distances, gradients = self.shape.parts(points)
         value, _ = self.shape.join(distances, gradients)
         upper = np.abs(value)

@@ -34,11 +34,7 @@ class Primitive(ABC):
     rounding: float = 0.0
 
     def distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distance ``(P,)`` and its gradient ``(P, 3)``.
-
-        Args:
-            points: Points ``(P, 3)`` of the world, float64.
-        """
+        """Signed distance ``(P,)`` and its gradient ``(P, 3)`` at points ``(P, 3)`` of the world, float64."""
         distance, gradient = self.own_distance(self.rotation.T @ (points - self.center).T)  # (P,), (3, P)
         return distance - self.rounding, gradient.T @ self.rotation.T
 
@@ -57,11 +53,7 @@ class Primitive(ABC):
 
     @abstractmethod
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance ``(P,)`` and gradient ``(3, P)`` in the own frame, without the rounding.
-
-        Args:
-            points: Points ``(3, P)`` of the own frame.
-        """
+        """Distance ``(P,)`` and gradient ``(3, P)`` at points ``(3, P)`` of the own frame, without the rounding."""
 
     @abstractmethod
     def own_reach(self) -> float:
@@ -210,11 +202,7 @@ class Ellipsoid(Primitive):
 
 
 def lengths(vectors: np.ndarray) -> np.ndarray:
-    """Length ``(P,)`` of each row.
-
-    Args:
-        vectors: Vectors ``(P, D)``.
-    """
+    """Length ``(P,)`` of each row of ``(P, D)``."""
     return np.sqrt(np.einsum("pd,pd->p", vectors, vectors))
 
 

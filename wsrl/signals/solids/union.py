@@ -29,11 +29,7 @@ class Union:
     blend: float = 0.0
 
     def parts(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance ``(B, P)`` and gradient ``(B, P, 3)`` of each body.
-
-        Args:
-            points: Points ``(P, 3)``, float64.
-        """
+        """Distance ``(B, P)`` and gradient ``(B, P, 3)`` of each body at points ``(P, 3)``, float64."""
         distances = np.empty((len(self.bodies), len(points)))
         gradients = np.empty((len(self.bodies), len(points), 3))
         for block in blocks(len(points)):
@@ -42,11 +38,7 @@ class Union:
         return distances, gradients
 
     def value(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The implicit function ``(P,)`` and its gradient ``(P, 3)``.
-
-        Args:
-            points: Points ``(P, 3)``, float64.
-        """
+        """The implicit function ``(P,)`` and its gradient ``(P, 3)`` at points ``(P, 3)``, float64."""
         values, gradients = np.empty(len(points)), np.empty((len(points), 3))
         for block in blocks(len(points)):
             values[block], gradients[block] = self.block_value(points[block])
@@ -62,12 +54,7 @@ class Union:
         return value, gradient
 
     def join(self, distances: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Join the bodies' distances one after another.
-
-        Args:
-            distances: Distance ``(B, P)`` of each body.
-            gradients: Gradients ``(B, P, 3)`` of these.
-        """
+        """Join the bodies' distances ``(B, P)`` and gradients ``(B, P, 3)``, one body after another."""
         value, gradient = distances[0], gradients[0]
         for other, slope in zip(distances[1:], gradients[1:], strict=True):
             value, gradient = self.pair(value, gradient, other, slope)

@@ -54,10 +54,6 @@ class ArraySource(PictureSource):
     def __init__(self, path: str | os.PathLike, options: ArrayOptions):
         """Open the file.
 
-        Args:
-            path: A ``.npy`` or ``.npz`` file.
-            options: Which pictures, in which form.
-
         Raises:
             UserError: The file or the shape or type of an array in it cannot be used.
         """
@@ -93,9 +89,6 @@ class ArraySource(PictureSource):
 
     def read_values(self, position: int) -> np.ndarray:
         """Values ``(H, W, C)`` of one picture.
-
-        Args:
-            position: Place in the full listing.
 
         Raises:
             SignalError: It holds NaN or infinity, or leaves [0, 1].

@@ -54,11 +54,7 @@ class FashionMnist(PictureSource):
     class_names = CLASSES
 
     def __init__(self, options: FashionMnistOptions):
-        """Read the IDX files; the raw bytes of all pictures stay in memory (55 MB).
-
-        Args:
-            options: Which pictures, in which form, from where.
-        """
+        """Read the IDX files; the raw bytes of all pictures stay in memory (55 MB)."""
         root = find_root(options.root)
         stamps = tuple((root / name).stat().st_mtime_ns for name in file_names())
         self._pixels, classes, sha256 = load_files(root.resolve(), stamps)
@@ -74,11 +70,7 @@ class FashionMnist(PictureSource):
         )
 
     def read_values(self, position: int) -> np.ndarray:
-        """Values ``(H, W, C)`` of one picture.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """Values ``(H, W, C)`` of one picture."""
         num_train = len(self._pixels["train"])
         split, row = ("train", position) if position < num_train else ("test", position - num_train)
         values = self._pixels[split][row].astype(np.float32)[..., None] / 255  # (28, 28, 1)
@@ -133,11 +125,7 @@ def find_root(root: str | os.PathLike | None) -> Path:
 
 
 def read_idx(path: Path, num_axes: int) -> np.ndarray:
-    """Read a gzip'd IDX file of unsigned bytes.
-
-    Args:
-        path: The file.
-        num_axes: Number of axes it has to have.
+    """Read a gzip'd IDX file of unsigned bytes that has so many axes.
 
     Raises:
         UserError: It is damaged or no such file.

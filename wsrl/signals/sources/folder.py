@@ -50,10 +50,6 @@ class Folder(PictureSource):
     def __init__(self, root: str | os.PathLike, options: FolderOptions):
         """List the folder; no picture is decoded yet.
 
-        Args:
-            root: The folder.
-            options: Which pictures, in which form.
-
         Raises:
             UserError: It has no pictures, or a folder in it cannot be listed.
         """

@@ -65,11 +65,7 @@ class Furniture(ShapeSource):
     """Models in the order of the catalogues, these by name; labels are the categories."""
 
     def __init__(self, options: FurnitureOptions):
-        """Read the catalogues; models are read when they are asked for.
-
-        Args:
-            options: Which models, and how they are sampled.
-        """
+        """Read the catalogues; models are read when they are asked for."""
         self._archives = [Archive(path) for path in catalogue_files(options.path)]
         models = list_models(self._archives)
         categories = sorted({model.category for model in models if model.category is not None})
@@ -98,10 +94,7 @@ class Furniture(ShapeSource):
 
 
 def catalogue_files(path: str | os.PathLike) -> list[Path]:
-    """The catalogues, sorted by name.
-
-    Args:
-        path: A folder of them, or one.
+    """The catalogues of a folder, sorted by name, or the one that the path is.
 
     Raises:
         UserError: There is none.
@@ -118,9 +111,6 @@ def catalogue_files(path: str | os.PathLike) -> list[Path]:
 
 def list_models(archives: list[Archive]) -> list[Model]:
     """The models of all catalogues, in order.
-
-    Args:
-        archives: The catalogues.
 
     Raises:
         UserError: One of them lists no model.

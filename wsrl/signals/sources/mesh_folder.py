@@ -33,10 +33,6 @@ class MeshFolder(ShapeSource):
     def __init__(self, root: str | os.PathLike, options: MeshFolderOptions):
         """List the folder; no mesh is read yet.
 
-        Args:
-            root: The folder.
-            options: Which meshes, and how they are sampled.
-
         Raises:
             UserError: It has no meshes, or a folder in it cannot be listed.
         """

@@ -120,10 +120,6 @@ class ShapeNet(ShapeSource):
     def __init__(self, root: str | os.PathLike, options: ShapeNetOptions):
         """List the folder; no mesh is read yet.
 
-        Args:
-            root: The folder that holds the synsets.
-            options: Which models, and how they are sampled.
-
         Raises:
             UserError: It has none of the asked models, or its lists of splits cannot be read.
         """
@@ -164,12 +160,7 @@ def synset_folders(root: Path) -> list[str]:
 
 
 def list_models(root: Path, synset: str) -> Iterator[tuple[str, str, str]]:
-    """Synset, model id and relative path of the models of a synset, sorted.
-
-    Args:
-        root: The folder.
-        synset: Name of the synset's folder.
-    """
+    """Synset, model id and relative path of the models of a synset, sorted."""
     for name in sorted((entry.name for entry in scan(root / synset) if entry.is_dir()), key=os.fsencode):
         for file in FILES:
             if (root / synset / name / file).exists():
@@ -179,10 +170,6 @@ def list_models(root: Path, synset: str) -> Iterator[tuple[str, str, str]]:
 
 def read_splits(root: Path, synsets: list[str]) -> dict[tuple[str, str], str]:
     """Split by synset and model id.
-
-    Args:
-        root: The folder.
-        synsets: The synsets that are taken.
 
     Raises:
         UserError: A list cannot be read.
@@ -199,11 +186,7 @@ def read_splits(root: Path, synsets: list[str]) -> dict[tuple[str, str], str]:
 
 
 def read_csv(path: Path) -> dict[tuple[str, str], str]:
-    """Split by synset and model id, from ShapeNet's table.
-
-    Args:
-        path: The table.
-    """
+    """Split by synset and model id, from ShapeNet's table."""
     rows = csv.DictReader(read_text(path).splitlines())
     wanted = ("synsetId", "modelId", "split")
     absent = [column for column in wanted if column not in (rows.fieldnames or ())]
@@ -216,11 +199,7 @@ def read_csv(path: Path) -> dict[tuple[str, str], str]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a list.
-
-    Args:
-        path: The file.
-    """
+    """The text of a list."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -39,11 +39,7 @@ class Solids(ShapeSource):
     """
 
     def __init__(self, options: SolidsOptions):
-        """List the shapes; each is made when it is asked for.
-
-        Args:
-            options: Which shapes, and how they are sampled.
-        """
+        """List the shapes; each is made when it is asked for."""
         self._families = list(FAMILIES)
         num_families = len(self._families)
         splits = ["test" if index // num_families % TEST_EVERY == 1 else "train" for index in range(options.num)]

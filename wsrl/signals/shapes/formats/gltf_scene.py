@@ -45,11 +45,7 @@ def shown_nodes(described: Mapping) -> Iterator[tuple[Mapping, np.ndarray]]:
 
 
 def world_matrices(nodes: list[Mapping]) -> list[np.ndarray]:
-    """Matrix ``(4, 4)`` of every node to its root.
-
-    Args:
-        nodes: Nodes of the file, which are trees.
-    """
+    """Matrix ``(4, 4)`` of every node to its root; the nodes must be trees."""
     parent = {child: index for index, node in enumerate(nodes) for child in node.get("children", [])}
     result = []
     for index, node in enumerate(nodes):
@@ -62,11 +58,7 @@ def world_matrices(nodes: list[Mapping]) -> list[np.ndarray]:
 
 
 def local_matrix(node: Mapping) -> np.ndarray:
-    """Matrix ``(4, 4)`` of a node to its parent.
-
-    Args:
-        node: With ``matrix``, column by column, or ``translation``, ``rotation`` and ``scale``.
-    """
+    """Matrix ``(4, 4)`` of a node to its parent: its ``matrix``, column by column, or that of its movements."""
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
     parts = [
@@ -97,13 +89,7 @@ def composed(translation: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -
 
 
 def instances(node: Mapping, matrix: np.ndarray, tables: Tables) -> np.ndarray:
-    """Matrices ``(I, 4, 4)`` with which the mesh of a node is shown.
-
-    Args:
-        node: The node.
-        matrix: Its matrix to the scene.
-        tables: Tables of the file.
-    """
+    """Matrices ``(I, 4, 4)`` to the scene with which the mesh of a node is shown, whose own is ``matrix``."""
     instancing = node.get("extensions", {}).get(INSTANCING)
     if instancing is None:
         return matrix[None]
@@ -117,13 +103,7 @@ def instances(node: Mapping, matrix: np.ndarray, tables: Tables) -> np.ndarray:
 
 
 def joint_matrices(skin: Mapping, world: list[np.ndarray], tables: Tables) -> np.ndarray:
-    """Matrices ``(J, 4, 4)`` that take the mesh of a skin to the scene, one for each joint.
-
-    Args:
-        skin: The skin.
-        world: Matrix of every node.
-        tables: Tables of the file.
-    """
+    """Matrices ``(J, 4, 4)`` that take the mesh of a skin to the scene, one for each joint."""
     joints = np.array([world[joint] for joint in skin["joints"]])
     if "inverseBindMatrices" not in skin:
         return joints

@@ -129,11 +129,7 @@ class Tables:
 
 
 def from_data_uri(uri: str) -> bytes:
-    """The bytes of a ``data:`` address.
-
-    Args:
-        uri: The address, in base64 or with percent signs.
-    """
+    """The bytes of a ``data:`` address, in base64 or with percent signs."""
     form, _, text = uri.partition(",")
     raw = unquote_to_bytes(text)
     if not form.endswith(";base64"):

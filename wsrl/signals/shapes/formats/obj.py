@@ -17,10 +17,7 @@ OTHERS = {b"l": "lines", b"p": "points", b"curv": "curves", b"curv2": "curves", 
 
 
 def read_obj(data: bytes) -> Polygons:
-    """Vertices and faces of a file.
-
-    Args:
-        data: Content of the file.
+    """Vertices and faces of the content of a file.
 
     Raises:
         SignalError: A statement is damaged, or the geometry is not made of faces.

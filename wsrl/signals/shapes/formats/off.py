@@ -15,10 +15,7 @@ KEYWORD = re.compile(rb"\s*(?:(st)?(c)?(n)?(4)?(n)?off)?", re.IGNORECASE)
 
 
 def read_off(data: bytes) -> Polygons:
-    """Vertices and faces of a file.
-
-    Args:
-        data: Content of the file.
+    """Vertices and faces of the content of a file.
 
     Raises:
         SignalError: It is damaged, binary, or not three-dimensional.
@@ -43,13 +40,7 @@ def read_off(data: bytes) -> Polygons:
 
 
 def by_lines(rows: list[bytes], num_vertices: int, num_faces: int) -> Polygons:
-    """One vertex or face a line; what follows on the line is its colour or the like.
-
-    Args:
-        rows: Lines after the header.
-        num_vertices: Number of vertices.
-        num_faces: Number of faces.
-    """
+    """One vertex or face a line; what follows on the line is its colour or the like."""
     points = [numbers(row.split()[:3], "a vertex") for row in rows[:num_vertices]]
     if any(len(point) < 3 for point in points):
         raise SignalError("damaged: a vertex of fewer than three numbers")
@@ -65,14 +56,7 @@ def by_lines(rows: list[bytes], num_vertices: int, num_faces: int) -> Polygons:
 
 
 def by_words(words: list[bytes], num_vertices: int, num_faces: int, width: int) -> Polygons:
-    """Vertices and faces whatever the line breaks; faces have no colours then.
-
-    Args:
-        words: Words after the header.
-        num_vertices: Number of vertices.
-        num_faces: Number of faces.
-        width: Numbers of each vertex.
-    """
+    """Vertices of ``width`` numbers and faces whatever the line breaks; faces have no colours then."""
     position = num_vertices * width
     points = np.array(numbers(words[:position], "a vertex")).reshape(-1, width)[:, :3]
     corners: list[int] = []
@@ -88,11 +72,7 @@ def by_words(words: list[bytes], num_vertices: int, num_faces: int, width: int) 
 
 
 def whole(word: bytes) -> int:
-    """A word as a whole number from 0.
-
-    Args:
-        word: The word.
-    """
+    """A word as a whole number from 0."""
     try:
         number = int(word)
     except ValueError:
@@ -103,13 +83,7 @@ def whole(word: bytes) -> int:
 
 
 def checked(points: np.ndarray | list, corners: list[int], sizes: list[int]) -> Polygons:
-    """The polygons, whose corners are vertices.
-
-    Args:
-        points: Vertices.
-        corners: Vertex of each corner.
-        sizes: Number of corners of each face.
-    """
+    """The polygons of corners and sizes, whose corners are vertices."""
     vertices = np.array(points, np.float64).reshape(-1, 3)
     indices = np.array(corners, np.int64)
     if len(indices) and indices.max() >= len(vertices):

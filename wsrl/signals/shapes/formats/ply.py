@@ -45,11 +45,7 @@ class Element:
         return np.dtype([(f"{index}", order + column.kind) for index, column in enumerate(self.properties)])
 
     def column(self, *names: str) -> int | None:
-        """Place of the first column of one of the names.
-
-        Args:
-            names: In lower case.
-        """
+        """Index of the first column of one of the names, which are in lower case."""
         for index, column in enumerate(self.properties):
             if column.name.lower() in names:
                 return index
@@ -63,10 +59,7 @@ class Element:
 
 
 def read_ply(data: bytes) -> Polygons:
-    """Vertices and faces of a file.
-
-    Args:
-        data: Content of the file.
+    """Vertices and faces of the content of a file.
 
     Raises:
         SignalError: It is damaged, or its vertices or faces are not where PLY has them.
@@ -102,11 +95,7 @@ def read_ply(data: bytes) -> Polygons:
 
 
 def header(data: bytes) -> tuple[str, list[Element], int]:
-    """Byte order (empty for text), tables, and where the rows begin.
-
-    Args:
-        data: Content of the file.
-    """
+    """Byte order (empty for text), tables, and where the rows begin."""
     start = data[:LARGEST_HEADER]
     first = start.split(b"\n")[0]
     end_of_line = b"\r" if b"\r" in first.rstrip(b"\r") else b"\r\n" if first.endswith(b"\r") else b"\n"
@@ -128,11 +117,7 @@ def header(data: bytes) -> tuple[str, list[Element], int]:
 
 
 def column_of(words: list[str]) -> Property:
-    """A column as the header has it.
-
-    Args:
-        words: ``TYPE NAME``, or ``list TYPE TYPE NAME``.
-    """
+    """A column as the header has it: ``TYPE NAME``, or ``list TYPE TYPE NAME``."""
     listed = words[:1] == ["list"]
     kinds, name = words[1 if listed else 0 : -1], words[-1] if words else ""
     if len(kinds) != 1 + listed or not all(kind in NAMES for kind in kinds):
@@ -293,12 +278,7 @@ class Text:
 
 
 def of_strips(items: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Triangles ``(F, 3)`` of strips that -1 separates.
-
-    Args:
-        items: Vertices of all strips.
-        sizes: Length of each list of strips.
-    """
+    """Triangles ``(F, 3)`` of lists of strips that -1 separates, ``sizes`` items each."""
     lists = np.split(items, np.cumsum(sizes)[:-1])
     runs = [run for strips in lists for run in np.split(strips, np.flatnonzero(strips < 0) + 1)]
     return np.concatenate([strip_triangles(run[run >= 0]) for run in runs])

@@ -69,11 +69,7 @@ def triangulate(polygons: Polygons) -> np.ndarray:
 
 
 def ranks(vertices: np.ndarray) -> np.ndarray:
-    """Place ``(V,)`` of each vertex in the order of their coordinates; equal vertices have equal places.
-
-    Args:
-        vertices: Vertices ``(V, 3)``.
-    """
+    """Rank ``(V,)`` of each vertex ``(V, 3)`` in the order of their coordinates, the same for equal vertices."""
     order = np.lexsort(vertices.T)
     new = np.ones(len(order), np.int64)
     new[1:] = (vertices[order[1:]] != vertices[order[:-1]]).any(axis=1)
@@ -123,11 +119,7 @@ def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[n
 
 
 def newell(points: np.ndarray) -> np.ndarray:
-    """Normal ``(M, 3)`` of polygons, twice their area long, also where they are not quite flat.
-
-    Args:
-        points: Corners ``(M, n, 3)``.
-    """
+    """Normal ``(M, 3)`` of polygons ``(M, n, 3)``, twice their area long, also where they are not quite flat."""
     # the sum of the cross products of neighbouring corners, seen from the first for precision
     from_first = points - points[:, :1]
     return np.cross(from_first[:, 1:-1], from_first[:, 2:]).sum(axis=1)
@@ -177,23 +169,13 @@ def ears(points: np.ndarray, normal: np.ndarray, rank: np.ndarray) -> np.ndarray
 
 
 def signed_areas(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Twice the area ``(F,)`` of triangles of a plane, negative where they run clockwise.
-
-    Args:
-        flat: Points ``(n, 2)``.
-        faces: Triangles ``(F, 3)``.
-    """
+    """Twice the area ``(F,)`` of triangles ``(F, 3)`` of points ``(n, 2)``, negative where they run clockwise."""
     a, b, c = flat[faces[:, 0]], flat[faces[:, 1]], flat[faces[:, 2]]
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
 
 
 def gaps(size: int, faces: np.ndarray) -> np.ndarray:
-    """Triangles that are missing between the sides of a polygon and the border of some triangles in it.
-
-    Args:
-        size: Number of corners of the polygon.
-        faces: Triangles ``(F, 3)``.
-    """
+    """Triangles that are missing between the ``size`` sides of a polygon and the border of triangles in it."""
     # how often each side is still free in either direction
     balance: dict[tuple[int, int], int] = {}
     sides = [((corner, (corner + 1) % size), 1) for corner in range(size)]
@@ -260,11 +242,7 @@ def turn_edge(flat: np.ndarray, faces: np.ndarray, needle: int, smallest: float)
 
 
 def strip_triangles(strip: np.ndarray) -> np.ndarray:
-    """Triangles ``(n - 2, 3)`` of a strip, each second one turned so that all face the same way.
-
-    Args:
-        strip: Vertices of the strip ``(n,)``.
-    """
+    """Triangles ``(n - 2, 3)`` of a strip ``(n,)``, each second one turned so that all face the same side."""
     if len(strip) < 3:
         return np.zeros((0, 3), np.int64)
     faces = np.stack([strip[:-2], strip[1:-1], strip[2:]], axis=1)

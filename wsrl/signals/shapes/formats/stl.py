@@ -29,10 +29,7 @@ def binary_facets(data: bytes) -> int | None:
 
 
 def read_stl(data: bytes) -> Polygons:
-    """Triangles of a file.
-
-    Args:
-        data: Content of the file.
+    """Triangles of the content of a file.
 
     Raises:
         SignalError: It is neither, or ends too early.
@@ -45,11 +42,7 @@ def read_stl(data: bytes) -> Polygons:
 
 
 def read_text(data: bytes) -> Polygons:
-    """Facets of a text, of any case and any line breaks.
-
-    Args:
-        data: Content of the file.
-    """
+    """Facets of a text, of any case and any line breaks."""
     named = NAME.sub(b"", data)  # a name may hold any word
     points: list[tuple[float, ...]] = []
     sizes, done = [], 0
@@ -65,10 +58,5 @@ def read_text(data: bytes) -> Polygons:
 
 
 def loops(points: np.ndarray, sizes: np.ndarray) -> Polygons:
-    """Polygons whose corners follow each other.
-
-    Args:
-        points: Corners ``(N, 3)``.
-        sizes: Number of corners of each ``(P,)``.
-    """
+    """Polygons whose corners ``(N, 3)`` follow each other, ``sizes (P,)`` of them each."""
     return Polygons(vertices=points, corners=np.arange(len(points)), sizes=sizes)
