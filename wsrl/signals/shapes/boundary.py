@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from wsrl.signals.shapes.orientation import OFFSET, edge_balance
-from wsrl.signals.shapes.soup import double_areas
+from wsrl.signals.shapes.triangles import double_areas, draw_from_groups, longest_edge, random_points, unit_normals
 
 ACCURACY, ACCURACY_OF_SIDES = 1.5, 1.25
 """Of the far field, in radii of what is far: libigl's own default is 2; from 1.25 on, no side of a face changes."""
@@ -77,11 +77,8 @@ def sample(triangles: np.ndarray, rows: np.ndarray, generator: np.random.Generat
         rows: Indices of triangles ``(R,)``, as often as points are wanted on them.
         generator: Source of the randomness.
     """
-    weights = generator.dirichlet((1, 1, 1), len(rows))
     corners = triangles[rows]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)  # tiny areas round to none
-    return Samples(triangle=rows, points=np.einsum("rc,rci->ri", weights, corners), normals=normals)
+    return Samples(triangle=rows, points=random_points(corners, generator), normals=unit_normals(corners))
 
 
 def numbers_by_area(areas: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
@@ -264,26 +261,13 @@ def sample_groups(triangles: np.ndarray, group: np.ndarray, generator: np.random
     length = np.zeros(len(total))
     np.maximum.at(length, group, longest_edge(triangles))
     numbers = np.ceil(np.maximum(total / SPACING**2, length / (2 * SPACING))).clip(1, MOST_SAMPLES).astype(np.int64)
-    # triangles laid end to end by area, group by group; a random place in the stretch of a group is a triangle
-    order = np.argsort(group, kind="stable")
-    start = np.cumsum(total) - total
-    drawn = np.repeat(start, numbers) + generator.random(int(numbers.sum())) * np.repeat(total, numbers)
-    nearest = np.searchsorted(np.cumsum(areas[order]), drawn, side="right").clip(0, len(order) - 1)
-    first = np.searchsorted(group[order], np.arange(len(total)))  # rounding must not leave the group
-    last = np.append(first[1:], len(order)) - 1
-    owner = np.repeat(np.arange(len(total)), numbers)
-    return sample(triangles, order[nearest.clip(first[owner], last[owner])], generator)
+    return sample(triangles, draw_from_groups(areas, group, numbers, generator), generator)
 
 
 def kinds_of(samples: Samples, winding: Winding) -> tuple[np.ndarray, np.ndarray]:
     """Class of each sample ``(R,)``, and whether it bounds with its normal pointing in."""
     outer, inner = (side > 0.5 for side in samples.sides(winding))
     return np.where(outer & inner, BURIED, np.where(outer | inner, BOUNDARY, SHEET)), outer & ~inner
-
-
-def longest_edge(triangles: np.ndarray) -> np.ndarray:
-    """Length ``(T,)`` of the longest edge of each triangle ``(T, 3, 3)``."""
-    return np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2).max(axis=1, initial=0)
 
 
 def divided(triangles: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from wsrl.signals.shapes.orientation import OFFSET, edge_balance
 from wsrl.signals.shapes.soup import join_vertices
+from wsrl.signals.shapes.triangles import unit_normals
 
 CORNER = 1e-5
 """Barycentric coordinates below this are zero: the closest point is on an edge or at a vertex."""
@@ -86,8 +87,7 @@ class ClosestPoint:
         """Normals of faces ``(T, 3)``, edges and vertices ``(T, 3, 3)`` of each; zero where they tell nothing."""
         triangles = self._triangles
         vertices, faces = join_vertices(self._corners, self._faces)
-        normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        normals = unit_normals(triangles)
         edge, ends, net = edge_balance(faces, len(vertices))
         unsure = (np.bincount(edge.ravel(), minlength=len(net)) != 2) | (net != 0)
         of_edge = summed(edge, np.repeat(normals, 3, axis=0), len(net))

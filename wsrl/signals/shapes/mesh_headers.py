@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping
 
 from wsrl.errors import SignalError
+from wsrl.signals.shapes.formats.ply import header
 from wsrl.signals.shapes.formats.stl import binary_facets
 from wsrl.signals.shapes.formats.words import plain
 
@@ -59,14 +60,11 @@ def stl_faces(data: bytes) -> int:
 
 def ply_faces(data: bytes) -> int:
     """Faces of a PLY file by its header."""
-    header, end, _ = plain(data[:LARGEST_HEADER]).partition(b"end_header")
-    if not header.startswith(b"ply") or not end:
-        raise SignalError("damaged: it has no PLY header")
-    counts = re.findall(rb"(?:^|[\r\n])[ \t]*element[ \t]+(\w+)[ \t]+(\d+)", header)
-    rows = {name: int(number) for name, number in counts}
-    if sum(rows.values()) > len(data):
-        raise SignalError(f"damaged: it announces {sum(rows.values()):,} rows in {len(data):,} bytes")
-    return rows.get(b"face", 0)
+    _, elements, _ = header(plain(data))
+    num_rows = sum(element.rows for element in elements)
+    if num_rows > len(data):
+        raise SignalError(f"damaged: it announces {num_rows:,} rows in {len(data):,} bytes")
+    return sum(element.rows for element in elements if element.name.lower() == "face")
 
 
 def off_faces(data: bytes) -> int:

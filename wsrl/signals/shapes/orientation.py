@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import igl
 import numpy as np
 
-from wsrl.signals.shapes.soup import double_areas
+from wsrl.signals.shapes.triangles import double_areas, draw_from_groups, random_points, unit_normals
 
 RAYS = 20_000
 LEAST_RAYS, MOST_RAYS = 4, 200
@@ -179,12 +179,10 @@ def contained_patches(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray
     rows = [order[start[present] + (size[present] - 1) * step // 3] for step in range(4)]
     inside = np.zeros(num, bool)
     inside[present] = True
-    for chosen in rows:
-        corners = vertices[faces[chosen]]
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    for row in rows:
+        corners = vertices[faces[row]]
         # just outside of the face a patch within another has a winding number of 1
-        length = np.linalg.norm(normal, axis=1, keepdims=True)
-        outside = corners.mean(1) + OFFSET * normal / np.maximum(length, 1e-300)
+        outside = corners.mean(1) + OFFSET * unit_normals(corners)
         inside[present] &= igl.fast_winding_number(vertices, faces, outside) > 0.5
     return inside
 
@@ -208,10 +206,7 @@ def turned_open(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, clos
     tree.init(vertices, target)
     corners = vertices[faces[rays]]
     # starts at even places of the faces (R, 3), directions spread evenly over the half space in front
-    weights = generator.dirichlet((1, 1, 1), len(rays))
-    points = np.einsum("rc,rci->ri", weights, corners)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+    points, normals = random_points(corners, generator), unit_normals(corners)
     directions = generator.standard_normal(points.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     directions *= np.where(np.einsum("ri,ri->r", directions, normals) < 0, -1, 1)[:, None]
@@ -243,9 +238,4 @@ def rays_of_patches(areas: np.ndarray, patch: np.ndarray, num: int, generator: n
     # rays in proportion to the area of a patch, within bounds
     rays = np.ceil(RAYS * total / max(total.sum(), 1e-300)).clip(LEAST_RAYS, MOST_RAYS).astype(np.int64)
     rays[total == 0] = 0
-    order = np.argsort(patch, kind="stable")
-    # faces laid end to end by area, patch by patch: a random place in the stretch of a patch is a face of it
-    cumulated = np.cumsum(areas[order])
-    start = np.cumsum(total) - total
-    drawn = np.repeat(start, rays) + generator.random(int(rays.sum())) * np.repeat(total, rays)
-    return order[np.searchsorted(cumulated, drawn, side="right").clip(0, len(order) - 1)]
+    return draw_from_groups(areas, patch, rays, generator)

@@ -13,8 +13,9 @@ from wsrl.errors import SignalError
 from wsrl.signals.shapes.boundary import BOUNDARY, BURIED, NEGLIGIBLE, SHEET, Winding, caps, classify, winding_patches
 from wsrl.signals.shapes.closest import ClosestPoint, touching_others
 from wsrl.signals.shapes.orientation import Oriented, edge_balance, orient
-from wsrl.signals.shapes.soup import Soup, clean, double_areas, sample_triangles
+from wsrl.signals.shapes.soup import Soup, clean
 from wsrl.signals.shapes.thin_shells import HALF_THICKNESS, ThickSheets
+from wsrl.signals.shapes.triangles import area_vectors, double_areas, sample_triangles
 from wsrl.signals.shapes.twofold import split_twofold
 
 THICKENED_SHARE = 0.005
@@ -291,8 +292,7 @@ def inside_by_rays(
     # the sign of each face for a ray: +1 where the ray leaves through it
     tree = igl.AABB()
     tree.init(vertices, faces)
-    corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = area_vectors(vertices[faces])
     # inside where a ray leaves once more than it enters; the majority of the rays decides
     votes = np.zeros(len(points))
     for direction in generator.standard_normal((AGREEMENT_RAYS, 3)):

@@ -9,6 +9,7 @@ import numpy as np
 
 from wsrl.errors import SignalError
 from wsrl.signals.shapes.diagonals import match_diagonals
+from wsrl.signals.shapes.triangles import double_areas
 
 NORMALISED_RADIUS = 0.9
 MERGE_DISTANCE = 1e-6
@@ -128,32 +129,3 @@ def unique_faces(faces: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.n
     twofold = np.zeros(len(faces), bool)
     twofold[first] = net == 0
     return faces[kept], twofold[kept], len(faces) - len(kept)
-
-
-def double_areas(triangles: np.ndarray) -> np.ndarray:
-    """Twice the area of each triangle ``(F, 3, 3)``."""
-    return np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
-
-
-def sample_triangles(triangles: np.ndarray, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points evenly over triangles, by area.
-
-    Args:
-        triangles: Corners ``(F, 3, 3)``.
-        num: How many points.
-        generator: Source of the randomness.
-
-    Returns:
-        Points ``(num, 3)`` and the unit normals ``(num, 3)`` of their triangles.
-    """
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    # a triangle with a chance in proportion to its area
-    double_areas = np.linalg.norm(normals, axis=1)
-    cumulated = np.cumsum(double_areas)
-    rows = np.searchsorted(cumulated, generator.random(num) * cumulated[-1], side="right").clip(0, len(triangles) - 1)
-    u, v = generator.random((2, num, 1))
-    # a point of the parallelogram, folded into the triangle
-    outside = u + v > 1
-    u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
-    a, b, c = np.moveaxis(triangles[rows], 1, 0)
-    return a + u * (b - a) + v * (c - a), normals[rows] / double_areas[rows, None]

@@ -7,7 +7,8 @@ import numpy as np
 
 from wsrl.signals.shapes.closest import ClosestPoint
 from wsrl.signals.shapes.orientation import edge_balance
-from wsrl.signals.shapes.soup import double_areas, join_vertices, sample_triangles
+from wsrl.signals.shapes.soup import join_vertices
+from wsrl.signals.shapes.triangles import area_vectors, double_areas, sample_triangles
 
 HALF_THICKNESS = 0.01
 
@@ -76,8 +77,7 @@ def rims(triangles: np.ndarray) -> np.ndarray:
     # sides whose edge no other triangle has
     face, side = np.nonzero(np.bincount(edge_of.ravel())[edge_of] == 1)
     start, end = triangles[face, side], triangles[face, (side + 1) % 3]
-    a, b, c = np.moveaxis(triangles[face], 1, 0)
-    up = np.cross(b - a, c - a)
+    up = area_vectors(triangles[face])
     away = np.cross(end - start, up)
     unit = [vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-300) for vector in (away, up)]
     return np.stack([start, end, *unit], axis=1)

@@ -9,7 +9,8 @@ import numpy as np
 import trimesh
 
 from wsrl.signals.shapes.solid import Solid
-from wsrl.signals.shapes.soup import NORMALISED_RADIUS, sample_triangles
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS
+from wsrl.signals.shapes.triangles import sample_triangles
 from wsrl.signals.solids.meshing import mesh_union, onto_surface
 from wsrl.signals.solids.nearest_point import UnionDistance
 from wsrl.signals.solids.primitives import lengths
