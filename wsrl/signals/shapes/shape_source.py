@@ -6,7 +6,7 @@ A shape that cannot be used is a bad signal with its reasons; nothing here ends 
 import multiprocessing
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,26 +58,9 @@ class ShapeSource(Source):
 
     options: ShapeOptions
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        ids: Sequence[str],
-        labels: Sequence[str | None],
-        splits: Sequence[str | None],
-        options: ShapeOptions,
-        details: Mapping[str, object],
-    ):
-        """See ``Source``; the form is that of the options."""
-        super().__init__(
-            name=name,
-            ids=ids,
-            labels=labels,
-            splits=splits,
-            form=options.form,
-            options=options,
-            details=details,
-        )
+    def __init__(self, *, options: ShapeOptions, **listing):
+        """As :class:`Source`; the form is that of the options."""
+        super().__init__(form=options.form, options=options, **listing)
         self._keys: dict[int, str] = {}  # of shapes read before, so that their files are not read and hashed again
 
     @abstractmethod

@@ -11,7 +11,7 @@ Letters: P points, S samples of the surface, B bodies.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -115,7 +115,6 @@ class UnionDistance:
         self._mesh = vertices, faces
         edges = vertices[faces[:, 0]] - vertices[faces[:, 1]]
         self._spacing = 2 * float(np.median(lengths(edges))) if len(edges) else 0.0
-        self._trees = None
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Signed distance ``(P,)`` of points ``(P, 3)``, float64, negative inside."""
@@ -155,7 +154,7 @@ class UnionDistance:
                 it is finite for a point that is not settled, the point is outside a blend: of all parts of the surface
                 that are parts of one body's that foot is the closest point, so only blends can be closer.
         """
-        sampled, mesh_tree, tree, crease_tree = self._search_trees()
+        sampled, mesh_tree, tree, crease_tree = self._trees
         far, nearest = tree.query(points)
         best = np.minimum(upper, far)
         # The sample is dense where the surface is curved; the mesh is dense everywhere and right where it is flat.
@@ -174,19 +173,17 @@ class UnionDistance:
             best = np.minimum(best, self.crease_distance(points, *crease_tree.query(points)))
         return best
 
-    def _search_trees(self):
+    @cached_property
+    def _trees(self):
         from igl import AABB
         from scipy.spatial import cKDTree
 
-        if self._trees is None:
-            sampled = UnionSurface.of(self.shape, self._mesh[0], self._spacing)
-            mesh_tree = AABB()
-            mesh_tree.init(*self._mesh)
-            # of points on surfaces, trees of this kind answer five times faster than the balanced ones of the default
-            build = partial(cKDTree, leafsize=32, compact_nodes=False, balanced_tree=False)
-            crease_tree = build(sampled.creases) if len(sampled.creases) else None
-            self._trees = sampled, mesh_tree, build(sampled.points), crease_tree
-        return self._trees
+        sampled = UnionSurface.of(self.shape, self._mesh[0], self._spacing)
+        mesh_tree = AABB()
+        mesh_tree.init(*self._mesh)
+        # of points on surfaces, trees of this kind answer five times faster than the balanced ones of the default
+        build = partial(cKDTree, leafsize=32, compact_nodes=False, balanced_tree=False)
+        return sampled, mesh_tree, build(sampled.points), build(sampled.creases) if len(sampled.creases) else None
 
     def crease_distance(self, points: np.ndarray, far: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         """Distance ``(P,)`` to the creases: to the tangent at the nearest point of them, where that is on the surface.
@@ -196,7 +193,7 @@ class UnionDistance:
             far: Distance to the nearest of the points of the creases, ``(P,)``.
             nearest: Which that is, ``(P,)``.
         """
-        sampled = self._search_trees()[0]
+        sampled = self._trees[0]
         feet, tangents = sampled.creases[nearest], sampled.tangents[nearest]
         along = np.einsum("pd,pd->p", points - feet, tangents)
         feet = feet + np.clip(along, -self._spacing, self._spacing)[:, None] * tangents

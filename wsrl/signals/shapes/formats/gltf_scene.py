@@ -31,6 +31,7 @@ def shown_nodes(described: Mapping) -> Iterator[tuple[Mapping, np.ndarray]]:
         if not (isinstance(number, int) and 0 <= number < len(scenes)):
             raise SignalError(f"damaged: it shows scene {number!r} of {len(scenes)}")
         roots = scenes[number].get("nodes", [])
+    # downwards from the roots; what a hidden node holds is hidden too
     waiting = [(index, np.eye(4)) for index in reversed(roots)]
     while waiting:
         index, above = waiting.pop()

@@ -41,11 +41,13 @@ class Tables:
         """
         accessor = self._entry("accessors", number)
         kind, width, count = np.dtype(KINDS[accessor["componentType"]]), COMPONENTS[accessor["type"]], accessor["count"]
+        # its rows, or zeros
         if "bufferView" in accessor:
             values = self._view(accessor["bufferView"], accessor.get("byteOffset", 0), kind, count, width)
         else:
             self._refuse_unknown(accessor, "a table")
             values = np.zeros((count, width), kind)
+        # rows that are given apart, then numbers of a range as fractions of it
         if "sparse" in accessor:
             values = self._replaced(values, accessor["sparse"])
         if accessor.get("normalized") and kind.kind in "iu":

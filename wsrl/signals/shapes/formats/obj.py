@@ -28,6 +28,7 @@ def read_obj(data: bytes) -> Polygons:
     others: Counter = Counter()
     rows = iter(enumerate(plain(data).splitlines(), 1))
     for number, row in rows:
+        # a statement: its line without a comment, and the lines that go on with it
         words = row.partition(b"#")[0].split()
         if not words:
             continue
@@ -35,6 +36,7 @@ def read_obj(data: bytes) -> Polygons:
         while kind in CONTINUED and words[-1].endswith(b"\\"):
             words[-1] = words[-1][:-1]
             words = [word for word in words if word] + next(rows, (0, b""))[1].partition(b"#")[0].split()
+        # vertices and faces are kept, other geometry is counted, all else passed over
         if kind == b"v":
             vertices.append(vertex(words, number))
         elif kind in (b"f", b"fo"):
@@ -43,6 +45,7 @@ def read_obj(data: bytes) -> Polygons:
             sizes.append(len(face))
         elif kind in OTHERS:
             others[OTHERS[kind]] += 1
+    # refuse what would be lost or points nowhere
     if others["free-form surfaces"]:
         raise SignalError("it holds free-form surfaces (surf)", allowed="polygons", do="export it as polygons")
     lowest, highest = min(corners, default=0), max(corners, default=-1)

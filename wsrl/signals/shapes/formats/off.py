@@ -20,20 +20,24 @@ def read_off(data: bytes) -> Polygons:
     Raises:
         SignalError: It is damaged, binary, or not three-dimensional.
     """
+    # lines without comments and empty ones
     rows = [row.partition(b"#")[0].strip() for row in plain(data).splitlines()]
     rows = [row for row in rows if row]
+    # the keyword says what each vertex has; the numbers may follow it on its line
     keyword = KEYWORD.match(rows[0] if rows else b"")
     prefix, rest = keyword[0][:-3], rows[0][keyword.end() :].strip() if rows else b""
     if rest.lower().startswith(b"binary"):
         raise SignalError("a binary OFF file", allowed="OFF files of text", do="export it as text, or as PLY")
     if b"4" in prefix or (prefix.endswith(b"n") and keyword[0].endswith(b"OFF")):
         raise SignalError("vertices of four or any number of coordinates (4OFF, nOFF)", allowed="three coordinates")
+    # how many vertices and faces
     rows = [rest, *rows[1:]] if rest else rows[1:]
     words = b" ".join(rows).split()
     counts = numbers(words[:2], "its numbers of vertices and faces")
     if len(counts) < 2:
         raise SignalError("damaged: it has no OFF header")
     num_vertices, num_faces = int(counts[0]), int(counts[1])
+    # where there are lines enough each is a vertex or a face; else only the words count
     if len(rows[0].split()) in (2, 3) and len(rows) - 1 >= num_vertices + num_faces:
         return by_lines(rows[1:], num_vertices, num_faces)
     return by_words(words[3:], num_vertices, num_faces, 6 if b"n" in prefix.lower() else 3)

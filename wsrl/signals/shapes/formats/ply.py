@@ -19,6 +19,7 @@ NAMES |= {"float32": "f4", "float64": "f8", "int64": "i8", "uint64": "u8", "long
 ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 CORNERS = ("vertex_indices", "vertex_index", "vertex_indexes", "vertex_list")
 AXES = ("x", "y", "z")
+NO_LISTS = np.zeros(0, np.int64), np.zeros(0, np.int64)  # items, and length of each list
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ def read_ply(data: bytes) -> Polygons:
     Raises:
         SignalError: It is damaged, or its vertices or faces are not where PLY has them.
     """
+    # the header says which tables follow
     data = plain(data)
     order, elements, body = header(data)
     reader = Binary(data, body, order) if order else Text(data[body:])
     vertices = np.zeros((0, 3))
-    faces = strips = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    faces = strips = NO_LISTS
     others = {}
+    # each table in its order, also those that are only passed over
     for element in elements:
         name = element.name.lower()
         if name == "vertex":
@@ -86,6 +89,7 @@ def read_ply(data: bytes) -> Polygons:
         else:
             others |= {"lines": element.rows} if name == "edge" else {}
             reader.ragged(element, None)
+    # strips as triangles behind the faces
     corners, sizes = faces
     if len(strips[1]):
         triangles = of_strips(*strips)
@@ -96,9 +100,11 @@ def read_ply(data: bytes) -> Polygons:
 
 def header(data: bytes) -> tuple[str, list[Element], int]:
     """Byte order (empty for text), tables, and where the rows begin."""
+    # lines end as the first one does
     start = data[:LARGEST_HEADER]
     first = start.split(b"\n")[0]
     end_of_line = b"\r" if b"\r" in first.rstrip(b"\r") else b"\r\n" if first.endswith(b"\r") else b"\n"
+    # statements until the end; comments and unknown ones say nothing of the rows
     order, elements, position = None, [], 0
     for line in start.split(end_of_line):
         position += len(line) + len(end_of_line)
@@ -163,20 +169,21 @@ class Binary:
         if row is not None:
             self._need(element, element.rows * row.itemsize)
             self._position += element.rows * row.itemsize
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            return NO_LISTS
         same = self._same(element, listed)
         if same is not None:
             return same
-        starts, sizes = [], []
-        # each column: its bytes, or how its length is read and the bytes of an item
-        steps = [
-            (struct.Struct(self._order + np.dtype(column.counted).char) if column.counted else None, column)
+        # each column: how the length of a list is read, or None, and the bytes of an item
+        lengths = [
+            column.counted and struct.Struct(self._order + np.dtype(column.counted).char)
             for column in element.properties
         ]
         widths = [np.dtype(column.kind).itemsize for column in element.properties]
+        # walk through the rows, noting where each list begins
+        starts, sizes = [], []
         position, data = self._position, self._data
         for _ in range(element.rows):
-            for number, (length, _) in enumerate(steps):
+            for number, length in enumerate(lengths):
                 if length is None:
                     position += widths[number]
                     continue
@@ -192,11 +199,12 @@ class Binary:
                 position += size * widths[number]
         self._position = position
         if listed is None:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            return NO_LISTS
         return self._gather(np.array(starts), np.array(sizes, np.int64), element.properties[listed].kind)
 
     def _same(self, element: Element, listed: int | None) -> tuple[np.ndarray, np.ndarray] | None:
         """As ``ragged`` where every row is as long as the first, at once; None where they differ."""
+        # type of the first row, whose lists say their lengths
         columns, position = [], self._position
         for number, column in enumerate(element.properties):
             if column.counted:
@@ -209,6 +217,7 @@ class Binary:
             else:
                 columns.append((f"{number}", self._order + column.kind))
                 position += np.dtype(column.kind).itemsize
+        # all rows read as of this type, if their lists have the lengths of the first row's
         row = np.dtype(columns)
         if self._position + row.itemsize * element.rows > len(self._data):
             return None
@@ -218,12 +227,13 @@ class Binary:
             return None
         self._position += row.itemsize * element.rows
         if listed is None:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            return NO_LISTS
         items = table[f"{listed}"].astype(np.int64)
         return items.ravel(), np.full(element.rows, items.shape[1], np.int64)
 
     def _gather(self, starts: np.ndarray, sizes: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
         """Items that lie in runs of bytes."""
+        # address of each item, then its bytes side by side
         width = np.dtype(kind).itemsize
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         first = np.repeat(starts, sizes).astype(np.int64) + within * width
@@ -257,7 +267,8 @@ class Text:
         """See ``Binary.ragged``."""
         if element.fixed("<") is not None:
             self._take(element, element.rows * len(element.properties))
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            return NO_LISTS
+        # a list is its length and as many words, any other property one word
         items: list[bytes] = []
         sizes = []
         for _ in range(element.rows):
@@ -279,6 +290,7 @@ class Text:
 
 def of_strips(items: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Triangles ``(F, 3)`` of lists of strips that -1 separates, ``sizes`` items each."""
+    # each list divided at its separators
     lists = np.split(items, np.cumsum(sizes)[:-1])
     runs = [run for strips in lists for run in np.split(strips, np.flatnonzero(strips < 0) + 1)]
     return np.concatenate([strip_triangles(run[run >= 0]) for run in runs])

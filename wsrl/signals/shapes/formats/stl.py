@@ -35,6 +35,7 @@ def read_stl(data: bytes) -> Polygons:
         SignalError: It is neither, or ends too early.
     """
     facets = binary_facets(data)
+    # binary where the length fits; the text of a file may be in any encoding
     if facets is not None:
         corners = np.frombuffer(data, FACET, facets, HEADER_BYTES)["corners"]
         return loops(corners.reshape(-1, 3).astype(np.float64), np.full(facets, 3))
@@ -46,6 +47,7 @@ def read_text(data: bytes) -> Polygons:
     named = NAME.sub(b"", data)  # a name may hold any word
     points: list[tuple[float, ...]] = []
     sizes, done = [], 0
+    # vertices gather until the end of their loop
     for end, *coordinates in STEP.findall(named if b"vertex" in named.lower() else data):
         if not end:
             points.append(numbers(coordinates, "a vertex"))
