@@ -37,12 +37,7 @@ class SourceOptions:
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, object], source: str) -> "SourceOptions":
-        """Build the options, refusing those the source does not have.
-
-        Args:
-            options: Options by name.
-            source: Name of the source, for the message.
-        """
+        """Build the options, refusing those the source does not have."""
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(options) - set(known))
         if unknown:

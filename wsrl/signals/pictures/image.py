@@ -115,13 +115,7 @@ def starts_like_tiff(path: Path) -> bool:
 
 
 def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse pictures too small to be a signal or too large to be decoded.
-
-    Args:
-        path: Picture file, for the message.
-        size: Width and height from the header.
-        max_pixels: Largest number of pixels allowed.
-    """
+    """Refuse pictures whose (width, height) is too small for a signal or too large to be decoded."""
     width, height = size
     if min(width, height) < SMALLEST_SIDE:
         raise SignalError(f"{printable(path)}: {width}x{height} pixels, smaller than {SMALLEST_SIDE} pixels a side")
@@ -134,13 +128,7 @@ def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None
 
 
 def decode(path: Path, picture: Image.Image, mode: str) -> Image.Image:
-    """Decode a picture, upright, to ``L``, ``RGB``, or ``F`` in [0, 1] where it has more than 8 bits.
-
-    Args:
-        path: Picture file, for the message.
-        picture: Opened picture.
-        mode: ``L`` or ``RGB``.
-    """
+    """Decode a picture, upright, to ``L``, ``RGB``, or ``F`` in [0, 1] where it has more than 8 bits."""
     try:
         picture.load()
         upright = flatten(ImageOps.exif_transpose(picture), mode, largest_value(picture))
@@ -196,14 +184,10 @@ def flatten(picture: Image.Image, mode: str, white: int = 65535) -> Image.Image:
 
 
 def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scale so that the shorter side fits and keep the centre.
+    """Scale to a size (height, width) so that the shorter side fits, and keep the centre.
 
     Equal to scaling the whole picture and cropping then, in exact fractions of a pixel, but only the part that is kept
     is computed, so an extreme shape costs no memory.
-
-    Args:
-        picture: Picture of mode ``L``, ``RGB`` or ``F``.
-        size: Height and width of the result.
     """
     height, width = size
     if picture.size == (width, height):

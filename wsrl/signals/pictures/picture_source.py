@@ -40,10 +40,7 @@ class PictureOptions(SourceOptions):
 
 
 def checked_size(size: object) -> tuple[int, int]:
-    """The size as (height, width).
-
-    Args:
-        size: One side of a square, or a pair.
+    """One side of a square, or a pair, as (height, width).
 
     Raises:
         UserError: It is neither, or a side is too small to be a picture.

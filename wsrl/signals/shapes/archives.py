@@ -41,10 +41,6 @@ class Archive:
     def __init__(self, path: str | os.PathLike, limits: ArchiveLimits | None = None):
         """Read the directory of the archive.
 
-        Args:
-            path: The file.
-            limits: What is refused.
-
         Raises:
             UserError: It is no zip archive, or has too many members.
         """

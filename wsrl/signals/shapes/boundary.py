@@ -70,19 +70,13 @@ class Samples:
 
 
 def sample(triangles: np.ndarray, rows: np.ndarray, generator: np.random.Generator) -> Samples:
-    """One point, at an even place, on each of the chosen triangles.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)`` of triangles with an area.
-        rows: Indices of triangles ``(R,)``, as often as points are wanted on them.
-        generator: Source of the randomness.
-    """
+    """One point, at an even place, on each of the triangles ``(T, 3, 3)`` in ``rows (R,)``, which may repeat."""
     corners = triangles[rows]
     return Samples(triangle=rows, points=random_points(corners, generator), normals=unit_normals(corners))
 
 
 def numbers_by_area(areas: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
-    """How many of about ``num`` points fall on triangles of areas ``(T,)``; the rounding is random, so fair."""
+    """How many of about ``num`` points fall on each of ``areas (T,)``; random rounding gives small ones their share."""
     return np.floor(num * areas / areas.sum() + generator.random(len(areas))).astype(np.int64)
 
 
@@ -248,13 +242,7 @@ def groups(triangles: np.ndarray, patch: np.ndarray, cell: float, alone: np.ndar
 
 
 def sample_groups(triangles: np.ndarray, group: np.ndarray, generator: np.random.Generator) -> Samples:
-    """Points on groups of triangles, about ``SPACING`` apart, at least one on each group.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-        group: Group of each, from 0 on without gaps.
-        generator: Source of the randomness.
-    """
+    """Points on groups of triangles ``(T, 3, 3)``, about ``SPACING`` apart, at least one on each group."""
     # so many samples that they are SPACING apart on the area, or twice that along the longest edge
     areas = double_areas(triangles) / 2
     total = np.bincount(group, weights=areas)

@@ -115,12 +115,7 @@ def angles(triangles: np.ndarray) -> np.ndarray:
 
 
 def barycentric(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Coordinates ``(P, 3)`` of points in the planes of their triangles.
-
-    Args:
-        triangles: Corners ``(P, 3, 3)`` of triangles with an area.
-        points: Points ``(P, 3)``.
-    """
+    """Coordinates ``(P, 3)`` of points ``(P, 3)`` in the planes of their triangles ``(P, 3, 3)``, which have areas."""
     # p = a + second * u + third * v: the normal equations of least squares, by Cramer's rule
     u, v, w = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0], points - triangles[:, 0]
     uu, uv, vv, wu, wv = (np.einsum("pi,pi->p", a, b) for a, b in ((u, u), (u, v), (v, v), (w, u), (w, v)))
@@ -130,12 +125,7 @@ def barycentric(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def touching_others(triangles: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Triangles ``(T,)`` with a corner where triangles of another kind meet them.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-        kinds: Kind of each.
-    """
+    """Which triangles ``(T, 3, 3)`` have a corner where triangles of another kind meet them, ``(T,)``."""
     corners = triangles.reshape(-1, 3)
     vertices, faces = join_vertices(corners, np.arange(len(corners)).reshape(-1, 3))
     # smallest and largest kind that meets at each vertex

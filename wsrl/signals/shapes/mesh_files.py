@@ -50,12 +50,6 @@ def mesh_content(root: Path, path: str, limits: MeshLimits) -> Content:
 def buffers(root: Path, folder: Path, data: bytes, max_bytes: int) -> dict[str, bytes]:
     """The buffers that a glTF file refers to, by name; those inside of it (``data:``) are left to the reader.
 
-    Args:
-        root: Folder that a reference may not lead out of.
-        folder: Folder of the description.
-        data: The file, text or binary.
-        max_bytes: Largest size of all of them.
-
     Raises:
         SignalError: The description is damaged, or a buffer cannot be had.
     """

@@ -41,12 +41,7 @@ class Oriented:
 
 
 def orient(vertices: np.ndarray, faces: np.ndarray) -> Oriented:
-    """Turn faces so that they point out.
-
-    Args:
-        vertices: Vertices ``(V, 3)`` in normalised coordinates.
-        faces: Faces ``(F, 3)``, none twice.
-    """
+    """Turn faces, none of them given twice, so that they point out; vertices are in normalised coordinates."""
     # neighbours in a patch agree, so only whole patches are left to turn
     consistent, patch = consistent_patches(vertices, faces)
     num = int(patch.max()) + 1
@@ -98,10 +93,6 @@ def edge_balance(
 
 def consistent_patches(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Make neighbours agree; components that are closed and consistent as given are left alone.
-
-    Args:
-        vertices: Vertices ``(V, 3)``.
-        faces: Faces ``(F, 3)``.
 
     Returns:
         Faces with the orientation that most of the area of their patch had, and the patch of each face.
@@ -163,14 +154,7 @@ def turned_closed(
 
 
 def contained_patches(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, num: int) -> np.ndarray:
-    """Which patches ``(num,)`` lie inside others, judged at a few of their faces.
-
-    Args:
-        vertices: Vertices ``(V, 3)``.
-        faces: Faces ``(F, 3)`` of closed patches that all point out.
-        patch: Patch of each face.
-        num: Number of patches.
-    """
+    """Which patches ``(num,)`` of closed ones that point out lie inside others, judged at a few of their faces."""
     order = np.argsort(patch, kind="stable")
     size = np.bincount(patch, minlength=num)
     start = np.cumsum(size) - size
@@ -223,13 +207,7 @@ def turned_open(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, clos
 
 
 def rays_of_patches(areas: np.ndarray, patch: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
-    """Faces that rays start from, some of every patch, large ones more often.
-
-    Args:
-        areas: Area of each face; zero for faces that need no ray.
-        patch: Patch of each face.
-        num: Number of patches.
-        generator: Source of the randomness.
+    """Faces that rays start from, some of every patch, large ones more often, none whose area is 0.
 
     Returns:
         Indices of faces, sorted by patch.

@@ -50,11 +50,7 @@ def load_prepared(path: Path) -> PreparedShape | None:
 
 
 def save_prepared(path: Path, prepared: PreparedShape) -> None:
-    """Write a prepared shape so that it appears complete or not at all.
-
-    Args:
-        path: File from ``cache_path``; its folder is made.
-        prepared: The shape; rejected ones are kept too, so that they are not tried again.
+    """Write a prepared shape, also a rejected one, so that it appears complete or not at all.
 
     Raises:
         UserError: The disk refuses.

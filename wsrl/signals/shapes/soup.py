@@ -77,7 +77,7 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Soup:
 
 
 def normalisation(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Middle of the bounding box of vertices ``(V, 3)``, and the scale for ``NORMALISED_RADIUS`` at the farthest.
+    """Centre of the box around vertices ``(V, 3)``, and the scale that puts the farthest at ``NORMALISED_RADIUS``.
 
     Raises:
         SignalError: All vertices are one point, or too far apart for numbers of double precision.

@@ -41,10 +41,6 @@ class ThickSheets:
     def sample(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Points evenly over the thickened surface, those inside other sheets' thickness among them.
 
-        Args:
-            num: How many.
-            generator: Source of the randomness.
-
         Returns:
             Points ``(num, 3)`` and unit normals ``(num, 3)``.
         """

@@ -104,13 +104,7 @@ class UnionDistance:
     """Signed distance of one union, with a search structure that is made when it is first needed."""
 
     def __init__(self, shape: Union, vertices: np.ndarray, faces: np.ndarray):
-        """Keep the shape.
-
-        Args:
-            shape: The union.
-            vertices: Vertices ``(V, 3)`` of a mesh of it, on its surface.
-            faces: Faces ``(F, 3)`` of that mesh.
-        """
+        """Keep the union and a mesh of it, vertices ``(V, 3)`` on its surface and faces ``(F, 3)``."""
         self.shape = shape
         self._mesh = vertices, faces
         edges = vertices[faces[:, 0]] - vertices[faces[:, 1]]

@@ -63,15 +63,9 @@ class Union:
     def pair(
         self, value: np.ndarray, gradient: np.ndarray, other: np.ndarray, slope: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The quadratic smooth minimum of two functions and its gradient.
+        """The quadratic smooth minimum of two functions ``(P,)``, and its gradient ``(P, 3)`` from theirs.
 
         ``smin(a, b) = min(a, b) - h^2 k / 4`` with ``h = max(k - |a - b|, 0) / k`` and k the width of the blend.
-
-        Args:
-            value: One function ``(P,)``.
-            gradient: Its gradient ``(P, 3)``.
-            other: The other function ``(P,)``.
-            slope: Its gradient ``(P, 3)``.
 
         Source: I. Quilez, Smooth minimum, the quadratic polynomial.
         """

@@ -118,11 +118,6 @@ def scale(row: np.ndarray, white: float) -> np.ndarray:
 def white_of(path: Path, images: np.ndarray, asked: float | None) -> tuple[float, tuple[str, ...]]:
     """The value that becomes 1, and what the user should know about it.
 
-    Args:
-        path: The file, for the message.
-        images: All pictures.
-        asked: What the user gave, or None.
-
     Raises:
         UserError: They are integers that end far below the largest value of their type, so that they would be black.
     """
@@ -153,9 +148,6 @@ def likely_white(largest: int) -> int:
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name; that of a ``.npy`` file, or the only picture array of a ``.npz``, is ``images``.
 
-    Args:
-        path: A ``.npy`` or ``.npz`` file.
-
     Raises:
         UserError: It is damaged, holds Python objects, or does not say which array has the pictures.
     """
@@ -182,10 +174,6 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 def check_images(path: Path, images: np.ndarray) -> np.ndarray:
     """The pictures as ``(N, H, W, C)``.
 
-    Args:
-        path: The file, for the message.
-        images: What it holds.
-
     Raises:
         UserError: Shape or type are not those of pictures.
     """
@@ -200,14 +188,7 @@ def check_images(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def side_array(path: Path, arrays: dict[str, np.ndarray], name: str, num: int) -> list[str | None]:
-    """Labels or splits as text, one for each picture; None for each where the file has no such array.
-
-    Args:
-        path: The file, for the message.
-        arrays: Arrays of the file.
-        name: ``labels`` or ``splits``.
-        num: Number of pictures.
-    """
+    """``labels`` or ``splits`` as ``num`` texts, one for each picture; all None where the file has no such array."""
     if name not in arrays:
         return [None] * num
     array = arrays[name]

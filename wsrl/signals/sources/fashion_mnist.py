@@ -102,10 +102,7 @@ def load_files(root: Path, stamps: tuple[int, ...]) -> tuple[dict[str, np.ndarra
 
 
 def find_root(root: str | os.PathLike | None) -> Path:
-    """The folder that holds the files.
-
-    Args:
-        root: Folder given by the user, or None to look in the usual places.
+    """The folder given by the user, or the one of the usual places that holds the files.
 
     Raises:
         UserError: None of the places has all four files.
@@ -144,13 +141,7 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
 
 
 def check_match(root: Path, pixels: dict[str, np.ndarray], classes: dict[str, np.ndarray]) -> None:
-    """Refuse labels that do not belong to the pictures.
-
-    Args:
-        root: Folder, for the message.
-        pixels: Pictures ``(N, H, W)`` of each split.
-        classes: Class numbers ``(N,)`` of each split.
-    """
+    """Refuse class numbers ``(N,)`` of a split that do not belong to its pictures ``(N, H, W)``."""
     for split in SPLITS:
         if len(pixels[split]) != len(classes[split]) or (classes[split] >= len(CLASSES)).any():
             raise UserError(

@@ -87,11 +87,7 @@ class Folder(PictureSource):
 
 
 def probe_mode(paths: list[Path]) -> str:
-    """``L`` if all probed headers that can be read are grey, and one can; else ``RGB``.
-
-    Args:
-        paths: All pictures, in order; up to 256 of them, evenly spread, are probed.
-    """
+    """``L`` if all of up to 256 pictures, evenly spread, that can be read are grey, and one can; else ``RGB``."""
     num_grey = 0
     for index in np.unique(np.linspace(0, len(paths) - 1, min(len(paths), NUM_PROBED)).astype(int)):
         if not paths[index].is_file():

@@ -84,9 +84,6 @@ def read_gltf(data: bytes, resolve: Callable[[str], bytes] | None = None) -> Pol
 def refuse_extensions(described: Mapping) -> None:
     """Refuse what a file requires and we do not know.
 
-    Args:
-        described: The description.
-
     Raises:
         SignalError: With the name of the extension.
     """
@@ -137,13 +134,7 @@ def parts(
 
 
 def positions(primitive: Mapping, weights: list[float], tables: Tables) -> np.ndarray:
-    """Vertices ``(V, 3)`` of a part, moved by its morph targets.
-
-    Args:
-        primitive: The part.
-        weights: Weight of each target.
-        tables: Tables of the file.
-    """
+    """Vertices ``(V, 3)`` of a part, moved by its morph targets with these weights."""
     points = tables[primitive["attributes"]["POSITION"]].astype(np.float64)
     if points.shape[1] != 3:
         raise SignalError(f"damaged: positions of {points.shape[1]} numbers")
@@ -181,13 +172,7 @@ def skinned(points: np.ndarray, attributes: Mapping, skin: np.ndarray, tables: T
 
 
 def triangles_of(primitive: Mapping, mode: int, tables: Tables) -> np.ndarray:
-    """Triangles ``(F, 3)`` of a part.
-
-    Args:
-        primitive: The part; without indices its vertices follow each other.
-        mode: Separate triangles, a strip, or a fan.
-        tables: Tables of the file.
-    """
+    """Triangles ``(F, 3)`` of a part in its mode; without indices its vertices follow each other."""
     if "indices" not in primitive:
         runs = [np.arange(tables.count(primitive["attributes"]["POSITION"]))]
     else:

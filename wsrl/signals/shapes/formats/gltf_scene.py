@@ -19,9 +19,6 @@ def shown_nodes(described: Mapping) -> Iterator[tuple[Mapping, np.ndarray]]:
     """Each node that the scene shows, with its matrix ``(4, 4)`` to the scene.
 
     The scene is the one that the file names, else its first; without any, all nodes; the nodes must be trees.
-
-    Args:
-        described: The description.
     """
     nodes, scenes = described.get("nodes", []), described.get("scenes", [])
     inner = {child for node in nodes for child in node.get("children", [])}

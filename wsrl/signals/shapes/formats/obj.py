@@ -61,12 +61,7 @@ def read_obj(data: bytes) -> Polygons:
 
 
 def vertex(words: list[bytes], number: int) -> tuple[float, float, float]:
-    """The place of a vertex; a colour behind it is passed over.
-
-    Args:
-        words: ``v``, three coordinates, and a weight or a colour.
-        number: Number of the line, for messages.
-    """
+    """The coordinates in ``v x y z``; a colour behind them is passed over, a weight must be 1."""
     try:
         x, y, z = map(float, words[1:4])
         weight = float(words[4]) if len(words) == 5 else 1.0

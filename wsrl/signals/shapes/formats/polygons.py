@@ -126,12 +126,7 @@ def newell(points: np.ndarray) -> np.ndarray:
 
 
 def is_fan(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Whether triangles around the first corner divide each polygon ``(M,)``: it sees all others in order.
-
-    Args:
-        points: Corners ``(M, n, 3)``.
-        normal: Normal of each, twice its area long.
-    """
+    """Whether triangles around the first corner divide each polygon ``(M, n, 3)``: it sees all others in order."""
     spokes = points[:, 1:] - points[:, :1]  # (M, n - 1, 3)
     area = np.einsum("mi,mi->m", normal, normal)[:, None]
     turns = [
@@ -202,12 +197,7 @@ def gaps(size: int, faces: np.ndarray) -> np.ndarray:
 
 
 def without_needles(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Turn the longest edge of triangles without area to the corner that lies on it, where a neighbour allows it.
-
-    Args:
-        flat: Points ``(n, 2)``.
-        faces: Triangles ``(F, 3)`` that run counter-clockwise.
-    """
+    """Turn the longest edge of triangles without area to the corner that lies on it, where a neighbour allows it."""
     faces = faces.copy()
     smallest = FLAT * np.abs(signed_areas(flat, faces)).sum()
     for _ in range(len(faces)):
