@@ -70,6 +70,7 @@ PIPELINES = {
     "network_alignment": "network_alignment",
     "zoo_alignment": "zoo_alignment",
     "posteriors": "posteriors",
+    "prior": "prior",
 }
 STAGES = {
     "base": base,
