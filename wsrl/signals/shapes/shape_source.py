@@ -110,7 +110,7 @@ class ShapeSource(Source):
         return text_number(f"{self.options.seed}/{id}")
 
     def is_cached(self, index: int) -> bool:
-        """Whether a shape, or its rejection, is in the cache; one that cannot be read counts, as there is nothing to do."""
+        """Whether a shape, or its rejection, is in the cache; one that cannot be read counts as if it were."""
         try:
             content = self.content(int(self.positions[index]))
         except SignalError:
