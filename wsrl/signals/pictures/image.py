@@ -103,8 +103,8 @@ def open_picture(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise SignalError(f"{printable(path)}: too many pixels ({one_line(error)})", do="make it smaller") from error
     except DECODE_ERRORS as error:
-        told_by_system = isinstance(error, OSError) and error.errno is not None
-        problem = "cannot be read" if told_by_system else "damaged or truncated"
+        refused_by_system = isinstance(error, OSError) and error.errno is not None
+        problem = "cannot be read" if refused_by_system else "damaged or truncated"
         raise SignalError(f"{printable(path)}: {problem} ({one_line(error)})") from error
 
 

@@ -20,7 +20,7 @@ RESOLUTION = 96
 
 
 class ExactSolid(Solid):
-    """A procedural shape; distances are exact up to ``closest.ERROR_BOUND``, most of them to rounding.
+    """A procedural shape; distances are exact up to ``nearest_point.ERROR_BOUND``, most of them to rounding.
 
     Args:
         shape: The union, in units of its own.

@@ -3,9 +3,10 @@
 The implicit function f of a union is never steeper than 1, so the distance is at least |f|. Where the foot of a point
 on its deepest (or nearest) body lies on the surface of the union and is |f| away, it is the closest point: this settles
 all points outside a sharp union and most others, to rounding. The rest (points within a body whose foot is covered by
-another body, points near a blend) start from the nearest of a dense set of surface points, creases between bodies
-included, and go down to a closest point by Newton's method on the surface. What they get is the distance to a point of
-the surface, so never too small; the tests bound the excess by :data:`ERROR_BOUND`.
+another body, points near a blend) start from the nearest of a dense set of surface points and from the nearest point of
+a mesh, go down to a closest point by Newton's method on the surface, and are compared with creases between bodies. What
+they get is the distance to a point of the surface, so never too small; the tests bound the excess by
+:data:`ERROR_BOUND`.
 
 Letters: P points, S samples of the surface, B bodies.
 """

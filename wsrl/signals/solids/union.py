@@ -1,7 +1,7 @@
 """Sharp and smooth unions of primitives as one implicit function that is zero on the surface and negative inside.
 
 The function is not the distance: it is right outside a sharp union and a lower bound of the distance elsewhere, since
-its gradient is a mean of the primitives' gradients and so never longer than 1. ``closest.py`` finds the distance.
+its gradient is a mean of the primitives' gradients and so never longer than 1. ``nearest_point.py`` finds the distance.
 
 Letters: P points, B bodies.
 """

@@ -67,13 +67,13 @@ class Folder(PictureSource):
         self._paths = paths
         self._mode = options.mode or probe_mode([self.root / path for path in paths])
         ids = [printable(path) for path in paths]
-        placed = splits_and_labels(paths)
-        self.notes = placed.notes
+        names = splits_and_labels(paths)
+        self.notes = names.notes
         super().__init__(
             name=self.root.resolve().name or "root",
             ids=ids,
-            labels=placed.labels,
-            splits=placed.splits,
+            labels=names.labels,
+            splits=names.splits,
             grid=options.size or DEFAULT_SIZE,
             channels=1 if self._mode == "L" else 3,
             options=options,

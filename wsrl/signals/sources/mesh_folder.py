@@ -50,13 +50,13 @@ class MeshFolder(ShapeSource):
             others.pop(".bin", None)  # their buffers
         self.passed_over = dict(sorted(others.items()))
         ids = [printable(path) for path in self._paths]
-        placed = splits_and_labels(self._paths)
-        self.notes = placed.notes
+        names = splits_and_labels(self._paths)
+        self.notes = names.notes
         super().__init__(
             name=self.root.resolve().name or "root",
             ids=ids,
-            labels=placed.labels,
-            splits=placed.splits,
+            labels=names.labels,
+            splits=names.splits,
             options=options,
             details={"listing_sha256": text_sha256(*ids)},
         )
