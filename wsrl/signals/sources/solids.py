@@ -12,7 +12,7 @@ from wsrl.signals.solids.exact import ExactSolid
 from wsrl.signals.solids.families import FAMILIES, make_union
 from wsrl.signals.source_options import is_whole
 
-VERSION = 3  # of the families: another one makes other shapes
+VERSION = 4  # of the families and their distances: another one makes other signals
 TEST_EVERY = 5
 
 
