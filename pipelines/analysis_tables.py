@@ -1,7 +1,7 @@
 """The tables of the analyses: structure, probes, alignment of networks and zoos, posteriors."""
 
 KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
-LAMBDAS = ("0.1", "0.5", "1")
+SHOWN_LAMBDAS = ("0.1", "0.5", "1")
 DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
 
 
@@ -14,8 +14,8 @@ def structure(*records: dict) -> str:
         cells = []
         for record in records:
             for key, form in (("cosine", ".2f"), ("barrier_relative", ".1f"), ("psnr_path", ".1f")):
-                found = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in LAMBDAS]
-                cells.append(" / ".join("" if value is None else format(value, form) for value in found))
+                values = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in SHOWN_LAMBDAS]
+                cells.append(" / ".join("" if value is None else format(value, form) for value in values))
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -52,7 +52,7 @@ def _probed(record: dict, keys: tuple[str, ...]) -> str:
 
 
 def networks(record: dict) -> str:
-    """Barriers between two trained perceptrons, one row for each way to align them."""
+    """Barriers between two trained perceptrons, one row for each method of alignment."""
     lines = [
         "| aligned by | barrier, test (nats) | of the one before | barrier, training | accuracy lost, test (points) |",
         "|---|---|---|---|---|",
@@ -77,7 +77,7 @@ def zoo(record: dict) -> str:
     return "\n".join(lines)
 
 
-COSTS = {"none": "not aligned", "means": "by means", "means_and_deviations": "by means and standard deviations"}
+COSTS = {"none": "not aligned", "means": "by means", "means_and_stds": "by means and standard deviations"}
 
 
 def posteriors(*records: dict) -> str:
@@ -86,7 +86,7 @@ def posteriors(*records: dict) -> str:
     lines = [f"| network | parameters | {titles} | after / before |", "|---|---|---|---|---|---|"]
     for name, record in zip(POSTERIORS, records):
         cells = [f"{record[f'barrier_{cost}']:.3f} ± {record[f'barrier_{cost}_stderr']:.3f}" for cost in COSTS]
-        ratio = record["barrier_means_and_deviations"] / record["barrier_none"]
+        ratio = record["barrier_means_and_stds"] / record["barrier_none"]
         lines.append(f"| {name} | {record['network.parameters']:,.0f} | {' | '.join(cells)} | {ratio:.3f} |")
     return "\n".join(lines)
 

@@ -92,9 +92,9 @@ def run(config: StructureConfig) -> dict[str, float]:
     for name, kind in config.kinds.items():
         representation = Representation.build(kind.representation, base, **source.form.sizes)
         results[f"{name}.num_trainable"] = representation.layout.num_trainable
-        found = measure(name, kind, representation, signals, config)
-        results |= {f"{name}.{key}": value for key, value in found.items()}
-        last = [f"{measure} {found[f'lambda_{config.lambdas[-1]:g}.{measure}']:.3g}" for measure in PANELS]
+        measures = measure(name, kind, representation, signals, config)
+        results |= {f"{name}.{key}": value for key, value in measures.items()}
+        last = [f"{measure} {measures[f'lambda_{config.lambdas[-1]:g}.{measure}']:.3g}" for measure in PANELS]
         print(f"{name} at lambda {config.lambdas[-1]:g}: {', '.join(last)}", file=sys.stderr, flush=True)
     if config.picture is not None:
         draw(results, config)
@@ -125,6 +125,7 @@ def kept_fits(
     """Fits from the start at a distance: read where an earlier run left them, else made and kept."""
     start = starts_of(representation, distance, config.seed)
     ids = [signal.id for signal in signals]
+    # The file is named by all that decides the fits.
     asked = json.dumps([representation.to_dict(), asdict(fit), config.seed, ids], sort_keys=True, default=str)
     path = folder / f"lambda_{distance:g}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
     there = path.is_file()

@@ -6,9 +6,8 @@ from wsrl.cli import parser as parsers
 from wsrl.cli.display import show_progress
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
-from wsrl.symmetry.matching import METHODS
+from wsrl.symmetry.matching import MATCHING_METHODS
 
-MANIFEST = "manifest.json"
 POSTERIOR_PARTS = ("mean.", "deviation.")
 FOR_STORES = "a folder of a store, with --template and --out"
 FOR_FILES = "two safetensors files of networks or of posteriors"
@@ -41,7 +40,7 @@ def make_parser():
     template = "of a store: the field that all are aligned to; mean for their own mean"
     add("--template", type=text, metavar="ID", help=template)
     method = "what is matched; straight-through trains the permutation on --data"
-    add("--method", type=str, choices=METHODS, default="weights", help=method)
+    add("--method", type=str, choices=MATCHING_METHODS, default="weights", help=method)
     network = "makes the module; not needed for plain stacks of linear layers"
     add("--network", type=text, metavar="MODULE:FUNCTION", help=network)
     spec = "the permutation spec as JSON, in place of one that is found by tracing"
@@ -87,6 +86,8 @@ def kind_of(paths: list[str]) -> str:
     """
     folders = [path for path in paths if Path(path).is_dir()]
     if len(paths) == 1 and folders:
+        from wsrl.store.schema import MANIFEST
+
         if not (Path(paths[0]) / MANIFEST).is_file():
             raise UserError(f"{paths[0]} is no store: it has no {MANIFEST}", allowed=f"{FOR_STORES}; or {FOR_FILES}")
         return "store"

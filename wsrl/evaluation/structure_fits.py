@@ -47,7 +47,7 @@ class Fits:
 
 
 def read_usable(source: Source, indices: Sequence[int]) -> list[Signal]:
-    """The signals in some places of a source, without those that cannot be used."""
+    """The signals at some indices of a source, without those that cannot be used."""
     signals = []
     for index in indices:
         try:
@@ -139,7 +139,7 @@ def measure_starts(
     seed: int,
     num_points: int = NUM_POINTS,
 ) -> dict[str, float]:
-    """Every measure between fields from one start and fields from starts at given distances.
+    """Every measure between fields from one start and fields from starts at some distances.
 
     Args:
         representation: What the weights are.

@@ -4,7 +4,7 @@ A linear layer with independent Gaussian weights has Gaussian outputs: their mea
 weights, their variance that of a layer with the variances of the weights on squared inputs. Drawing outputs, each
 example on its own, gives gradients of less variance than drawing weights. For a layer that sees one input of each
 example this is the posterior exactly; outputs of a convolution, or of a linear layer along a sequence, are in truth
-correlated between places, which is left out.
+correlated between positions, which is left out.
 
 Source: Kingma, Salimans and Welling, NeurIPS 2015, section 2.3; Molchanov et al., ICML 2017, for convolutions.
 """
@@ -75,13 +75,13 @@ class LocalNoise:
     Args:
         module: The module, called with the means of the layers' weights.
         layers: What :func:`local_layers` found.
-        deviations: Standard deviation of every tensor.
+        stds: Standard deviation of every tensor.
         generator: Source of the noise.
     """
 
-    def __init__(self, module: nn.Module, layers: Layers, deviations: Mapping[str, Tensor], generator: torch.Generator):
+    def __init__(self, module: nn.Module, layers: Layers, stds: Mapping[str, Tensor], generator: torch.Generator):
         self._module, self._layers = module, layers
-        self._deviations, self._generator = deviations, generator
+        self._stds, self._generator = stds, generator
         self._handles = []
 
     def __enter__(self) -> None:
@@ -95,7 +95,7 @@ class LocalNoise:
         self._handles.clear()
 
     def _noisy(self, names: Mapping[str, str]):
-        variances = {key: self._deviations[name].square() for key, name in names.items()}
+        variances = {key: self._stds[name].square() for key, name in names.items()}
 
         def add(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
             variance = _linear_map(layer, args[0].square(), variances["weight"], variances.get("bias"))
