@@ -163,7 +163,7 @@ def latent_psnr(base: BaseField, latents: Tensor, examples: Examples, num_points
     """Mean PSNR in dB of the examples as their ``latents (N, Z)`` decode; on no grid at the first so many points."""
     scores = []
     for start in range(0, len(latents), 100):
-        batch = examples.points(slice(start, start + 100), num_points)
+        batch = examples.points(slice(start, min(start + 100, len(latents))), num_points)
         values = in_quantity(base(latents[start : start + 100], batch.coords), examples.form)
         scores.append(psnr(values, batch.values, examples.form.value_range))
     return float(torch.cat(scores).mean())
