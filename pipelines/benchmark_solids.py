@@ -72,7 +72,7 @@ def prepare_alone(source: ShapeSource) -> dict[str, float]:
         assert verdict != "rejected", f"{source.ids[index]} is rejected"
     every = [each for family in seconds.values() for each in family]
     results = {"num": float(len(every)), "s": statistics.median(every), "s_mean": statistics.fmean(every)}
-    results |= {"s_max": max(every)} | {f"{family}.s": statistics.median(found) for family, found in seconds.items()}
+    results |= {"s_max": max(every)} | {f"{family}.s": statistics.median(times) for family, times in seconds.items()}
     print("  ".join(f"{name} {value:.3g}" for name, value in results.items()), flush=True)
     return results
 
