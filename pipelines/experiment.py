@@ -110,13 +110,15 @@ class Experiment:
     """What has a record.
 
     Attributes:
-        record: ``<folder>/<name>`` of a record that several experiments share: the keys of each begin with its name.
-            None for ``<pipeline>/<name of the experiment>``.
-        name: Name of the record, or of the experiment in a shared one.
+        folder: Folder of the record; None for the name of the pipeline.
+        shared: Name of a record that several experiments share, where the keys of each begin with its name; None for
+            one of its own.
+        name: Name of the experiment, and of a record of its own.
         out: Folder for what is kept between runs.
     """
 
-    record: ClassVar[str | None] = None
+    folder: ClassVar[str | None] = None
+    shared: ClassVar[str | None] = None
 
     name: str
     out: str = "runs"
@@ -384,11 +386,12 @@ def write_record(run: Callable, config: Experiment, results: dict[str, float]) -
         "run.config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         **config.parts.entries(),
     }
-    if config.record is None:
-        path = RECORDS / pipeline_of(run) / f"{config.name}.json"
+    folder = RECORDS / (config.folder or pipeline_of(run))
+    if config.shared is None:
+        path = folder / f"{config.name}.json"
         write_json_atomic(path, dict(sorted(results.items())) | facts)
         return path
-    path, prefix = RECORDS / f"{config.record}.json", f"{config.name}."
+    path, prefix = folder / f"{config.shared}.json", f"{config.name}."
     others = json.loads(path.read_text()) if path.is_file() else {}
     kept = {key: value for key, value in others.items() if not key.startswith(prefix)}
     own = {f"{prefix}{key}": value for key, value in (results | facts).items()}

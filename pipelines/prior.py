@@ -56,7 +56,8 @@ class PriorConfig(FieldExperiment):
             that the other rows were not scored on are what counts.
     """
 
-    record: ClassVar[str] = "representations/prior"
+    folder: ClassVar[str] = "representations"
+    shared: ClassVar[str] = "prior"
 
     kinds: dict[str, Kind] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)

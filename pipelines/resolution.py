@@ -63,7 +63,7 @@ class ResolutionConfig(Experiment):
         seed: Seed of the pixels that are left out.
     """
 
-    record: ClassVar[str] = "representations/resolution"
+    folder: ClassVar[str] = "representations"
 
     rows: dict[str, RowConfig] = field(default_factory=dict)
     num_between: int = 8

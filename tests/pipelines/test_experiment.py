@@ -67,7 +67,8 @@ class SharedConfig(Experiment):
         value: What it finds.
     """
 
-    record: ClassVar[str] = "several/shared"
+    folder: ClassVar[str] = "several"
+    shared: ClassVar[str] = "shared"
     value: float = 1.0
 
 
