@@ -56,6 +56,10 @@ def _add_probe(action: ArgumentParser) -> None:
     efficiency = "also accuracies from 1, 5, 10 and 100 labelled fields per class"
     add("--label-efficiency", action="store_true", help=efficiency)
     add("--importance", action="store_true", help="also what each tensor, layer and factor is worth: takes minutes")
+    gauge = (
+        "raw; canonical also reads the factors of adapters in their one form, which --importance and --maps then show"
+    )
+    add("--gauge", type=str, default="raw", metavar="{raw,canonical}", help=gauge)
     maps = "draw PCA and t-SNE maps of up to 2,000 fields as DIR/pca.png, DIR/tsne.png"
     add("--maps", type=str | None, metavar="DIR", help=maps)
 

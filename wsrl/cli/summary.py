@@ -91,6 +91,9 @@ def _readers(found: Metrics, metrics: Metrics) -> Iterator[tuple[str, str]]:
         texts.insert(0, f"{metrics['classifier.test_accuracy']:.1%} by the trained classifier")
     if texts:
         yield "classes", f"right from weights: {', '.join(texts)}"
+    texts = [f"{found[f'canonical_{key}']:.1%} by {name}" for key, name in names.items() if f"canonical_{key}" in found]
+    if texts:
+        yield "", f"from their canonical form: {', '.join(texts)}"
     texts = [f"{found[f'{other}_{key}']:.1%} by {name}" for key, name in names.items() if f"{other}_{key}" in found]
     if texts:
         what = {"pixels": "pixels", "d2": "D2 histograms"}[other]

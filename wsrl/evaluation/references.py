@@ -25,6 +25,7 @@ from wsrl.evaluation.picture_features import (
     timm_features,
 )
 from wsrl.evaluation.shape_sets import NORMALISATION, NUM_POINTS, normalised
+from wsrl.fields.gauge import RAW
 from wsrl.fields.saving import CONFIG_FILE
 from wsrl.options import at_least, check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
@@ -108,6 +109,7 @@ class Comparison:
         decoder: FieldDecoder,
         options: GenerationOptions,
         progress: ShowProgress = silent,
+        gauge: str = RAW,
     ) -> "Comparison":
         """Part a store as training a model parts it, and open the real pictures or shapes; says which.
 
@@ -116,12 +118,13 @@ class Comparison:
             decoder: What renders its fields.
             options: Limits, features and seed.
             progress: Shows the training of a classifier or the meshing of shapes; takes lines on what is compared with.
+            gauge: That of the model: the stored fields are compared in it.
 
         Raises:
             UserError: There are too few fields, or the source is another one.
         """
         rows, train_ids = parted_rows(store, options, progress)
-        train, heldout = (stored_weights(store, part) for part in rows)
+        train, heldout = (stored_weights(store, part, gauge) for part in rows)
         parts = {"layout": store.layout, "decoder": decoder, "train": train, "heldout": heldout}
         pictures = None
         if store.form.is_shape:

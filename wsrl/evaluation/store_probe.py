@@ -17,7 +17,8 @@ from wsrl.evaluation.importance import columns_of_parts, part_importance
 from wsrl.evaluation.maps import draw_map, in_unit_square, pca_map, spaced_places, tsne_map
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.evaluation.protocol import PROBES, Protocol, label_efficiency, precision_by_class, probe_scores
-from wsrl.options import at_least, check, option
+from wsrl.fields.gauge import CANONICAL, GAUGES, RAW
+from wsrl.options import at_least, check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.report.figures import new_figure, save_figure
 from wsrl.report.render import render_mesh
@@ -44,6 +45,8 @@ class ProbeOptions:
         importance: Also what each tensor, layer and factor is worth.
         maps: Folder for maps of up to ``MAPPED`` fields, ``pca.png`` and ``tsne.png``; None draws none.
         data: What the store was built from; None where the manifest knows it.
+        gauge: ``raw``, or ``canonical``: also weights in the form of :mod:`wsrl.fields.gauge`, under ``canonical_``;
+            importance and maps are then of these.
         seed: Seed of the split where the store has none, and of maps.
 
     Raises:
@@ -57,6 +60,7 @@ class ProbeOptions:
     importance: bool = False
     maps: str | None = None
     data: str | None = None
+    gauge: str = option(RAW, one_of(*GAUGES))
     seed: int = 0
 
     def __post_init__(self):
@@ -68,7 +72,8 @@ class LabelledFeatures:
     """Features of some fields and what is known of them.
 
     Attributes:
-        features: Features ``(N, F)`` by name: ``weights``, and ``pixels`` or ``d2`` where the source is known.
+        features: Features ``(N, F)`` by name: ``weights``, ``canonical`` where they are asked for in that gauge, and
+            ``pixels`` or ``d2`` where the source is known.
         rows: Rows of the store, sorted.
         labels: Class indices ``(N,)``.
         train: Places of the training part.
@@ -84,7 +89,9 @@ class LabelledFeatures:
     label_names: Sequence[str]
 
     @classmethod
-    def read(cls, store: WeightStore, source: Source | None, seed: int, limit: int | None = None) -> "LabelledFeatures":
+    def read(
+        cls, store: WeightStore, source: Source | None, seed: int, limit: int | None = None, gauge: str = RAW
+    ) -> "LabelledFeatures":
         """The features of the labelled fields of a store.
 
         Args:
@@ -92,16 +99,27 @@ class LabelledFeatures:
             source: Its source; None leaves pixels and D2 histograms out.
             seed: Seed of the split where the store has none, of the limit and of D2's pairs of points.
             limit: Most fields of each part; None keeps all.
+            gauge: ``canonical`` reads the weights in that gauge as well.
+
+        Raises:
+            UserError: The fields have no canonical gauge.
         """
         parts = labelled_rows(store, seed, limit)
         rows = np.sort(np.concatenate([parts.train, parts.test]))
         features = {"weights": weight_features(store, rows).numpy()}
+        if gauge == CANONICAL:
+            features[CANONICAL] = weight_features(store, rows, gauge).numpy()
         if source is not None and store.form.is_shape:
             features["d2"] = d2_features(store, source, rows, seed).numpy()
         elif source is not None:
             features["pixels"] = pixel_features(store, source, rows).numpy()
         train, test = np.searchsorted(rows, parts.train), np.searchsorted(rows, parts.test)
         return cls(features, rows, parts.labels[rows], train, test, store.label_names)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights ``(N, F)`` in the gauge that was asked for."""
+        return self.features.get(CANONICAL, self.features["weights"])
 
     @property
     def largest_class(self) -> float:
@@ -133,7 +151,7 @@ def probe_store(path: Path | str, options: ProbeOptions, *, progress: ShowProgre
     protocol = Protocol(seeds=options.seeds, folds=options.folds)
     with WeightStore.open(path) as store:
         source = find_store_source(store, options.data)
-        items = LabelledFeatures.read(store, source, options.seed, options.limit)
+        items = LabelledFeatures.read(store, source, options.seed, options.limit, options.gauge)
         items.check_folds(protocol.folds)
         metrics: dict[str, float] = {"num_train": len(items.train), "num_test": len(items.test)}
         metrics["largest_class"] = items.largest_class
@@ -185,7 +203,7 @@ def efficiency_curves(items: LabelledFeatures, seeds: int) -> dict[str, float]:
 def importance_scores(store: WeightStore, items: LabelledFeatures, seeds: int) -> dict[str, float]:
     """What each tensor, layer and factor is worth for the logistic regression."""
     parts = columns_of_parts(store.layout)
-    measured = part_importance(items.features["weights"], items.labels, items.train, items.test, parts, seeds)
+    measured = part_importance(items.weights, items.labels, items.train, items.test, parts, seeds)
     metrics: dict[str, float] = {}
     for part, values in measured.items():
         for measure, spread in values.items():
@@ -198,7 +216,7 @@ def draw_maps(
 ) -> None:
     """Draw ``pca.png`` and ``tsne.png`` of some of the fields, with pictures of the fields themselves."""
     some = np.sort(np.random.default_rng(seed).permutation(len(items.rows))[:MAPPED])
-    features, rows, labels = items.features["weights"][some], items.rows[some], items.labels[some]
+    features, rows, labels = items.weights[some], items.rows[some], items.labels[some]
     components, shares = pca_map(features)
     tsne_names = ("t-SNE, first coordinate (no unit)", "t-SNE, second coordinate (no unit)")
     pca_names = [f"component {i + 1} ({share:.1%} of the variance)" for i, share in enumerate(shares)]

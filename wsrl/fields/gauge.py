@@ -1,7 +1,7 @@
 """The gauge of low-rank factors: the freedom that no function sees, and the one member of each class that is kept.
 
-Every form of an adapter reads its factors through their product ``B A`` alone, so ``(R^-1 A, B R)`` is the same field for
-any invertible ``R``. What is left of that freedom where a mask freezes entries of ``A``:
+Every form of an adapter reads its factors through their product ``B A`` alone, so ``(R^-1 A, B R)`` is the same field
+for any invertible ``R``. What is left of that freedom where a mask freezes entries of ``A``:
 
 - Frozen zeros (``mlora_asym``): ``T A`` with ``T = R^-1`` has to keep its zeros, so what row i takes of other rows must
   vanish at the frozen places of row i. Where the other rows are linearly independent there, only the diagonal of ``T``

@@ -188,7 +188,7 @@ class Representation:
         return apply_layers(self.field_config, features, layer_weights, layer_biases)
 
     def canonical(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The one member of each class of weights that differ by the gauge of their factors, see :mod:`wsrl.fields.gauge`.
+        """The one member of each class of weights that differ by the gauge of their factors (:mod:`wsrl.fields.gauge`).
 
         Args:
             weights: Weights ``(N, *shape)``, or ``shape`` of one field.
