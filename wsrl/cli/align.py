@@ -10,7 +10,7 @@ from wsrl.symmetry.matching import METHODS
 
 MANIFEST = "manifest.json"
 POSTERIOR_PARTS = ("mean.", "deviation.")
-FOR_STORES = "a folder of a store, with --template and --out"
+FOR_STORES = "a folder of a store, with --template or --gauge, and --out"
 FOR_FILES = "two safetensors files of networks or of posteriors"
 
 
@@ -21,7 +21,9 @@ def main(argv: list[str]) -> int:
     check_values(vars(options), "--", **{name: at_least(number) for name, number in least.items()})
     kind = kind_of(options.paths)
     if kind == "store":
-        return align_store(options)
+        return canonicalise_store(options) if options.gauge else align_store(options)
+    if options.gauge:
+        raise UserError("--gauge is given for two files", allowed=FOR_STORES, do="leave out --gauge")
     if kind == "posteriors":
         from wsrl.cli.align_posteriors import align_posteriors
 
@@ -40,6 +42,8 @@ def make_parser():
     add("--out", type=str, required=True, metavar="DIR", help="folder to write to; of a store: the new store")
     template = "of a store: the field that all are aligned to; mean for their own mean"
     add("--template", type=text, metavar="ID", help=template)
+    gauge = "of a store of adapters: every field's factors in their one form, balanced and ordered, without a template"
+    add("--gauge", action="store_true", help=gauge)
     method = "what is matched; straight-through trains the permutation on --data"
     add("--method", type=str, choices=METHODS, default="weights", help=method)
     network = "makes the module; not needed for plain stacks of linear layers"
@@ -63,7 +67,7 @@ def align_store(options) -> int:
 
     (path,), allowed = options.paths, "the id of a field, mean, or a safetensors file"
     if options.template is None:
-        raise UserError("no template is given", allowed=allowed, do="pass --template mean")
+        raise UserError("no template is given", allowed=f"{allowed}; or --gauge", do="pass --template mean")
     if options.method != "weights":
         wrong = f"--method is {options.method!r} for a store"
         raise UserError(wrong, allowed="weights", do="leave out --method for stores")
@@ -76,6 +80,25 @@ def align_store(options) -> int:
             f"mean squared distance to the template {done.before:.4g} before, {done.after:.4g} after"
         )
     print(f"the aligned store is in {options.out}; its template in {Path(options.out) / TEMPLATE}")
+    return 0
+
+
+def canonicalise_store(options) -> int:
+    """Write every field of a store of adapters in canonical gauge; returns 0."""
+    from wsrl.store.canonical_store import canonicalise_fields
+
+    (path,) = options.paths
+    if options.template is not None or options.method != "weights":
+        wrong = "--gauge is given with --template or --method: the form is the same for all stores"
+        raise UserError(wrong, allowed="one of --gauge and --template", do="leave out one of them")
+    done = canonicalise_fields(Path(path), Path(options.out), progress=show_progress)
+    if done.num_fields:
+        print(
+            f"{done.num_fields} fields brought into canonical gauge in {done.elapsed_s:.1f} s, "
+            f"{done.num_fields / done.elapsed_s:.0f}/s; mean sum of squares of the factors {done.before:.4g} before, "
+            f"{done.after:.4g} after"
+        )
+    print(f"the store in canonical gauge is in {options.out}")
     return 0
 
 
