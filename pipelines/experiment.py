@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -109,9 +109,13 @@ class Experiment:
     """What has a record.
 
     Attributes:
-        name: Name of the record.
+        record: ``<folder>/<name>`` of a record that several experiments share: the keys of each begin with its name.
+            None for ``<pipeline>/<name of the experiment>``.
+        name: Name of the record, or of the experiment in a shared one.
         out: Folder for what is kept between runs.
     """
+
+    record: ClassVar[str | None] = None
 
     name: str
     out: str = "runs"
@@ -356,6 +360,8 @@ def main(
 def write_record(run: Callable, config: Experiment, results: dict[str, float]) -> Path:
     """Write ``records/<pipeline>/<name>.json``: the results and, under ``run.``, what they were made with.
 
+    In a shared record the numbers of the other experiments stay.
+
     Args:
         run: The experiment; its module is the name of the pipeline.
         config: Its resolved configuration, whose hash is recorded, with the parts that it made.
@@ -373,6 +379,13 @@ def write_record(run: Callable, config: Experiment, results: dict[str, float]) -
         "run.config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         **config.parts.entries(),
     }
-    path = RECORDS / pipeline_of(run) / f"{config.name}.json"
-    write_json_atomic(path, dict(sorted(results.items())) | facts)
+    if config.record is None:
+        path = RECORDS / pipeline_of(run) / f"{config.name}.json"
+        write_json_atomic(path, dict(sorted(results.items())) | facts)
+        return path
+    path, prefix = RECORDS / f"{config.record}.json", f"{config.name}."
+    others = json.loads(path.read_text()) if path.is_file() else {}
+    kept = {key: value for key, value in others.items() if not key.startswith(prefix)}
+    own = {f"{prefix}{key}": value for key, value in (results | facts).items()}
+    write_json_atomic(path, dict(sorted((kept | own).items())))
     return path

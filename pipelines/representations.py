@@ -22,8 +22,8 @@ from wsrl.cli.parser import show_progress
 from wsrl.evaluation.features import labelled_rows, weight_features
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.fitting.engine import FitConfig
+from wsrl.signals.source import training_indices
 from wsrl.store import WeightStore
-from wsrl.training.base import training_indices
 from wsrl.training.run import train
 from wsrl.training.train_options import TrainOptions
 

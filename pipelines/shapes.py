@@ -30,9 +30,8 @@ from wsrl.evaluation.shape_reconstruction import summarise_scores
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import merge_metrics
 from wsrl.signals.shapes.shape import VERDICTS
-from wsrl.signals.source import Source, prepare_signals
+from wsrl.signals.source import Source, prepare_signals, training_indices
 from wsrl.store import WeightStore
-from wsrl.training.base import training_indices
 
 HELDOUT = "test"
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from wsrl.errors import UserError
 from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.representation import Representation, RepresentationConfig
@@ -14,13 +16,15 @@ from wsrl.fitting.defaults import default_fit, default_representation
 from wsrl.fitting.devices import worker_devices, worker_threads
 from wsrl.fitting.engine import FitConfig
 from wsrl.fitting.fit_config import SPEED_KEYS
+from wsrl.fitting.prior import NUM_SIGNALS, first_pass
 from wsrl.fitting.ray_engine import RayOptions, build_on_ray
 from wsrl.fitting.shard_builder import ShardBuilder, ShardTask, Tell, located
 from wsrl.fitting.workers import build_with_workers
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import RUN_FILE
-from wsrl.signals.source import Source
+from wsrl.signals.source import Source, training_indices
 from wsrl.store import WeightStore, schema
+from wsrl.store.directory import keep_prior
 from wsrl.store.writer import ShardBusy, ShardWriter, create_or_resume, finalize
 
 Base = BaseField | str | os.PathLike | None
@@ -99,6 +103,8 @@ def build_store(
     base = base if config.is_adapter else None
     made, num_shards = _representation(config, base, source), _num_shards(source, out, num_shards, shard, len(devices))
     _create(source, fit, out, made, base, num_shards, command)
+    if fit.prior_strength and fit.prior_scale == "data":
+        _keep_prior(source, fit, out, made, compute, progress)
     sizes = f"{made.layout.num_trainable} trainable of {made.layout.num_weights} parameters a field"
     say(progress, f"{config.kind}: {sizes}, {len(source)} signals, {num_shards} shard(s)")
     # Every shard is fitted wherever there is compute; each is written whole, so a killed build goes on here.
@@ -156,6 +162,19 @@ def _create(
         command=command,
         passed_over=source.passed_over,
     )
+
+
+def _keep_prior(
+    source: Source, fit: FitConfig, out: Path, made: Representation, compute: Compute, progress: ShowProgress
+) -> None:
+    """Find the widths of the prior in a first pass over training signals, unless an earlier build did."""
+
+    def find() -> Tensor:
+        say(progress, f"first pass: the widths of the prior, from {NUM_SIGNALS} signals at most")
+        device = worker_devices(compute.device, None)[0]
+        return first_pass(source, training_indices(source), made, fit, device)
+
+    keep_prior(out, made.layout, find)
 
 
 def _fit_shards(

@@ -87,6 +87,7 @@ def fit(
     *,
     device: torch.device | str = "cpu",
     start: dict[str, Tensor] | None = None,
+    prior_widths: Tensor | None = None,
 ) -> Iterator[FitResult]:
     """Fit one field to every signal.
 
@@ -96,6 +97,7 @@ def fit(
         config: Steps, rate, stopping rule.
         device: Where to compute; results come back on the CPU.
         start: Weights that every field starts from, its frozen entries included; None for those of the representation.
+        prior_widths: Widths ``(W,)`` of the prior where ``config.prior_scale`` is ``data``; None for ones.
 
     Yields:
         One result per signal, as soon as it is there. A signal without a field gives a result with status ``failed``
@@ -112,7 +114,7 @@ def fit(
             continue
         if slots is None or not _fits(slots, signal):
             yield from _empty(slots, config)
-            slots = _slots_for(representation, signal, config, device)
+            slots = _slots_for(representation, signal, config, device, prior_widths)
         seed = field_seed(config.seed, signal.id)
         numbers = shared_start if is_shared else _own_start(representation, seed)
         place = Place(index, signal, _order(signal, config, seed))
@@ -123,7 +125,13 @@ def fit(
     yield from _empty(slots, config)
 
 
-def _slots_for(representation: Representation, signal: Signal, config: FitConfig, device: torch.device | str) -> Slots:
+def _slots_for(
+    representation: Representation,
+    signal: Signal,
+    config: FitConfig,
+    device: torch.device | str,
+    prior_widths: Tensor | None,
+) -> Slots:
     """Slots for signals on the points of this one, or with as many points of their own where it is on no grid."""
     shared = signal.form.grid is not None
     if config.target_psnr is not None and signal.form.has_inside:
@@ -133,7 +141,7 @@ def _slots_for(representation: Representation, signal: Signal, config: FitConfig
         wrong = f"fit.points_per_step is {config.points_per_step} and the points form a grid"
         raise UserError(wrong, allowed="fit.interleave on grids", do="leave out fit.points_per_step")
     shape = {"coords": signal.coords, "grid": signal.form.grid, "shared": shared, "device": device}
-    shape |= {"weighted": signal.weights is not None, "loss": loss_of(signal.form)}
+    shape |= {"weighted": signal.weights is not None, "loss": loss_of(signal.form), "prior_widths": prior_widths}
     endless = replace(config, steps=MEASURED_STEPS, target_psnr=None, interleave_share=1.0)
     num = config.batch_size or usual_size(config, device, None if shared else len(signal.coords))
     num = num or suitable_size(lambda num: Slots(representation, endless, num, **shape), representation)

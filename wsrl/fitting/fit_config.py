@@ -7,6 +7,7 @@ from wsrl.errors import UserError
 from wsrl.fitting.gradient import METHODS, PRECISIONS
 from wsrl.options import POSITIVE, SHARE, Allowed, at_least, check, one_of, option
 
+PRIOR_SCALES = ("start", "data")
 SCHEDULES = ("cosine", "hyperbolic", "constant")
 # What changes the speed alone, so that a build may go on with another value.
 SPEED_KEYS = ("batch_size",)
@@ -24,6 +25,11 @@ class FitConfig:
             as one over the step, for fields that stop by themselves; or ``constant``.
         decay_after: Step from which the hyperbolic schedule falls.
         beta2: Decay of Adam's second moment.
+        prior_strength: Strength s of a normal prior about the field's start: ``s/2`` times the squared distance of its
+            weights from the start is added to its mean loss; 0 is none. Weights about which the signal says nothing
+            stay where they began, so that longer fits remain a smooth function of the signal.
+        prior_scale: Widths of the prior: ``start``, one for all weights; ``data``, those of a first pass without a
+            prior over some of the signals, scaled to a mean square of one.
         points_per_step: Points that each step sees of a signal whose points form no grid: dealt out to the steps in an
             order that the field's own seed decides, all of them before any comes again; None takes all.
         interleave: Each step sees one of this many interleaved subsets of the points, in turn; 1 sees all of them.
@@ -43,6 +49,8 @@ class FitConfig:
     schedule: str = option("cosine", one_of(*SCHEDULES))
     decay_after: int = option(40, at_least(1))
     beta2: float = option(0.999, Allowed("between 0 and 1", lambda decay: 0 < decay < 1))
+    prior_strength: float = option(0.0, at_least(0))
+    prior_scale: str = option("start", one_of(*PRIOR_SCALES))
     points_per_step: int | None = option(None, at_least(1))
     interleave: int = option(1, at_least(1))
     interleave_share: float = 1.0

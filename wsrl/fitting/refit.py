@@ -98,12 +98,13 @@ def refit_fields(
                 allowed="the data that the store was built from, with the same options",
                 do="pass them with --data",
             )
-    found = list(fit(store.representation, _unchanged(source, records), config, device=device))
+    how = {"device": device, "prior_widths": store.prior_widths}
+    found = list(fit(store.representation, _unchanged(source, records), config, **how))
     outcomes = [_compare(store.layout, _stored(store, records[result.index]), result) for result in found]
     if all(outcome.same or outcome.reason for outcome in outcomes):
         return outcomes
     fitted = {result.index: result for result in found}
-    disturbed = fit(store.representation, _disturbed(_unchanged(source, records)), config, device=device)
+    disturbed = fit(store.representation, _disturbed(_unchanged(source, records)), config, **how)
     drift = [_compare(store.layout, fitted[result.index], result) for result in disturbed]
     return _within_drift(outcomes, [outcome for outcome in drift if not outcome.reason])
 

@@ -91,7 +91,7 @@ class ShardBuilder:
         self.task = task
         self.source = open_source(task.data, **task.options) if source is None else source
         with WeightStore.open(task.store, partial=True) as store:
-            self.representation = store.representation
+            self.representation, self.prior_widths = store.representation, store.prior_widths
 
     def build(self, shard: int, tell: Tell) -> None:
         """Fit every signal of a shard that has no field yet, and finish the shard.
@@ -116,7 +116,8 @@ class ShardBuilder:
                 recorded = False
                 self.source.prepare(todo, self.task.threads, lambda number: None)
                 signals = read_signals(self.source, todo)
-                results = fit(self.representation, signals, config, device=self.task.device)
+                how = {"device": self.task.device, "prior_widths": self.prior_widths}
+                results = fit(self.representation, signals, config, **how)
                 for segment in segments(results, max(config.batch_size or 0, SMALLEST_SEGMENT)):
                     scores = tuple(result.metrics["psnr"] for result in segment if result.weights is not None)
                     if scores and not recorded:  # what fitted no row is not kept

@@ -101,6 +101,7 @@ class Slots:
         shared: Whether all fields have the same points.
         weighted: Whether the points have weights.
         loss: Of a value.
+        prior_widths: Widths ``(W,)`` of the prior; None for ones.
         device: Where to compute.
     """
 
@@ -115,6 +116,7 @@ class Slots:
         shared: bool = True,
         weighted: bool = False,
         loss: PointLoss = SQUARED,
+        prior_widths: Tensor | None = None,
         device: torch.device | str = "cpu",
     ):
         self.representation, self.config, self.size = representation, config, num
@@ -132,6 +134,7 @@ class Slots:
             self._whole = [self._part(torch.arange(len(coords), device=self.device))]
         self._allocate()
         self._tabulate()
+        self._pull = self._strengths(prior_widths)
 
     def _part(self, indices: Tensor) -> Part:
         """Room for these points of every field."""
@@ -148,6 +151,8 @@ class Slots:
         empty = {"device": self.device, "dtype": torch.float32}
         width = self.representation.layout.num_weights
         self._numbers, self._mean, self._square = (torch.zeros(num, width, **empty) for _ in range(3))
+        # Where the prior pulls a field to: only its gradient needs it.
+        self._start = torch.zeros(num, width if self.config.prior_strength else 0, **empty)
         self._steps = torch.zeros(num, dtype=torch.long, device=self.device)
         self._moving = torch.zeros(num, 1, **empty)  # 1 until a field meets its stopping rule
         self._threshold, self._error = torch.zeros(num, **empty), torch.zeros(num, **empty)
@@ -165,6 +170,11 @@ class Slots:
         layout = self.representation.layout
         frozen = any(spec.frozen is not None for spec in layout)
         self._trainable = layout.trainable().to(self.device, torch.float32) if frozen else None
+
+    def _strengths(self, widths: Tensor | None) -> Tensor | float:
+        """Slope of the penalty in each weight ``(W,)``, or in all, per unit of its distance from the start."""
+        strength = self.config.prior_strength
+        return strength if widths is None else strength / widths.to(self.device).square()
 
     def __len__(self) -> int:
         return len(self._tags)
@@ -196,6 +206,8 @@ class Slots:
         slot = len(self._tags)
         self._tags.append(tag)
         self._numbers[slot] = start.to(self.device)
+        if self.config.prior_strength:
+            self._start[slot] = self._numbers[slot]
         for tensor in (self._mean, self._square, self._steps, self._error):
             tensor[slot] = 0
         self._moving[slot] = 1
@@ -241,6 +253,8 @@ class Slots:
         points = part.points if self.shared else self._of_fields(part.points)
         weights = self._of_fields(part.weights) if self.weighted else None
         losses, gradients = self.gradient(numbers, points, self._of_fields(part.targets), weights)
+        if self.config.prior_strength:
+            gradients.add_((numbers - self._of_fields(self._start)) * self._pull)
         if self._trainable is not None:
             gradients.mul_(self._trainable)  # Adam leaves an entry whose gradient is always zero where it is
         size, scale = self._rates[:, steps.clamp(max=self.config.steps - 1)].unsqueeze(-1)  # (B, 1) each
@@ -294,7 +308,8 @@ class Slots:
             kept.pop()
         if slot == last:
             return
-        state = (self._numbers, self._mean, self._square, self._steps, self._moving, self._threshold, self._error)
+        state = (self._numbers, self._start, self._mean, self._square, self._steps)
+        state += (self._moving, self._threshold, self._error)
         own = [tensor for part in self._all_parts() for tensor in (part.targets, part.weights)]
         own += [] if self.shared else [part.points for part in self._all_parts()]
         for tensor in (*state, *own):

@@ -151,3 +151,9 @@ def prepare_signals(source: Source, indices: Sequence[int], progress: ShowProgre
         return
     with progress("signals prepared", len(indices)) as shown:
         source.prepare(indices, os.cpu_count() or 1, shown.advance)
+
+
+def training_indices(source: Source) -> list[int]:
+    """Indices of the split ``train``, or all where the source has no such split."""
+    splits = source.splits()
+    return [i for i, split in enumerate(splits) if split == "train"] or list(range(len(splits)))

@@ -5,6 +5,9 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from safetensors.torch import save_file
+from torch import Tensor
+
 from wsrl.durable import disk_errors, file_sha256, locked, sync, whole, write_bytes
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
@@ -120,6 +123,7 @@ def _is_ours(name: str) -> bool:
 
 def _check_same_build(directory: Path, asked: dict) -> None:
     there = schema.read_manifest(directory)
+    there, asked = (build | {"fit": schema.LATER_FIT | build["fit"]} for build in (there, asked))
     for key in schema.BUILD_KEYS:
         difference = schema.first_difference(there[key], asked[key], key)
         if difference:
@@ -139,6 +143,26 @@ def _save_base(directory: Path, save_base: Callable[[Path], None]) -> None:
     with whole(final, alone=True) as temporary:
         temporary.mkdir()
         save_base(temporary)
+
+
+def keep_prior(directory: Path | str, layout: Layout, first_pass: Callable[[], Tensor]) -> None:
+    """Write the widths of the prior of a store's fits, unless they are there; others wait meanwhile.
+
+    Args:
+        directory: The store.
+        layout: Tensors of a field.
+        first_pass: Finds the widths ``(W,)``.
+    """
+    directory = Path(directory)
+    with locked(directory / schema.LOCK):
+        manifest = schema.read_manifest(directory)
+        if schema.PRIOR_SHA256 in manifest and (directory / schema.PRIOR).is_file():
+            return
+        widths = {name: tensor.contiguous() for name, tensor in layout.unflatten(first_pass()).items()}
+        with whole(directory / schema.PRIOR) as temporary:
+            save_file(widths, temporary)
+        sha256 = file_sha256(directory / schema.PRIOR)
+        schema.write_manifest(directory, manifest | {schema.PRIOR_SHA256: sha256})
 
 
 def record_environment(directory: Path | str, environment: dict) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from wsrl.durable import file_sha256
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
 from wsrl.signals.form import SignalForm
@@ -288,6 +290,21 @@ class WeightStore:
                 do="copy the right one back; its hash is in base_sha256 of the manifest",
             )
         return base
+
+    @cached_property
+    def prior_widths(self) -> Tensor | None:
+        """Widths ``(W,)`` of the prior that the fields were fitted with; None where they are one for all weights."""
+        fit = schema.LATER_FIT | self.manifest["fit"]
+        if not (fit["prior_strength"] and fit["prior_scale"] == "data"):
+            return None
+        path = self.directory / schema.PRIOR
+        if not path.is_file() or file_sha256(path) != self.manifest.get(schema.PRIOR_SHA256):
+            raise UserError(
+                f"{path}, the widths of the prior of the fits, is missing or not what the manifest says",
+                allowed="the file as `wsrl build` wrote it",
+                do="copy it back, or remove it and run the same `wsrl build` again",
+            )
+        return self.layout.flatten(load_file(path))
 
     @cached_property
     def representation(self):

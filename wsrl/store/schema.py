@@ -14,6 +14,9 @@ LOCK = ".lock"
 SEGMENTS = "segments"
 BASE = "base"
 CARD = "README.md"
+PRIOR, PRIOR_SHA256 = "prior.safetensors", "prior_sha256"
+# Options of a fit that are newer than stores that exist, with what those stores were fitted with.
+LATER_FIT = {"prior_strength": 0.0, "prior_scale": "start"}
 PASSED_OVER = "passed_over"
 FORM = "signal_form"
 ENVIRONMENTS = "environments"

@@ -86,7 +86,7 @@ def verify(directory: Path | str) -> Report:
         count = len(manifest["shards"])
         report.problems.append(Problem(schema.MANIFEST, None, f"unfinished: {count} of {num_shards} shards"))
     report.problems += _check_ids(hashes)
-    report.problems += _check_base(directory, manifest)
+    report.problems += [*_check_base(directory, manifest), *_check_prior(directory, manifest)]
     return report
 
 
@@ -168,4 +168,14 @@ def _check_base(directory: Path, manifest: dict) -> list[Problem]:
     except (UserError, OSError) as error:
         text = error.wrong if isinstance(error, UserError) else str(error)
         return [Problem(schema.BASE, None, text)]
+    return []
+
+
+def _check_prior(directory: Path, manifest: dict) -> list[Problem]:
+    if schema.PRIOR_SHA256 not in manifest:
+        return []
+    try:
+        _ = WeightStore(directory, manifest).prior_widths
+    except UserError as error:
+        return [Problem(schema.PRIOR, None, error.wrong)]
     return []

@@ -20,7 +20,7 @@ from wsrl.fitting.devices import choose_device
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import METRICS_FILE, RUN_FILE, claim_folder, finish_run, same_config, write_json_atomic, write_run
 from wsrl.signals.fidelity import in_quantity
-from wsrl.signals.source import Source, prepare_signals
+from wsrl.signals.source import Source, prepare_signals, training_indices
 from wsrl.training.base_data import Examples, SignalBatches, Stage
 from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
 from wsrl.training.lightning_noise import quiet_lightning
@@ -121,12 +121,6 @@ def default_field(grid: Grid) -> FieldConfig:
     if is_small(grid):
         return FieldConfig(width=32, depth=3, num_frequencies=16, frequency_scale=0.4, activation="silu")
     return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=min(4.0, max(grid) / 14))
-
-
-def training_indices(source: Source) -> list[int]:
-    """Indices of the split ``train``, or all where the source has no such split."""
-    splits = source.splits()
-    return [i for i, split in enumerate(splits) if split == "train"] or list(range(len(splits)))
 
 
 def heldout_indices(source: Source, used: list[int], num_used: int) -> list[int]:
