@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from wsrl.cli import parser as parsers
-from wsrl.cli.display import show_progress
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
 from wsrl.symmetry.matching import METHODS
@@ -21,6 +20,8 @@ def main(argv: list[str]) -> int:
     check_values(vars(options), "--", **{name: at_least(number) for name, number in least.items()})
     kind = kind_of(options.paths)
     if kind == "store":
+        from wsrl.cli.align_store import align_store, canonicalise_store
+
         return canonicalise_store(options) if options.gauge else align_store(options)
     if options.gauge:
         raise UserError("--gauge is given for two files", allowed=FOR_STORES, do="leave out --gauge")
@@ -40,10 +41,7 @@ def make_parser():
     what = f"{FOR_FILES}, of which the second is moved; or {FOR_STORES}"
     add("paths", type=str, nargs="+", metavar="PATH", help=what)
     add("--out", type=str, required=True, metavar="DIR", help="folder to write to; of a store: the new store")
-    template = "of a store: the field that all are aligned to; mean for their own mean"
-    add("--template", type=text, metavar="ID", help=template)
-    gauge = "of a store of adapters: every field's factors in their one form, balanced and ordered, without a template"
-    add("--gauge", action="store_true", help=gauge)
+    _add_forms(add)
     method = "what is matched; straight-through trains the permutation on --data"
     add("--method", type=str, choices=METHODS, default="weights", help=method)
     network = "makes the module; not needed for plain stacks of linear layers"
@@ -61,45 +59,12 @@ def make_parser():
     return parser
 
 
-def align_store(options) -> int:
-    """Write every field of a store in the form nearest to a template; returns 0."""
-    from wsrl.store.aligned import TEMPLATE, AlignConfig, align_fields
-
-    (path,), allowed = options.paths, "the id of a field, mean, or a safetensors file"
-    if options.template is None:
-        raise UserError("no template is given", allowed=f"{allowed}; or --gauge", do="pass --template mean")
-    if options.method != "weights":
-        wrong = f"--method is {options.method!r} for a store"
-        raise UserError(wrong, allowed="weights", do="leave out --method for stores")
-    limit = {} if options.limit is None else {"num_fields": options.limit}
-    config = AlignConfig(template=options.template, seed=options.seed, **limit)
-    done = align_fields(Path(path), Path(options.out), config, progress=show_progress)
-    if done.num_fields:
-        print(
-            f"{done.num_fields} fields aligned in {done.elapsed_s:.1f} s, {done.num_fields / done.elapsed_s:.0f}/s; "
-            f"mean squared distance to the template {done.before:.4g} before, {done.after:.4g} after"
-        )
-    print(f"the aligned store is in {options.out}; its template in {Path(options.out) / TEMPLATE}")
-    return 0
-
-
-def canonicalise_store(options) -> int:
-    """Write every field of a store of adapters in canonical gauge; returns 0."""
-    from wsrl.store.canonical_store import canonicalise_fields
-
-    (path,) = options.paths
-    if options.template is not None or options.method != "weights":
-        wrong = "--gauge is given with --template or --method: the form is the same for all stores"
-        raise UserError(wrong, allowed="one of --gauge and --template", do="leave out one of them")
-    done = canonicalise_fields(Path(path), Path(options.out), progress=show_progress)
-    if done.num_fields:
-        print(
-            f"{done.num_fields} fields brought into canonical gauge in {done.elapsed_s:.1f} s, "
-            f"{done.num_fields / done.elapsed_s:.0f}/s; mean sum of squares of the factors {done.before:.4g} before, "
-            f"{done.after:.4g} after"
-        )
-    print(f"the store in canonical gauge is in {options.out}")
-    return 0
+def _add_forms(add) -> None:
+    """The options of stores alone."""
+    template = "of a store: the field that all are aligned to; mean for their own mean"
+    add("--template", type=str | None, metavar="ID", help=template)
+    gauge = "of a store of adapters: every field's factors in their one form, balanced and ordered, without a template"
+    add("--gauge", action="store_true", help=gauge)
 
 
 def kind_of(paths: list[str]) -> str:
