@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
@@ -316,7 +316,7 @@ def read_config(run: Callable[[Config], dict[str, float]], argv: Sequence[str]) 
     """
     parser, config = make_parser(run), get_type_hints(run)["config"]
     made = parser.instantiate(parse(parser, list(argv)))
-    return config(**{key: made[key] for key in config.__dataclass_fields__})
+    return config(**{one.name: made[one.name] for one in fields(config)})
 
 
 def record_of(run: Callable[[Config], dict[str, float]], argv: Sequence[str] | None = None) -> dict[str, float]:

@@ -45,15 +45,22 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
         assert record[f"{kind}.lambda_0.cosine"] == pytest.approx(1)
         assert record[f"{kind}.lambda_0.barrier"] == 0 < record[f"{kind}.lambda_1.barrier"]
         assert record[f"{kind}.lambda_1.cosine_low"] <= record[f"{kind}.lambda_1.cosine"] < 0.95
-        assert record[f"{kind}.lambda_1.num"] == 4
+        assert record[f"{kind}.lambda_1.num"] == record[f"{kind}.random.num"] == 4
+        assert abs(record[f"{kind}.random.cosine_start"]) < 0.5 and f"{kind}.random.barrier_high" in record
+        assert f"{kind}.lambda_1.overlap_others" in record and f"{kind}.random.overlap_chance" in record
+    for row in ("lambda_0", "lambda_1", "random"):
+        for name in ("cosine_ba", "cosine_canonical", "barrier_ba", "barrier_ba_relative", "psnr_path_ba"):
+            assert f"mlora_asym.{row}.{name}_low" in record and f"mlp.{row}.{name}" not in record
+    assert record["mlora_asym.lambda_0.cosine_ba"] == pytest.approx(1)
     with Image.open(paths["picture"]) as picture:
         assert picture.width > picture.height
     fits = {path: path.stat().st_mtime_ns for path in paths["out"].glob("*/*.safetensors")}
-    assert len(fits) == 4 and experiment.main(structure.run, argv=argv) == 0  # what is finished is kept
+    assert len(fits) == 8 and experiment.main(structure.run, argv=argv) == 0  # what is finished is kept
     assert fits == {path: path.stat().st_mtime_ns for path in paths["out"].glob("*/*.safetensors")}
     again = json.loads(path.read_text())
-    assert {k: v for k, v in again.items() if "lambda" in k} == {k: v for k, v in record.items() if "lambda" in k}
+    same = [{k: v for k, v in each.items() if "lambda" in k or ".random." in k} for each in (again, record)]
+    assert same[0] == same[1]
     assert (
         experiment.main(structure.run, argv=[*argv, "--fit.steps", "31"]) == 0
     )  # but not where another configuration is asked for
-    assert len(list(paths["out"].glob("*/*.safetensors"))) == 8
+    assert len(list(paths["out"].glob("*/*.safetensors"))) == 16

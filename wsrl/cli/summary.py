@@ -147,7 +147,7 @@ def _structure(found: Metrics) -> Iterator[tuple[str, str]]:
     if len(rows) > MOST_STRUCTURE_ROWS:
         ends = {".lambda_0", ".lambda_1", ""}
         rows = {row: values for row, values in rows.items() if f".{row}"[f".{row}".rfind(".lambda_") :] in ends}
-    names = ("cosine", "barrier", "effective_rank", "cosine_between_signals")
+    names = ("cosine", "cosine_ba", "barrier", "effective_rank", "cosine_between_signals", "cosine_ba_between_signals")
     for row, values in rows.items():
         texts = []
         for name in names:

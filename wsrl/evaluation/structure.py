@@ -16,7 +16,6 @@ from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.signal import Signal
 from wsrl.symmetry.matching.barriers import NUM_POINTS, barrier, path_losses
 
-CONNECTED = 1.0
 LEVEL, NUM_DRAWS = 0.95, 2000
 FIELDS_AT_ONCE = 16
 
@@ -218,48 +217,6 @@ def _scores(representation: Representation, signals: Sequence[Signal]) -> Callab
         return torch.stack([losses, psnr(in_quantity(values, form), targets, form.value_range)])
 
     return scores
-
-
-def compare(
-    representation: Representation,
-    signals: Sequence[Signal],
-    pair: tuple[Weights, Weights],
-    starts: tuple[Weights, Weights],
-    num_points: int = NUM_POINTS,
-) -> dict[str, np.ndarray]:
-    """Every measure of pairs of fields that were fitted to the same signals.
-
-    Args:
-        representation: What the weights are.
-        signals: What both were fitted to, in order.
-        pair: Weights ``(N, *shape)`` of the fields and of their partners.
-        starts: Weights ``(N, *shape)`` or ``shape`` that either were fitted from.
-        num_points: Points of the path between them.
-
-    Returns:
-        For each pair ``(N,)``: ``cosine``, and ``cosine_start``, that of the starts; ``overlap`` of the factors, with
-        ``overlap_chance``; ``effective_rank``, mean of both; ``barrier`` of the loss, and ``barrier_relative``, over
-        the mean loss of the ends, ``loss``; ``connected``, 1 where the relative barrier is below ``CONNECTED``: the
-        loss rises by less than there is at the ends, some 3 dB; ``psnr``, mean of the ends, and ``psnr_path``, the
-        least along the path, in dB.
-    """
-    overlap, chance = factor_overlap(representation, pair, starts)
-    path = path_between(representation, signals, *pair, num_points)
-    loss = path.losses[:, [0, -1]].mean(1)
-    relative = path.barriers / loss
-    return {
-        "cosine": cosine_similarity(representation, *pair).numpy(),
-        "cosine_start": np.broadcast_to(cosine_similarity(representation, *starts).numpy(), loss.shape),
-        "overlap": overlap.numpy(),
-        "overlap_chance": np.full(len(loss), chance),
-        "effective_rank": np.mean([mean_effective_rank(representation, weights).numpy() for weights in pair], axis=0),
-        "barrier": path.barriers,
-        "barrier_relative": relative,
-        "loss": loss,
-        "connected": (relative < CONNECTED).astype(float),
-        "psnr": path.psnr[:, [0, -1]].mean(1),
-        "psnr_path": path.psnr.min(1),
-    }
 
 
 def with_band(name: str, values: Sequence[float] | np.ndarray, seed: int = 0) -> dict[str, float]:
