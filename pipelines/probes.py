@@ -2,7 +2,8 @@
 
 Stores of every kind with the same signals, the same splits and the same readers on all of them; on the pixels or the
 D2 histograms of the signals; and on fields fitted another way (such as each from a start of its own), where the usual
-fields of the same signals stand beside them. What an earlier run finished is kept.
+fields of the same signals stand beside them. Adapters are also read without the gauge of their factors: in canonical
+form, and by random sums over their products. What an earlier run finished is kept.
 
     python -m pipelines.probes --config configs/fashion_mnist/probes.yaml
 
@@ -15,14 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pipelines.experiment import FieldExperiment, Kind, main
 from pipelines.probe_figures import draw_figures
 from pipelines.probe_scores import Items, Scores, order_of, score_items
-from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, weight_features
+from wsrl.errors import UserError
+from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, product_features, weight_features
 from wsrl.evaluation.importance import columns_of_parts, part_importance
+from wsrl.evaluation.product_space import has_products
 from wsrl.evaluation.protocol import Protocol, Spread
+from wsrl.fields.gauge import CANONICAL, RAW
 from wsrl.store import WeightStore
+
+READINGS = (CANONICAL, "products")
+"""How adapters are read without the gauge of their factors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,7 @@ class ProbesConfig(FieldExperiment):
         kinds: Rows of the table by name.
         main: The kind whose row of a variant stands for the variant.
         variants: Fields that are fitted another way, by name.
+        readings: Without the gauge: ``canonical``, ``products``, or both; rows ``<row>.canonical``, ``<row>.products``.
         protocol: Seeds and splits of every score.
         least_members: Classes with fewer fields are left out.
         label_counts: Labelled fields of each class for the curve of label efficiency.
@@ -74,6 +83,7 @@ class ProbesConfig(FieldExperiment):
     kinds: dict[str, ProbedKind] = field(default_factory=dict)
     main: str = "mlora_asym"
     variants: dict[str, Variant] = field(default_factory=dict)
+    readings: tuple[str, ...] = ()
     protocol: Protocol = Protocol()
     least_members: int = 8
     label_counts: tuple[int, ...] = (1, 5, 10, 100)
@@ -87,6 +97,11 @@ class ProbesConfig(FieldExperiment):
     importance_picture: str | None = None
     out: str = "runs/probes"
 
+    def __post_init__(self):
+        unknown = [reading for reading in self.readings if reading not in READINGS]
+        if unknown:
+            raise UserError(f"the reading {unknown[0]!r} is unknown", allowed=", ".join(READINGS), do="choose of these")
+
 
 def run(config: ProbesConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
@@ -97,6 +112,7 @@ def run(config: ProbesConfig) -> dict[str, float]:
     for name in config.kinds:
         found[name] = scored(name, stores[name], config)
         results |= reconstruction(name, stores[name]) | found[name].entries(name)
+        results |= without_gauge(name, stores[name], config)
     control = "d2" if holds_shapes_at(stores[name]) else "pixels"
     found[control] = scored(control, stores[name], config, features=control)
     results |= found[control].entries(control)
@@ -106,6 +122,7 @@ def run(config: ProbesConfig) -> dict[str, float]:
         alike = not config.variants[variant].source  # the same signals as in the whole row of the kind
         usual = found[kind] if alike else scored(f"{row}.usual", stores[kind], config, only=stores[row])
         results |= reconstruction(row, stores[row]) | found[row].entries(row) | usual.entries(f"{row}.usual")
+        results |= without_gauge(row, stores[row], config)
         if kind == config.main:
             results |= found[row].entries(variant)
     results |= order_of(found)
@@ -114,6 +131,15 @@ def run(config: ProbesConfig) -> dict[str, float]:
     results |= facts(first)
     draw_figures(config, stores, found, measured)
     return results
+
+
+def without_gauge(row: str, path: Path, config: ProbesConfig) -> dict[str, float]:
+    """Scores of a row's adapters that the gauge of their factors does not touch; nothing of standalone networks."""
+    with WeightStore.open(path) as store:
+        readings = config.readings if has_products(store.layout) else ()
+    names = {reading: f"{row}.{reading}" for reading in readings}
+    scores = {name: scored(name, path, config, features=reading) for reading, name in names.items()}
+    return {key: value for name, found in scores.items() for key, value in found.entries(name).items()}
 
 
 def build(config: ProbesConfig) -> dict[str, Path]:
@@ -142,7 +168,8 @@ def items_of(path: Path, config: ProbesConfig, features: str = "weights", only: 
     Args:
         path: The store.
         config: The experiment.
-        features: ``weights``, ``pixels`` or ``d2``.
+        features: ``weights``; ``canonical``, the same in that gauge; ``products``, random sums over the products
+            ``B A``, as many as trainable weights; ``pixels`` or ``d2``.
         only: A store; fields of signals that it does not have are left out.
     """
     with WeightStore.open(path) as store:
@@ -155,15 +182,21 @@ def items_of(path: Path, config: ProbesConfig, features: str = "weights", only: 
                 kept &= np.isin(ids, other.ids)
         rows = np.flatnonzero(kept)
         train, test = (np.searchsorted(rows, part[kept[part]]) for part in (parts.train, parts.test))
-        if features == "weights":
-            values = weight_features(store, rows)
-        else:
-            source = config.open()
-            values = pixel_features(store, source, rows) if features == "pixels" else d2_features(
-                store, source, rows, config.seed
-            )  # fmt: skip
+        values = read_features(features, store, rows, config)
         names = np.array([*store.label_names])
         return Items(values.numpy().astype(np.float32), labels[rows], train, test, rows, names)
+
+
+def read_features(features: str, store: WeightStore, rows: np.ndarray, config: ProbesConfig) -> Tensor:
+    """The features ``(N, F)`` of a name, as :func:`items_of` lists them."""
+    if features == "products":
+        return product_features(store, rows, config.seed)
+    if features in READINGS or features == "weights":
+        return weight_features(store, rows, RAW if features == "weights" else features)
+    source = config.open()
+    return (
+        pixel_features(store, source, rows) if features == "pixels" else d2_features(store, source, rows, config.seed)
+    )
 
 
 def holds_shapes_at(path: Path) -> bool:

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from pipelines import experiment, structure
+from pipelines import analysis_tables, experiment, structure
 
 CONFIG = """
 name: tiny
@@ -30,6 +30,20 @@ kinds:
     learning_rate: 0.05
   mlora_asym: {representation: {kind: mlora_asym, rank: 2}, learning_rate: 0.1}
 """
+
+
+def test_the_table_shows_what_a_record_has():
+    raw = {f"lora.lambda_{d}.{key}": 0.5 for d in (0.1, 0.5, 1) for key in ("cosine", "overlap", "barrier_relative")}
+    table = analysis_tables.structure(raw, raw).splitlines()
+    assert "cosine of BA" not in table[0] and table[2].startswith("| lora | 0.50 / 0.50 / 0.50 | 0.5 / 0.5 / 0.5 |")
+    measured = raw | {"lora.lambda_1.cosine_ba": 0.25, "lora.random.cosine": -0.1, "lora.random.overlap": 0.2}
+    measured |= {"lora.random.overlap_others": 0.06}
+    head, _, row = analysis_tables.structure(measured, raw).splitlines()
+    cells = dict(zip(head.split(" | "), row.split(" | ")))
+    assert cells["cosine, Fashion-MNIST"] == "0.50 / 0.50 / 0.50 / -0.10"
+    assert cells["cosine of BA, Fashion-MNIST"] == " /  / 0.25"
+    assert cells["overlap, Fashion-MNIST"] == "0.50 / 0.50 / 0.50 / 0.20 (0.06)"
+    assert cells["overlap, solids"] == "0.50 / 0.50 / 0.50"
 
 
 @pytest.mark.slow
