@@ -84,7 +84,8 @@ def _add_structure(action: ArgumentParser) -> None:
         "DATA is fitted from one start and from others that are lambda away, as wsrl build would fit it. Of a STORE "
         "the effective rank and the cosine similarity between its fields are told; --with a second one of the same "
         "signals, the fields of either are compared. Two stores with independent starts and equal masks come from "
-        "wsrl build --representation.start random with two values of --fit.seed."
+        "wsrl build --representation.start random with two values of --fit.seed. Figures with _ba are of the products "
+        "B A of adapters, which are the same for all factors of a field; _others compares fields of different signals."
     )
     add = action.add_argument
     add("--with", type=str | None, metavar="STORE", help="STORE: a second one of the same signals and layout")
