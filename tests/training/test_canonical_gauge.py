@@ -10,6 +10,7 @@ from contracts import tiny_representation
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.encoders.models import WeightClassifier
+from wsrl.encoders.registry import ENCODERS
 from wsrl.errors import UserError
 from wsrl.evaluation.features import product_features, stored_weights, weight_features
 from wsrl.evaluation.generation_scores import score_generation
@@ -128,6 +129,17 @@ def test_a_classifier_reads_the_field_and_not_its_factors(store, tmp_path):
     torch.testing.assert_close(model(first), model(second), rtol=0, atol=CLOSE)
     names = model.predict(second)
     assert names == ["even", "odd"] * (len(names) // 2)
+
+
+@pytest.mark.parametrize("normalisation", ["entry", "tensor"])
+@pytest.mark.parametrize("kind", sorted(ENCODERS))
+def test_every_encoder_takes_the_gauge(store, tmp_path, kind, normalisation):
+    task = ClassifierTask(encoder=kind, options={"normalisation": normalisation}, lr=1e-2)
+    train(task, store, tmp_path)
+    task.export(tmp_path / "model")
+    model, (first, second) = WeightClassifier.from_pretrained(tmp_path / "model"), pair_of(store)
+    assert model.statistics.gauge == "canonical" and torch.equal(model(first), task.eval()(first))
+    torch.testing.assert_close(model(first), model(second), rtol=0, atol=10 * CLOSE)
 
 
 def test_a_model_of_raw_weights_reads_the_factors(store, tmp_path):
