@@ -316,7 +316,7 @@ def read_config(run: Callable[[Config], dict[str, float]], argv: Sequence[str]) 
     """
     parser, config = make_parser(run), get_type_hints(run)["config"]
     made = parser.instantiate(parse(parser, list(argv)))
-    return config(**{one.name: made[one.name] for one in fields(config)})
+    return config(**{each.name: made[each.name] for each in fields(config)})
 
 
 def record_of(run: Callable[[Config], dict[str, float]], argv: Sequence[str] | None = None) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 One base field, one store per row; of each the quality of held-out fields, how far they are from real signals, what a
 Gaussian of their weights is worth, what a linear reader reads, how smooth the weights are in the signal, and the time
-of a fit. All rows are fitted to the same signals; held-out means outside of the base field's and the readers' training.
+of a fit. All rows are fitted to the same signals. The row that is chosen by these scores is scored once more on
+signals that no choice was made on.
 
     python -m pipelines.prior --config configs/fashion_mnist/prior.yaml
 """
@@ -10,7 +11,7 @@ of a fit. All rows are fitted to the same signals; held-out means outside of the
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from pipelines.experiment import FieldExperiment, Kind, fingerprint, main
 from wsrl.cli.parser import show_progress
 from wsrl.diffusion.decoder import FieldDecoder
+from wsrl.errors import UserError
 from wsrl.evaluation.features import labelled_rows, pixel_features, weight_features
 from wsrl.evaluation.memorisation import train_gaussian
 from wsrl.evaluation.probe import logistic_probe, one_nn
@@ -31,8 +33,10 @@ from wsrl.fitting.engine import fit, read_signals
 from wsrl.signals.signal import grid_coords
 from wsrl.signals.source import training_indices
 from wsrl.store import WeightStore
+from wsrl.store.source import open_store_source
 
 SCORES = ("fd", "recall", "precision", "mmd_cd", "coverage_cd", "one_nn_cd")
+TEST = "test"
 COARSE = (12, 12, 12)
 """Grid on which a shape's field stands for its signal, whose own points are others for every shape."""
 
@@ -45,6 +49,9 @@ class PriorConfig(FieldExperiment):
         kinds: Rows by name: a representation and its fit.
         scores: Fields of ``GenerationOptions``.
         num_timed: Signals whose fits are timed, one row after the other in one run.
+        chosen: Row that is scored once more as ``test``; None for none.
+        test_source: Options of the source for that, beside those of the experiment: those of its held-out signals
+            that the other rows were not scored on are what counts.
     """
 
     record: ClassVar[str] = "representations/prior"
@@ -52,7 +59,13 @@ class PriorConfig(FieldExperiment):
     kinds: dict[str, Kind] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     num_timed: int = 96
+    chosen: str | None = None
+    test_source: dict[str, Any] = field(default_factory=dict)
     out: str = "runs/prior"
+
+    def __post_init__(self):
+        if self.chosen is not None and self.chosen not in self.kinds:
+            raise UserError(f"chosen is {self.chosen!r}", allowed=", ".join(self.kinds) or "none", do="name a row")
 
 
 def run(config: PriorConfig) -> dict[str, float]:
@@ -60,14 +73,32 @@ def run(config: PriorConfig) -> dict[str, float]:
     results = config.train_base()
     for name, kind in config.kinds.items():
         config.build(name, kind.representation, kind.fit)
-        path = Path(config.out) / f"{name}.scores.json"
-        how = fingerprint([config.scores, config.seed])
-        scores = config.kept(f"scores.{name}", path, lambda name=name: measure(name, config), how)
-        results |= {f"{name}.{key}": value for key, value in scores.items()}
-        print(name, {key: round(value, 3) for key, value in scores.items()}, file=sys.stderr, flush=True)
+        results |= scored(name, config)
+    if config.chosen is not None:
+        kind = config.kinds[config.chosen]
+        config.build(TEST, kind.representation, kind.fit, source=config.open(**config.test_source))
+        results |= scored(TEST, config)
     rows = fingerprint([str(config.kinds), config.num_timed])
     times = config.kept("times", Path(config.out) / "times.json", lambda: time_rows(config), rows)
     return results | times
+
+
+def scored(name: str, config: PriorConfig) -> dict[str, float]:
+    """The scores of one row; those that an earlier run found are kept."""
+    path, how = Path(config.out) / f"{name}.scores.json", fingerprint([config.scores, config.seed])
+    scores = config.kept(f"scores.{name}", path, lambda: measure(name, config), how)
+    print(name, {key: round(value, 3) for key, value in scores.items()}, file=sys.stderr, flush=True)
+    return {f"{name}.{key}": value for key, value in scores.items()}
+
+
+def unseen(comparison: Comparison, config: PriorConfig) -> Comparison:
+    """The comparison without the held-out fields of signals that the rows were chosen on."""
+    with WeightStore.open(Path(config.out) / next(iter(config.kinds))) as store:
+        known = set(store.ids)
+    train, heldout = comparison.rows
+    new = np.array([comparison.store.id_of(int(row)) not in known for row in heldout])
+    fields = {name: tensor[torch.from_numpy(new)] for name, tensor in comparison.heldout.items()}
+    return replace(comparison, rows=(train, heldout[new]), heldout=fields)
 
 
 def measure(name: str, config: PriorConfig) -> dict[str, float]:
@@ -76,7 +107,9 @@ def measure(name: str, config: PriorConfig) -> dict[str, float]:
     with WeightStore.open(Path(config.out) / name) as store:
         decoder = FieldDecoder.from_store(store)
         comparison = Comparison.of(store, decoder, options, show_progress)
+        comparison = unseen(comparison, config) if name == TEST else comparison
         found = {"num_trainable": store.layout.num_trainable, "num_train": len(comparison.rows[0])}
+        found |= {"num_heldout": len(comparison.rows[1])}
         psnr = store.metrics("psnr")[comparison.rows[1]]
         found |= {"psnr": float(psnr.mean()), "psnr_5th": float(np.percentile(psnr, 5)), "psnr_min": float(psnr.min())}
         judge = comparison.references.judge
@@ -85,7 +118,7 @@ def measure(name: str, config: PriorConfig) -> dict[str, float]:
         train, trainable = store.layout.flatten(comparison.train), store.layout.trainable()
         drawn = store.layout.unflatten(train_gaussian(train, trainable, options.num, generator))
         found |= _prefixed("gaussian", judge(drawn, decoder).metrics)
-        return found | probes(store, config.seed) | smoothness(store, comparison, config)
+        return found | probes(store, config.seed) | smoothness(store, comparison)
 
 
 def _prefixed(row: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -103,14 +136,14 @@ def probes(store: WeightStore, seed: int) -> dict[str, float]:
     }
 
 
-def smoothness(store: WeightStore, comparison: Comparison, config: PriorConfig) -> dict[str, float]:
+def smoothness(store: WeightStore, comparison: Comparison) -> dict[str, float]:
     """Spectrum of the weights, and how much of them a linear map of the signals predicts for held-out fields."""
     train, heldout = (weight_features(store, rows) for rows in comparison.rows)
     if store.form.is_shape:
         fields = (comparison.train, comparison.heldout)
         signals = tuple(comparison.decoder.decode(part, grid_coords(COARSE)).flatten(1) for part in fields)
     else:
-        source = config.open()
+        source = open_store_source(store)
         signals = tuple(pixel_features(store, source, rows) for rows in comparison.rows)
     return spectrum(train) | {"r2_from_signal": linear_r2(_pair(signals), (train, heldout))}
 

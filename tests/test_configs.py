@@ -69,6 +69,7 @@ PIPELINES = {
     "network_alignment": "network_alignment",
     "zoo_alignment": "zoo_alignment",
     "posteriors": "posteriors",
+    "prior": "prior",
 }
 STAGES = {
     "base": base,

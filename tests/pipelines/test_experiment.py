@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -53,6 +54,32 @@ def test_a_part_that_is_kept_keeps_its_commit(tiny, tmp_path):
     assert again["run.parts.value.commit"] == "one" and again["run.parts.value.elapsed_s"] == 100.0
     assert again["run.elapsed_s"] == pytest.approx(100.0 + again["run.parts.rest.elapsed_s"], abs=0.1)
     assert tiny("three", value=2.0)["run.parts.value.commit"] == "three", "found anew with other options"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedConfig(Experiment):
+    """An experiment with others in its record.
+
+    Attributes:
+        value: What it finds.
+    """
+
+    record: ClassVar[str] = "several/shared"
+    value: float = 1.0
+
+
+def run_shared(config: SharedConfig) -> dict[str, float]:
+    """Find the value."""
+    return {"found": config.value}
+
+
+def test_experiments_that_share_a_record_keep_each_others_numbers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
+    for name, value in (("one", 1.0), ("two", 2.0), ("one", 3.0)):
+        assert main(run_shared, argv=["--name", name, "--out", str(tmp_path / name), f"--value={value}"]) == 0
+    record = json.loads((tmp_path / "records" / "several" / "shared.json").read_text())
+    assert (record["one.found"], record["two.found"]) == (3.0, 2.0)
+    assert {key.split(".")[0] for key in record} == {"one", "two"} and "two.run.commit" in record
 
 
 def test_seconds_of_parts_inside_and_of_interrupted_runs(tmp_path, monkeypatch):
