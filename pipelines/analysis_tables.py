@@ -6,7 +6,7 @@ DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
 OF_STRUCTURE = (
     ("cosine", "cosine", ".2f"),
     ("cosine_ba", "cosine of BA", ".2f"),
-    ("overlap", "overlap", ".2f"),
+    ("overlap", "overlap (chance; other signals)", ".2f"),
     ("barrier_relative", "barrier / loss", ".1f"),
     ("barrier_ba_relative", "barrier / loss in BA", ".1f"),
     ("psnr_path", "least PSNR (dB)", ".1f"),
@@ -18,13 +18,14 @@ WITHOUT_GAUGE = ("cosine_ba", "overlap", "barrier_ba_relative")
 def structure(*records: dict) -> str:
     """What two fits of one signal have in common, one row for each kind, at some distances of their starts.
 
-    A fourth number is of fields that each have a start of their own; the overlap is followed by that of other signals.
+    A fourth number is of fields that each have a start of their own. Behind overlaps stand those of random subspaces
+    and of fields of different signals, in the last case of the cell.
     """
     has_products = any(key.endswith(".cosine_ba") for record in records for key in record)
     columns = [column for column in OF_STRUCTURE if has_products or column[0] not in WITHOUT_GAUGE]
     groups = [f"{title}, {name}" for name in DATA_OF_STRUCTURE for _, title, _ in columns]
     lines = ["| representation | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
-    for kind in dict.fromkeys(key.split(".")[0] for key in records[0] if ".lambda_1." in key):
+    for kind in dict.fromkeys(key.split(".")[0] for key in records[0] if key.split(".")[1] == "lambda_1"):
         cells = [_of_pairs(record, kind, key, form) for record in records for key, _, form in columns]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -37,8 +38,10 @@ def _of_pairs(record: dict, kind: str, key: str, form: str) -> str:
     text = " / ".join(format(record[name], form) if (name := f"{kind}.{row}.{key}") in record else "" for row in rows)
     if not text.strip(" /"):
         return ""
-    others = record.get(f"{kind}.{rows[-1]}.overlap_others") if key == "overlap" else None
-    return text if others is None else f"{text} ({format(others, form)})"
+    beside = [record.get(f"{kind}.{rows[-1]}.{name}") for name in ("overlap_chance", "overlap_others")]
+    if key != "overlap" or None in beside:
+        return text
+    return f"{text} ({'; '.join(format(value, form) for value in beside)})"
 
 
 DATA_OF_PROBES = {

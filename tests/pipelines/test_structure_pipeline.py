@@ -37,13 +37,15 @@ def test_the_table_shows_what_a_record_has():
     table = analysis_tables.structure(raw, raw).splitlines()
     assert "cosine of BA" not in table[0] and table[2].startswith("| lora | 0.50 / 0.50 / 0.50 | 0.5 / 0.5 / 0.5 |")
     measured = raw | {"lora.lambda_1.cosine_ba": 0.25, "lora.random.cosine": -0.1, "lora.random.overlap": 0.2}
-    measured |= {"lora.random.overlap_others": 0.06}
+    measured |= {"lora.random.overlap_chance": 0.06, "lora.random.overlap_others": 0.1}
+    measured |= {"run.parts.fits.lora.lambda_1.seconds": 3.0}
     head, _, row = analysis_tables.structure(measured, raw).splitlines()
     cells = dict(zip(head.split(" | "), row.split(" | ")))
     assert cells["cosine, Fashion-MNIST"] == "0.50 / 0.50 / 0.50 / -0.10"
     assert cells["cosine of BA, Fashion-MNIST"] == " /  / 0.25"
-    assert cells["overlap, Fashion-MNIST"] == "0.50 / 0.50 / 0.50 / 0.20 (0.06)"
-    assert cells["overlap, solids"] == "0.50 / 0.50 / 0.50"
+    overlap = "overlap (chance; other signals)"
+    assert cells[f"{overlap}, Fashion-MNIST"] == "0.50 / 0.50 / 0.50 / 0.20 (0.06; 0.10)"
+    assert cells[f"{overlap}, solids"] == "0.50 / 0.50 / 0.50"
 
 
 @pytest.mark.slow
