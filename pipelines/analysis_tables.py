@@ -107,7 +107,7 @@ def zoo(record: dict) -> str:
     return "\n".join(lines)
 
 
-COSTS = {"none": "not aligned", "means": "by means", "means_and_deviations": "by means and standard deviations"}
+COSTS = {"none": "not aligned", "means": "by means", "means_and_stds": "by means and standard deviations"}
 
 
 def posteriors(*records: dict) -> str:
@@ -116,7 +116,7 @@ def posteriors(*records: dict) -> str:
     lines = [f"| network | parameters | {titles} | after / before |", "|---|---|---|---|---|---|"]
     for name, record in zip(POSTERIORS, records):
         cells = [f"{record[f'barrier_{cost}']:.3f} ± {record[f'barrier_{cost}_stderr']:.3f}" for cost in COSTS]
-        ratio = record["barrier_means_and_deviations"] / record["barrier_none"]
+        ratio = record["barrier_means_and_stds"] / record["barrier_none"]
         lines.append(f"| {name} | {record['network.parameters']:,.0f} | {' | '.join(cells)} | {ratio:.3f} |")
     return "\n".join(lines)
 

@@ -29,10 +29,10 @@ class PlainEquivariantLinear(nn.Module):
         self.shapes, self.terms, weights, biases = {}, [], [], []
         for bundle, bias in zip(layer.tensors.values(), layer.bias):
             self.shapes |= {member.name: member.shape for member in bundle.members}
-            biases += [nn.Parameter(part.detach().clone()) for _, part in _members(bundle, bias, layer.numbers)]
+            biases += [nn.Parameter(part.detach().clone()) for _, part in _members(bundle, bias, layer.map_channels)]
         for meeting, maps in zip(layer.meetings, layer.maps):
             for target, source, weight in _term_weights(meeting, maps):
-                for into, columns in _members(layer.tensors[target.tensor], weight, layer.numbers):
+                for into, columns in _members(layer.tensors[target.tensor], weight, layer.map_channels):
                     for out_of, part in _members(layer.tensors[source.tensor], columns.mT, layer.in_channels):
                         self.terms.append((into, target.pattern, out_of, source.pattern))
                         weights.append(nn.Parameter(part.mT.detach().clone()))

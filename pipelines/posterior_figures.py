@@ -8,7 +8,7 @@ from pipelines.experiment import RECORDS
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
 from wsrl.symmetry.matching.posteriors import MarginalisedPath
 
-NAMES = {"none": "not aligned", "means": "aligned by means", "means_and_deviations": "by means and deviations"}
+NAMES = {"none": "not aligned", "means": "aligned by means", "means_and_stds": "by means and standard deviations"}
 TWO_ERRORS = 2.0
 SMALLEST = 1e-5  # nats; a logarithmic axis has no zero
 LOSS = "marginalised loss (nats)"

@@ -3,7 +3,7 @@
     python -m pipelines.posteriors --config configs/fashion_mnist/posteriors_mlp2_512.yaml
 
 Two mean-field Gaussian posteriors of one network from two starts, joined by the Wasserstein geodesic as they are, after
-alignment by their means, and after alignment by means and deviations. Losses are marginalised,
+alignment by their means, and after alignment by means and standard deviations. Losses are marginalised,
 ``-mean_x log E_q p(y | x, theta)`` in nats, with Monte-Carlo errors over the samples of the weights.
 
 Source: Rossi, Singh and Hannagan, arXiv 2310.10171.
@@ -64,7 +64,7 @@ class PosteriorsConfig(Experiment):
         num_test: Test pictures for the losses along the path, the first ones.
         size: Side to which pictures are shrunk, in pixels; None for their own.
         variational: Prior, family and optimisation of the posteriors.
-        noise_scale: Of SIRENs: deviation of the noise of a pixel, whose range is [0, 1].
+        noise_scale: Of SIRENs: standard deviation of the noise of a pixel, whose range is [0, 1].
         num_points: Points of the path.
         num_samples: Samples of the weights at each point.
         restarts: Starts of weight matching.
@@ -191,7 +191,7 @@ def pixels_of(module: nn.Module, coords: Tensor, values: Tensor, density: Callab
 
 
 def _canonical(spec: PermutationSpec, posteriors, likelihood: Likelihood, config) -> dict[str, float]:
-    """The same comparison after signs and phases of all neurons were made canonical; deviations know neither."""
+    """The same comparison after signs and phases of all neurons became canonical; standard deviations have none."""
     depth, omega = config.network.depth, config.network.omega
     layers = [
         SineLayer(f"layers.{i}.weight", f"layers.{i}.bias", (f"layers.{i + 1}.weight",), omega if i == 0 else 1.0)
@@ -201,7 +201,7 @@ def _canonical(spec: PermutationSpec, posteriors, likelihood: Likelihood, config
     for each in posteriors:
         batch = {name: mean[None] for name, mean in each.means.items()}
         means = {name: mean[0] for name, mean in canonical_sines(batch, layers).items()}
-        moved.append(Posterior(means, each.deviations))
+        moved.append(Posterior(means, each.stds))
     results, _ = compare(spec, *moved, likelihood, config)
     return {f"canonical_signs.{key}": value for key, value in results.items() if key.startswith("barrier")}
 
@@ -281,19 +281,19 @@ def measured(
 
 
 def summary(results: dict[str, float], paths: dict[str, MarginalisedPath], first: Posterior) -> dict[str, float]:
-    """What alignment leaves of the barrier, what deviations in the cost add, and how much deviations differ."""
+    """What alignment leaves of the barrier, what standard deviations in the cost add, how much they differ."""
     none, means, both = (results[f"barrier_{name}"] for name in ALIGNMENTS)
-    spread = torch.cat([each.log().flatten() for each in first.deviations.values() if each.numel() > 1])
+    spread = torch.cat([each.log().flatten() for each in first.stds.values() if each.numel() > 1])
     difference = [
         paths[name].excess(paths[name].influences)[int(paths[name].excess(paths[name].losses).argmax())]
         for name in COSTS
     ]
     return {
         "ratio_means": means / none if none else 0.0,
-        "ratio_means_and_deviations": both / none if none else 0.0,
-        "gain_of_deviations": means - both,
-        "gain_of_deviations_stderr": standard_error(difference[0] - difference[1]),
-        "log_deviation_spread": float(spread.std()),
+        "ratio_means_and_stds": both / none if none else 0.0,
+        "gain_of_stds": means - both,
+        "gain_of_stds_stderr": standard_error(difference[0] - difference[1]),
+        "log_std_spread": float(spread.std()),
     }
 
 

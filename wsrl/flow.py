@@ -84,14 +84,14 @@ class FlowOutcome:
 
 def default_flow(source: Source) -> FlowConfig:
     """A configuration that fits the form and the number of a source's signals."""
-    grid, num = source.form.grid, len(source)
+    form, num = source.form, len(source)
     batch = min(64, max(4, num // 4))
     steps = DIFFUSION_STEPS_OF_SHAPES if source.form.is_shape else DIFFUSION_STEPS
     epochs = -(-steps * batch // num)
     return FlowConfig(
-        base=default_base(grid, num),
-        representation=default_representation("mlora_asym"),
-        fit=default_fit("mlora_asym", grid),
+        base=default_base(form, num),
+        representation=default_representation("mlora_asym", form),
+        fit=default_fit("mlora_asym", form),
         classifier={
             "trainer.max_epochs": min(100, max(1, 60 * 1500 // num)),
             "data.val_fraction": 0.1 if num >= 200 else 0.0,  # a tenth of fewer may be nothing at all

@@ -41,7 +41,7 @@ def test_rank_components_differ():
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 2.0])
 def test_impossible_fraction_is_refused(fraction):
-    with pytest.raises(UserError, match=r"Mask fraction .* Allowed: 0 <= fraction < 1"):
+    with pytest.raises(UserError, match=r"mask_fraction is .* Allowed: 0 up to, not including, 1"):
         asymmetric_mask(2, 4, fraction, seeded())
 
 

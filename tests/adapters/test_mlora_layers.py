@@ -45,7 +45,7 @@ def halved(layer):
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (nn.utils.weight_norm, "weight_g, weight_v"),
         (nn.utils.spectral_norm, "weight_orig"),
@@ -57,8 +57,8 @@ def halved(layer):
     ],
 )
 @pytest.mark.parametrize("make", [lambda: nn.Linear(3, 8), lambda: nn.Conv1d(3, 8, 1)])
-def test_weights_that_are_computed_anew_are_refused(change, told, make):
-    with pytest.raises(UserError, match=rf"cannot adapt 0: its weight is computed anew .*{told}.*remove"):
+def test_weights_that_are_computed_anew_are_refused(change, message, make):
+    with pytest.raises(UserError, match=rf"cannot adapt 0: its weight is computed anew .*{message}.*remove"):
         adapted(change(make()))
 
 

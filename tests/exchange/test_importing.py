@@ -29,9 +29,9 @@ def tensors(layout, modules):
     """Tensors as the layout's under other names of modules, which stand in the order given."""
     by_layer = list(layout.groups().values())
     return {
-        f"{module}.{spec.name.rpartition('.')[2]}": torch.full(spec.shape, float(place))
-        for place, module in modules
-        for spec in by_layer[place]
+        f"{module}.{spec.name.rpartition('.')[2]}": torch.full(spec.shape, float(index))
+        for index, module in modules
+        for spec in by_layer[index]
     }
 
 
@@ -48,14 +48,14 @@ def tensors(layout, modules):
     ],
 )
 def test_a_plain_stack_is_guessed(layout, modules):
-    found = guess_names(tensors(layout, enumerate(modules)), layout)
-    assert [found[f"layers.{i}.weight"] for i in range(4)] == [f"{module}.weight" for module in modules]
+    names = guess_names(tensors(layout, enumerate(modules)), layout)
+    assert [names[f"layers.{i}.weight"] for i in range(4)] == [f"{module}.weight" for module in modules]
 
 
 def test_numbers_decide_where_the_order_of_the_file_is_lost(layout):
     modules = [(3, "net.10"), (0, "net.7"), (1, "net.8"), (2, "net.9")]  # as an alphabet sorts them
-    found = guess_names(tensors(layout, modules), layout, ordered=False)
-    assert [found[f"layers.{i}.bias"] for i in range(4)] == ["net.7.bias", "net.8.bias", "net.9.bias", "net.10.bias"]
+    names = guess_names(tensors(layout, modules), layout, ordered=False)
+    assert [names[f"layers.{i}.bias"] for i in range(4)] == ["net.7.bias", "net.8.bias", "net.9.bias", "net.10.bias"]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_an_order_that_would_be_a_guess_is_refused(layout, modules):
 
 def test_a_file_that_keeps_the_order_of_definition_may_tell_it(layout):
     there = tensors(layout, enumerate(["z_in", "b_two", "b_one", "a_out"]))
-    found = guess_names(there, layout)
-    assert [found[f"layers.{i}.weight"] for i in range(4)] == [
+    names = guess_names(there, layout)
+    assert [names[f"layers.{i}.weight"] for i in range(4)] == [
         "z_in.weight",
         "b_two.weight",
         "b_one.weight",
@@ -97,8 +97,8 @@ def test_a_file_that_keeps_the_order_of_definition_may_tell_it(layout):
 )
 def test_numbers_and_sizes_need_no_order_of_the_file(layout, modules):
     there = tensors(layout, enumerate(modules))
-    found = guess_names(dict(sorted(there.items())), layout, ordered=False)
-    assert [found[f"layers.{i}.weight"] for i in range(4)] == [f"{module}.weight" for module in modules]
+    names = guess_names(dict(sorted(there.items())), layout, ordered=False)
+    assert [names[f"layers.{i}.weight"] for i in range(4)] == [f"{module}.weight" for module in modules]
 
 
 def test_what_is_no_such_stack_is_refused_with_both_sides(layout):
@@ -111,12 +111,12 @@ def test_what_is_no_such_stack_is_refused_with_both_sides(layout):
 
 def test_a_map_counts_the_numbers_of_the_file(layout):
     there = tensors(layout, enumerate(["net.1", "net.3", "net.12", "last"]))
-    given = {"net.{i}.weight": "layers.{i}.weight", "net.{i}.bias": "layers.{i}.bias"}
+    name_map = {"net.{i}.weight": "layers.{i}.weight", "net.{i}.bias": "layers.{i}.bias"}
     last = {"last.weight": "layers.3.weight", "last.bias": "layers.3.bias"}
-    found = map_names(there, given | last, layout)
-    assert found["layers.2.weight"] == "net.12.weight" and found["layers.3.bias"] == "last.bias"
+    names = map_names(there, name_map | last, layout)
+    assert names["layers.2.weight"] == "net.12.weight" and names["layers.3.bias"] == "last.bias"
     with pytest.raises(UserError, match=r"net\.1\.weight -> layers\.0\.weight.*exactly one"):
-        map_names(there, given, layout)
+        map_names(there, name_map, layout)
 
 
 def test_the_state_dict_is_found_in_what_wraps_it(tmp_path):

@@ -55,7 +55,7 @@ TEXTS = {
 }
 
 
-def found(path, **options):
+def assigned_labels(path, **options):
     return {f: (e.label, e.split) for f, e in assign(read_labels(path, **options), FILES, (".pt",)).items()}
 
 
@@ -63,7 +63,7 @@ def found(path, **options):
 def test_forms_of_other_tools(tmp_path, name):
     """AvivNavon/DWSNets ``generate_data_splits.py``, opendp/dp-wizard#79, pandas' ``to_json`` and ``to_csv``."""
     (tmp_path / name).write_text(TEXTS[name])
-    assert found(tmp_path / name) == EXPECTED
+    assert assigned_labels(tmp_path / name) == EXPECTED
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -71,7 +71,7 @@ def test_forms_of_other_tools(tmp_path, name):
 def test_marks_at_the_beginning(tmp_path, name, encoding):
     """pandas-dev/pandas#22610: what Excel and PowerShell write."""
     (tmp_path / name).write_text(TEXTS[name], encoding=encoding)
-    assert found(tmp_path / name) == EXPECTED
+    assert assigned_labels(tmp_path / name) == EXPECTED
 
 
 def test_latin_1_is_refused_with_its_line_or_read_as_such(tmp_path):
@@ -82,7 +82,7 @@ def test_latin_1_is_refused_with_its_line_or_read_as_such(tmp_path):
         UserError, match=r"labels\.csv: line 3 .*no UTF-8: the label caf\\xe9\. Allowed.*--encoding latin-1"
     ):
         read_labels(path)
-    assert found(path, encoding="latin-1")["sub/B.PT"] == ("café", None)
+    assert assigned_labels(path, encoding="latin-1")["sub/B.PT"] == ("café", None)
     with pytest.raises(UserError, match="cannot be read as latin-17"):
         read_labels(path, "latin-17")
     path.write_bytes("id,label\na,dog\n".encode("utf-16-le"))
@@ -117,7 +117,7 @@ def test_latin_1_is_refused_with_its_line_or_read_as_such(tmp_path):
 def test_what_is_unclear_is_refused_by_name(tmp_path, name, text, message):
     (tmp_path / name).write_text(text if isinstance(text, str) else json.dumps(text))
     with pytest.raises(UserError, match=message) as caught:
-        found(tmp_path / name)
+        assigned_labels(tmp_path / name)
     assert caught.value.allowed and caught.value.do
 
 
@@ -130,9 +130,9 @@ def test_a_json_key_that_is_there_twice_is_not_dropped(tmp_path):
 def test_the_same_said_twice_is_taken_once_and_numbers_are_texts(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("id,label,split\na,3,train\na,3,Train\nB, ,\n")
-    assert found(path) == {"sub/a.pt": ("3", "train"), "sub/B.PT": (None, None)}
+    assert assigned_labels(path) == {"sub/a.pt": ("3", "train"), "sub/B.PT": (None, None)}
     path.with_suffix(".json").write_text('{"a": 3.0, "B": NaN}')
-    assert found(path.with_suffix(".json")) == {"sub/a.pt": ("3", None), "sub/B.PT": (None, None)}
+    assert assigned_labels(path.with_suffix(".json")) == {"sub/a.pt": ("3", None), "sub/B.PT": (None, None)}
 
 
 def test_a_path_with_another_end_is_not_taken_for_a_file():

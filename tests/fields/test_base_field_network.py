@@ -57,8 +57,8 @@ def test_folding_the_mean_modulation_changes_no_latent():
             torch.testing.assert_close(base(latents(), coords), expected, rtol=1e-5, atol=1e-5)
         assert (base.trunk(coords) - before).abs().max() > 1e-3
         means = [base.get_buffer(f"mean_modulation_{i}") for i in range(len(base.trunk.layers))]
-        for mean, found in zip(means, base.mapping(latents(7) + 1)):
-            torch.testing.assert_close(mean, found.mean(0), rtol=1e-5, atol=1e-6)
+        for mean, modulation in zip(means, base.mapping(latents(7) + 1)):
+            torch.testing.assert_close(mean, modulation.mean(0), rtol=1e-5, atol=1e-6)
 
 
 def test_channel_folded_to_nearly_zero_comes_back():
@@ -88,12 +88,12 @@ def test_instances_have_their_own_points_or_share_them():
 def test_modulation_scales_the_columns_of_the_weights():
     """The formula itself, W * (1 + s(z)), on plain modules."""
     base, coords = contracts.tiny_base(2, 3), contracts.points()
-    found = base(latents(), coords)
+    values = base(latents(), coords)
     for i in range(4):
         trunk = copy.deepcopy(base.trunk)
         for layer, scales in zip(trunk.layers, base.modulation(latents()[i : i + 1])):
             layer.weight.mul_(scales[0])
-        torch.testing.assert_close(found[i], trunk(coords), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(values[i], trunk(coords), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -105,8 +105,8 @@ def test_trunk_equals_its_layers_as_functions(encoding, activation, residual):
     )
     base = BaseField(BaseFieldConfig(field=config), 2, 3)
     coords = contracts.points()
-    found = apply_layers(config, base.trunk.encoding(coords), base.trunk.weights, base.trunk.biases)
-    torch.testing.assert_close(found.mT, base.trunk(coords), rtol=1e-5, atol=1e-5)
+    values = apply_layers(config, base.trunk.encoding(coords), base.trunk.weights, base.trunk.biases)
+    torch.testing.assert_close(values.mT, base.trunk(coords), rtol=1e-5, atol=1e-5)
 
 
 def test_trunk_calls_its_layers():

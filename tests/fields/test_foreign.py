@@ -30,8 +30,8 @@ def stack(activation):
 
 def weights_of(module):
     values = [layer for layer in module if isinstance(layer, nn.Linear)]
-    found = {f"layers.{i}.weight": layer.weight.detach()[None] for i, layer in enumerate(values)}
-    return found | {f"layers.{i}.bias": layer.bias.detach()[None] for i, layer in enumerate(values)}
+    weights = {f"layers.{i}.weight": layer.weight.detach()[None] for i, layer in enumerate(values)}
+    return weights | {f"layers.{i}.bias": layer.bias.detach()[None] for i, layer in enumerate(values)}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -64,8 +64,8 @@ def test_coordinates_of_others(tmp_path, ends, theirs, low, high, order):
     expected = theirs(*GRID, low, high)
     expected = expected.flip(-1) if order == "right_down" else expected
     assert (representation.encoding(grid_coords(GRID)).mT - expected).abs().max() < 1e-6
-    found = representation.evaluate(weights_of(module), grid_coords(GRID))[0]
-    assert (found - module(expected)).abs().max() < 1e-5
+    ours = representation.evaluate(weights_of(module), grid_coords(GRID))[0]
+    assert (ours - module(expected)).abs().max() < 1e-5
 
 
 def test_a_range_of_values_becomes_zero_to_one(tmp_path):

@@ -55,7 +55,7 @@ def test_a_linear_mix_of_starts_about_a_constant_is_not_the_base_field():
 
 @pytest.mark.parametrize("kind", ["mlp", "lora"])
 @pytest.mark.parametrize("distance", [0.3, 0.6])
-def test_deviation_stays_and_the_correlation_falls(kind, distance):
+def test_the_std_stays_and_the_correlation_falls(kind, distance):
     representation = tiny_representation(kind, rank=400)
     name = "layers.1.down" if kind == "lora" else "layers.1.weight"
     pairs = [(representation.initial()[name], apart(representation, distance)[name])]

@@ -36,9 +36,9 @@ def slanted(points):
     return 3.0 * (points @ torch.tensor([0.3, -0.5, 0.2])) - 0.05
 
 
-def network(seed, width=16, **given):
+def network(seed, width=16, **options):
     """A random network, moved so that half of the cube is inside."""
-    config = FieldConfig(width=width, depth=2, seed=seed, **given)
+    config = FieldConfig(width=width, depth=2, seed=seed, **options)
     trunk = Trunk(config, 3, 1)
     weights, biases = initial_layers(config, 3, 1, torch.Generator().manual_seed(seed))
     for layer, weight, bias in zip(trunk.layers, weights, biases):
@@ -74,12 +74,12 @@ def test_coarse_to_fine_is_the_whole_grid(name, resolution):
     field = (SMOOTH | NETWORKS)[name]
     points = []
     counted = lambda coords: points.append(len(coords)) or field(coords)  # noqa: E731
-    found = extract_surface(counted, resolution)
+    mesh = extract_surface(counted, resolution)
     coarse, dense = sum(points), extract_surface(field, resolution, dense=True)
     # A matrix product depends on how many points it is given, in the last bit: what is near zero moves by so much.
-    assert_same(found, dense, atol=1e-6 if name in NETWORKS else 0.0)
-    assert len(found.faces) > 0
-    assert_closed(found)
+    assert_same(mesh, dense, atol=1e-6 if name in NETWORKS else 0.0)
+    assert len(mesh.faces) > 0
+    assert_closed(mesh)
     if name in SMOOTH:
         assert coarse < 0.5 * (resolution + 1) ** 3
 
@@ -179,12 +179,12 @@ def test_what_was_left_out_is_evaluated_where_the_surface_runs_into_it(monkeypat
         return torch.where(points[:, 0] < 0.031, -0.01, 1.0)
 
     monkeypatch.setattr("wsrl.fields.blocks.SAFETY", 1e-9)  # every block whose corners have one sign is left out
-    found = extract_surface(lambda points: torch.minimum(wall(points), torus(points)), 64)
-    assert_closed(found)
-    assert_same(found, extract_surface(lambda points: torch.minimum(wall(points), torus(points)), 64, dense=True))
+    mesh = extract_surface(lambda points: torch.minimum(wall(points), torus(points)), 64)
+    assert_closed(mesh)
+    assert_same(mesh, extract_surface(lambda points: torch.minimum(wall(points), torus(points)), 64, dense=True))
     monkeypatch.setattr(surface, "NODES_AT_ONCE", 1)
     again = extract_surface(lambda points: torch.minimum(wall(points), torus(points)), 64)
-    assert_same(found, again)
+    assert_same(mesh, again)
 
 
 @pytest.mark.parametrize("where", [-0.99, 0.0])
@@ -211,7 +211,7 @@ def test_points_come_in_batches_without_gradients():
         return sphere(points)[:, None]
 
     extract_surface(field, 64, dense=True)
-    assert max(sizes) == surface.POINTS_AT_ONCE and sum(sizes) == 65**3
+    assert max(sizes) == surface.EVALUATED_AT_ONCE and sum(sizes) == 65**3
 
 
 def test_table_has_all_crossings_and_no_diagonal_in_a_face_of_the_cell():

@@ -49,23 +49,23 @@ def test_progress_is_said_and_shown(source, base, tmp_path):
 
     from wsrl.progress import Progress
 
-    told = []
+    lines = []
 
-    class Told(Progress):
+    class RecordedProgress(Progress):
         def advance(self, number, note=""):
-            told.append(number)
+            lines.append(number)
 
         def say(self, text):
-            told.append(text)
+            lines.append(text)
 
     @contextmanager
     def progress(what, total):
-        told.append((what, total))
-        yield Told()
+        lines.append((what, total))
+        yield RecordedProgress()
 
     build_store(source, *PLAN, base=base, out=tmp_path / "store", progress=progress)
-    assert "parameters a field, 12 signals, 1 shard(s)" in told[1] and ("shard 0", 12) in told
-    assert sum(part for part in told if isinstance(part, int)) == 12
+    assert "parameters a field, 12 signals, 1 shard(s)" in lines[1] and ("shard 0", 12) in lines
+    assert sum(part for part in lines if isinstance(part, int)) == 12
 
 
 def test_adapters_need_a_base_field(source, tmp_path):
@@ -76,8 +76,8 @@ def test_adapters_need_a_base_field(source, tmp_path):
 
 def test_devices_of_the_workers():
     assert worker_devices("cpu", None) == ["cpu"] and worker_devices("cpu", 3) == ["cpu"] * 3
-    found = worker_devices("auto", None)
-    assert found == ([f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"])
+    devices = worker_devices("auto", None)
+    assert devices == ([f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"])
     assert worker_threads(3, 2) == 3 and worker_threads(None, 10_000) == 1
     with pytest.raises(UserError, match="--workers is 0"):
         worker_devices("cpu", 0)

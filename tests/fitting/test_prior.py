@@ -65,10 +65,10 @@ def test_the_penalty_is_that_of_a_plain_loop(kind, gradient, widths):
     config = replace(PRIOR_CONFIG, gradient=gradient, prior_scale=widths)
     (result,) = fit(representation, [(0, signal.id, signal)], config, prior_widths=drawn)
     expected = by_a_plain_loop(representation, signal, config, torch.ones(size) if drawn is None else drawn)
-    found = representation.layout.flatten(result.weights)
-    torch.testing.assert_close(found, expected, rtol=0, atol=WEIGHT_TOLERANCE)
+    weights = representation.layout.flatten(result.weights)
+    torch.testing.assert_close(weights, expected, rtol=0, atol=WEIGHT_TOLERANCE)
     (free,) = fit(representation, [(0, signal.id, signal)], replace(config, prior_strength=0.0))
-    assert (found - representation.layout.flatten(free.weights)).abs().max() > 5 * WEIGHT_TOLERANCE
+    assert (weights - representation.layout.flatten(free.weights)).abs().max() > 5 * WEIGHT_TOLERANCE
     assert distance(representation, result) < distance(representation, free)
 
 
@@ -93,10 +93,10 @@ def test_shapes_are_pulled_too(quantity):
 def test_a_field_depends_on_nobody_else(start):
     representation = contracts.tiny_representation("mlora_asym", start=start)
     expected = by_id(fit(representation, items(range(5)), PRIOR_CONFIG))
-    for batch_size, numbers in ((1, range(5)), (5, [4, 2, 0, 1, 3]), (2, [3, 1])):
-        found = by_id(fit(representation, items(numbers), replace(PRIOR_CONFIG, batch_size=batch_size)))
-        for name in found:
-            assert_same_field(found[name], expected[name])
+    for batch_size, indices in ((1, range(5)), (5, [4, 2, 0, 1, 3]), (2, [3, 1])):
+        refits = by_id(fit(representation, items(indices), replace(PRIOR_CONFIG, batch_size=batch_size)))
+        for name in refits:
+            assert_same_field(refits[name], expected[name])
     again = by_id(fit(representation, items(range(5)), PRIOR_CONFIG))
     for name, result in expected.items():
         assert all(torch.equal(tensor, again[name].weights[key]) for key, tensor in result.weights.items())

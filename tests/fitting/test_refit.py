@@ -155,26 +155,26 @@ def outcome(cosine, decibels):
 def test_fields_as_far_apart_as_rounding_moves_them_are_the_same():
     drift = [outcome(0.99, 0.1), outcome(0.98, -0.2), outcome(0.95, 0.8)]
     judged = _within_drift([outcome(0.97, 0.3), outcome(0.96, -0.1), outcome(0.9999, 0.0)], drift)
-    assert [found.same for found in judged] == [True] * 3 and [found.drifted for found in judged] == [True, True, False]
+    assert [each.same for each in judged] == [True] * 3 and [each.drifted for each in judged] == [True, True, False]
     assert "as far as rounding moves it" in str(judged[0])
 
 
 def test_one_field_further_than_rounding_moves_any_is_another():
     drift = [outcome(0.99, 0.1), outcome(0.98, -0.2), outcome(0.95, 0.8)]
     judged = _within_drift([outcome(0.97, 0.3), outcome(0.98, -0.1), outcome(0.8, 0.0), outcome(0.99, 2.0)], drift)
-    assert [found.same for found in judged] == [True, True, False, False]
+    assert [each.same for each in judged] == [True, True, False, False]
 
 
 def test_fields_that_all_moved_further_than_rounding_are_others():
     drift = [outcome(0.99, 0.1), outcome(0.99, -0.2), outcome(0.8, 0.8)]
-    assert not any(found.same for found in _within_drift([outcome(0.83, 0.3)] * 3, drift))
-    assert not any(found.same for found in _within_drift([outcome(0.998, 1.0)] * 3, drift))
+    assert not any(each.same for each in _within_drift([outcome(0.83, 0.3)] * 3, drift))
+    assert not any(each.same for each in _within_drift([outcome(0.998, 1.0)] * 3, drift))
 
 
 def test_a_fit_that_magnifies_rounding_is_verified(tmp_path):
     """At this rate the disturbed signals end in other weights, and fields of another rate are further away still."""
     source, wild = open_source("digits", limit=6), replace(CONFIG, steps=120, learning_rate=0.3)
     with WeightStore.open(build(tmp_path / "store", source, wild, start="random")) as store:
-        assert all(found.same for found in refit_fields(store, 12))
+        assert all(each.same for each in refit_fields(store, 12))
     with WeightStore.open(build(tmp_path / "other", source, wild, replace(wild, learning_rate=0.2), "random")) as store:
-        assert not any(found.same for found in refit_fields(store, 12))
+        assert not any(each.same for each in refit_fields(store, 12))

@@ -51,10 +51,10 @@ def test_every_kind_learns_a_shape(kind, quantity):
     representation = contracts.tiny_representation(kind, in_features=3)
     signals = [ball(number, quantity) for number in range(3)]
     config = replace(CONFIG, steps=150, learning_rate=0.05)
-    found = fitted(representation, signals, config)
+    results = fitted(representation, signals, config)
     before = fitted(representation, signals, replace(CONFIG, steps=1, learning_rate=1e-9))
     for signal in signals:
-        result = found[signal.id]
+        result = results[signal.id]
         assert result.metrics["loss"] < 0.5 * before[signal.id].metrics["loss"]
         batched = {name: tensor[None] for name, tensor in result.weights.items()}
         values = representation.evaluate(batched, signal.coords)[0]

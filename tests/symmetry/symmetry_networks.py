@@ -40,8 +40,8 @@ def attention_by_hand(features: int, heads: int, size: int, value_size: int) -> 
         queries, keys = (layer(x).view(batch, time, heads, size) for layer in (self.q, self.k))
         values = self.v(x).view(batch, time, heads, value_size)
         scores = torch.einsum("bthd,bshd->bhts", queries, keys).softmax(-1)
-        found = torch.einsum("bhts,bshd->bthd", scores, values).reshape(batch, time, heads * value_size)
-        return self.after(x + self.o(found))
+        attended = torch.einsum("bhts,bshd->bthd", scores, values).reshape(batch, time, heads * value_size)
+        return self.after(x + self.o(attended))
 
     return Computed(
         run,
@@ -147,7 +147,7 @@ def vgg16(width: int = 4) -> nn.Module:
     return nn.Sequential(*layers, *head)
 
 
-def found(module: nn.Module, *inputs: Tensor, **options) -> PermutationSpec:
+def inferred_spec(module: nn.Module, *inputs: Tensor, **options) -> PermutationSpec:
     """The inferred spec of a network, once it is proved and every tie of it is seen to matter."""
     spec = PermutationSpec.from_module(module, inputs, **options)
     report = spec.verify(module, inputs)

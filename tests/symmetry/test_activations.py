@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from symmetry_networks import BasicBlock, ResNet, attention_by_hand, found, mlp, noise
+from symmetry_networks import BasicBlock, ResNet, attention_by_hand, inferred_spec, mlp, noise
 from torch import nn
 
 from wsrl.errors import UserError
@@ -53,8 +53,8 @@ def test_units_are_known_by_what_they_do():
         "2.weight": weights["2.weight"] / strength,
     }
     permutation = spec.random_permutation(torch.Generator().manual_seed(1))
-    found_again = match_activations(spec, net, weights, spec.apply(same, permutation), inputs).permutation
-    assert all(torch.equal(found_again[n], table) for n, table in spec.invert(permutation).items())
+    is_recovered = match_activations(spec, net, weights, spec.apply(same, permutation), inputs).permutation
+    assert all(torch.equal(is_recovered[n], table) for n, table in spec.invert(permutation).items())
 
 
 def test_the_objective_counts_correlations():
@@ -84,7 +84,7 @@ def test_places_may_be_given():
 def test_what_no_layer_shows_is_matched_by_weights():
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
     net, inputs = nn.Sequential(nn.Linear(3, 8), layer, nn.Linear(8, 2)), noise(32, 5, 3)
-    spec = found(net, inputs[:2])
+    spec = inferred_spec(net, inputs[:2])
     shown = {name for _, axis in find_readouts(spec, net) for name in spec.permutations if name in str(axis)}
     assert shown < set(spec.permutations)
     weights = dict(net.state_dict())

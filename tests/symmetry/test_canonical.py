@@ -91,8 +91,8 @@ def test_disguised_copies_come_back(case):
     if representation.field_config.residual:  # one permutation on both axes: a descent may end before
         assert (aligner.align(disguised).distances < 0.7 * aligner.distance(disguised)).all()
         return
-    found = aligner(disguised)
-    assert all(torch.allclose(found[name], copies[name], atol=1e-12) for name in template)
+    aligned = aligner(disguised)
+    assert all(torch.allclose(aligned[name], copies[name], atol=1e-12) for name in template)
 
 
 def test_the_distance_never_grows_and_is_that_of_the_result(case):
@@ -100,16 +100,16 @@ def test_the_distance_never_grows_and_is_that_of_the_result(case):
     weights, template = drawn(representation), {k: t[0] for k, t in drawn(representation, seed=5, num=1).items()}
     importance = {next(iter(template)): 3.0}
     aligner = Aligner(symmetry, template, importance=importance)
-    found = aligner.align(weights)
-    history = torch.stack([aligner.distance(weights), *found.history])
+    alignment = aligner.align(weights)
+    history = torch.stack([aligner.distance(weights), *alignment.history])
     assert (history.diff(dim=0) <= 1e-9).all() and (history[-1] < history[0]).all()
-    moved = symmetry.apply(weights, found.moves)
-    assert torch.allclose(aligner.distance(moved), found.distances)
+    moved = symmetry.apply(weights, alignment.moves)
+    assert torch.allclose(aligner.distance(moved), alignment.distances)
     by_hand = sum(importance.get(k, 1) * (t - template[k]).square().flatten(1).sum(1) for k, t in moved.items())
-    assert torch.allclose(by_hand, found.distances)
+    assert torch.allclose(by_hand, alignment.distances)
     assert torch.allclose(values(representation, moved), values(representation, weights), atol=1e-10)
     again = aligner.align(moved)
-    assert torch.allclose(again.distances, found.distances)
+    assert torch.allclose(again.distances, alignment.distances)
 
 
 def test_float32_keeps_functions(case):
@@ -166,9 +166,9 @@ def test_the_mean_of_disguised_copies_is_the_field():
     disguised = symmetry.apply(copies, symmetry.random(NUM, torch.Generator().manual_seed(3)))
     start = {name: tensor[0] for name, tensor in disguised.items()}
     parts = [{k: t[:2] for k, t in disguised.items()}, {k: t[2:] for k, t in disguised.items()}]
-    found = mean_template(symmetry, start, lambda: parts, rounds=2)
+    template = mean_template(symmetry, start, lambda: parts, rounds=2)
     expected = with_least_phases(symmetry, start)
-    assert all(torch.allclose(found[name], expected[name], atol=1e-5) for name in start)
+    assert all(torch.allclose(template[name], expected[name], atol=1e-5) for name in start)
     assert not torch.allclose(disguised["layers.1.weight"].mean(0), start["layers.1.weight"], atol=0.1)
 
 
@@ -177,9 +177,9 @@ def test_the_usual_omega_keeps_functions_to_a_millionth():
     weights = {name: tensor / 2 for name, tensor in drawn(representation, dtype=torch.float32).items()}
     symmetry = SignedSymmetry.of(representation)
     template = with_least_phases(symmetry, {name: tensor[0] for name, tensor in weights.items()})
-    found = Aligner(symmetry, template).align(weights)
-    assert any((turns != 0).any() for turns in found.moves.turns.values())
-    exact, moved = (values(representation, w) for w in (weights, symmetry.apply(weights, found.moves)))
+    alignment = Aligner(symmetry, template).align(weights)
+    assert any((turns != 0).any() for turns in alignment.moves.turns.values())
+    exact, moved = (values(representation, w) for w in (weights, symmetry.apply(weights, alignment.moves)))
     assert (exact - moved).abs().max() < 1e-6
     twice = symmetry.apply(weights, symmetry.random(NUM, generator, most_turns=40))  # what large biases would cost
     assert (exact - values(representation, twice)).abs().max() > 1e-6

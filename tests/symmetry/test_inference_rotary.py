@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from symmetry_networks import Computed, found, noise
+from symmetry_networks import Computed, inferred_spec, noise
 from torch import Tensor, nn
 
 SIZE, HALF = 4, 2
@@ -94,14 +94,14 @@ def attending(rotary, num_heads: int, num_keys: int) -> nn.Module:
 @pytest.mark.parametrize("name", ROTARIES)
 def test_heads_permute_whatever_the_order_of_operations(name):
     """samuela/git-re-basin#6, merging-text-transformers#7: LLaMA's rotate_half, and what others write."""
-    spec = found(attending(ROTARIES[name], 4, 4), noise(2, 5, 3))
+    spec = inferred_spec(attending(ROTARIES[name], 4, 4), noise(2, 5, 3))
     assert spec.sizes == {"i": 6, "q.heads": 4, "v.channels": 4}
     assert spec.within == {"v.channels": ("q.heads",)}
 
 
 @pytest.mark.parametrize("name", ROTARIES)
 def test_groups_of_heads_that_share_keys_permute(name):
-    spec = found(attending(ROTARIES[name], 6, 2), noise(2, 5, 3))
+    spec = inferred_spec(attending(ROTARIES[name], 6, 2), noise(2, 5, 3))
     assert sorted(spec.sizes.items()) == [("i", 6), ("q.channels", 3), ("q.heads", 2), ("v.channels", 4)]
     assert spec.within == {"q.channels": ("q.heads",), "v.channels": ("q.heads",)}
 
@@ -115,5 +115,5 @@ def test_heads_of_one_matrix_for_queries_keys_and_values(name, rows):
         scores = torch.einsum("bhtd,bhsd->bhts", ROTARIES[name](q), ROTARIES[name](k)).softmax(-1)
         return self.o(torch.einsum("bhts,bhsd->bthd", scores, v).flatten(2))
 
-    spec = found(Computed(run, qkv=nn.Linear(3, 48), o=nn.Linear(16, 2)), noise(2, 5, 3))
+    spec = inferred_spec(Computed(run, qkv=nn.Linear(3, 48), o=nn.Linear(16, 2)), noise(2, 5, 3))
     assert sorted(spec.sizes.values()) == [4, 4] and len(spec.within) == 1

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from symmetry_networks import Computed, attention_by_hand, found, noise
+from symmetry_networks import Computed, attention_by_hand, inferred_spec, noise
 from torch import nn
 
 from wsrl.symmetry.spec.axes import Concat, Product
@@ -16,7 +16,7 @@ def gates(name: str, num: int) -> Concat:
 @pytest.mark.parametrize(("kind", "num"), [(nn.GRU, 3), (nn.LSTM, 4), (nn.RNN, 1)])
 def test_gates_of_a_recurrent_layer_share_its_permutation(kind, num):
     net = Computed(lambda self, x: self.out(self.rnn(x)[0]), rnn=kind(3, 5, 2), out=nn.Linear(5, 2))
-    spec = found(net, noise(4, 2, 3))
+    spec = inferred_spec(net, noise(4, 2, 3))
     first, second = ("rnn.l0", "rnn.l1") if num == 1 else (gates("rnn.l0", num), gates("rnn.l1", num))
     assert spec.axes["rnn.weight_ih_l0"] == (first, None)
     assert spec.axes["rnn.weight_hh_l0"] == (first, "rnn.l0")
@@ -32,7 +32,7 @@ def test_gates_of_a_recurrent_layer_share_its_permutation(kind, num):
 def test_directions_have_permutations_of_their_own(kind, batch_first):
     rnn = kind(3, 4, 2, bidirectional=True, batch_first=batch_first)
     net = Computed(lambda self, x: self.out(self.rnn(x)[0]), rnn=rnn, out=nn.Linear(8, 2))
-    spec = found(net, noise(4, 2, 3))
+    spec = inferred_spec(net, noise(4, 2, 3))
     assert spec.axes["rnn.weight_ih_l1"][1] == Concat(("rnn.l0", "rnn.l0_reverse"))
     assert spec.axes["rnn.weight_ih_l1_reverse"][1] == Concat(("rnn.l0", "rnn.l0_reverse"))
     assert spec.axes["out.weight"] == (None, Concat(("rnn.l1", "rnn.l1_reverse")))
@@ -47,17 +47,17 @@ def test_last_states_of_two_layers_read_apart():
         a=nn.Linear(4, 2),
         b=nn.Linear(4, 2),
     )
-    spec = found(net, noise(4, 2, 3))
+    spec = inferred_spec(net, noise(4, 2, 3))
     assert spec.axes["a.weight"] == (None, "rnn.l0") and spec.axes["b.weight"] == (None, "rnn.l1")
 
 
 def test_a_recurrent_layer_whose_states_are_the_output_has_no_symmetry():
-    assert found(nn.GRU(3, 4, 2), noise(4, 2, 3)).permutations == ()
+    assert inferred_spec(nn.GRU(3, 4, 2), noise(4, 2, 3)).permutations == ()
 
 
 def test_projected_states_permute_too():
     net = Computed(lambda self, x: self.out(self.rnn(x)[0]), rnn=nn.LSTM(3, 5, proj_size=4), out=nn.Linear(4, 2))
-    spec = found(net, noise(4, 2, 3))
+    spec = inferred_spec(net, noise(4, 2, 3))
     cells, states = spec.axes["rnn.weight_hr_l0"][1], spec.axes["rnn.weight_hr_l0"][0]
     assert spec.axes["rnn.weight_hh_l0"] == (gates(cells, 4), states)
     assert spec.sizes == {cells: 5, states: 4}
@@ -72,7 +72,9 @@ def test_cells_that_write_into_a_constant():
             out[step] = state[0]
         return self.out(out)
 
-    spec = found(Computed(run, gru=nn.GRUCell(3, 4), lstm=nn.LSTMCell(4, 5), out=nn.Linear(5, 2)), noise(3, 2, 3))
+    spec = inferred_spec(
+        Computed(run, gru=nn.GRUCell(3, 4), lstm=nn.LSTMCell(4, 5), out=nn.Linear(5, 2)), noise(3, 2, 3)
+    )
     assert spec.axes["gru.weight_hh"] == (gates("gru", 3), "gru")
     assert spec.axes["lstm.weight_ih"] == (gates("lstm", 4), "gru")
     assert spec.axes["out.weight"] == (None, "lstm")
@@ -100,7 +102,7 @@ def test_transformer_encoder_with_tied_embeddings(norm_first):
         out=nn.Linear(8, 11, bias=False),
     )
     net.out.weight = net.words.weight
-    spec = found(net, torch.arange(10).view(2, 5))
+    spec = inferred_spec(net, torch.arange(10).view(2, 5))
     assert spec.axes["words.weight"] == spec.axes["out.weight"] == (None, "words")
     assert spec.axes["places"] == (None, None, "words")
     for k in range(2):
@@ -118,7 +120,7 @@ def test_a_whole_transformer():
         source=nn.Linear(3, 8), target=nn.Linear(4, 8), body=nn.Transformer(8, 2, 1, 1, 10, batch_first=True),
         out=nn.Linear(8, 2),
     )  # fmt: skip
-    spec = found(net, noise(2, 5, 3), noise(2, 4, 4))
+    spec = inferred_spec(net, noise(2, 5, 3), noise(2, 4, 4))
     # the columns of the cross-attention's one matrix read the target in its first rows and the source in the others
     stream = spec.axes["target.weight"][0]
     assert spec.axes["source.weight"][0] == stream
@@ -129,7 +131,7 @@ def test_a_whole_transformer():
 
 
 def test_attention_by_hand_with_queries_and_values_of_different_sizes():
-    spec = found(attention_by_hand(6, 2, 4, 5), noise(2, 3, 3))
+    spec = inferred_spec(attention_by_hand(6, 2, 4, 5), noise(2, 3, 3))
     inside, values = Product(("q.heads", "q.channels")), Product(("q.heads", "v.channels"))
     assert spec.axes["q.weight"] == spec.axes["k.weight"] == (inside, "before")
     assert spec.axes["v.weight"] == (values, "before") and spec.axes["o.weight"] == ("before", values)
@@ -145,7 +147,7 @@ def test_one_matrix_for_queries_keys_and_values():
         return self.after(x + self.o(out.transpose(1, 2).reshape(2, 5, 8)))
 
     net = Computed(run, before=nn.Linear(3, 8), qkv=nn.Linear(8, 24), o=nn.Linear(8, 8), after=nn.Linear(8, 2))
-    spec = found(net, noise(2, 5, 3))
+    spec = inferred_spec(net, noise(2, 5, 3))
     qk, v = Product(("qkv.heads", "qkv.qk")), Product(("qkv.heads", "qkv.v"))
     assert spec.axes["qkv.weight"] == (Concat((qk, qk, v)), "before")
     assert spec.axes["o.weight"] == ("before", v)
@@ -156,7 +158,7 @@ def test_one_matrix_cut_by_chunks():
         queries, keys, values = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
         return self.o((queries @ keys.mT).softmax(-1).matmul(values).transpose(1, 2).flatten(2))
 
-    spec = found(Computed(run, qkv=nn.Linear(3, 24), o=nn.Linear(8, 2)), noise(2, 5, 3))
+    spec = inferred_spec(Computed(run, qkv=nn.Linear(3, 24), o=nn.Linear(8, 2)), noise(2, 5, 3))
     qk, v = Product(("qkv.heads", "qkv.qk")), Product(("qkv.heads", "qkv.v"))
     assert spec.axes["qkv.weight"] == (Concat((qk, qk, v)), None)
 
@@ -168,7 +170,7 @@ def test_queries_in_groups_that_share_keys():
         keys, values = keys.repeat_interleave(2, 1), values[:, :, None].expand(2, 2, 2, 5, 3).reshape(2, 4, 5, 3)
         return self.o(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).reshape(2, 5, 12))
 
-    spec = found(Computed(run, q=nn.Linear(3, 12), kv=nn.Linear(3, 12), o=nn.Linear(12, 2)), noise(2, 5, 3))
+    spec = inferred_spec(Computed(run, q=nn.Linear(3, 12), kv=nn.Linear(3, 12), o=nn.Linear(12, 2)), noise(2, 5, 3))
     groups, members, qk = spec.axes["q.weight"][0].factors
     keys, values = spec.axes["kv.weight"][0].parts
     assert keys == Product((groups, qk)) and values.factors[0] == groups
@@ -179,7 +181,7 @@ def test_queries_in_groups_that_share_keys():
 def test_gated_feed_forward_layers_cut_by_chunk_or_glu():
     for function in (lambda a: F.glu(a, -1), lambda a: a.chunk(2, -1)[0] * F.silu(a.chunk(2, -1)[1])):
         net = Computed(lambda self, x, f=function: self.b(f(self.a(x))), a=nn.Linear(3, 8), b=nn.Linear(4, 2))
-        spec = found(net, noise(2, 3))
+        spec = inferred_spec(net, noise(2, 3))
         assert spec.axes["a.weight"] == (Concat(("a", "a")), None) and spec.axes["b.weight"] == (None, "a")
 
 
@@ -194,7 +196,7 @@ def test_heads_under_a_mask_of_padded_steps_permute(as_input):
 
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     net = Computed(run, before=nn.Linear(3, 8), attention=attention, after=nn.Linear(8, 2))
-    spec = found(net, noise(2, 5, 3), *([padded] if as_input else []))
+    spec = inferred_spec(net, noise(2, 5, 3), *([padded] if as_input else []))
     multihead(spec, "attention", "before")
 
 
@@ -206,4 +208,4 @@ def test_a_mask_repeated_for_each_head_leaves_heads_free():
         return self.o((scores @ v).unflatten(0, (2, 2)).transpose(1, 2).flatten(2))
 
     net = Computed(run, **{name: nn.Linear(3, 8) for name in "qkv"}, o=nn.Linear(8, 2))
-    assert found(net, noise(2, 5, 3)).sizes == {"q.heads": 2, "q.channels": 4, "v.channels": 4}
+    assert inferred_spec(net, noise(2, 5, 3)).sizes == {"q.heads": 2, "q.channels": 4, "v.channels": 4}

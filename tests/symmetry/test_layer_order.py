@@ -2,10 +2,10 @@
 
 import pytest
 
-from wsrl.symmetry.matching.layer_order import clear_order, numbers_say, possible_orders
+from wsrl.symmetry.matching.layer_order import layer_orders, possible_orders, precedes_by_number
 
 
-def anything(before, name, place) -> bool:
+def anything(before, name, index) -> bool:
     return True
 
 
@@ -23,27 +23,27 @@ def anything(before, name, place) -> bool:
         ("fc01", "fc1", False),
     ],
 )
-def test_numbers_say_it_behind_what_is_alike(first, second, before):
-    assert numbers_say(first, second) == before
-    assert not (before and numbers_say(second, first))
+def test_precedes_by_number_it_behind_what_is_alike(first, second, before):
+    assert precedes_by_number(first, second) == before
+    assert not (before and precedes_by_number(second, first))
 
 
 def test_many_numbered_layers_are_ordered_soon():
     names = [f"layers.{k}" for k in range(300)]
-    assert clear_order(sorted(names), anything) == names
+    assert layer_orders(sorted(names), anything) == [names]
 
 
 def test_many_words_are_unclear_soon():
     names = [f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
-    assert clear_order(names, anything) is None
-    assert clear_order(names, lambda before, name, place: place < 99) is None
-    assert possible_orders(names, lambda before, name, place: place < 99, numbers_say) == []
+    assert len(layer_orders(names, anything)) == 2
+    assert layer_orders(names, lambda before, name, index: index < 99) == []
+    assert possible_orders(names, lambda before, name, index: index < 99, precedes_by_number) == []
 
 
 def test_sizes_decide_against_numbers():
     sizes = {"up3": (8, 2), "up2": (4, 8), "up1": (1, 4)}
 
-    def fits(before, name, place):
+    def fits(before, name, index):
         return before is None or sizes[before][0] == sizes[name][1]
 
-    assert clear_order(["up1", "up2", "up3"], fits) == ["up3", "up2", "up1"]
+    assert layer_orders(["up1", "up2", "up3"], fits) == [["up3", "up2", "up1"]]

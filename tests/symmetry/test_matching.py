@@ -117,8 +117,8 @@ def test_a_noisy_copy_is_recovered():
     spec, weights = PermutationSpec.from_module(make(), inputs), made(make, 0)
     permutation = spec.random_permutation(torch.Generator().manual_seed(1))
     near = {name: t + 0.02 * noise(*t.shape) if t.is_floating_point() else t for name, t in weights.items()}
-    found = match_weights(spec, weights, spec.apply(near, permutation)).permutation
-    assert all(torch.equal(found[name], table) for name, table in spec.invert(permutation).items())
+    recovered = match_weights(spec, weights, spec.apply(near, permutation)).permutation
+    assert all(torch.equal(recovered[name], table) for name, table in spec.invert(permutation).items())
 
 
 def test_the_best_of_all_permutations_is_found():
@@ -127,8 +127,8 @@ def test_the_best_of_all_permutations_is_found():
     second = {name: noise(*shape).flip(0) for name, shape in SHAPES.items()}
     tables = [map(torch.tensor, permutations(range(size))) for size in (4, 3)]
     best = max(agreement(spec, first, spec.apply(second, {"p": p, "q": q})) for p, q in product(*tables))
-    found = match_weights(spec, first, second, restarts=8)
-    assert found.objective == pytest.approx(best)
+    matching = match_weights(spec, first, second, restarts=8)
+    assert matching.objective == pytest.approx(best)
     assert agreement(spec, first, second) < best
 
 
@@ -142,14 +142,14 @@ def independent():
 
 def test_the_objective_grows_until_nothing_improves_it():
     spec, first, second = independent()
-    found = match_weights(spec, first, second, generator=torch.Generator().manual_seed(3))
-    assert len(found.history) > 1 and list(found.history) == sorted(set(found.history))
-    assert found.objective == found.history[-1] > agreement(spec, first, second)
-    aligned = spec.apply(second, found.permutation)
+    matching = match_weights(spec, first, second, generator=torch.Generator().manual_seed(3))
+    assert len(matching.history) > 1 and list(matching.history) == sorted(set(matching.history))
+    assert matching.objective == matching.history[-1] > agreement(spec, first, second)
+    aligned = spec.apply(second, matching.permutation)
     counted = [name for name, axes in spec.axes.items() if any(axes) and "running" not in name]
-    assert found.objective == pytest.approx(sum(float((first[n] * aligned[n]).sum()) for n in counted), rel=1e-5)
-    again = match_weights(spec, first, second, start=found.permutation)
-    assert again.history == (again.objective,) and same(again.permutation, found.permutation)
+    assert matching.objective == pytest.approx(sum(float((first[n] * aligned[n]).sum()) for n in counted), rel=1e-5)
+    again = match_weights(spec, first, second, start=matching.permutation)
+    assert again.history == (again.objective,) and same(again.permutation, matching.permutation)
 
 
 def test_more_restarts_are_never_worse_and_seeds_repeat():
@@ -164,16 +164,16 @@ def test_more_restarts_are_never_worse_and_seeds_repeat():
 def test_what_is_frozen_stays_where_it_is():
     spec, first, second = independent()
     name = spec.permutations[0]
-    found = match_weights(spec, first, second, frozen=[name])
-    assert torch.equal(found.permutation[name], torch.arange(spec.sizes[name]))
+    matching = match_weights(spec, first, second, frozen=[name])
+    assert torch.equal(matching.permutation[name], torch.arange(spec.sizes[name]))
     assert not torch.equal(match_weights(spec, first, second).permutation[name], torch.arange(spec.sizes[name]))
 
 
 def test_what_is_frozen_within_heads_stays_while_the_heads_move():
     weights = {name: noise(*shape) for name, shape in SPEC.shapes.items()}
     moved = SPEC.random_permutation(torch.Generator().manual_seed(1), names=["a", "h"])
-    found = match_weights(SPEC, weights, SPEC.apply(weights, moved), frozen=["c", "d"])
-    assert same(SPEC.apply(SPEC.apply(weights, moved), found.permutation), weights)
+    matching = match_weights(SPEC, weights, SPEC.apply(weights, moved), frozen=["c", "d"])
+    assert same(SPEC.apply(SPEC.apply(weights, moved), matching.permutation), weights)
     unlike = {name: noise(3, *shape)[2] for name, shape in SPEC.shapes.items()}
     other = match_weights(SPEC, weights, unlike, frozen=["c"])
     assert torch.equal(other.permutation["c"], torch.arange(4).expand(3, 4))
@@ -183,11 +183,11 @@ def test_what_is_frozen_within_heads_stays_while_the_heads_move():
 def test_the_agreement_of_several_dicts_is_summed():
     spec = PermutationSpec({"w": ("n", None), "v": (None, "n")}, {"n": 12}, {}, {"w": (12, 3), "v": (2, 12)})
     means = {"w": torch.ones(12, 3), "v": torch.ones(2, 12)}  # they tell nothing
-    deviations = {"w": noise(12, 3), "v": noise(2, 12)}
+    stds = {"w": noise(12, 3), "v": noise(2, 12)}
     permutation = spec.random_permutation(torch.Generator().manual_seed(0))
-    found = match_weights(spec, [means, deviations], [means, spec.apply(deviations, permutation)])
-    assert torch.equal(found.permutation["n"], permutation["n"].argsort())
-    assert found.objective == pytest.approx(36 + 24 + sum(float(t.square().sum()) for t in deviations.values()))
+    matching = match_weights(spec, [means, stds], [means, spec.apply(stds, permutation)])
+    assert torch.equal(matching.permutation["n"], permutation["n"].argsort())
+    assert matching.objective == pytest.approx(36 + 24 + sum(float(t.square().sum()) for t in stds.values()))
     alone = match_weights(spec, means, means)
     assert not torch.equal(alone.permutation["n"], permutation["n"].argsort())
 

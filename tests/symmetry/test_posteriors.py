@@ -35,9 +35,9 @@ def posterior(seed):
 SPEC = PermutationSpec.from_module(network(), torch.zeros(2, 5))
 
 
-def scalar(mean, deviation, num=1):
+def scalar(mean, std, num=1):
     """A posterior over ``num`` independent numbers."""
-    return Posterior(*({"w": torch.full((num,), float(value))} for value in (mean, deviation)))
+    return Posterior(*({"w": torch.full((num,), float(value))} for value in (mean, std)))
 
 
 def test_distance_of_numbers_is_that_of_their_quantile_functions():
@@ -56,7 +56,7 @@ def test_geodesic_has_constant_speed():
         assert squared_wasserstein(here, second) == pytest.approx((1 - time) ** 2 * whole, rel=1e-5)
 
 
-@pytest.mark.parametrize("cost", ["means", "means_and_deviations"])
+@pytest.mark.parametrize("cost", ["means", "means_and_stds"])
 def test_a_permuted_posterior_is_recovered(cost):
     first = posterior(0)
     moving = first.moved(SPEC, SPEC.random_permutation(torch.Generator().manual_seed(3)))
@@ -65,9 +65,9 @@ def test_a_permuted_posterior_is_recovered(cost):
     assert squared_wasserstein(first, aligned) == 0
 
 
-def test_deviations_alone_tell_units_of_equal_means_apart():
+def test_stds_alone_distinguish_units_of_equal_means():
     first = posterior(0)
-    first = Posterior({name: torch.zeros_like(mean) for name, mean in first.means.items()}, first.deviations)
+    first = Posterior({name: torch.zeros_like(mean) for name, mean in first.means.items()}, first.stds)
     moving = first.moved(SPEC, SPEC.random_permutation(torch.Generator().manual_seed(3)))
     assert squared_wasserstein(first, align_posterior(SPEC, first, moving)[0]) == 0
     assert squared_wasserstein(first, align_posterior(SPEC, first, moving, cost="means")[0]) > 1
@@ -75,31 +75,31 @@ def test_deviations_alone_tell_units_of_equal_means_apart():
 
 def test_a_permuted_posterior_is_of_the_same_functions():
     first, module, inputs = posterior(0), network(), torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
-    chosen = SPEC.random_permutation(torch.Generator().manual_seed(3))
+    permutation = SPEC.random_permutation(torch.Generator().manual_seed(3))
     noise = first.noise(torch.Generator().manual_seed(4))
     expected = functional_call(module, first.at(noise), (inputs,))
-    moved = first.moved(SPEC, chosen)
-    torch.testing.assert_close(functional_call(module, moved.at(SPEC.apply(noise, chosen)), (inputs,)), expected)
+    moved = first.moved(SPEC, permutation)
+    torch.testing.assert_close(functional_call(module, moved.at(SPEC.apply(noise, permutation)), (inputs,)), expected)
     assert not torch.allclose(functional_call(module, moved.at(noise), (inputs,)), expected, atol=1e-3)
 
 
-def gaussian_density(targets, deviation):
-    """``log N(y | w, deviation^2)`` of every target under a single weight."""
-    constant = math.log(deviation) + 0.5 * math.log(2 * math.pi)
-    return lambda weights: -0.5 * ((targets - weights["w"]) / deviation).square() - constant
+def gaussian_density(targets, std):
+    """``log N(y | w, std^2)`` of every target under a single weight."""
+    constant = math.log(std) + 0.5 * math.log(2 * math.pi)
+    return lambda weights: -0.5 * ((targets - weights["w"]) / std).square() - constant
 
 
 def test_marginal_loss_of_a_gaussian_and_its_error_are_right():
     targets, here = torch.linspace(-2, 2, 30), scalar(0.3, 0.7)
     exact = -torch.distributions.Normal(0.3, math.hypot(0.7, 0.8)).log_prob(targets).mean()
-    density, found = gaussian_density(targets, 0.8), []
+    density, estimates = gaussian_density(targets, 0.8), []
     for seed in range(40):
         generator = torch.Generator().manual_seed(seed)
-        found.append(
+        estimates.append(
             marginal(torch.stack([gaussian_density(targets, 0.8)(here.sample(generator)) for _ in range(200)]))
         )
-    losses = torch.stack([loss for loss, _ in found])
-    errors = torch.tensor([standard_error(influences) for _, influences in found])
+    losses = torch.stack([loss for loss, _ in estimates])
+    errors = torch.tensor([standard_error(influences) for _, influences in estimates])
     assert abs(losses.mean() - exact) < 4 * losses.std() / math.sqrt(40)
     assert float(losses.std()) == pytest.approx(float(errors.mean()), rel=0.35)  # 40 repeats tell a spread to 11%
     # Without the mean under the logarithm another number comes out: Jensen's gap.
@@ -143,5 +143,5 @@ def test_what_is_no_posterior_is_refused():
         Posterior({"a": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)})
     with pytest.raises(UserError, match=r"w has the shape \(1,\) in one posterior and \(2,\) in the other"):
         squared_wasserstein(scalar(0, 1), scalar(0, 1, num=2))
-    with pytest.raises(UserError, match="cost is 'deviations'"):
-        align_posterior(SPEC, posterior(0), posterior(1), cost="deviations")
+    with pytest.raises(UserError, match="cost is 'stds'"):
+        align_posterior(SPEC, posterior(0), posterior(1), cost="stds")

@@ -7,7 +7,7 @@ import torch
 from symmetry_networks import Computed, noise
 from torch import Tensor, nn
 
-from wsrl.symmetry import Given, PermutationSpec
+from wsrl.symmetry import ModuleAxes, PermutationSpec
 
 SHORT, LONG, ROWS = 5, 12, 16
 
@@ -36,14 +36,14 @@ def attention(mask_of, **parts) -> Computed:
 
 
 def relative(num: int) -> Tensor:
-    places = torch.arange(num)
-    return places[:, None] - places[None, :] + num - 1  # (num, num)
+    positions = torch.arange(num)
+    return positions[:, None] - positions[None, :] + num - 1  # (num, num)
 
 
 def nets() -> dict[str, nn.Module]:
     lower = torch.ones(ROWS, ROWS).tril()
     words = {"pos": nn.Embedding(ROWS, 8)}
-    found = {
+    networks = {
         "slice": positions(lambda self, t: self.pos[:, :t]),
         "end of the table": positions(lambda self, t: self.pos[:, ROWS - t :]),
         "slice of a slice": positions(lambda self, t: self.pos[:, :14][:, 1 : t + 1]),
@@ -91,7 +91,7 @@ def nets() -> dict[str, nn.Module]:
     }
     ids = positions(lambda self, t: self.pos(self.position_ids[:, :t]), **words)
     ids.register_buffer("position_ids", torch.arange(ROWS)[None])
-    return {**found, "numbers of positions in a buffer": ids}
+    return {**networks, "numbers of positions in a buffer": ids}
 
 
 @pytest.mark.parametrize("name", nets())
@@ -129,8 +129,8 @@ def test_channels_of_which_some_are_read_are_fixed():
 
 
 def test_a_description_by_hand_reads_all_that_it_is_given():
-    part = Given(tensors={"weight": (None, "c")}, inputs=((None, "c"),), outputs=((None, None),))
+    part = ModuleAxes(tensors={"weight": (None, "c")}, inputs=((None, "c"),), outputs=((None, None),))
     net = Computed(lambda self, x: self.o(self.i(x).chunk(2, -1)[0]) + self.p(self.i(x).chunk(2, -1)[1]))
     net.i, net.o, net.p = nn.Linear(3, 10), nn.Linear(5, 2), nn.Linear(5, 2)
-    spec = PermutationSpec.from_module(net, noise(4, 3), given={"o": part, "p": part})
+    spec = PermutationSpec.from_module(net, noise(4, 3), described={"o": part, "p": part})
     assert list(spec.sizes.values()) == [5, 5]

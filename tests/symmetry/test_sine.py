@@ -43,30 +43,30 @@ def disguised(weights, layers):
 def test_the_function_stays_and_disguises_fall(representation, weights):
     layers = sine_layers(representation.layout, OMEGAS)
     coords = torch.rand(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
-    found, other = canonical_sines(weights, layers), disguised(weights, layers)
+    canonical, other = canonical_sines(weights, layers), disguised(weights, layers)
     expected = representation.evaluate(weights, coords)
-    assert torch.allclose(representation.evaluate(found, coords), expected, atol=1e-10)
+    assert torch.allclose(representation.evaluate(canonical, coords), expected, atol=1e-10)
     assert torch.allclose(representation.evaluate(other, coords), expected, atol=1e-10)
     again = canonical_sines(other, layers)
     for name in weights:
-        assert torch.allclose(again[name], found[name], atol=1e-10)
+        assert torch.allclose(again[name], canonical[name], atol=1e-10)
         assert not torch.allclose(other[name], weights[name], atol=1e-3) or name == "layers.2.bias"
-    assert (found["layers.0.weight"].sum(-1) >= 0).all()
-    assert (found["layers.0.bias"].abs() * OMEGAS[0] <= math.pi / 2 + 1e-9).all()
+    assert (canonical["layers.0.weight"].sum(-1) >= 0).all()
+    assert (canonical["layers.0.bias"].abs() * OMEGAS[0] <= math.pi / 2 + 1e-9).all()
 
 
 def test_permuted_fields_stay_permuted(representation, weights):
     layers, spec = sine_layers(representation.layout, OMEGAS), PermutationSpec.from_layout(representation.layout)
-    chosen = spec.random_permutation(torch.Generator().manual_seed(2))
-    found = canonical_sines(spec.apply(weights, chosen), layers)
-    expected = spec.apply(canonical_sines(weights, layers), chosen)
-    assert all(torch.allclose(found[name], expected[name], atol=1e-10) for name in weights)
+    permutation = spec.random_permutation(torch.Generator().manual_seed(2))
+    canonical = canonical_sines(spec.apply(weights, permutation), layers)
+    expected = spec.apply(canonical_sines(weights, layers), permutation)
+    assert all(torch.allclose(canonical[name], expected[name], atol=1e-10) for name in weights)
 
 
 def test_a_wrong_omega_changes_the_function(representation, weights):
     coords = torch.zeros(1, 2, dtype=torch.float64)
-    found = canonical_sines(weights, sine_layers(representation.layout, (7.0, 1.0)))
-    assert not torch.allclose(representation.evaluate(found, coords), representation.evaluate(weights, coords))
+    canonical = canonical_sines(weights, sine_layers(representation.layout, (7.0, 1.0)))
+    assert not torch.allclose(representation.evaluate(canonical, coords), representation.evaluate(weights, coords))
 
 
 @pytest.mark.parametrize("omegas", [(10.0,), (10.0, 1.0, 1.0)])

@@ -24,8 +24,8 @@ def test_two_views_have_their_common_refinement():
 def test_views_that_cut_across_each_other_are_fixed():
     axis = new_axis(12)
     view([axis], [12], [4, 3])
-    found = view([axis], [12], [3, 4])
-    assert not leaves(axis) and [sizes(part) for part in found] == [[3], [4]] and not leaves(found[0] + found[1])
+    axes = view([axis], [12], [3, 4])
+    assert not leaves(axis) and [sizes(part) for part in axes] == [[3], [4]] and not leaves(axes[0] + axes[1])
 
 
 def test_what_moves_alike_depends_on_what_both_depend_on():
@@ -85,9 +85,9 @@ def test_narrowing_takes_what_depends_along():
 
 def test_a_stack_keeps_different_tensors_apart():
     a, b = new_axis(4), new_axis(4)
-    over, found = stack([[a], [b], [a]], 0)
-    assert size_of(over) == 3 and select([over, found], 0, 1) == [resolve(b)]
-    assert select([over, found], 0, 2) == [resolve(a)]
+    over, inner = stack([[a], [b], [a]], 0)
+    assert size_of(over) == 3 and select([over, inner], 0, 1) == [resolve(b)]
+    assert select([over, inner], 0, 2) == [resolve(a)]
 
 
 def test_fixed_atoms_fix_what_is_unified_with_them():

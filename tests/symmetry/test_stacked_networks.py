@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from symmetry_networks import Computed, found, noise
+from symmetry_networks import Computed, inferred_spec, noise
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -36,10 +36,10 @@ def one_by_one(self, x):
     return torch.stack([torch.relu(x @ self.a[k] + self.c[k]) @ self.b[k] for k in range(NUM)])
 
 
-def by_places(self, x):
-    places = (x[:, 0] * 7).long() % NUM  # the cell of the grid that a point is in
-    hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[places]) + self.c[places])
-    return torch.einsum("bh,bho->bo", hidden, self.b.index_select(0, places))
+def by_indices(self, x):
+    indices = (x[:, 0] * 7).long() % NUM  # the cell of the grid that a point is in
+    hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[indices]) + self.c[indices])
+    return torch.einsum("bh,bho->bo", hidden, self.b.index_select(0, indices))
 
 
 def normalised(self, x):
@@ -51,7 +51,7 @@ RUNS = {
     "einsum": by_einsum,
     "products": by_products,
     "one by one": one_by_one,
-    "by places": by_places,
+    "by places": by_indices,
     "normalised": normalised,
 }
 
@@ -59,7 +59,7 @@ RUNS = {
 @pytest.mark.parametrize("name", RUNS)
 def test_each_network_of_a_stack_has_permutations_of_its_own(name):
     """KiloNeRF's tiny networks and ensembles: 4 stacked networks have 4 permutations of 5, not one."""
-    spec = found(stacked(RUNS[name]), noise(8, 3))
+    spec = inferred_spec(stacked(RUNS[name]), noise(8, 3))
     (hidden,), (copies,) = spec.sizes, spec.held
     assert spec.sizes == {hidden: SIZE} and spec.held == {copies: NUM} and spec.within == {hidden: (copies,)}
     assert spec.axes == {"a": (copies, None, hidden), "c": (copies, hidden), "b": (copies, hidden, None)}
@@ -74,18 +74,18 @@ def test_networks_chosen_by_different_places_share_a_permutation():
         hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[first]) + self.c[first])
         return torch.einsum("bh,bho->bo", hidden, self.b[second])
 
-    spec = found(stacked(run), noise(8, 3))
+    spec = inferred_spec(stacked(run), noise(8, 3))
     assert list(spec.sizes.values()) == [SIZE] and not spec.held
 
 
 def test_networks_that_no_place_names_are_tied_all_the_same():
     def run(self, x):
-        places = (x[:, 0] > 100).long()
-        hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[places]) + self.c[places])
-        return torch.einsum("bh,bho->bo", hidden, self.b[places])
+        indices = (x[:, 0] > 100).long()
+        hidden = torch.relu(torch.einsum("bd,bdh->bh", x, self.a[indices]) + self.c[indices])
+        return torch.einsum("bh,bho->bo", hidden, self.b[indices])
 
     net, x = stacked(run), noise(8, 3)
-    spec = found(net, x)
+    spec = inferred_spec(net, x)
     assert spec.verify(net, torch.cat([x, x + 200])).largest_error <= 1e-10
 
 
@@ -93,7 +93,7 @@ def test_two_hidden_layers():
     def run(self, x):
         return torch.relu(torch.relu(x @ self.a + self.c[:, None]) @ self.m) @ self.b
 
-    spec = found(stacked(run, m=(NUM, SIZE, 7), b=(NUM, 7, 2)), noise(8, 3))
+    spec = inferred_spec(stacked(run, m=(NUM, SIZE, 7), b=(NUM, 7, 2)), noise(8, 3))
     assert sorted(spec.sizes.values()) == [SIZE, 7] and list(spec.held.values()) == [NUM]
     assert len(set(spec.within.values())) == 1
 
@@ -108,11 +108,11 @@ def test_networks_stacked_by_torch_func():
         return vmap(lambda state: functional_call(nets[0], state, (x,)))(dict(zip(names, self.states)))
 
     net = Computed(run, states=nn.ParameterList([nn.Parameter(state.detach()) for state in states.values()]))
-    assert sorted({*found(net, noise(8, 3)).held.values()}) == [NUM]
+    assert sorted({*inferred_spec(net, noise(8, 3)).held.values()}) == [NUM]
 
 
 def test_networks_whose_mean_is_given_out_permute_with_what_is_inside():
-    spec = found(stacked(lambda self, x: by_einsum(self, x).mean(1)), noise(8, 3))
+    spec = inferred_spec(stacked(lambda self, x: by_einsum(self, x).mean(1)), noise(8, 3))
     assert sorted(spec.sizes.values()) == [NUM, SIZE] and not spec.held
 
 
@@ -121,7 +121,7 @@ def test_a_stack_that_one_layer_flattens():
         lambda self, x: torch.einsum("beh,eho->beo", torch.relu(self.i(x).view(-1, NUM, SIZE)), self.b),
         i=nn.Linear(3, NUM * SIZE), b=nn.Parameter(noise(NUM, SIZE, 2)),
     )  # fmt: skip
-    spec = found(net, noise(8, 3))
+    spec = inferred_spec(net, noise(8, 3))
     (hidden,), (copies,) = spec.sizes, spec.held
     assert spec.axes["i.weight"] == (Product((copies, hidden)), None)
 

@@ -18,16 +18,16 @@ FIELDS = [
 def representation(kind: str, field: FieldConfig) -> Representation:
     base = BaseField(BaseFieldConfig(field=field, latent_size=2, mapping_width=4, mapping_depth=1), 2, 3)
     config = RepresentationConfig(kind=kind, rank=3, field=field)
-    found = Representation.build(config, base.double(), in_features=2, out_features=3)
-    found.encoding.double()
-    return found
+    built = Representation.build(config, base.double(), in_features=2, out_features=3)
+    built.encoding.double()
+    return built
 
 
 def renamed(spec: PermutationSpec) -> dict:
     """Axes with permutations numbered in the order in which they appear."""
-    numbers: dict[str, int] = {}
+    indices: dict[str, int] = {}
     return {
-        name: tuple(None if axis is None else numbers.setdefault(axis, len(numbers)) for axis in axes)
+        name: tuple(None if axis is None else indices.setdefault(axis, len(indices)) for axis in axes)
         for name, axes in spec.axes.items()
     }
 

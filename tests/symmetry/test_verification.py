@@ -133,10 +133,10 @@ def test_what_the_inputs_do_not_reach_is_told():
 def test_masks_and_whole_numbers_stay_as_they_are():
     seen, kept = [], torch.ones(5, 5).tril()
 
-    def run(self, x, mask, places):
-        seen.append((self.lower.clone(), self.causal.clone(), self.frozen.clone(), mask.clone(), places.clone()))
+    def run(self, x, mask, indices):
+        seen.append((self.lower.clone(), self.causal.clone(), self.frozen.clone(), mask.clone(), indices.clone()))
         scores = (self.q(x) @ self.k(x).mT).masked_fill(~mask, -1e9).masked_fill(self.causal == 0, float("-inf"))
-        return scores.masked_fill(~self.lower, -1e9).softmax(-1) @ self.v(x) * self.frozen + self.e(places)
+        return scores.masked_fill(~self.lower, -1e9).softmax(-1) @ self.v(x) * self.frozen + self.e(indices)
 
     linear = {name: nn.Linear(3, 5) for name in ("q", "k", "v")}
     frozen = nn.Parameter(torch.tensor([1.0, 0, 1, 1, 0]), requires_grad=False)
@@ -149,7 +149,7 @@ def test_masks_and_whole_numbers_stay_as_they_are():
     seen.clear()
     report = spec.verify(net, inputs)
     assert report.ties_seen and len(seen) > 5 and set(report.unread) >= {"e.weight"}
-    for lower, causal, mask_of_channels, mask, places in seen:
+    for lower, causal, mask_of_channels, mask, indices in seen:
         assert torch.equal(lower, kept > 0) and torch.equal(causal, kept.double())
         assert torch.equal(mask_of_channels, frozen.double())
-        assert torch.equal(mask, inputs[1]) and torch.equal(places, inputs[2])
+        assert torch.equal(mask, inputs[1]) and torch.equal(indices, inputs[2])

@@ -42,7 +42,7 @@ def linear(seed=0, **options):
 
 
 def closed_form(inputs, targets, kl_weight):
-    """Mean and deviations of the factorised Gaussian that maximises the bound; deviations of the exact posterior."""
+    """Mean and standard deviations of the Gaussian that maximises the bound, and those of the exact posterior."""
     precision = inputs.T @ inputs / NOISE_SCALE**2 + kl_weight * torch.eye(3) / PRIOR_SCALE**2
     mean = torch.linalg.solve(precision, inputs.T @ targets / NOISE_SCALE**2).T
     scale = math.sqrt(kl_weight)
@@ -59,7 +59,7 @@ def closed_form(inputs, targets, kl_weight):
 )
 def test_calibrated_on_a_linear_gaussian_model(noise, parametrisation, kl_weight):
     inputs, targets = regression()
-    mean, deviation, exact = closed_form(inputs, targets, kl_weight)
+    mean, std, exact = closed_form(inputs, targets, kl_weight)
     copies = 50 if noise == "local" else 1  # as many copies of the data under as large a factor give the same bound
     options = VariationalOptions(
         prior="constant",
@@ -74,27 +74,27 @@ def test_calibrated_on_a_linear_gaussian_model(noise, parametrisation, kl_weight
     )
     data, generator = (inputs.repeat(copies, 1), targets.repeat(copies, 1)), torch.Generator().manual_seed(1)
     found = fit_posterior(linear(), GAUSSIAN, data, options, generator)
-    assert ((found.means["weight"] - mean).abs() < 0.02 * mean.abs() + 0.02 * deviation).all()
-    assert ((found.deviations["weight"] / deviation - 1).abs() < 0.02).all()
-    assert ((exact / deviation - 1).abs() > 0.1).any()  # or any posterior would do
+    assert ((found.means["weight"] - mean).abs() < 0.02 * mean.abs() + 0.02 * std).all()
+    assert ((found.stds["weight"] / std - 1).abs() < 0.02).all()
+    assert ((exact / std - 1).abs() > 0.1).any()  # or any posterior would do
 
 
 def test_divergence_is_that_of_torch():
     generator = torch.Generator().manual_seed(0)
-    mean, deviation = torch.randn(4, 5, generator=generator), 0.1 + torch.rand(4, 5, generator=generator)
+    mean, std = torch.randn(4, 5, generator=generator), 0.1 + torch.rand(4, 5, generator=generator)
     expected = torch.distributions.kl_divergence(
-        torch.distributions.Normal(mean, deviation), torch.distributions.Normal(0.0, 0.3)
+        torch.distributions.Normal(mean, std), torch.distributions.Normal(0.0, 0.3)
     )
-    torch.testing.assert_close(gaussian_divergence(mean, deviation, 0.3), expected.sum())
+    torch.testing.assert_close(gaussian_divergence(mean, std, 0.3), expected.sum())
     assert float(gaussian_divergence(torch.zeros(3), torch.full((3,), 0.3), 0.3)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("parametrisation", ["softplus", "exp"])
-def test_deviations_start_where_they_are_told_and_priors_know_the_fan_in(parametrisation):
-    options = VariationalOptions(parametrisation=parametrisation, initial_deviation=0.03, prior_scale=2.0)
+def test_stds_start_where_options_say_and_priors_know_the_fan_in(parametrisation):
+    options = VariationalOptions(parametrisation=parametrisation, initial_std=0.03, prior_scale=2.0)
     module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(4, 3))
     found = MeanFieldPosterior(module, options)
-    assert all(torch.allclose(each, torch.tensor(0.03)) for each in found.deviations().values())
+    assert all(torch.allclose(each, torch.tensor(0.03)) for each in found.stds().values())
     assert found.prior_scales["0.weight"] == pytest.approx(2 / math.sqrt(18))
     assert (found.prior_scales["2.weight"], found.prior_scales["2.bias"]) == (1.0, 2.0)
 
@@ -125,11 +125,11 @@ def test_layers_that_may_carry_noise_are_told_from_those_that_may_not():
 def test_noise_on_outputs_has_the_moments_of_noise_on_weights():
     generator = torch.Generator().manual_seed(0)
     module, inputs = nn.Conv1d(2, 3, 3, padding=1), torch.randn(1, 2, 4, generator=generator)
-    found = MeanFieldPosterior(module, VariationalOptions(initial_deviation=0.2))
-    deviations, posterior = found.deviations(), found.posterior()
+    found = MeanFieldPosterior(module, VariationalOptions(initial_std=0.2))
+    stds, posterior = found.stds(), found.posterior()
     layers = local_layers(module, found.means, inputs)
     assert list(layers) == [""]
-    with torch.no_grad(), LocalNoise(module, layers, deviations, generator):
+    with torch.no_grad(), LocalNoise(module, layers, stds, generator):
         many = functional_call(module, found.means, (inputs.expand(4000, -1, -1),))
     with torch.no_grad():
         drawn = torch.cat([functional_call(module, posterior.sample(generator), (inputs,)) for _ in range(1000)])

@@ -31,10 +31,10 @@ def matrix(term, out_axes, in_axes, sizes):
     return apply_term(term, basis, shapes(out_axes, sizes)).reshape(count, -1).T
 
 
-def permute(values, axes, chosen):
+def permute(values, axes, permutation):
     """Move the entries of ``values (B, *axes, C)``."""
-    for place, axis in enumerate(axes):
-        values = values.index_select(place + 1, chosen[axis])
+    for index, axis in enumerate(axes):
+        values = values.index_select(index + 1, permutation[axis])
     return values
 
 
@@ -54,31 +54,31 @@ def test_the_counts_of_the_paper(out_axes, in_axes):
 @pytest.mark.parametrize(("out_axes", "in_axes"), list(pairs(3)))
 def test_as_many_terms_as_partitions(out_axes, in_axes):
     counts = {axis: (*out_axes, *in_axes).count(axis) for axis in {*out_axes, *in_axes}}
-    found = len(terms(out_axes, in_axes))
-    assert found == len(valid_partitions(out_axes, in_axes)) == math.prod(bell(count) for count in counts.values())
+    num_terms = len(terms(out_axes, in_axes))
+    assert num_terms == len(valid_partitions(out_axes, in_axes)) == math.prod(bell(count) for count in counts.values())
 
 
 @pytest.mark.parametrize(("out_axes", "in_axes"), list(pairs(2)))
 def test_terms_commute_and_are_independent(out_axes, in_axes):
     names = sorted({*out_axes, *in_axes})
-    sizes = {name: 4 + place % 2 for place, name in enumerate(names)}
+    sizes = {name: 4 + index % 2 for index, name in enumerate(names)}
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(2, *shapes(in_axes, sizes), 3, generator=generator, dtype=torch.float64)
-    chosen = {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
-    found = terms(out_axes, in_axes)
-    for term in found:
+    permutation = {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
+    basis = terms(out_axes, in_axes)
+    for term in basis:
         shape = shapes(out_axes, sizes)
-        moved = apply_term(term, permute(values, in_axes, chosen), shape)
-        assert torch.allclose(moved, permute(apply_term(term, values, shape), out_axes, chosen), atol=1e-12)
-    rows = torch.stack([matrix(term, out_axes, in_axes, sizes).flatten() for term in found])
-    assert torch.linalg.matrix_rank(rows) == len(found)
+        moved = apply_term(term, permute(values, in_axes, permutation), shape)
+        assert torch.allclose(moved, permute(apply_term(term, values, shape), out_axes, permutation), atol=1e-12)
+    rows = torch.stack([matrix(term, out_axes, in_axes, sizes).flatten() for term in basis])
+    assert torch.linalg.matrix_rank(rows) == len(basis)
 
 
-def moves(axes, sizes, chosen):
+def moves(axes, sizes, permutation):
     """The matrix by which a permutation acts on flat tensors."""
     count = math.prod(shapes(axes, sizes))
     rows = torch.eye(count, dtype=torch.float64).reshape(count, *shapes(axes, sizes), 1)
-    return permute(rows, axes, chosen).reshape(count, count).T.contiguous()
+    return permute(rows, axes, permutation).reshape(count, count).T.contiguous()
 
 
 def null_space_dimension(out_axes, in_axes, sizes):
@@ -87,11 +87,11 @@ def null_space_dimension(out_axes, in_axes, sizes):
     squares = torch.zeros(num_out * num_in, num_out * num_in, dtype=torch.float64)
     for name, size in sizes.items():
         for generator in ([1, 0, *range(2, size)], [*range(1, size), 0]):
-            chosen = {other: torch.arange(count) for other, count in sizes.items()}
-            chosen[name] = torch.tensor(generator)
+            permutation = {other: torch.arange(count) for other, count in sizes.items()}
+            permutation[name] = torch.tensor(generator)
             # out M - M in = 0 on row-major M
-            constraint = torch.kron(moves(out_axes, sizes, chosen), torch.eye(num_in)) - torch.kron(
-                torch.eye(num_out), moves(in_axes, sizes, chosen).T.contiguous()
+            constraint = torch.kron(moves(out_axes, sizes, permutation), torch.eye(num_in)) - torch.kron(
+                torch.eye(num_out), moves(in_axes, sizes, permutation).T.contiguous()
             )
             squares += constraint.T @ constraint
     return num_out * num_in - int(torch.linalg.matrix_rank(squares, hermitian=True))
@@ -140,9 +140,9 @@ def test_permutations_inside_others(out_axes, in_axes, expected):
     def move(values, axes):
         if "d" in axes:  # h and d are the first two axes here
             values = values[:, torch.arange(3)[:, None], inside]
-        for place, axis in enumerate(axes):
+        for index, axis in enumerate(axes):
             if axis in ("h", "e"):
-                values = values.index_select(place + 1, heads if axis == "h" else other)
+                values = values.index_select(index + 1, heads if axis == "h" else other)
         return values
 
     values = torch.randn(2, *shapes(in_axes, sizes), 1, generator=generator, dtype=torch.float64)
@@ -156,8 +156,8 @@ def test_a_wrong_term_does_not_commute():
     """The control: joining axes of two permutations gives a map that the test above would refuse."""
     values = torch.randn(1, 4, 4, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     (diagonal,) = [t for t in terms((), ("a", "a")) if not t[1].is_simple]
-    chosen = {"a": torch.tensor([1, 2, 3, 0]), "b": torch.tensor([0, 1, 2, 3])}
-    moved = apply_term(diagonal, permute(values, ("a", "b"), chosen), ())
+    permutation = {"a": torch.tensor([1, 2, 3, 0]), "b": torch.tensor([0, 1, 2, 3])}
+    moved = apply_term(diagonal, permute(values, ("a", "b"), permutation), ())
     assert not torch.allclose(moved, apply_term(diagonal, values, ()))
 
 

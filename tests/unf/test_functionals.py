@@ -16,8 +16,8 @@ CONFIGS = [
 ]
 
 
-def relative(found, expected):
-    return float(((found - expected).abs().max() / expected.abs().max().clamp_min(1.0)).detach())
+def relative(actual, expected):
+    return float(((actual - expected).abs().max() / expected.abs().max().clamp_min(1.0)).detach())
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["gated", "relu"])
@@ -25,8 +25,8 @@ def relative(found, expected):
 def test_weights_to_weights_is_equivariant(case, config):
     spec = plain_spec(case)
     network = EquivariantNetwork(spec_of(case), config, 2, 3)
-    values, chosen = features(spec, 2, dtype=torch.float32), permutation(spec)
-    before, after = move(spec, network(values), chosen), network(move(spec, values, chosen))
+    values, moves = features(spec, 2, dtype=torch.float32), permutation(spec)
+    before, after = move(spec, network(values), moves), network(move(spec, values, moves))
     assert {n: v.shape for n, v in after.items()} == {n: (2, *s, 3) for n, s in spec.shapes.items()}
     assert max(relative(after[n], before[n]) for n in before) < TOLERANCE
     assert all(v.std() > 1e-4 for v in after.values() if v.numel() > 8)
@@ -37,16 +37,16 @@ def test_weights_to_weights_is_equivariant(case, config):
 def test_weights_to_features_is_invariant_and_notices_what_is_no_symmetry(case, config):
     spec = plain_spec(case)
     network = InvariantNetwork(spec_of(case), config, 2, 5).eval()
-    values, chosen = features(spec, 2, dtype=torch.float32), permutation(spec, seed=3)
-    before, after = network(values), network(move(spec, values, chosen))
+    values, moves = features(spec, 2, dtype=torch.float32), permutation(spec, seed=3)
+    before, after = network(values), network(move(spec, values, moves))
     assert before.shape == (2, 5)
     assert relative(after, before) < TOLERANCE
     for name, axes in spec.axes.items():
-        for place, axis in enumerate(axes):
+        for index, axis in enumerate(axes):
             tied = sum(other == axis for all_axes in spec.axes.values() for other in all_axes)
             if axis is not None and tied > 1:
-                broken = network(one_axis_alone(values, name, place))
-                assert relative(broken, before) > 10 * TOLERANCE, (name, place)
+                broken = network(one_axis_alone(values, name, index))
+                assert relative(broken, before) > 10 * TOLERANCE, (name, index)
 
 
 def test_pooling_takes_every_invariant_term():
@@ -84,15 +84,17 @@ def test_networks_read_any_module_whose_permutations_are_inferred(make):
     generator = torch.Generator().manual_seed(0)
     tensors = {n: t for n, t in module.state_dict().items() if n in spec.axes}
     weights = {n: torch.randn(2, *t.shape, generator=generator) for n, t in tensors.items()}
-    chosen = spec.random_permutation(generator)
-    before, moved = ({n: w[..., None] for n, w in group.items()} for group in (weights, spec.apply(weights, chosen)))
+    permutation = spec.random_permutation(generator)
+    before, moved = (
+        {n: w[..., None] for n, w in group.items()} for group in (weights, spec.apply(weights, permutation))
+    )
     config = UnfConfig(channels=16, depth=2)
     invariant = InvariantNetwork(spec, config, 1, 4).eval()
     assert relative(invariant(moved), invariant(before)) < TOLERANCE
     equivariant = EquivariantNetwork(spec, config)
-    expected = spec.apply({n: v[..., 0].detach() for n, v in equivariant(before).items()}, chosen)
-    found = {n: v[..., 0].detach() for n, v in equivariant(moved).items()}
-    assert max(relative(found[n], expected[n]) for n in expected) < TOLERANCE
+    expected = spec.apply({n: v[..., 0].detach() for n, v in equivariant(before).items()}, permutation)
+    outputs = {n: v[..., 0].detach() for n, v in equivariant(moved).items()}
+    assert max(relative(outputs[n], expected[n]) for n in expected) < TOLERANCE
     shuffled = {n: v.flatten(1).roll(1, 1).reshape(v.shape) for n, v in before.items()}
     assert relative(invariant(shuffled), invariant(before)) > 10 * TOLERANCE
 

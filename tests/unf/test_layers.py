@@ -37,8 +37,8 @@ def make(spec, channels_in, channels_out, nonlinearity=LINEAR):
 def test_layers_commute_with_permutations(case, kind):
     spec = plain_spec(case)
     layer, values = make(spec, 3, 4, NONLINEARITIES[kind]), features(spec, 3)
-    chosen = permutation(spec)
-    before, after = move(spec, layer(values), chosen), layer(move(spec, values, chosen))
+    moves = permutation(spec)
+    before, after = move(spec, layer(values), moves), layer(move(spec, values, moves))
     for name, shape in spec.shapes.items():
         assert after[name].shape == (2, *shape, 4)
         assert torch.allclose(after[name], before[name], atol=TOLERANCE)
@@ -49,26 +49,26 @@ def test_layers_do_not_commute_with_what_is_no_symmetry(case):
     """The control: an axis that moves without those it is tied to."""
     spec = plain_spec(case)
     layer, values = make(spec, 3, 4), features(spec, 3)
-    name, place = next((n, i) for n, axes in spec.axes.items() for i, axis in enumerate(axes) if axis)
-    chosen = permutation(spec, seed=1)
-    broken = {**values, name: values[name].index_select(place + 1, chosen[spec.axes[name][place]])}
+    name, axis = next((n, i) for n, axes in spec.axes.items() for i, axis in enumerate(axes) if axis)
+    moves = permutation(spec, seed=1)
+    broken = {**values, name: values[name].index_select(axis + 1, moves[spec.axes[name][axis]])}
     before, after = layer(values), layer(broken)
-    undone = {**after, name: after[name].index_select(place + 1, chosen[spec.axes[name][place]].argsort())}
+    undone = {**after, name: after[name].index_select(axis + 1, moves[spec.axes[name][axis]].argsort())}
     assert any((undone[n] - before[n]).abs().max() > 1e-3 for n in before)
 
 
 def entries(layer):
     """Every number of the layer's matrices, as the parameter and the place in it."""
     weights = [p for n, p in layer.named_parameters() if not n.startswith("bias")]
-    return [(p, place) for p in weights for place in range(p.numel())]
+    return [(p, index) for p in weights for index in range(p.numel())]
 
 
 @torch.no_grad()
-def response(layer, values, parameter, place):
+def response(layer, values, parameter, index):
     """What the layer gives where one of its numbers is one and all others are zero, in one vector."""
     for other in layer.parameters():
         other.zero_()
-    parameter.view(-1)[place] = 1
+    parameter.view(-1)[index] = 1
     return torch.cat([v.flatten() for v in layer(values).values()])
 
 
@@ -80,7 +80,7 @@ def test_a_layer_spans_the_basis(case):
     sizes = {"a": 6, "b": 5} if case != "three" else {"a": 7, "b": 5}
     spec = PlainSpec(axes, {n: tuple(sizes[axis] for axis in a) for n, a in axes.items()})
     layer, values = make(spec, 1, 1), features(spec, 1, num=60)
-    rows = [response(layer, values, *place) for place in entries(layer)]
+    rows = [response(layer, values, *entry) for entry in entries(layer)]
     rows = torch.stack(rows)
     expected = sum(len(terms(out, into)) for out in axes.values() for into in axes.values())
     assert torch.linalg.matrix_rank(rows) == expected
@@ -131,8 +131,8 @@ def test_tensors_that_meet_in_means_alone_cost_linearly():
     assert any(isinstance(maps, HubMap) for maps in small[1].maps)
     assert large[0] < 4.1 * small[0]
     spec = large[1].spec
-    values, chosen = features(spec, 4, dtype=torch.float32), permutation(spec)
-    before, after = move(spec, large[1](values), chosen), large[1](move(spec, values, chosen))
+    values, moves = features(spec, 4, dtype=torch.float32), permutation(spec)
+    before, after = move(spec, large[1](values), moves), large[1](move(spec, values, moves))
     assert all(torch.allclose(before[n], after[n], atol=1e-5) for n in before)
 
 
@@ -166,29 +166,29 @@ def test_means_are_computed_once(monkeypatch):
 def test_the_kernel_agrees_with_torch(shape, nonlinearity, own_weights):
     num, p, q, f, c, d = shape
     last = (f,) if f > 1 else ()
-    e, generator = d * nonlinearity.numbers, torch.Generator().manual_seed(0)
+    e, generator = d * nonlinearity.channels_per_output, torch.Generator().manual_seed(0)
 
     def draw(*size):
         return torch.randn(*size, generator=generator).requires_grad_()
 
-    given = {
+    arguments = {
         "values": draw(num, p, q, *last, c),
         "weight": draw(*((num,) if own_weights else ()), c, e),
         "by_pf": draw(num, p, *last, e),
         "by_qf": draw(num, q, *last, e),
         "by_pq": draw(num, p, q, e) if f > 1 else None,
     }
-    found = fused_mix(**given, nonlinearity=nonlinearity)
-    exact = {name: None if t is None else t.double() for name, t in given.items()}
+    mixed = fused_mix(**arguments, nonlinearity=nonlinearity)
+    exact = {name: None if t is None else t.double() for name, t in arguments.items()}
     weight = exact["weight"].reshape(-1, *(1,) * len((p, *last)), c, e) if own_weights else exact["weight"]
     out = exact["values"] @ weight + exact["by_pf"][:, :, None] + exact["by_qf"][:, None]
     out = nonlinearity(out if f == 1 else out + exact["by_pq"][:, :, :, None])
     expected = (out, out.mean(2), out.mean(1), out.mean(3) if f > 1 else None, out.square().flatten(1, -2).mean(1))
-    leaves = [t for t in given.values() if t is not None]
+    leaves = [t for t in arguments.values() if t is not None]
     factors = [None if t is None else torch.randn(t.shape, generator=generator) for t in expected]
-    loss = sum((a * b).sum() for a, b in zip(found, factors) if b is not None)
+    loss = sum((a * b).sum() for a, b in zip(mixed, factors) if b is not None)
     exact_loss = sum((a * b).sum() for a, b in zip(expected, factors) if b is not None)
-    pairs = [(a, b) for a, b in zip(found, expected) if b is not None]
+    pairs = [(a, b) for a, b in zip(mixed, expected) if b is not None]
     pairs += list(zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(exact_loss, leaves)))
     for ours, theirs in pairs:
         assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max().clamp_min(1.0)

@@ -46,20 +46,20 @@ def permutation(spec, seed=0):
     return {name: torch.randperm(size, generator=generator) for name, size in spec.sizes.items()}
 
 
-def move(spec, values, chosen):
+def move(spec, values, permutation):
     """Permute features ``(B, *shape, C)`` axis by axis: an implementation apart from the library's."""
     moved = {}
     for name, tensor in values.items():
-        for place, axis in enumerate(spec.axes[name]):
+        for index, axis in enumerate(spec.axes[name]):
             if axis is not None:
-                tensor = tensor.index_select(place + 1, chosen[axis])
+                tensor = tensor.index_select(index + 1, permutation[axis])
         moved[name] = tensor
     return moved
 
 
-def one_axis_alone(values, name, place):
+def one_axis_alone(values, name, index):
     """Turn one axis round and not the others that are tied to it: not a symmetry."""
-    return {**values, name: values[name].roll(1, dims=place + 1)}
+    return {**values, name: values[name].roll(1, dims=index + 1)}
 
 
 def apply_term(term: tuple[Pattern, Pattern], values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

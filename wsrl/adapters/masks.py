@@ -6,7 +6,7 @@ Letters: A is the down factor ``(rank, in)`` of a low-rank pair ``B A``.
 import torch
 from torch import Tensor
 
-from wsrl.errors import UserError
+from wsrl.options import SHARE, check_values
 
 
 def asymmetric_mask(rank: int, num_in: int, fraction: float, generator: torch.Generator) -> Tensor:
@@ -23,15 +23,19 @@ def asymmetric_mask(rank: int, num_in: int, fraction: float, generator: torch.Ge
 
     Returns:
         Boolean mask ``(rank, num_in)`` on the CPU, true where an entry is trainable.
+
+    Raises:
+        UserError: The fraction is out of range.
     """
-    if not 0 <= fraction < 1:
-        raise UserError(f"Mask fraction {fraction}", allowed="0 <= fraction < 1", do="choose 0 for no mask")
+    check_values({"fraction": fraction}, "mask_", fraction=SHARE)
+    # one free entry in every row and every column
     num_free = max(rank, num_in)
     steps = torch.arange(num_free)
     rows = torch.randperm(rank, generator=generator)[steps % rank]
     columns = torch.randperm(num_in, generator=generator)[steps % num_in]
     kept = torch.zeros(rank, num_in, dtype=torch.bool)
     kept[rows, columns] = True
+    # of the others as many as wanted, in a random order, are frozen
     order = (
         torch.rand(rank * num_in, generator=generator, dtype=torch.float64).masked_fill(kept.flatten(), 2.0).argsort()
     )

@@ -9,18 +9,14 @@ import math
 import torch
 from torch import Tensor
 
-from wsrl.errors import UserError
+from wsrl.options import check_values, one_of
 
 FORMS = ("exp", "one_plus", "product")
+FORM = one_of(*FORMS)
+ANY_FORM = one_of(*FORMS, "add")
+"""The multiplicative forms, and LoRA's additive one beside them."""
 INIT_STD = {"exp": 0.5, "one_plus": 0.5, "product": 0.1}
 """Standard deviation of the start that was measured to fit best, by form (see ``start_factors``)."""
-
-
-def check_form(form: str, allowed: tuple[str, ...] = FORMS) -> str:
-    """Return ``form``, or raise :class:`UserError` if it is not one of ``allowed``."""
-    if form not in allowed:
-        raise UserError(f"Unknown multiplicative form {form!r}", allowed=", ".join(allowed))
-    return form
 
 
 def scale_weight(base: Tensor, down: Tensor, up: Tensor, form: str) -> Tensor:
@@ -37,6 +33,9 @@ def scale_weight(base: Tensor, down: Tensor, up: Tensor, form: str) -> Tensor:
     Returns:
         Weights ``(*batch, out, in)``.
 
+    Raises:
+        UserError: The form is unknown.
+
     Source: arXiv 2512.01759, section 3.2 (``product``); the other two are deviations that start at the base field.
     """
     factor = up @ down
@@ -46,7 +45,7 @@ def scale_weight(base: Tensor, down: Tensor, up: Tensor, form: str) -> Tensor:
         return base + base * factor
     if form == "product":
         return base * factor
-    check_form(form)
+    check_values({"form": form}, form=FORM)
     raise AssertionError(f"form {form} is listed but has no formula")
 
 
@@ -75,8 +74,11 @@ def start_factors(
 
     Returns:
         ``A`` ``(rank, in)`` and ``B`` ``(out, rank)``, float32 on the CPU.
+
+    Raises:
+        UserError: The form is unknown.
     """
-    check_form(form, (*FORMS, "add"))
+    check_values({"form": form}, form=ANY_FORM)
     # A ~ N(0, init_std^2) where it is free, B = 0: B A = 0, and exp(B A) = 1 + B A = 1.
     noise = init_std * torch.randn(rank, num_in, generator=generator)
     free = torch.ones(rank, num_in) if mask is None else mask.to(noise)

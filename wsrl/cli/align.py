@@ -5,7 +5,7 @@ from pathlib import Path
 from wsrl.cli import parser as parsers
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
-from wsrl.symmetry.matching import METHODS
+from wsrl.symmetry.matching import MATCHING_METHODS
 
 MANIFEST = "manifest.json"
 POSTERIOR_PARTS = ("mean.", "deviation.")
@@ -43,7 +43,7 @@ def make_parser():
     add("--out", type=str, required=True, metavar="DIR", help="folder to write to; of a store: the new store")
     _add_forms(add)
     method = "what is matched; straight-through trains the permutation on --data"
-    add("--method", type=str, choices=METHODS, default="weights", help=method)
+    add("--method", type=str, choices=MATCHING_METHODS, default="weights", help=method)
     network = "makes the module; not needed for plain stacks of linear layers"
     add("--network", type=text, metavar="MODULE:FUNCTION", help=network)
     spec = "the permutation spec as JSON, in place of one that is found by tracing"

@@ -48,4 +48,4 @@ def data_defaults(options: Namespace, source: Source) -> dict:
     from wsrl.provenance import dotted
     from wsrl.training.base import default_base
 
-    return dotted("train", asdict(default_base(source.form.grid, len(source))))
+    return dotted("train", asdict(default_base(source.form, len(source))))

@@ -96,10 +96,10 @@ def data_defaults(options: Namespace, source: Source) -> dict:
     from wsrl.fitting.defaults import default_fit, default_representation
     from wsrl.provenance import dotted
 
-    kind, grid = options.representation.kind, source.form.grid
-    representation = asdict(default_representation(kind))
+    kind = options.representation.kind
+    representation = asdict(default_representation(kind, source.form))
     del representation["kind"]  # stays what was given
-    return dotted("representation", representation) | dotted("fit", asdict(default_fit(kind, grid)))
+    return dotted("representation", representation) | dotted("fit", asdict(default_fit(kind, source.form)))
 
 
 def spell_out_kind(argv: list[str]) -> list[str]:

@@ -16,10 +16,10 @@ def main(argv: list[str]) -> int:
     from wsrl.cli.build import report
     from wsrl.cli.display import say, show_progress
     from wsrl.exchange.import_store import import_store
-    from wsrl.exchange.importing import KINDS, ImportOptions, plan_import
+    from wsrl.exchange.importing import IMPORT_KINDS, ImportOptions, plan_import
 
     options = parsers.parse(make_parser(), argv)
-    kinds = [kind for kind in KINDS if options[kind]]
+    kinds = [kind for kind in IMPORT_KINDS if options[kind]]
     if len(kinds) != 1:
         allowed = "one of --state-dicts DIR, --peft DIR, --numpy DIR"
         raise UserError(f"{' and '.join(kinds) or 'nothing'} to import", allowed=allowed, do="see wsrl import --help")
@@ -37,12 +37,14 @@ def main(argv: list[str]) -> int:
 def make_parser():
     """The parser of the command line."""
     from wsrl.cli import parser as parsers
-    from wsrl.exchange.label_columns import FORMS
+    from wsrl.exchange.label_columns import LABEL_FORMS
     from wsrl.exchange.networks import EXAMPLE
 
     parser = parsers.make_parser("import", __doc__)
     parser.formatter_class = raw_help(parser.formatter_class)
-    parser.epilog = f"labels:\n  {FORMS}\n\nnetwork.yaml:\n" + "".join(f"  {line}\n" for line in EXAMPLE.splitlines())
+    parser.epilog = f"labels:\n  {LABEL_FORMS}\n\nnetwork.yaml:\n" + "".join(
+        f"  {line}\n" for line in EXAMPLE.splitlines()
+    )
     add = parser.add_argument
     add("--state-dicts", type=str, help=STATE_DICTS)
     add("--peft", type=str, help="folder of PEFT adapter folders, one per field")

@@ -21,7 +21,7 @@ from wsrl.fields.layout import Layout
 from wsrl.fields.saving import read_model, write_model
 from wsrl.options import Allowed, at_least, every, from_plain, one_of, option
 from wsrl.symmetry.spec.spec import PermutationSpec
-from wsrl.unf.functionals import ACTIVATIONS, EquivariantNetwork, UnfConfig
+from wsrl.unf.functionals import NONLINEARITIES, EquivariantNetwork, UnfConfig
 
 START_SCALE = 0.01
 """Size of the first edits, in standard deviations of the weights: training starts at leaving the field as it is."""
@@ -110,7 +110,7 @@ class UnfEditorConfig(EncoderConfig):
     dropout: float = option(0.0, Allowed("0", lambda value: value == 0))
     channels: int = option(32, at_least(1))
     depth: int = option(4, at_least(1))
-    activation: str = option("gated", one_of(*ACTIVATIONS))
+    activation: str = option("gated", one_of(*NONLINEARITIES))
     num_frequencies: int = option(5, at_least(0))
     lowest_frequency: float = 0.5
     seed: int = 0

@@ -15,7 +15,7 @@ from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.options import at_least, one_of, option
 from wsrl.symmetry.fields.sine import canonical_sines, sine_layers
 from wsrl.symmetry.spec.spec import PermutationSpec
-from wsrl.unf.functionals import ACTIVATIONS, InvariantNetwork, UnfConfig
+from wsrl.unf.functionals import NONLINEARITIES, InvariantNetwork, UnfConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class UnfEncoderConfig(EncoderConfig):
 
     channels: int = option(32, at_least(1))
     depth: int = option(3, at_least(1))
-    activation: str = option("gated", one_of(*ACTIVATIONS))
+    activation: str = option("gated", one_of(*NONLINEARITIES))
     norm: bool = True
     num_frequencies: int = option(0, at_least(0))
     lowest_frequency: float = 0.5

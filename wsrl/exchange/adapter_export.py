@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wsrl.adapters.scaling import FORMS, check_form
+from wsrl.adapters.scaling import ANY_FORM
 from wsrl.errors import UserError
+from wsrl.options import check_values
 
 ADAPTER_NAME = "default"
 
@@ -43,7 +44,7 @@ def export_field(
     from peft import get_peft_model
 
     # Factors and masks must fit the layers that they adapt.
-    check_form(form, (*FORMS, "add"))
+    check_values({"form": form}, form=ANY_FORM)
     factors = layer_factors(weights, trunk)
     masks = {} if form == "add" else {key: mask for key, mask in (masks or {}).items() if not mask.all()}
     _check_masks(masks, weights)
@@ -61,6 +62,7 @@ def export_field(
 
 def layer_factors(weights: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     """The pair ``(A, B)`` of each adapted module, by its name in ``trunk``; shapes are checked against the trunk."""
+    # a pair for each adapted module
     factors = {
         key.removesuffix(".down"): (weights[key], weights.get(f"{key.removesuffix('.down')}.up"))
         for key in weights
@@ -73,10 +75,11 @@ def layer_factors(weights: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, 
             allowed="<module>.down and <module>.up for each adapted module",
             do="export a field of an adapter kind (lora or mlora)",
         )
+    # each pair has the sides of the module's weight, and one rank
     for name, (down, up) in factors.items():
         weight = getattr(modules.get(name), "weight", None)
-        found = None if up is None else (up.shape[0], up.shape[1] - down.shape[0], down.shape[1])
-        if weight is None or found != (weight.shape[0], 0, weight[0].numel()):
+        actual = None if up is None else (up.shape[0], up.shape[1] - down.shape[0], down.shape[1])
+        if weight is None or actual != (weight.shape[0], 0, weight[0].numel()):
             raise UserError(
                 f"The factors of {name} do not fit the base field",
                 allowed="down (rank, in) and up (out, rank) of a layer of the base field that the field was fitted on",
@@ -98,6 +101,7 @@ def _check_masks(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> 
 
 def _peft_config(factors: dict[str, tuple[Tensor, Tensor]], form: str, masks: dict[str, Tensor]):
     """The configuration that has a place for these factors and masks."""
+    # one common rank, and a pattern of those that differ
     ranks = {name: down.shape[0] for name, (down, _) in factors.items()}
     rank = max(ranks.values())
     common = {

@@ -7,7 +7,15 @@ from pathlib import Path
 from wsrl.durable import write_bytes
 from wsrl.errors import SignalError, UserError
 from wsrl.evaluation.features import signals_of_rows
-from wsrl.exchange.export_files import LOOKS, RECORD, check_paths, field_path, write_beside, write_fields, write_mesh
+from wsrl.exchange.export_files import (
+    RECORD,
+    RENDERED_SUFFIXES,
+    check_paths,
+    field_path,
+    write_beside,
+    write_fields,
+    write_mesh,
+)
 from wsrl.options import at_least, check, check_values, one_of, option
 from wsrl.progress import ShowProgress, silent
 from wsrl.provenance import claim_folder
@@ -95,7 +103,7 @@ def export_fields(
     claim_folder(out, (RECORD,))
     write_beside(store, rows, out, kind, {name: getattr(options, name) for name in _options_of(kind)})
     with progress("export", len(rows)) as shown:
-        if kind not in LOOKS:
+        if kind not in RENDERED_SUFFIXES:
             write_fields(store, rows, out, kind, shown.advance)
             return []
         # What fields show; one without a surface does not stop the others.
@@ -120,16 +128,20 @@ def _shown_as(store: WeightStore) -> str | None:
 
 def _check(store: WeightStore, rows: Sequence[int], format: str, kind: str) -> None:
     """Refuse ids that are no names of files, standalone networks as adapters, and fields as what they are not."""
+    # ids as names of files
     ids = store.ids
-    check_paths([ids[row] for row in rows], kind, kind not in LOOKS and store.manifest["base_sha256"] is not None)
+    check_paths(
+        [ids[row] for row in rows], kind, kind not in RENDERED_SUFFIXES and store.manifest["base_sha256"] is not None
+    )
     if format == "peft" and not (config := store.representation.config).is_adapter:
         raise UserError(
             f"the fields of {store.directory} are {config.kind}: they adapt no base field",
             allowed="a store of lora or mlora fields",
             do="export images or state_dict instead",
         )
+    # what the fields can be looked at as
     shown_as = _shown_as(store)
-    if kind in LOOKS and len(store) and ("images" if format == "images" else "meshes") != shown_as:
+    if kind in RENDERED_SUFFIXES and len(store) and ("images" if format == "images" else "meshes") != shown_as:
         form = store.form
         raise UserError(
             f"the fields of {store.directory}, from {form.in_features} coordinates to {form.out_features} values, "

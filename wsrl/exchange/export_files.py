@@ -28,15 +28,15 @@ from wsrl.store.reader import WeightStore
 
 RECORD = "export.json"
 LAYOUT = "layout.json"
-SUFFIXES = {"state_dict": ".pt", "safetensors": ".safetensors", "peft": "", "numpy": ""}
-LOOKS = {"images": ".png", "glb": ".glb", "ply": ".ply", "obj": ".obj", "turntables": ".gif"}
+FIELD_SUFFIXES = {"state_dict": ".pt", "safetensors": ".safetensors", "peft": "", "numpy": ""}
+RENDERED_SUFFIXES = {"images": ".png", "glb": ".glb", "ply": ".ply", "obj": ".obj", "turntables": ".gif"}
 """What shows the fields and cannot be read back as their weights."""
 Advance = Callable[[int], None]
 
 
 def field_path(field_id: str, format: str) -> str:
     """Path of a field in the folder of an export."""
-    return field_id.lstrip("/") + (SUFFIXES | LOOKS)[format]
+    return field_id.lstrip("/") + (FIELD_SUFFIXES | RENDERED_SUFFIXES)[format]
 
 
 def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
@@ -44,7 +44,7 @@ def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
 
     Args:
         ids: Ids of fields.
-        format: One of ``SUFFIXES`` or ``LOOKS``.
+        format: One of ``FIELD_SUFFIXES`` or ``RENDERED_SUFFIXES``.
         with_base: Whether the base field will lie beside them.
 
     Raises:
@@ -63,7 +63,7 @@ def check_paths(ids: Sequence[str], format: str, with_base: bool) -> None:
 
 
 def write_beside(
-    store: WeightStore, rows: Sequence[int], out: Path, format: str, look: Mapping[str, object] | None = None
+    store: WeightStore, rows: Sequence[int], out: Path, format: str, rendering: Mapping[str, object] | None = None
 ) -> None:
     """Write what is needed beside the fields: record, labels, description of the network, base field.
 
@@ -71,20 +71,20 @@ def write_beside(
         store: The store.
         rows: Rows that are exported.
         out: The folder.
-        format: One of ``SUFFIXES`` or ``LOOKS``.
-        look: How the fields are shown, as plain JSON; kept in the record.
+        format: One of ``FIELD_SUFFIXES`` or ``RENDERED_SUFFIXES``.
+        rendering: How the fields are shown, as plain JSON; kept in the record.
 
     Raises:
         UserError: The folder holds another export, or the disk refuses.
     """
     all_ids = store.ids
     ids = [all_ids[row] for row in rows]
-    _claim(store, ids, out, {"format": format, **(look or {})})
-    if format in LOOKS:
+    _claim(store, ids, out, {"format": format, **(rendering or {})})
+    if format in RENDERED_SUFFIXES:
         return
-    _write_labels(store, rows, ids, out / label_files.FILE, format)
+    _write_labels(store, rows, ids, out / label_files.LABELS_FILE, format)
     if store.manifest["representation"]:
-        write_bytes(out / networks.FILE, networks.describe(store.representation, store.form.grid).encode())
+        write_bytes(out / networks.DESCRIPTION_FILE, networks.describe(store.representation, store.form.grid).encode())
         if store.base is not None:
             store.base.save_pretrained(out / schema.BASE)
     if format == "numpy":
@@ -114,9 +114,9 @@ def _write_labels(store: WeightStore, rows: Sequence[int], ids: list[str], path:
         writer.writerow(("id", *file, "label", "split", *(METRICS + name for name in metrics)))
         for row, field_id in zip(rows, ids):
             label = store.label_names[labels[row]] if labels[row] >= 0 else ""
-            numbers = ("" if np.isnan(column[row]) else repr(float(column[row])) for column in metrics.values())
-            place = () if format == "numpy" else (field_path(field_id, format),)
-            writer.writerow((field_id, *place, label, splits[row], *numbers))
+            values = ("" if np.isnan(column[row]) else repr(float(column[row])) for column in metrics.values())
+            path_cell = () if format == "numpy" else (field_path(field_id, format),)
+            writer.writerow((field_id, *path_cell, label, splits[row], *values))
         text.flush()
         text.detach()
 

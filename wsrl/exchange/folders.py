@@ -19,7 +19,7 @@ from wsrl.store import schema
 from wsrl.store.rows import FitResult
 
 # What stands beside the fields of an export and is read, or says nothing of its own.
-BESIDE = (label_files.FILE, networks.FILE, "layout.json", "export.json")
+BESIDE = (label_files.LABELS_FILE, networks.DESCRIPTION_FILE, "layout.json", "export.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +128,9 @@ def open_folder(
     files = sorted(listed(directory, others, used))
     if not files:
         what = f"files {', '.join(SUFFIXES)}" if kind == "state_dicts" else f"folders with {CONFIG}"
-        told = f" ({tell_passed_over(others)})" if others else ""
-        raise UserError(f"{directory} holds no fields{told}", allowed=f"a folder with {what}", do="check the path")
-    # Labelled ones come first, in the order of the labels.
+        skipped = f" ({tell_passed_over(others)})" if others else ""
+        raise UserError(f"{directory} holds no fields{skipped}", allowed=f"a folder with {what}", do="check the path")
+    # Labelled ones come first, in the order of the labels; each has an id of its own.
     known = assign(entries or [], files, suffixes, ignore_unmatched)
     ordered = [*known, *(file for file in files if file not in known)]
     ids = [id_of(known.get(file), file, suffixes) for file in ordered]

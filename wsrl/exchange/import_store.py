@@ -52,6 +52,7 @@ def _create(plan: ImportPlan, out: Path, num_shards: int | None, command: str, p
     folder, network, representation = plan.folder, plan.network, plan.network.representation
     with progress("hash", len(folder.files)) as shown:
         sha256 = folder.sha256(shown.advance)
+    # what the store keeps of where it is from
     source = {
         "name": f"imported/{folder.directory.resolve().name}",
         "imported": plan.kind,
@@ -61,6 +62,7 @@ def _create(plan: ImportPlan, out: Path, num_shards: int | None, command: str, p
         "labels_sha256": folder.labels_sha256(),
         "names": plan.names,
     }
+    # new, or continued with the same plan; changed files are taken only where they were failures
     base = representation.base
     create_or_resume(
         out,
@@ -112,11 +114,13 @@ def _fill(plan: ImportPlan, out: Path, command: str, progress: ShowProgress) -> 
             with ShardWriter(out, shard, retry=True) as writer:
                 todo = [index for index in writer.indices if index not in writer.done]
                 shown.advance(len(writer.indices) - len(todo))
+                # as many fields in memory as one segment has
                 for segment in segments(plan.folder.results(todo, plan.reader.read), size):
                     writer.write_segment(segment)
                     mended |= any(r.weights is not None and r.index in writer.failed for r in segment)
                     shown.advance(len(segment))
                 writer.finish()
+    # the last command that mended something stands in the data card
     if mended:
         with locked(out / schema.LOCK):
             schema.write_manifest(out, schema.read_manifest(out) | {"command": command})

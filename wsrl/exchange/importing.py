@@ -21,7 +21,7 @@ from wsrl.options import check_values, one_of
 from wsrl.signals.passed_over import tell_passed_over
 from wsrl.store import schema
 
-KINDS = ("state_dicts", "peft", "numpy")
+IMPORT_KINDS = ("state_dicts", "peft", "numpy")
 TRIES = 100
 # What a convention says where it says nothing of its own.
 _USUAL = (("omega_hidden", 1.0), ("value_scale", [1.0]), ("value_offset", [0.0]))
@@ -57,7 +57,7 @@ class ImportPlan:
     """What is to be imported and what reads it.
 
     Attributes:
-        kind: One of ``KINDS``.
+        kind: One of ``IMPORT_KINDS``.
         folder: The fields of the folder.
         network: What they are weights of.
         reader: Reads the weights of one field.
@@ -84,15 +84,15 @@ class ImportPlan:
         if convention := representation.to_dict().get("convention"):
             same = (None, [], "none")
             kept = {k: v for k, v in convention.items() if v not in same and (k, v) not in _USUAL}
-            told = "the parameters stay as they are, nothing is folded into them; the store's convention"
-            lines.append(f"{told}: {kept}")
+            note = "the parameters stay as they are, nothing is folded into them; the store's convention"
+            lines.append(f"{note}: {kept}")
         return "\n".join([*lines, *self.left_out])
 
     @property
     def left_out(self) -> list[str]:
         """What of the folder and of its labels is not used, a line each."""
         passed_over = tell_passed_over(self.folder.passed_over)
-        return [*_told_of_labels(self.folder), *([passed_over] if passed_over else [])]
+        return [*_label_notes(self.folder), *([passed_over] if passed_over else [])]
 
 
 def plan_import(kind: str, directory: Path | str, options: ImportOptions = ImportOptions()) -> ImportPlan:
@@ -106,17 +106,17 @@ def plan_import(kind: str, directory: Path | str, options: ImportOptions = Impor
     Raises:
         UserError: Something is missing or does not fit.
     """
-    check_values({"kind": kind}, kind=one_of(*KINDS))
+    check_values({"kind": kind}, kind=one_of(*IMPORT_KINDS))
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"there is no folder {directory}", allowed="a folder of weights", do="check the path")
     # What stands beside the fields: labels, the base field, the description of the network.
-    labels = _beside(options.labels, directory / label_files.FILE)
+    labels = _beside(options.labels, directory / label_files.LABELS_FILE)
     entries = label_files.read_labels(labels, options.encoding) if labels else None
     there = directory / schema.BASE
     base_folder = _beside(options.base, there if is_base(there) else None)
     base = BaseField.from_pretrained(base_folder) if base_folder else None
-    described = _beside(options.network, directory / networks.FILE)
+    described = _beside(options.network, directory / networks.DESCRIPTION_FILE)
     network = networks.read_network(described, base) if described else None
     used = [path for path in (labels, described) if path]
     # The fields, and what reads them.
@@ -130,10 +130,10 @@ def plan_import(kind: str, directory: Path | str, options: ImportOptions = Impor
     return _plan_state_dicts(folder, network or _no_network(directory), options.rounding)
 
 
-def _beside(given: Path | str | None, default: Path | None) -> Path | None:
+def _beside(path: Path | str | None, default: Path | None) -> Path | None:
     """The path that was given, or the one in the folder where it is there."""
-    if given is not None:
-        return Path(given)
+    if path is not None:
+        return Path(path)
     return default if default is not None and default.exists() else None
 
 
@@ -206,7 +206,7 @@ def _plan_adapters(folder: ImportFolder, network: Network | None, base: BaseFiel
     return ImportPlan(kind="peft", folder=folder, network=network, reader=reader, names={})
 
 
-def _told_of_labels(folder: ImportFolder) -> list[str]:
+def _label_notes(folder: ImportFolder) -> list[str]:
     """How much of the labels was used, where there are any."""
     if folder.num_asked is None:
         return []

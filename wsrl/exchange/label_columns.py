@@ -11,7 +11,7 @@ COLUMNS = {
     "split": ("split", "subset", "set", "partition"),
 }
 METRICS = "metrics."
-FORMS = (
+LABEL_FORMS = (
     "CSV with a header: id or file, label, and if there are any split and metrics.<name>; "
     "JSON: {id: label}, {split: [ids]}, {split: {id: label}}, {split: {path: [...], label: [...]}}, "
     "{id: {label:, split:}}, {id: [...], label: [...]}, or a list or lines of records"
@@ -26,18 +26,20 @@ def known_column(name: object) -> str | None:
     return next((ours for ours, theirs in COLUMNS.items() if plain.lower() in theirs), None)
 
 
-def known_places(names: Sequence) -> dict[str, int]:
+def column_positions(names: Sequence) -> dict[str, int]:
     """Position of each of our columns; of several that mean the same the one that we name first.
 
     Raises:
         UserError: A column is there twice.
     """
-    plain, places = [str(name).strip().lower() for name in names], {}
+    plain, positions = [str(name).strip().lower() for name in names], {}
     for position, name in enumerate(names):
         ours = known_column(name)
         if ours is not None and plain.count(plain[position]) > 1:
             raise UserError(f"it has the column {name} twice")
         order = COLUMNS.get(ours, ())
-        if ours is not None and (ours not in places or order.index(plain[position]) < order.index(plain[places[ours]])):
-            places[ours] = position
-    return places
+        if ours is not None and (
+            ours not in positions or order.index(plain[position]) < order.index(plain[positions[ours]])
+        ):
+            positions[ours] = position
+    return positions

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from wsrl.errors import UserError
-from wsrl.exchange.label_columns import known_column, known_places
+from wsrl.exchange.label_columns import column_positions, known_column
 from wsrl.signals.split_names import known_split
 
 Record = tuple[str, dict]
@@ -40,12 +40,12 @@ def _parse(text: str) -> object:
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
     """An object whose keys are there once, or say the same; Python would keep the last."""
-    found: dict = {}
+    unique: dict = {}
     for key, value in pairs:
-        if key in found and found[key] != value:
-            raise UserError(f"it has the key {key!r} twice, with {found[key]!r:.60} and {value!r:.60}")
-        found[key] = value
-    return found
+        if key in unique and unique[key] != value:
+            raise UserError(f"it has the key {key!r} twice, with {unique[key]!r:.60} and {value!r:.60}")
+        unique[key] = value
+    return unique
 
 
 def json_lines(text: str) -> Iterator[Record]:
@@ -80,61 +80,61 @@ def _of_object(content: dict) -> Iterator[Record]:
         yield from _of_ids(content, {}, "")
 
 
-def _of_split(content: list | dict, given: dict, place: str) -> Iterator[Record]:
+def _of_split(content: list | dict, defaults: dict, location: str) -> Iterator[Record]:
     """Records of one split: ids, records, columns, labels by id, or ids by label."""
     if isinstance(content, list):
-        yield from _of_list(content, given, place)
+        yield from _of_list(content, defaults, location)
     elif {known_column(key) for key in content} & {"id", "file"} and any(map(_is_column, content.values())):
-        yield from _of_columns(content, given, place)
+        yield from _of_columns(content, defaults, location)
     elif content and all(isinstance(value, list) for value in content.values()):
         for label, ids in content.items():
-            yield from _of_list(ids, given | {"label": label}, f"{place}{label}: ")
+            yield from _of_list(ids, defaults | {"label": label}, f"{location}{label}: ")
     else:
-        yield from _of_ids(content, given, place)
+        yield from _of_ids(content, defaults, location)
 
 
-def _of_ids(content: dict, given: dict, place: str) -> Iterator[Record]:
+def _of_ids(content: dict, defaults: dict, location: str) -> Iterator[Record]:
     """Records of an object whose keys are ids and whose values are labels, or records."""
     for key, value in content.items():
         known = _known(value) if isinstance(value, dict) else {"label": value}
         if not known:
-            raise UserError(f"{place}{key!r} has {', '.join(map(repr, value))[:200] or 'nothing'}")
-        yield f"{place}{key!r}", given | {"id": key} | known
+            raise UserError(f"{location}{key!r} has {', '.join(map(repr, value))[:200] or 'nothing'}")
+        yield f"{location}{key!r}", defaults | {"id": key} | known
 
 
-def _of_list(content: list, given: dict, place: str) -> Iterator[Record]:
+def _of_list(content: list, defaults: dict, location: str) -> Iterator[Record]:
     """Records of a list of records, of pairs of id and label, or, inside a split, of ids."""
     for number, item in enumerate(content, start=1):
-        where = f"{place}entry {number}"
+        where = f"{location}entry {number}"
         if isinstance(item, dict):
-            yield where, given | _known(item)
+            yield where, defaults | _known(item)
         elif isinstance(item, list) and len(item) == 2 and not any(map(_is_column, item)):
-            yield where, given | {"id": item[0], "label": item[1]}
-        elif given and isinstance(item, str | int):
-            yield where, given | {"id": item}
+            yield where, defaults | {"id": item[0], "label": item[1]}
+        elif defaults and isinstance(item, str | int):
+            yield where, defaults | {"id": item}
         else:
             raise UserError(f"{where} is {item!r:.60}")
 
 
-def _of_columns(content: dict, given: dict, place: str) -> Iterator[Record]:
+def _of_columns(content: dict, defaults: dict, location: str) -> Iterator[Record]:
     """Records of columns of equal length; pandas writes a column as an object by the index."""
     names = list(content)
-    columns = {ours: content[names[position]] for ours, position in known_places(names).items()}
+    columns = {ours: content[names[position]] for ours, position in column_positions(names).items()}
     sizes = {name: len(column) if _is_column(column) else None for name, column in columns.items()}
     if len(set(sizes.values())) != 1:
-        told = ", ".join(f"{name} {size or 'no list'}" for name, size in sizes.items())
-        raise UserError(f"{place}its columns differ in length: {told}")
+        lengths = ", ".join(f"{name} {size or 'no list'}" for name, size in sizes.items())
+        raise UserError(f"{location}its columns differ in length: {lengths}")
     keys = list(next(iter(columns.values())))
     by_index = [isinstance(column, dict) for column in columns.values()]
     if any(by_index) and not (all(by_index) and all(list(column) == keys for column in columns.values())):
-        raise UserError(f"{place}its columns have different indices")
+        raise UserError(f"{location}its columns have different indices")
     for number, row in enumerate(zip(*(c.values() if isinstance(c, dict) else c for c in columns.values())), start=1):
-        yield f"{place}entry {number}", given | dict(zip(columns, row))
+        yield f"{location}entry {number}", defaults | dict(zip(columns, row))
 
 
 def _known(record: dict) -> dict:
     names = list(record)
-    return {ours: record[names[position]] for ours, position in known_places(names).items()}
+    return {ours: record[names[position]] for ours, position in column_positions(names).items()}
 
 
 def _is_column(value: object) -> bool:

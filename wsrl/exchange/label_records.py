@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wsrl.errors import UserError, printable
-from wsrl.exchange.label_columns import known_places
+from wsrl.exchange.label_columns import column_positions
 from wsrl.exchange.label_json import json_lines, json_records
 
 DELIMITERS = ",;\t|"
@@ -66,28 +66,28 @@ def decode_text(data: bytes, encoding: str | None = None) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _no_utf8(place: str, what: str = "") -> UserError:
+def _no_utf8(location: str, what: str = "") -> UserError:
     return UserError(
-        f"{place} holds bytes that are no UTF-8{what}",
+        f"{location} holds bytes that are no UTF-8{what}",
         allowed="UTF-8, or UTF-16 with a mark at its beginning",
         do="save it as UTF-8, or say what it is, such as --encoding latin-1",
     )
 
 
-def check_text(text: str, name: str, place: str) -> None:
+def check_text(text: str, name: str, location: str) -> None:
     """Refuse a text that cannot be stored as UTF-8; ids and files may be names of files, which can be any bytes.
 
     Args:
         text: The text.
         name: Its column.
-        place: Where it stands, for the message.
+        location: Where it stands, for the message.
 
     Raises:
         UserError: It holds bytes that are no UTF-8, or half a character.
     """
-    found = [c for c in _DAMAGED.findall(text) if name not in ("id", "file") or not "\udc80" <= c <= "\udcff"]
-    if found:
-        raise _no_utf8(place, f": the {name} {printable(text)}")
+    damaged = [c for c in _DAMAGED.findall(text) if name not in ("id", "file") or not "\udc80" <= c <= "\udcff"]
+    if damaged:
+        raise _no_utf8(location, f": the {name} {printable(text)}")
 
 
 def _csv_records(text: str, usual: str) -> Iterator[tuple[str, dict]]:
@@ -97,24 +97,26 @@ def _csv_records(text: str, usual: str) -> Iterator[tuple[str, dict]]:
     delimiter = (
         stated[1]
         if stated
-        else max((usual, *DELIMITERS), key=lambda one: len(known_places(next(_rows(text, one), []))))
+        else max((usual, *DELIMITERS), key=lambda one: len(column_positions(next(_rows(text, one), []))))
     )
     rows = _rows(text, delimiter)
     try:
         header = [cell.strip() for cell in next(rows, [])]
-        places = known_places(header)
-        if not places.keys() & {"id", "file"} and header and not header[0]:
-            places["id"] = 0  # pandas writes the index under no name
-        if not places.keys() & {"id", "file"}:
+        positions = column_positions(header)
+        if not positions.keys() & {"id", "file"} and header and not header[0]:
+            positions["id"] = 0  # pandas writes the index under no name
+        if not positions.keys() & {"id", "file"}:
             raise UserError(f"its header is {', '.join(header) or 'missing'}")
         line = rows.line_num
         for row in rows:
-            place, line = f"line {line + 1 + skipped}", rows.line_num
+            location, line = f"line {line + 1 + skipped}", rows.line_num
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
-                raise UserError(f"{place} has another number of columns than the header: {len(row)}, not {len(header)}")
-            yield place, {ours: row[position].strip() for ours, position in places.items()}
+                raise UserError(
+                    f"{location} has another number of columns than the header: {len(row)}, not {len(header)}"
+                )
+            yield location, {ours: row[position].strip() for ours, position in positions.items()}
     except csv.Error as error:
         raise UserError(f"line {rows.line_num + skipped}: {error}") from error
 

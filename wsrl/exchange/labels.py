@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from wsrl.errors import UserError
-from wsrl.exchange.label_columns import COLUMNS, FORMS, METRICS
+from wsrl.exchange.label_columns import COLUMNS, LABEL_FORMS, METRICS
 from wsrl.exchange.label_records import check_text, read_records
 from wsrl.signals.split_names import split_name
 
-FILE = "labels.csv"
+LABELS_FILE = "labels.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Entry:
         label: Class name, or None.
         split: Split name, or None; ``train``, ``val`` and ``test`` however they are spelled in the file.
         metrics: Numbers such as ``psnr``.
-        place: Where it stands in the label file.
+        location: Where it stands in the label file.
     """
 
     id: str | None = None
@@ -33,7 +33,7 @@ class Entry:
     label: str | None = None
     split: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-    place: str = field(default="", compare=False)
+    location: str = field(default="", compare=False)
 
     @property
     def asked(self) -> str:
@@ -54,8 +54,9 @@ def read_labels(path: Path, encoding: str | None = None) -> list[Entry]:
     entries: list[Entry] = []
     seen: dict[str, Entry] = {}
     try:
-        for place, record in read_records(path, encoding):
-            entry = _entry(place, record)
+        for location, record in read_records(path, encoding):
+            # one that is there twice must say the same both times
+            entry = _entry(location, record)
             keys = {entry.id, entry.file} - {None}
             others = [(key, seen[key]) for key in keys if key in seen]
             if any(other != entry for _, other in others):
@@ -65,20 +66,22 @@ def read_labels(path: Path, encoding: str | None = None) -> list[Entry]:
     except (ValueError, TypeError, AttributeError, csv.Error) as error:
         refusal = error if isinstance(error, UserError) else UserError(str(error))
         raise UserError(
-            f"the labels {path}: {refusal.wrong}", allowed=refusal.allowed or FORMS, do=refusal.do or "mend the file"
+            f"the labels {path}: {refusal.wrong}",
+            allowed=refusal.allowed or LABEL_FORMS,
+            do=refusal.do or "mend the file",
         ) from error
     return entries
 
 
 def _contradiction(entry: Entry, key: str, other: Entry) -> str:
-    told = [f"{one.place} (label {one.label}, split {one.split})" for one in (other, entry)]
-    return f"they name {key!r} twice: {' and '.join(told)}"
+    mentions = [f"{one.location} (label {one.label}, split {one.split})" for one in (other, entry)]
+    return f"they name {key!r} twice: {' and '.join(mentions)}"
 
 
-def _entry(place: str, record: dict) -> Entry:
-    texts = {name: _text(record.get(name), name, place) for name in COLUMNS}
+def _entry(location: str, record: dict) -> Entry:
+    texts = {name: _text(record.get(name), name, location) for name in COLUMNS}
     if texts["id"] is None and texts["file"] is None:
-        raise UserError(f"{place}: the entry has neither id nor file")
+        raise UserError(f"{location}: the entry has neither id nor file")
     texts["split"] = split_name(texts["split"]) if texts["split"] is not None else None
     metrics = {}
     for name, value in record.items():
@@ -86,21 +89,21 @@ def _entry(place: str, record: dict) -> Entry:
             try:
                 metrics[name.removeprefix(METRICS)] = float(value)
             except (ValueError, TypeError) as error:
-                raise UserError(f"{place}: {name} is {value!r:.60}, which is no number") from error
-            check_text(name, METRICS, place)
-    return Entry(**texts, metrics=metrics, place=place)
+                raise UserError(f"{location}: {name} is {value!r:.60}, which is no number") from error
+            check_text(name, METRICS, location)
+    return Entry(**texts, metrics=metrics, location=location)
 
 
-def _text(value: object, name: str, place: str) -> str | None:
+def _text(value: object, name: str, location: str) -> str | None:
     """A value as a text without spaces around it; None where there is none."""
     if isinstance(value, list | dict):
-        raise UserError(f"{place}: the {name} is {value!r:.60}", allowed="one text or number for each field")
+        raise UserError(f"{location}: the {name} is {value!r:.60}", allowed="one text or number for each field")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):  # pandas makes whole numbers real where one of a column is missing
         value = None if math.isnan(value) else int(value) if value.is_integer() else value
     text = "" if value is None else str(value).strip()
-    check_text(text, name, place)
+    check_text(text, name, location)
     return text or None
 
 
@@ -154,7 +157,7 @@ def _said(entry: Entry) -> tuple:
     return entry.label, entry.split, dict(entry.metrics)
 
 
-def _moved(entries: list[Entry], ends: dict, found: dict[str, Entry], suffixes: tuple[str, ...]) -> list[Entry]:
+def _moved(entries: list[Entry], ends: dict, assigned: dict[str, Entry], suffixes: tuple[str, ...]) -> list[Entry]:
     """Add entries whose path differs from a file's by its beginning alone, if for all of them by the same one.
 
     Returns:
@@ -165,24 +168,24 @@ def _moved(entries: list[Entry], ends: dict, found: dict[str, Entry], suffixes: 
         asked = _plain(entry.asked, suffixes)
         end = next((end for end in _ends(asked) if ends.get(end)), None)
         whole = asked.startswith("/") or asked[1:3] == ":/" or (end is not None and "/" in end)
-        if end is not None and whole and ends[end] not in found and ends[end] not in matched:
+        if end is not None and whole and ends[end] not in assigned and ends[end] not in matched:
             matched[ends[end]] = entry
             roots.add((asked.removesuffix(end), _plain(ends[end], suffixes).removesuffix(end)))
     if len(matched) < len(entries) or len(roots) != 1:
         return entries
-    found |= matched
+    assigned |= matched
     return []
 
 
 def _no_file(unmatched: list[Entry], ends: dict, suffixes: tuple[str, ...]) -> UserError:
-    told = [
+    shown = [
         f"{entry.asked if entry.asked.isprintable() else repr(entry.asked)} "
         f"({'several files' if _plain(entry.asked, suffixes) in ends else 'no file'})"
         for entry in unmatched[:5]
     ]
     more = f" and {len(unmatched) - 5} more" if len(unmatched) > 5 else ""
     return UserError(
-        f"the labels name {len(unmatched)} fields that are not in the folder: {', '.join(told)}{more}",
+        f"the labels name {len(unmatched)} fields that are not in the folder: {', '.join(shown)}{more}",
         allowed="ids, paths in the folder, or names or ends of paths that occur once",
         do="mend the labels, or pass --unmatched ignore to leave these out",
     )
@@ -191,7 +194,7 @@ def _no_file(unmatched: list[Entry], ends: dict, suffixes: tuple[str, ...]) -> U
 def _plain(path: str, suffixes: tuple[str, ...]) -> str:
     """A path as it is compared: without ``./``, with ``/``, one form of each accent, its suffix left out."""
     parts = unicodedata.normalize("NFC", path).replace("\\", "/").split("/")
-    kept = [part for place, part in enumerate(parts) if part not in ("", ".") or (place == 0 and part == "")]
+    kept = [part for index, part in enumerate(parts) if part not in ("", ".") or (index == 0 and part == "")]
     return without_suffix("/".join(kept), suffixes)
 
 
@@ -207,11 +210,11 @@ def _index(
     files: list[str], suffixes: tuple[str, ...], names_of: Callable[[str], Iterator[str] | tuple[str]]
 ) -> dict[str, str | None]:
     """Files by what they may be called; None where that is not unique."""
-    found: dict[str, str | None] = {}
+    files_by_name: dict[str, str | None] = {}
     for file in files:
         for called in names_of(_plain(file, suffixes)):
-            found[called] = None if called in found else file
-    return found
+            files_by_name[called] = None if called in files_by_name else file
+    return files_by_name
 
 
 def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:

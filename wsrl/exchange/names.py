@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
-from wsrl.symmetry.matching.layer_order import clear_order, natural, numbers_say, possible_orders
+from wsrl.symmetry.matching.layer_order import layer_orders, natural, precedes_by_number
 
 NUMBER = "{i}"
 _WEIGHT, _BIAS = "weight", "bias"
@@ -60,20 +60,20 @@ def _in_order(modules: list[str], tensors: Mapping[str, Tensor], ours: Mapping[s
         UserError: Several orders fit, and the file does not say which it is.
     """
 
-    def fits(before: str | None, module: str, place: int) -> bool:
-        found = (tensors.get(_tensor(module, kind)) for kind in (_WEIGHT, _BIAS))
-        wanted = (ours.get(f"layers.{place}.{kind}") for kind in (_WEIGHT, _BIAS))
-        return all((None if t is None else tuple(t.shape)) == shape for t, shape in zip(found, wanted))
+    def fits(before: str | None, module: str, index: int) -> bool:
+        actual = (tensors.get(_tensor(module, kind)) for kind in (_WEIGHT, _BIAS))
+        wanted = (ours.get(f"layers.{index}.{kind}") for kind in (_WEIGHT, _BIAS))
+        return all((None if t is None else tuple(t.shape)) == shape for t, shape in zip(actual, wanted))
 
-    found = clear_order(modules, fits)
-    if found is not None:
-        return found
-    if not possible_orders(modules, fits, lambda first, second: False):
-        return modules
-    place = {name: number for number, name in enumerate(tensors)}
-    pairs = [(place.get(_tensor(m, _WEIGHT), -1), place.get(_tensor(m, _BIAS), len(place))) for m in modules]
+    orders = layer_orders(modules, fits)
+    if len(orders) < 2:
+        return orders[0] if orders else modules
+    positions = {name: number for number, name in enumerate(tensors)}
+    pairs = [
+        (positions.get(_tensor(m, _WEIGHT), -1), positions.get(_tensor(m, _BIAS), len(positions))) for m in modules
+    ]
     is_defined = all(weight < bias for weight, bias in pairs)  # a module has its weight first, a sorted file its bias
-    against = any(numbers_say(later, earlier) for earlier, later in combinations(modules, 2))
+    against = any(precedes_by_number(later, earlier) for earlier, later in combinations(modules, 2))
     if ordered and is_defined and not against and all(fits(None, module, n) for n, module in enumerate(modules)):
         return modules
     raise UserError(
@@ -86,35 +86,37 @@ def _in_order(modules: list[str], tensors: Mapping[str, Tensor], ours: Mapping[s
     )
 
 
-def map_names(tensors: Iterable[str], given: Mapping[str, str], layout: Layout) -> dict[str, str]:
+def map_names(tensors: Iterable[str], name_map: Mapping[str, str], layout: Layout) -> dict[str, str]:
     """Name in a file of each of our tensors by a map from the file's names to ours.
 
     Args:
         tensors: Names in a file.
-        given: From the file's names to ours; ``{i}`` in both stands for a number, counted from 0 in the order of the
+        name_map: From the file's names to ours; ``{i}`` in both stands for a number, counted from 0 in the order of the
             numbers that the file has (so ``net.{i}.weight`` may be 0, 2, 4).
         layout: Ours.
 
     Raises:
         UserError: Some of ours get no tensor, or two get one; both sides are listed.
     """
-    tensors, found = list(tensors), []
-    for theirs, ours in given.items():
+    tensors, pairs = list(tensors), []
+    # every entry of the map names one tensor, or with {i} as many as have a number there
+    for theirs, ours in name_map.items():
         if NUMBER not in theirs:
-            found += [(ours, theirs)] if theirs in tensors else []
+            pairs += [(ours, theirs)] if theirs in tensors else []
             continue
         pattern = re.compile(re.escape(theirs).replace(re.escape(NUMBER), r"(\d+)", 1))
         numbered = sorted((int(match[1]), match[0]) for match in map(pattern.fullmatch, tensors) if match)
-        found += [(ours.replace(NUMBER, str(place)), name) for place, (_, name) in enumerate(numbered)]
+        pairs += [(ours.replace(NUMBER, str(index)), name) for index, (_, name) in enumerate(numbered)]
+    # each of ours exactly once
     wanted = [spec.name for spec in layout]
-    if sorted(ours for ours, _ in found) != sorted(wanted):
+    if sorted(ours for ours, _ in pairs) != sorted(wanted):
         raise UserError(
-            f"`names:` of the network gives {', '.join(f'{name} -> {ours}' for ours, name in found) or 'nothing'}. "
+            f"`names:` of the network gives {', '.join(f'{name} -> {ours}' for ours, name in pairs) or 'nothing'}. "
             f"In the file: {', '.join(tensors)}",
             allowed=f"exactly one tensor of the file for each of {', '.join(wanted)}",
             do="mend `names:`, a map from names in the file to ours such as net.{i}.linear.weight: layers.{i}.weight",
         )
-    names = dict(found)
+    names = dict(pairs)
     return {name: names[name] for name in wanted}
 
 

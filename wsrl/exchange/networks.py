@@ -13,7 +13,7 @@ from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig
 
-FILE = "network.yaml"
+DESCRIPTION_FILE = "network.yaml"
 EXAMPLE = """\
 kind: mlp                       # or, with a base field, lora, mlora, ...: as in wsrl build
 in_features: 2
@@ -99,12 +99,14 @@ def _section(value: object, allowed: tuple[str, ...], name: str) -> dict:
 
 
 def _network(described: dict, base: BaseField | None) -> Network:
+    # what is ours alone; what is left describes the representation
     own = {key: described.pop(key) for key in _OWN if key in described}
     sizes = {key: described.pop(key, None) for key in _SIZES}
     signal = _section(own.get("signal") or {}, ("grid",), "signal")
     grid = tuple(int(side) for side in signal["grid"]) if signal.get("grid") else None
     if grid is not None and (len(grid) != 2 or min(grid) < 1):
         raise UserError(f"signal.grid is {list(grid)}", allowed="height and width in pixels", do="mend it")
+    # architecture and convention: as the sections say, or as an export wrote it whole
     field, convention = _field(own.get("field") or {})
     convention |= _coordinates(own.get("coordinates") or {}, grid) | _values(own.get("values") or {})
     convention |= _section(own.get("convention") or {}, tuple(c.name for c in fields(Convention)), "convention")
@@ -127,16 +129,16 @@ def _texts(value, name: str, kind, allowed: str):
     return value
 
 
-def _typed(given: dict, owner: type, prefix: str) -> dict:
+def _typed(values: dict, owner: type, prefix: str) -> dict:
     """Values of the types that a configuration has by default; YAML reads ``3e1`` as a text."""
     defaults = {entry.name: entry.default for entry in fields(owner)}
-    for name, value in given.items():
+    for name, value in values.items():
         wanted = float if defaults[name] is None else type(defaults[name])
         fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
         fits = fits and (wanted is bool or not isinstance(value, bool))
         if not fits and not (value is None and defaults[name] is None):
             raise UserError(f"{prefix}{name} is {value!r}", allowed=f"of type {wanted.__name__}", do="mend it")
-    return given
+    return values
 
 
 def _representation(config: RepresentationConfig, sizes: dict, convention: Convention | None, base) -> Representation:
@@ -152,32 +154,33 @@ def _representation(config: RepresentationConfig, sizes: dict, convention: Conve
     return ForeignRepresentation(config, convention, **sizes)
 
 
-def _field(given: dict) -> tuple[FieldConfig, dict]:
+def _field(section: dict) -> tuple[FieldConfig, dict]:
     """The architecture, and what in it is not ours."""
     names = tuple(config.name for config in fields(FieldConfig))
-    given, convention = _section(given, (*names, "omega_hidden"), "field"), {}
-    if "omega_hidden" in given:
-        convention["omega_hidden"] = float(given.pop("omega_hidden"))
-    if given.get("activation") in MORE_ACTIVATIONS:
-        convention["activation"] = given.pop("activation")
-    given = _typed(given, FieldConfig, "field.")
-    return FieldConfig(**({"encoding": "identity", "activation": "sine"} | given)), convention
+    section, convention = _section(section, (*names, "omega_hidden"), "field"), {}
+    if "omega_hidden" in section:
+        convention["omega_hidden"] = float(section.pop("omega_hidden"))
+    if section.get("activation") in MORE_ACTIVATIONS:
+        convention["activation"] = section.pop("activation")
+    section = _typed(section, FieldConfig, "field.")
+    return FieldConfig(**({"encoding": "identity", "activation": "sine"} | section)), convention
 
 
-def _coordinates(given: dict, grid: tuple[int, int] | None) -> dict:
+def _coordinates(section: dict, grid: tuple[int, int] | None) -> dict:
     """The network's coordinates of a pixel as a factor and an offset on ours, which are centres in [-1, 1]."""
-    given = _section(given, ("order", "range", "ends"), "coordinates")
-    order, ends = given.get("order", "down_right"), given.get("ends", "centres")
-    low, high = map(float, given.get("range", (-1.0, 1.0)))
+    section = _section(section, ("order", "range", "ends"), "coordinates")
+    order, ends = section.get("order", "down_right"), section.get("ends", "centres")
+    low, high = map(float, section.get("range", (-1.0, 1.0)))
     if order not in _ORDERS or ends not in ("centres", "corners") or not low < high:
         raise UserError(
-            f"coordinates are {given}",
+            f"coordinates are {section}",
             allowed="order down_right or right_down; range [low, high]; ends centres or corners",
             do="mend them",
         )
-    found = {"coord_order": _ORDERS[order]} if _ORDERS[order] else {}
+    convention = {"coord_order": _ORDERS[order]} if _ORDERS[order] else {}
     if ends == "centres" and (low, high) == (-1.0, 1.0):
-        return found
+        return convention
+    # a factor where the ends are the centres of the outer pixels, then from [-1, 1] to the range
     factors = [1.0, 1.0]
     if ends == "corners":
         if grid is None or min(grid) < 2:
@@ -185,16 +188,16 @@ def _coordinates(given: dict, grid: tuple[int, int] | None) -> dict:
         factors = [side / (side - 1) for side in grid]
     scale = [factor * (high - low) / 2 for factor in factors]
     scale = scale[::-1] if _ORDERS[order] else scale
-    return found | {"coord_scale": tuple(scale), "coord_offset": ((low + high) / 2,) * 2}
+    return convention | {"coord_scale": tuple(scale), "coord_offset": ((low + high) / 2,) * 2}
 
 
-def _values(given: dict) -> dict:
+def _values(section: dict) -> dict:
     """The factor and offset that take the network's values to [0, 1]."""
-    given = _section(given, ("range", "scale", "offset", "final"), "values")
-    found = {"final": given["final"]} if "final" in given else {}
-    if "range" in given:
-        low, high = map(float, given["range"])
+    section = _section(section, ("range", "scale", "offset", "final"), "values")
+    convention = {"final": section["final"]} if "final" in section else {}
+    if "range" in section:
+        low, high = map(float, section["range"])
         if not low < high:
-            raise UserError(f"values.range is {given['range']}", allowed="[low, high]", do="mend it")
-        return found | {"value_scale": 1 / (high - low), "value_offset": -low / (high - low)}
-    return found | {f"value_{name}": given[name] for name in ("scale", "offset") if name in given}
+            raise UserError(f"values.range is {section['range']}", allowed="[low, high]", do="mend it")
+        return convention | {"value_scale": 1 / (high - low), "value_offset": -low / (high - low)}
+    return convention | {f"value_{name}": section[name] for name in ("scale", "offset") if name in section}

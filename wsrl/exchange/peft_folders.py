@@ -45,8 +45,11 @@ def read_config(folder: Path) -> dict:
             f"{folder.name}/{CONFIG} cannot be read ({error})", allowed="as PEFT writes it", do="leave the folder out"
         ) from error
     if not isinstance(config, dict) or config.get("peft_type") not in ("LORA", "MLORA"):
-        found = config.get("peft_type") if isinstance(config, dict) else config
-        raise SignalError(f"{folder.name} is an adapter of type {found!r}", allowed="LORA, MLORA", do="leave it out")
+        adapter_type = config.get("peft_type") if isinstance(config, dict) else config
+        raise SignalError(
+            f"{folder.name} is an adapter of type {adapter_type!r}", allowed="LORA, MLORA", do="leave it out"
+        )
+    # ranks and factors of single modules stand beside the common ones
     ranks = [config.get("r"), *_pattern(config, "rank_pattern").values()]
     alphas = [config.get("lora_alpha", 1), *_pattern(config, "alpha_pattern").values()]
     whole = all(isinstance(rank, int) and rank > 0 for rank in ranks)
@@ -59,8 +62,8 @@ def read_config(folder: Path) -> dict:
 
 def _pattern(config: dict, name: str) -> dict:
     """Values by module; PEFT leaves the key out or empty where there are none."""
-    found = config.get(name)
-    return found if isinstance(found, dict) else {}
+    pattern = config.get(name)
+    return pattern if isinstance(pattern, dict) else {}
 
 
 def guess_representation(folder: Path, base: BaseField) -> Representation:
@@ -132,9 +135,9 @@ class AdapterReader:
             return  # PEFT's LoRA has none: what is frozen, only the description says
         for spec in self.representation.layout:
             if spec.name.endswith(".down"):
-                found = masks.pop(f"{spec.group}.mlora_mask", torch.ones(spec.shape, dtype=torch.bool))
-                if found.shape != spec.shape or not torch.equal(found.bool(), spec.trainable()):
-                    masks[spec.name] = found
+                mask = masks.pop(f"{spec.group}.mlora_mask", torch.ones(spec.shape, dtype=torch.bool))
+                if mask.shape != spec.shape or not torch.equal(mask.bool(), spec.trainable()):
+                    masks[spec.name] = mask
         if masks:
             raise SignalError(
                 f"{name} has another mask in {', '.join(masks)}",

@@ -64,7 +64,7 @@ def paint(values: np.ndarray, nodes: np.ndarray, new: np.ndarray, stride: int) -
         new: Their values.
         stride: Nodes of a side of a box.
     """
-    places = np.unravel_index(nodes, values.shape)
+    indices = np.unravel_index(nodes, values.shape)
     for offset in np.ndindex(stride, stride, stride):
-        index = tuple(np.minimum(p + o, size - 1) for p, o, size in zip(places, offset, values.shape))
+        index = tuple(np.minimum(p + o, size - 1) for p, o, size in zip(indices, offset, values.shape))
         values[index] = new

@@ -35,10 +35,12 @@ def marching_cubes(
         - Where along each edge its vertex lies, ``(V,)``, between 0 and 1.
         - Triangles ``(K, 3)`` as edges, cell by cell, counter-clockwise seen from outside.
     """
+    # the edges whose ends lie on different sides
     inside = values < 0
     edges = np.flatnonzero(_crossings(inside))
     nodes, axes = np.divmod(edges, 3)
     steps = np.array([values.shape[1] * values.shape[2], values.shape[2], 1])
+    # where the line between the values of their ends is zero
     flat = values.reshape(-1)
     low, high = flat[nodes].astype(np.float64), flat[nodes + steps[axes]].astype(np.float64)
     return edges, (low / (low - high)).clip(CLOSEST, 1 - CLOSEST), _triangles(*(cells or crossed_cells(inside)), steps)
@@ -72,10 +74,11 @@ def _crossings(inside: np.ndarray) -> np.ndarray:
 def _triangles(nodes: np.ndarray, codes: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Triangles ``(K, 3)`` as edges of the grid."""
     table, counts = triangle_table()
+    # one row for each triangle: its cell, and which of the cell's triangles it is
     number = counts[codes]
     cell = np.repeat(np.arange(len(codes)), number)
-    place = np.arange(len(cell)) - np.repeat(np.cumsum(number) - number, number)
-    edges = table[codes[cell], place]  # (K, 3) of the cell
+    within_cell = np.arange(len(cell)) - np.repeat(np.cumsum(number) - number, number)
+    edges = table[codes[cell], within_cell]  # (K, 3) of the cell
     offsets = np.array([3 * (CORNERS[corner] @ steps) + axis for corner, axis in EDGES])
     return 3 * nodes[cell, None] + offsets[edges]
 
@@ -92,13 +95,13 @@ def triangle_table() -> tuple[np.ndarray, np.ndarray]:
 
 def _faces() -> list[list[int]]:
     """The four corners of each face of a cell, counter-clockwise seen from outside."""
-    found = []
+    faces = []
     for axis, side in itertools.product(range(3), (0, 1)):
         one, two = np.eye(3, dtype=int)[[(axis + 1) % 3, (axis + 2) % 3]]
         around = [side * np.eye(3, dtype=int)[axis] + a * one + b * two for a, b in ((0, 0), (1, 0), (1, 1), (0, 1))]
         corners = [int(point @ (4, 2, 1)) for point in around]
-        found.append(corners if side else corners[::-1])
-    return found
+        faces.append(corners if side else corners[::-1])
+    return faces
 
 
 def _edge(first: int, second: int) -> int:
@@ -109,6 +112,7 @@ def _edge(first: int, second: int) -> int:
 
 def _loops(code: int) -> list[list[int]]:
     """Closed loops of edges in which the surface meets the faces of a cell."""
+    # on each face from the edge by which the line enters what is inside to that by which it leaves
     following: dict[int, int] = {}
     for face in _faces():
         inside = [bool(code >> corner & 1) for corner in face]
@@ -118,6 +122,7 @@ def _loops(code: int) -> list[list[int]]:
             end = next(j for j in range(i + 1, i + 4) if not inside[(j + 1) % 4])  # the last of the corners inside
             entered = _edge(face[i], face[(i + 1) % 4])
             following[entered] = _edge(face[end % 4], face[(end + 1) % 4])
+    # from edge to edge until a loop is closed
     loops = []
     while following:
         edge, loop = next(iter(following)), []
@@ -132,6 +137,7 @@ def _triangulated(loop: list[int]) -> list[tuple[int, int, int]] | None:
     """Triangles of a loop none of whose diagonals lies in a face of the cell; None where there are none."""
     if len(loop) < 3:
         return []
+    # the triangle over the closing edge with its tip at each corner in turn, and what is left on both sides of it
     for i in range(1, len(loop) - 1):
         cuts = [(loop[0], loop[i])] * (i > 1) + [(loop[i], loop[-1])] * (i < len(loop) - 2)
         if any(_in_one_face(*cut) for cut in cuts):

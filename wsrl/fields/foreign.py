@@ -61,8 +61,8 @@ class Convention:
         for name in ("coord_order", "coord_scale", "coord_offset", "value_scale", "value_offset"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, Sequence) else (value,))
-        numbers = (self.omega_hidden, *self.coord_scale, *self.coord_offset, *self.value_scale, *self.value_offset)
-        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        constants = (self.omega_hidden, *self.coord_scale, *self.coord_offset, *self.value_scale, *self.value_offset)
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in constants):
             raise UserError("the convention holds what is no finite number", allowed="finite numbers", do="mend it")
         check(self)
 
@@ -142,8 +142,8 @@ class ForeignRepresentation(StandaloneRepresentation):
             if i < last:
                 hidden = self._activate(hidden, first=i == 0)
         scale, offset = (
-            torch.tensor(numbers, dtype=hidden.dtype, device=hidden.device).unsqueeze(-1)
-            for numbers in (self.convention.value_scale, self.convention.value_offset)
+            torch.tensor(constants, dtype=hidden.dtype, device=hidden.device).unsqueeze(-1)
+            for constants in (self.convention.value_scale, self.convention.value_offset)
         )
         return FINAL[self.convention.final](hidden) * scale + offset
 

@@ -46,7 +46,7 @@ class MappingNetwork(nn.Module):
             self.head.bias.zero_()
 
     def forward(self, latents: Tensor) -> list[Tensor]:
-        """Deviations from one ``(N, in)`` per modulated layer for ``latents (N, Z)``."""
+        """Scales minus one, ``(N, in)`` per modulated layer for ``latents (N, Z)``."""
         hidden = latents
         for layer in self.hidden:
             hidden = nn.functional.leaky_relu(layer(hidden), 0.2)
@@ -90,8 +90,8 @@ class BaseField(nn.Module):
 
     def modulation(self, latents: Tensor) -> list[Tensor]:
         """Factors ``(N, in)`` on the columns of every layer's weight, relative to the trunk, for ``latents (N, Z)``."""
-        deviations = self.mapping(latents)
-        return [(1 + s) / (1 + self.get_buffer(f"mean_modulation_{i}")) for i, s in enumerate(deviations)]
+        scale_offsets = self.mapping(latents)
+        return [(1 + s) / (1 + self.get_buffer(f"mean_modulation_{i}")) for i, s in enumerate(scale_offsets)]
 
     def forward(self, latents: Tensor, coords: Tensor) -> Tensor:
         """Values ``(N, P, C)`` of the instances ``latents (N, Z)`` at ``coords (P, D)`` or ``(N, P, D)``."""

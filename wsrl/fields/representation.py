@@ -239,6 +239,7 @@ class StandaloneRepresentation(Representation):
         shapes = self.field_config.layer_shapes(self.in_features, self.out_features)
         specs, self._frozen_values = [], {}
         for i, (fan_out, fan_in) in enumerate(shapes):
+            # what permutes the neurons of the layer, and of the one before it; masks tell all of them apart
             neurons = None if i == len(shapes) - 1 or self.config.is_masked else self._neurons(i)
             inputs = None if i == 0 or self.config.is_masked else self._neurons(i - 1)
             name = f"layers.{i}.weight"
@@ -287,6 +288,7 @@ class AdapterRepresentation(Representation):
     def _set_up(self) -> None:
         specs, self._masks, self._frozen_values = [], [], []
         for i, layer in enumerate(self.base.trunk.layers[:-1]):
+            # a mask of A and frozen values of its own for each layer
             fan_out, fan_in = layer.weight.shape
             mask = torch.ones(self.config.rank, fan_in, dtype=torch.bool)
             if self.config.is_masked:
@@ -294,6 +296,7 @@ class AdapterRepresentation(Representation):
             std = self.config.init_std * self.config.frozen_scale
             self._masks.append(mask)
             self._frozen_values.append(torch.randn(mask.shape, generator=self._generator) * std)
+            # the pair, whose rank components move together where no mask tells them apart
             ranks = None if self.config.is_masked else f"layers.{i}.rank"
             shapes = {"down": (self.config.rank, fan_in), "up": (fan_out, self.config.rank)}
             for axis, (factor, shape) in enumerate(shapes.items()):

@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from wsrl.errors import UserError
 from wsrl.fields.representation import Representation
+from wsrl.options import between, check_values
 
-Weights = dict[str, Tensor]
 
-
-def start_apart(representation: Representation, start: Weights, distance: float, generator: torch.Generator) -> Weights:
+def start_apart(
+    representation: Representation, start: dict[str, Tensor], distance: float, generator: torch.Generator
+) -> dict[str, Tensor]:
     """A start that keeps a share of the noise of another one, ``i2 = sqrt(1 - l^2) i1 + l eps``.
 
     ``eps`` is a fresh start of the representation, so every tensor keeps its standard deviation at every distance. What
@@ -33,8 +33,7 @@ def start_apart(representation: Representation, start: Weights, distance: float,
 
     Source: arXiv 2512.01759, structure experiment.
     """
-    if not 0 <= distance <= 1:
-        raise UserError(f"the distance of the starts is {distance}", allowed="0 to 1", do="choose another lambda")
+    check_values({"distance": distance}, distance=between(0, 1))
     fresh, kept = representation.initial(generator), math.sqrt(1 - distance**2)
     mixed = {}
     for spec in representation.layout:

@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsrl.errors import SignalError, UserError
+from wsrl.errors import SignalError
 from wsrl.fields.blocks import corners_of, may_cross, paint, painted, slopes_of, spread
 from wsrl.fields.cubes import CORNERS, crossed_cells, marching_cubes
+from wsrl.options import between, check_values
 
-POINTS_AT_ONCE = 1 << 16
+EVALUATED_AT_ONCE = 1 << 16
 NODES_AT_ONCE = 1 << 22
 """Nodes of the grid that are in memory together, in a slab."""
 COARSE = 32
 """Blocks of a side, about: few, and still small enough to leave blocks out where distances are clamped at 0.1."""
-MOST = 2048
+MAX_RESOLUTION = 2048
 FARTHEST = 1e15
 CHAMFER = 5e-4
 """How far nodes at the border of the cube are moved inwards, in cells: its sides then have no vertex in common."""
@@ -58,8 +59,7 @@ def extract_surface(
     """
     import trimesh
 
-    if not 2 <= resolution <= MOST:
-        raise UserError(f"resolution is {resolution}", allowed=f"2 to {MOST}", do="choose another resolution")
+    check_values({"resolution": resolution}, resolution=between(2, MAX_RESOLUTION))
     vertices, faces = _Grid(distance, resolution, level, dense).mesh()
     return trimesh.Trimesh(vertices, faces, process=False)
 
@@ -87,6 +87,7 @@ class _Grid:
 
     def __init__(self, distance: Callable[[Tensor], Tensor], resolution: int, level: float, dense: bool):
         self.distance, self.resolution, self.level, self.dense = distance, resolution, level, dense
+        # blocks of ``stride`` cells, as many as hold the cube and a layer of nodes around it
         self.cell = 2.0 / resolution
         self.stride = 1 << max(0, round(log2(resolution / COARSE)))
         num = -(-(resolution + 2) // self.stride)
@@ -94,11 +95,13 @@ class _Grid:
         axis = torch.linspace(-1, 1, resolution + 1, dtype=torch.float64)
         self.inner = np.arange(self.side).clip(1, resolution + 1)  # the nearest node in the cube
         self.axis = axis[torch.from_numpy(self.inner - 1)].float()
+        # slabs of as many layers of blocks as fit into memory, and values on the planes between them
         layers = max(1, NODES_AT_ONCE // (self.stride * self.side**2))
         self.slabs = [(start, min(start + layers, num)) for start in range(0, num, layers)]
         self.shared = {start * self.stride: np.full(self.side**2, np.nan, np.float32) for start, _ in self.slabs[1:]}
         self.full = np.zeros((num, num, num), dtype=bool)
         if not dense:
+            # values at all corners of blocks, and by their slopes the blocks that may contain the surface
             corners = np.arange(0, self.side, self.stride)
             nodes = (corners[:, None, None] * self.side + corners[:, None]) * self.side + corners
             self.coarse = self.values(nodes.reshape(-1)).reshape(nodes.shape)
@@ -123,33 +126,33 @@ class _Grid:
 
         What two slabs share is evaluated once: a second time it could differ in the last bit.
         """
-        found = np.full(len(nodes), np.nan, dtype=np.float32)
-        planes, places = np.divmod(nodes, self.side**2)
+        values = np.full(len(nodes), np.nan, dtype=np.float32)
+        planes, offsets = np.divmod(nodes, self.side**2)
         between = {plane: np.flatnonzero(planes == plane) for plane in self.shared if planes[0] <= plane <= planes[-1]}
         for plane, where in between.items():
-            found[where] = self.shared[plane][places[where]]
-        missing = np.isnan(found)
-        found[missing] = self._evaluated(nodes[missing])
+            values[where] = self.shared[plane][offsets[where]]
+        missing = np.isnan(values)
+        values[missing] = self._evaluated(nodes[missing])
         for plane, where in between.items():
-            self.shared[plane][places[where]] = found[where]
-        return found
+            self.shared[plane][offsets[where]] = values[where]
+        return values
 
     def _evaluated(self, nodes: np.ndarray) -> np.ndarray:
-        found = np.empty(len(nodes), dtype=np.float32)
-        for start in range(0, len(nodes), POINTS_AT_ONCE):
-            index = np.stack(np.unravel_index(nodes[start : start + POINTS_AT_ONCE], [self.side] * 3), axis=1)
+        evaluated = np.empty(len(nodes), dtype=np.float32)
+        for start in range(0, len(nodes), EVALUATED_AT_ONCE):
+            index = np.stack(np.unravel_index(nodes[start : start + EVALUATED_AT_ONCE], [self.side] * 3), axis=1)
             coords = self.axis[torch.from_numpy(index)]
+            # values relative to the level at one run of nodes, none of them nan
             with torch.no_grad():
                 values = self.distance(coords).reshape(-1).float().cpu().numpy() - np.float32(self.level)
             if np.isnan(values).any():
-                where = ", ".join(f"{c:.3g}" for c in coords[int(np.isnan(values).argmax())].tolist())
-                raise SignalError(
-                    f"the field is not a number at ({where})", allowed="numbers", do="leave this field out"
-                )
+                at = ", ".join(f"{c:.3g}" for c in coords[int(np.isnan(values).argmax())].tolist())
+                raise SignalError(f"the field is not a number at ({at})", allowed="numbers", do="leave this field out")
             values = values.clip(-FARTHEST, FARTHEST)
+            # nodes around the cube are outside, as far as the nearest one in it
             around = (index != self.inner[index]).any(axis=1)
-            found[start : start + len(values)] = np.where(around, np.abs(values), values)
-        return found
+            evaluated[start : start + len(values)] = np.where(around, np.abs(values), values)
+        return evaluated
 
     def _march(self, start: int, stop: int) -> _Slab:
         """The surface in the layers of blocks from ``start`` up to ``stop``."""
@@ -158,6 +161,7 @@ class _Grid:
             first, last = (painted(self.coarse[[end]], self.stride)[0] < 0 for end in (start, stop))
             return _Slab(nothing, np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64), first, last)
         values, known = self._all(start, stop) if self.dense else self._refined(start, stop)
+        # blocks that were left out and border on the surface are evaluated after all
         cells = crossed_cells(values < 0)
         while len(blind := self._blind(cells[0], known)):
             self._fill(blind + np.array([start, 0, 0]))
@@ -165,16 +169,17 @@ class _Grid:
             cells = crossed_cells(values < 0)
         edges, along, triangles = marching_cubes(values, cells)
         first = start * self.stride * self.side**2 * 3
-        vertices = self._positions(edges + first, along)
-        return _Slab(edges + first, vertices, triangles + first, values[0] < 0, values[-1] < 0)
+        return _Slab(
+            edges + first, self._positions(edges + first, along), triangles + first, values[0] < 0, values[-1] < 0
+        )
 
     def _all(self, start: int, stop: int) -> tuple[np.ndarray, None]:
         """Values at all nodes of some layers."""
         planes = np.arange(start * self.stride, stop * self.stride + 1)
         inside = np.arange(self.side) == self.inner
         values = np.ones((len(planes), self.side, self.side), dtype=np.float32)
-        chosen = inside[planes][:, None, None] & inside[:, None] & inside
-        values[chosen] = self.values(np.flatnonzero(chosen) + planes[0] * self.side**2)
+        is_inner = inside[planes][:, None, None] & inside[:, None] & inside
+        values[is_inner] = self.values(np.flatnonzero(is_inner) + planes[0] * self.side**2)
         return values, None
 
     def _refined(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -184,12 +189,14 @@ class _Grid:
         known = np.zeros(values.shape, dtype=bool)
         known[::stride, ::stride, ::stride] = True
         flat, offsets = values.reshape(-1), (CORNERS @ [self.side**2, self.side, 1]).astype(np.int32)
-        chosen = np.nonzero((self.active | self.full)[start:stop])
-        slopes, full = (array[start:stop][chosen] for array in (self.slopes, self.full))
-        blocks = np.ravel_multi_index([index * stride for index in chosen], values.shape).astype(np.int32)
+        # the blocks that may contain the surface, by their lowest node
+        indices = np.nonzero((self.active | self.full)[start:stop])
+        slopes, full = (array[start:stop][indices] for array in (self.slopes, self.full))
+        blocks = np.ravel_multi_index([index * stride for index in indices], values.shape).astype(np.int32)
         while stride > 1 and len(blocks):
             stride //= 2
             blocks = (blocks[:, None] + stride * offsets).reshape(-1)  # the eight halves of each, by their lowest nodes
+            # the corners of the halves that are not known yet are evaluated
             wanted = np.zeros(values.size, dtype=bool)
             for offset in stride * offsets:
                 wanted[blocks + offset] = True
@@ -198,10 +205,11 @@ class _Grid:
             paint(values, nodes, self.values(nodes + first), stride)
             if stride == 1:
                 break
-            found = np.stack([flat[blocks + offset] for offset in stride * offsets]).reshape(2, 2, 2, -1)
-            slopes = np.maximum(slopes.repeat(8), slopes_of(found) / (stride * self.cell))
+            # of the halves those go on that may cross by the steeper of their own slope and their block's
+            corners = np.stack([flat[blocks + offset] for offset in stride * offsets]).reshape(2, 2, 2, -1)
+            slopes = np.maximum(slopes.repeat(8), slopes_of(corners) / (stride * self.cell))
             full = full.repeat(8)
-            keep = full | may_cross(found, slopes, stride * self.cell)
+            keep = full | may_cross(corners, slopes, stride * self.cell)
             blocks, slopes, full = blocks[keep], slopes[keep], full[keep]
         return values, known
 
@@ -214,18 +222,17 @@ class _Grid:
         return np.stack(np.unravel_index(cells[unknown], known.shape), axis=1) // self.stride
 
     def _fill(self, blocks: np.ndarray) -> None:
-        blocks = blocks[((blocks >= 0) & (blocks < len(self.full))).all(axis=1)]
-        self.full[tuple(blocks.T)] = True
+        self.full[tuple(blocks[((blocks >= 0) & (blocks < len(self.full))).all(axis=1)].T)] = True
 
     def _disagreeing(self, parts: dict[tuple[int, int], _Slab]) -> list[tuple[int, int]]:
         """Slabs that have to be marched again, since a neighbour found the surface on the plane between them."""
         redo = set()
         for one, two in pairwise(self.slabs):
-            places = np.argwhere(parts[one].last != parts[two].first)
-            if len(places):
+            differing = np.argwhere(parts[one].last != parts[two].first)
+            if len(differing):
                 redo |= {one, two}
                 for x, y, z in product((two[0] - 1, two[0]), (-1, 0), (-1, 0)):  # the blocks around each place
-                    around = (places + np.array([y, z])) // self.stride
+                    around = (differing + np.array([y, z])) // self.stride
                     self._fill(np.insert(around, 0, x, axis=1))
         return sorted(redo)
 
@@ -233,9 +240,11 @@ class _Grid:
         """Vertices ``(V, 3)`` on edges of the grid."""
         nodes, axes = np.divmod(edges, 3)
         index = np.stack(np.unravel_index(nodes, [self.side] * 3), axis=1)
+        # coordinates of the nodes, at the border of the cube moved inwards a little
         axis = np.linspace(-1.0, 1.0, self.resolution + 1)
         axis[[0, -1]] *= 1 - CHAMFER * self.cell
         axis = np.concatenate([[-1.0], axis, np.ones(self.side - len(axis) - 1)])
+        # along the edge from its lower node; what lies outside of the cube is put on its border
         rows, low = np.arange(len(index)), index[np.arange(len(index)), axes]
         along = np.where(low == 0, 0.0, np.where(low == self.resolution + 1, 1.0, along))
         points = axis[index]

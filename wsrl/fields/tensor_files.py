@@ -70,11 +70,11 @@ def _load_pickle(path: Path) -> object:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, AttributeError, IndexError) as error:
-            found = re.search(r"(?:GLOBAL|instruction|function) ([\w.]+)", str(error))
+            match = re.search(r"(?:GLOBAL|instruction|function) ([\w.]+)", str(error))
             allowed = "tensors and plain containers, as torch.save(model.state_dict(), path) writes them"
-            if found is None or "GLOBAL" not in str(error):
+            if match is None or "GLOBAL" not in str(error):
                 raise _bad(path, "is no pickle of tensors alone, or is damaged", allowed) from error
-            raise _bad(path, f"holds code: it wants {found[1]}, which was not run", allowed) from error
+            raise _bad(path, f"holds code: it wants {match[1]}, which was not run", allowed) from error
 
 
 def _bad(path: Path, what: str, allowed: str) -> SignalError:
@@ -176,6 +176,7 @@ def as_weights(tensors: Mapping[str, Tensor], layout: Layout, file: str, roundin
     """
     weights = {}
     for spec in layout:
+        # shape and kind of numbers
         tensor = tensors[spec.name].detach()
         if tuple(tensor.shape) != spec.shape:
             raise SignalError(
@@ -185,6 +186,7 @@ def as_weights(tensors: Mapping[str, Tensor], layout: Layout, file: str, roundin
             )
         if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
             raise SignalError(f"{file}: {spec.name} is {tensor.dtype}", allowed="plain real tensors", do="convert it")
+        # the same numbers in float32
         exact = tensor.to(torch.float32)
         if not torch.isfinite(exact).all():
             raise SignalError(f"{file}: {spec.name} holds NaN or infinity", allowed="finite numbers", do="fit it again")

@@ -63,10 +63,12 @@ def suitable_size(make_slots: Callable[[int], Slots], representation: Representa
 
 def _rate(slots: Slots, representation: Representation) -> float:
     """Fields and looks per second of full slots; the best of a few trials, since others may use the machine."""
+    # every slot holds a field at its start, with the target zero
     start = representation.layout.flatten(representation.initial())
     values = torch.zeros(slots.num_points, representation.out_features)
     for number in range(slots.size):
         slots.put(number, start, values, 1.0, None)
+    # the shortest time of one advance of all of them
     elapsed = []
     for _ in range(TRIALS + 1):  # the first one warms up
         began = time.perf_counter()

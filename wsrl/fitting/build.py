@@ -18,8 +18,9 @@ from wsrl.fitting.engine import FitConfig
 from wsrl.fitting.fit_config import SPEED_KEYS
 from wsrl.fitting.prior import NUM_SIGNALS, first_pass
 from wsrl.fitting.ray_engine import RayOptions, build_on_ray
-from wsrl.fitting.shard_builder import ShardBuilder, ShardTask, Tell, located
+from wsrl.fitting.shard_builder import OnEvent, ShardBuilder, ShardTask, located
 from wsrl.fitting.workers import build_with_workers
+from wsrl.options import check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import RUN_FILE
 from wsrl.signals.source import Source, training_indices
@@ -43,15 +44,14 @@ class Compute:
         ray: Cluster and requests of the engine ``ray``.
     """
 
-    engine: str = "local"
+    engine: str = option("local", one_of("local", "ray"))
     device: str = "auto"
     workers: int | None = None
     threads: int | None = None
     ray: RayOptions = RayOptions()
 
     def __post_init__(self):
-        if self.engine not in ("local", "ray"):
-            raise UserError(f"engine is {self.engine!r}", allowed="local, ray", do="leave out --engine")
+        check(self)
         if self.engine == "ray" and self.workers is not None:
             raise UserError(
                 "--workers is given with --engine ray", do="leave out --workers: Ray has workers of its own"
@@ -96,8 +96,8 @@ def build_store(
         UserError: The plan does not fit the data, the folder holds something else, or the disk refuses.
     """
     out = Path(out)
-    config = representation or default_representation(RepresentationConfig().kind)
-    fit = fit or default_fit(config.kind, source.form.grid)
+    config = representation or default_representation(RepresentationConfig().kind, source.form)
+    fit = fit or default_fit(config.kind, source.form)
     devices = worker_devices(compute.device, compute.workers) if compute.engine == "local" else []
     # An unfinished store of the same plan is continued, whose number of shards stands.
     base = base if config.is_adapter else None
@@ -111,8 +111,8 @@ def build_store(
     where = "" if data is None else located(data)
     task = ShardTask(store=str(out), data=where, options=source.options.portable(), fit=fit)
     shards = list(range(num_shards)) if shard is None else [shard[0]]
-    with shown_build(out, shards, progress) as tell:
-        _fit_shards(task, source, shards, devices, compute, tell)
+    with shown_build(out, shards, progress) as on_event:
+        _fit_shards(task, source, shards, devices, compute, on_event)
     return complete(out)
 
 
@@ -178,21 +178,21 @@ def _keep_prior(
 
 
 def _fit_shards(
-    task: ShardTask, source: Source, shards: Sequence[int], devices: Sequence[str], compute: Compute, tell: Tell
+    task: ShardTask, source: Source, shards: Sequence[int], devices: Sequence[str], compute: Compute, on_event: OnEvent
 ) -> None:
     """Have every shard fitted: on a cluster, by workers of this machine, or here."""
     if compute.engine == "ray":
         threads = compute.threads or max(1, int(compute.ray.cpus))
-        build_on_ray(replace(task, threads=threads), shards, compute.ray, tell, device=compute.device)
+        build_on_ray(replace(task, threads=threads), shards, compute.ray, on_event, device=compute.device)
         return
     used = devices if task.data else devices[:1]
     task = replace(task, threads=worker_threads(compute.threads, len(used)), device=used[0])
     if len(used) > 1:
-        build_with_workers(task, shards, used, tell)
+        build_with_workers(task, shards, used, on_event)
         return
     builder = ShardBuilder(task, source)
     for number in shards:
-        builder.build(number, tell)
+        builder.build(number, on_event)
 
 
 def complete(out: str | os.PathLike) -> WeightStore:
@@ -215,6 +215,7 @@ def assemble_shards(out: str | os.PathLike) -> list[str]:
     for shard in range(num_shards):
         if (out / schema.shard_name(shard, num_shards)).exists():
             continue
+        # a shard all of whose rows are there is assembled; of another one, how far it is
         try:
             with ShardWriter(out, shard) as writer:
                 if writer.done == set(writer.indices):

@@ -42,20 +42,20 @@ class _ShownBuild:
             self.bar.say(event.message)
         if event.shard not in self.missing:
             return  # a finished shard is only looked at
-        if event.found is not None:
-            self._begun(event.shard, event.found)
+        if event.already_done is not None:
+            self._begun(event.shard, event.already_done)
         if event.fitted:
             self.fitted[event.shard] += event.fitted
             scores = event.scores
             self.bar.advance(event.fitted, f"{sum(scores) / len(scores):.1f} dB" if scores else "")
 
-    def _begun(self, shard: int, found: int) -> None:
+    def _begun(self, shard: int, already_done: int) -> None:
         """A worker opened the shard: the first one tells what earlier runs left, a later one what its first lost."""
         if shard not in self.begun:
-            self.begun[shard] = found
-            self.bar.expect(-found)
+            self.begun[shard] = already_done
+            self.bar.expect(-already_done)
             return
-        difference = found - self.begun[shard] - self.fitted[shard]
+        difference = already_done - self.begun[shard] - self.fitted[shard]
         self.fitted[shard] += difference
         if difference:
             self.bar.advance(difference)

@@ -1,11 +1,16 @@
-"""Representations and fits that suit the kind of representation and the grid of the data.
+"""What suits data by default: the size of a field and how it is fitted, by the grid and the channels of the signals.
 
-The rates come from the sweep of ``pipelines/representations.py``, which its page shows; those of additive adapters
-and standalone networks are half of the best, where no field fits badly.
+The table of sizes is chosen by ``pipelines/resolution.py`` (record ``representations/resolution.json``). The rates
+come from the sweep of ``pipelines/representations.py``; those of additive adapters and standalone networks are half of
+the best, where no field fits badly. The prior's strength is chosen by ``pipelines/prior.py``.
 """
 
+from dataclasses import dataclass, replace
+
+from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import RepresentationConfig
-from wsrl.fitting.engine import FitConfig
+from wsrl.fitting.fit_config import FitConfig
+from wsrl.signals.form import SignalForm
 
 Grid = tuple[int, ...] | None
 LEARNING_RATES = {
@@ -18,24 +23,103 @@ LEARNING_RATES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What suits grids up to a size.
+
+    Attributes:
+        side: Points along the longer side, at most.
+        width: Width of the base field.
+        depth: Its hidden layers.
+        num_frequencies: Frequencies of its encoding.
+        frequency_scale: Their standard deviation, in cycles per unit of the coordinates.
+        activation: Its activation.
+        rank: Rank of an adapter for signals of one channel.
+        colour_rank: Rank for signals of several channels.
+        steps: Steps of a fit.
+        interleave: Subsets that the points are dealt into, one for each step.
+    """
+
+    side: int
+    width: int = 64
+    depth: int = 3
+    num_frequencies: int = 32
+    frequency_scale: float
+    activation: str = "leaky_relu"
+    rank: int = 4
+    colour_rank: int = 4
+    steps: int = 250
+    interleave: int = 3
+
+
+SMALL = Size(side=12, width=32, num_frequencies=16, frequency_scale=0.4, activation="silu", steps=60, interleave=1)
+SCATTERED = Size(side=0, frequency_scale=0.5, steps=300, interleave=1)
+SIZES = (
+    SMALL,
+    Size(side=32, frequency_scale=2.0, colour_rank=12),
+    Size(side=64, width=96, num_frequencies=64, frequency_scale=4.0, rank=8, colour_rank=16, interleave=6),
+    Size(side=128, width=128, depth=4, num_frequencies=96, frequency_scale=6.0, rank=12, colour_rank=24, interleave=16),
+    Size(
+        side=256, width=128, depth=4, num_frequencies=128, frequency_scale=10.0, rank=16, colour_rank=32, interleave=48
+    ),
+)
+"""By rising side; the last one serves larger grids as well."""
+
+
+def size_for(grid: Grid) -> Size:
+    """The size that suits a grid, or points on none."""
+    if grid is None:
+        return SCATTERED
+    return next((size for size in SIZES if max(grid) <= size.side), SIZES[-1])
+
+
 def is_small(grid: Grid) -> bool:
     """Whether a signal has few points, such as an 8x8 digit: there a field must be kept smooth between them."""
-    return grid is not None and max(grid) <= 12
+    return size_for(grid) is SMALL
 
 
-def default_representation(kind: str) -> RepresentationConfig:
-    """The representation of a kind; standalone networks have about as many parameters as an adapter of width 64."""
-    return RepresentationConfig(kind=kind, rank=4)
+def default_field(form: SignalForm) -> FieldConfig:
+    """A trunk for the base field: wider, with more and higher frequencies, for finer grids."""
+    size = size_for(form.grid)
+    return FieldConfig(
+        width=size.width,
+        depth=size.depth,
+        num_frequencies=size.num_frequencies,
+        frequency_scale=size.frequency_scale,
+        activation=size.activation,
+    )
 
 
-def default_fit(kind: str, grid: Grid) -> FitConfig:
-    """Steps and rate for a kind; on small grids short fits, which stay near the base and smooth between the points."""
-    if grid is None:
-        return FitConfig(steps=300, learning_rate=LEARNING_RATES[kind], beta2=0.95, points_per_step=1536)
-    if is_small(grid):
-        return FitConfig(steps=60, learning_rate=LEARNING_RATES[kind] / 4)
+def default_representation(kind: str, form: SignalForm) -> RepresentationConfig:
+    """The representation of a kind; standalone networks have about as many parameters as adapters."""
+    size = size_for(form.grid)
+    rank = size.rank if form.out_features == 1 else size.colour_rank
+    standalone = RepresentationConfig().field
+    # Each hidden layer of the base field has factors (rank, in) and (out, rank).
+    hidden = default_field(form).layer_shapes(form.in_features, form.out_features)[:-1]
+    width = _width(standalone, rank * sum(map(sum, hidden)), form)
+    return RepresentationConfig(kind=kind, rank=rank, field=replace(standalone, width=width))
+
+
+def _width(standalone: FieldConfig, parameters: int, form: SignalForm) -> int:
+    """The width at which a standalone network has the number of parameters that is nearest to the one asked for."""
+
+    def distance(width: int) -> int:
+        shapes = replace(standalone, width=width).layer_shapes(form.in_features, form.out_features)
+        return abs(sum(fan_out * (fan_in + 1) for fan_out, fan_in in shapes) - parameters)
+
+    return min(range(1, 512), key=distance)
+
+
+def default_fit(kind: str, form: SignalForm) -> FitConfig:
+    """Steps, rate and prior of a kind; on small grids few steps, which stay near the base, smooth between points."""
+    size, rate = size_for(form.grid), LEARNING_RATES[kind]
+    if form.grid is None:
+        return FitConfig(steps=size.steps, learning_rate=rate, beta2=0.95, points_per_step=1536)
+    if size is SMALL:
+        return FitConfig(steps=size.steps, learning_rate=rate / 4)
     if kind.startswith("mlora"):
-        # A third of the points in each step and a shorter memory in Adam: on Fashion-MNIST the quality and the readings
+        # A part of the points in each step and a shorter memory in Adam: on Fashion-MNIST the quality and the readings
         # of the sweep's recipe in a third of the time.
-        return FitConfig(steps=250, learning_rate=LEARNING_RATES[kind], beta2=0.95, interleave=3)
-    return FitConfig(steps=250, learning_rate=LEARNING_RATES[kind])
+        return FitConfig(steps=size.steps, learning_rate=rate, beta2=0.95, interleave=size.interleave)
+    return FitConfig(steps=size.steps, learning_rate=rate)

@@ -3,6 +3,7 @@
 import torch
 
 from wsrl.errors import UserError
+from wsrl.options import at_least, check_values
 
 
 def choose_device(name: str) -> torch.device:
@@ -40,8 +41,7 @@ def worker_devices(name: str, workers: int | None) -> list[str]:
     Raises:
         UserError: The machine has no such device, or no worker is asked for.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers is {workers}", allowed="1 or more", do="choose a number of processes")
+    check_values({"--workers": workers}, **{"--workers": at_least(1)})
     gpus = torch.cuda.device_count() if name == "auto" else 0
     if gpus:
         return [f"cuda:{number % gpus}" for number in range(workers or gpus)]
@@ -58,6 +58,5 @@ def worker_threads(threads: int | None, workers: int) -> int:
     Raises:
         UserError: No thread is asked for.
     """
-    if threads is not None and threads < 1:
-        raise UserError(f"--threads is {threads}", allowed="1 or more", do="choose a number of threads")
+    check_values({"--threads": threads}, **{"--threads": at_least(1)})
     return threads or max(1, torch.get_num_threads() // workers)

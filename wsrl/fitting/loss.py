@@ -33,30 +33,30 @@ class PointLoss:
     low: float = 0.0
     high: float = 1.0
 
-    def __call__(self, found: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each value, differentiable.
 
         Args:
-            found: What the fields give.
+            outputs: What the fields give.
             targets: What the signals say, of the same shape.
         """
         if self.kind == "logistic":
-            return F.softplus(found) - (1 - targets) * found
-        return self._wrong(found, targets).square()
+            return F.softplus(outputs) - (1 - targets) * outputs
+        return self._wrong(outputs, targets).square()
 
-    def slope(self, found: Tensor, targets: Tensor) -> Tensor:
+    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The derivative of each loss by the field's value.
 
         Args:
-            found: What the fields give.
+            outputs: What the fields give.
             targets: What the signals say, of the same shape.
         """
         if self.kind == "logistic":
-            return torch.sigmoid(found) - (1 - targets)
-        return 2 * self._wrong(found, targets)
+            return torch.sigmoid(outputs) - (1 - targets)
+        return 2 * self._wrong(outputs, targets)
 
-    def _wrong(self, found: Tensor, targets: Tensor) -> Tensor:
-        wrong = found - targets
+    def _wrong(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        wrong = outputs - targets
         if self.kind == "clamped":
             beyond = ((targets >= self.high) & (wrong > 0)) | ((targets <= self.low) & (wrong < 0))
             wrong = wrong.masked_fill(beyond, 0.0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsrl.errors import UserError
-from wsrl.fitting.shard_builder import Event, ShardBuilder, ShardTask, Tell
+from wsrl.fitting.shard_builder import Event, OnEvent, ShardBuilder, ShardTask
 from wsrl.fitting.workers import MOST_DEATHS, died_again_and_again
 from wsrl.store.schema import MANIFEST
 
@@ -48,7 +48,7 @@ class RayOptions:
 
 
 def build_on_ray(
-    task: ShardTask, shards: Sequence[int], options: RayOptions, tell: Tell, *, device: str = "auto"
+    task: ShardTask, shards: Sequence[int], options: RayOptions, on_event: OnEvent, *, device: str = "auto"
 ) -> None:
     """Build shards on a Ray cluster.
 
@@ -56,7 +56,7 @@ def build_on_ray(
         task: The store and its signals, at paths that mean the same on every node; its device is chosen here.
         shards: Numbers of the shards.
         options: The cluster and the requests of a task.
-        tell: Called in this process with what happened.
+        on_event: Called in this process with what happened.
         device: ``auto``, ``cpu`` or ``cuda``: whether a task asks for a GPU where ``options`` leave that open.
 
     Raises:
@@ -67,19 +67,21 @@ def build_on_ray(
         gpus = _gpus(ray, options, device)
         requests = {"num_cpus": options.cpus, "num_gpus": gpus}
         if not _fits_a_node(ray, options.cpus, gpus):
-            tell(Event(message=f"no node of the cluster has {options.cpus:g} cores and {gpus:g} GPUs: waiting for one"))
+            on_event(
+                Event(message=f"no node of the cluster has {options.cpus:g} cores and {gpus:g} GPUs: waiting for one")
+            )
         listener = _start_listener(ray)
         located = replace(task, store=str(Path(task.store).resolve()), device="cuda" if gpus else "cpu")
         build = ray.remote(**requests, max_retries=0)(_build)  # deaths are counted and told here
-        crew = _RayCrew(ray, lambda shard: build.remote(located, shard, listener), listener, tell)
+        crew = _RayCrew(ray, lambda shard: build.remote(located, shard, listener), listener, on_event)
         try:
-            given_up = crew.work(shards)
+            abandoned = crew.work(shards)
         finally:
             for left in crew.pending:
                 ray.cancel(left, force=True)  # what was written is whole, and what was in hand is fitted again
             ray.kill(listener)
-    if given_up:
-        raise died_again_and_again(given_up)
+    if abandoned:
+        raise died_again_and_again(abandoned)
 
 
 def _import_ray():
@@ -102,6 +104,7 @@ def _connected(address: str | None) -> Iterator:
     if ray.is_initialized():
         yield ray
         return
+    # connect, or start a cluster of this machine
     if address is not None and address not in ("auto", "local"):
         _check_reachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -164,12 +167,12 @@ class _Listener:
     def __init__(self):
         self.events: list[Event] = []
 
-    def tell(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         self.events.append(event)
 
     def drain(self) -> list[Event]:
-        found, self.events = self.events, []
-        return found
+        events, self.events = self.events, []
+        return events
 
 
 def _start_listener(ray):
@@ -186,8 +189,8 @@ class _RayCrew:
     Ray would start a lost task again by itself, but without a word: what a worker told may die with it on the way.
     """
 
-    def __init__(self, ray, start: Callable[[int], object], listener, tell: Tell):
-        self.ray, self.start, self.listener, self.tell = ray, start, listener, tell
+    def __init__(self, ray, start: Callable[[int], object], listener, on_event: OnEvent):
+        self.ray, self.start, self.listener, self.on_event = ray, start, listener, on_event
         self.pending: dict = {}
         self.deaths: Counter[int] = Counter()
         errors = ray.exceptions
@@ -195,41 +198,41 @@ class _RayCrew:
 
     def work(self, shards: Sequence[int]) -> dict[int, str]:
         """Go on until no task is pending; the shards that were given up, with the reason."""
-        given_up: dict[int, str] = {}
+        abandoned: dict[int, str] = {}
         self.pending.update({self.start(shard): shard for shard in shards})
         while self.pending:
             ended, _ = self.ray.wait(list(self.pending), timeout=POLL_S)
             with suppress(self.ray.exceptions.RayActorError):  # a listener that died is started again
                 for event in self.ray.get(self.listener.drain.remote()):
-                    self.tell(event)
+                    self.on_event(event)
             for task in ended:
                 shard = self.pending.pop(task)
                 try:
                     outcome = self.ray.get(task)
                 except self.lost as error:
-                    self._died(shard, type(error).__name__, given_up)
+                    self._died(shard, type(error).__name__, abandoned)
                 else:
                     if outcome is not None:
                         raise outcome
-        return given_up
+        return abandoned
 
-    def _died(self, shard: int, how: str, given_up: dict[int, str]) -> None:
+    def _died(self, shard: int, how: str, abandoned: dict[int, str]) -> None:
         self.deaths[shard] += 1
         if self.deaths[shard] < MOST_DEATHS:
-            self.tell(Event(shard=shard, message=f"the worker of shard {shard} died; another one goes on with it"))
+            self.on_event(Event(shard=shard, message=f"the worker of shard {shard} died; another one goes on with it"))
             self.pending[self.start(shard)] = shard
             return
-        given_up[shard] = f"ended with {how}"
-        self.tell(Event(shard=shard, message=f"the worker of shard {shard} {given_up[shard]}; it is given up"))
+        abandoned[shard] = f"ended with {how}"
+        self.on_event(Event(shard=shard, message=f"the worker of shard {shard} {abandoned[shard]}; it is given up"))
 
 
 def _build(task: ShardTask, shard: int, listener) -> Exception | None:
     """The task: build one shard; what the user can mend is returned, since Ray would wrap what is raised."""
     ray = _import_ray()
-    told = []
+    last_call = []
 
-    def tell(event: Event) -> None:
-        told[:] = [listener.tell.remote(event)]
+    def on_event(event: Event) -> None:
+        last_call[:] = [listener.record.remote(event)]
 
     try:
         if not (Path(task.store) / MANIFEST).is_file():
@@ -238,8 +241,8 @@ def _build(task: ShardTask, shard: int, listener) -> Exception | None:
                 allowed="a folder that all nodes share",
                 do="choose an --out on a shared file system",
             )
-        ShardBuilder(task).build(shard, tell)
+        ShardBuilder(task).build(shard, on_event)
     except (UserError, OSError) as error:
         return error
-    ray.wait(told, timeout=REACH_S)  # so that the driver hears everything before the task ends
+    ray.wait(last_call, timeout=REACH_S)  # so that the driver hears everything before the task ends
     return None

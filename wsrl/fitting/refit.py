@@ -87,6 +87,7 @@ def refit_fields(
         UserError: The source must be given, is another one, or the store was not fitted by this engine.
     """
     _refuse_imported(store)
+    # random rows of the store, and the signals that they were fitted to
     source = open_store_source(store) if source is None else source
     config = stored_fit(store)
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[: max(0, k)].sort().values
@@ -98,13 +99,15 @@ def refit_fields(
                 allowed="the data that the store was built from, with the same options",
                 do="pass them with --data",
             )
-    how = {"device": device, "prior_widths": store.prior_widths}
-    found = list(fit(store.representation, _unchanged(source, records), config, **how))
-    outcomes = [_compare(store.layout, _stored(store, records[result.index]), result) for result in found]
+    # fitted again: enough where all are within the tolerances
+    options = {"device": device, "prior_widths": store.prior_widths}
+    refits = list(fit(store.representation, _unchanged(source, records), config, **options))
+    outcomes = [_compare(store.layout, _stored(store, records[result.index]), result) for result in refits]
     if all(outcome.same or outcome.reason for outcome in outcomes):
         return outcomes
-    fitted = {result.index: result for result in found}
-    disturbed = fit(store.representation, _disturbed(_unchanged(source, records)), config, **how)
+    # else fitted once more from disturbed values: how far rounding alone moves a field
+    fitted = {result.index: result for result in refits}
+    disturbed = fit(store.representation, _disturbed(_unchanged(source, records)), config, **options)
     drift = [_compare(store.layout, fitted[result.index], result) for result in disturbed]
     return _within_drift(outcomes, [outcome for outcome in drift if not outcome.reason])
 
@@ -185,11 +188,13 @@ def _within_drift(outcomes: list[RefitOutcome], drift: list[RefitOutcome]) -> li
     compared = [outcome for outcome in outcomes if not outcome.reason]
     if not drift:
         return outcomes
+    # the typical field is no further than a few times the typical drift, in weights and in decibels
     explained = all(
         median(distance(outcome) for outcome in compared)
         <= slack + MEDIAN_DRIFTS * median(distance(outcome) for outcome in drift)
         for distance, slack in ((_apart, 1 - LEAST_COSINE), (_decibels, PSNR_SLACK))
     )
+    # and a single one no further than twice the largest drift
     furthest = {distance: LARGEST_DRIFTS * max(map(distance, drift)) for distance in (_apart, _decibels)}
     return [
         replace(outcome, same=True, drifted=True)

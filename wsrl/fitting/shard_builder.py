@@ -57,20 +57,20 @@ class Event:
 
     Attributes:
         shard: Number of the shard; None where it concerns all.
-        found: Fields that earlier processes left; None but in the first event of an attempt.
+        already_done: Fields that earlier processes left; None but in the first event of an attempt.
         fitted: Signals that have an outcome since the last event.
         scores: PSNR of the fields among them, in dB.
         message: Something to print, or an empty string.
     """
 
     shard: int | None = None
-    found: int | None = None
+    already_done: int | None = None
     fitted: int = 0
     scores: tuple[float, ...] = ()
     message: str = ""
 
 
-Tell = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 
 
 def located(data: str) -> str:
@@ -93,12 +93,12 @@ class ShardBuilder:
         with WeightStore.open(task.store, partial=True) as store:
             self.representation, self.prior_widths = store.representation, store.prior_widths
 
-    def build(self, shard: int, tell: Tell) -> None:
+    def build(self, shard: int, on_event: OnEvent) -> None:
         """Fit every signal of a shard that has no field yet, and finish the shard.
 
         Args:
             shard: Its number.
-            tell: Called with what happened.
+            on_event: Called with what happened.
 
         Raises:
             UserError: Another process writes the shard, or the disk refuses.
@@ -107,11 +107,11 @@ class ShardBuilder:
         with ExitStack() as held:
             writer = self._open(shard, held)
             for name, reason in writer.discarded:
-                tell(Event(shard=shard, message=f"damaged and fitted again: {name}: {reason}"))
+                on_event(Event(shard=shard, message=f"damaged and fitted again: {name}: {reason}"))
             if writer.failed:
-                tell(Event(shard=shard, message=f"{len(writer.failed)} signals without a field are tried again"))
+                on_event(Event(shard=shard, message=f"{len(writer.failed)} signals without a field are tried again"))
             todo = [index for index in writer.indices if index not in writer.done]
-            tell(Event(shard=shard, found=len(writer.indices) - len(todo)))
+            on_event(Event(shard=shard, already_done=len(writer.indices) - len(todo)))
             if todo:
                 recorded = False
                 self.source.prepare(todo, self.task.threads, lambda number: None)
@@ -124,7 +124,7 @@ class ShardBuilder:
                         record_environment(self.task.store, self._environment())
                         recorded = True
                     writer.write_segment(segment)
-                    tell(Event(shard=shard, fitted=len(segment), scores=scores))
+                    on_event(Event(shard=shard, fitted=len(segment), scores=scores))
             writer.finish()
 
     def _open(self, shard: int, held: ExitStack) -> ShardWriter:

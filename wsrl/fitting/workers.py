@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from wsrl.errors import UserError
-from wsrl.fitting.shard_builder import Event, ShardBuilder, ShardTask, Tell
+from wsrl.fitting.shard_builder import Event, OnEvent, ShardBuilder, ShardTask
 
 MOST_DEATHS = 3
 
@@ -44,37 +44,37 @@ class _Worker:
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
 
 
-def build_with_workers(task: ShardTask, shards: Sequence[int], devices: Sequence[str], tell: Tell) -> None:
+def build_with_workers(task: ShardTask, shards: Sequence[int], devices: Sequence[str], on_event: OnEvent) -> None:
     """Build shards in processes of their own.
 
     Args:
         task: The store, its signals and how to compute; each worker's device replaces its own.
         shards: Numbers of the shards, handed out in this order.
         devices: The device of each worker.
-        tell: Called in this process with what happened.
+        on_event: Called in this process with what happened.
 
     Raises:
         UserError: A worker met what the user can mend, or the workers of some shards died again and again; the other
             shards are built then.
     """
-    crew = _WorkerCrew(task, shards, devices, tell)
+    crew = _WorkerCrew(task, shards, devices, on_event)
     try:
         crew.work()
     finally:
         crew.stop()
-    if crew.given_up:
-        raise died_again_and_again(crew.given_up)
+    if crew.abandoned:
+        raise died_again_and_again(crew.abandoned)
 
 
 class _WorkerCrew:
     """The parent's side: which shards wait, who has which, and how often a shard's worker died."""
 
-    def __init__(self, task: ShardTask, shards: Sequence[int], devices: Sequence[str], tell: Tell):
-        self.task, self.tell = task, tell
+    def __init__(self, task: ShardTask, shards: Sequence[int], devices: Sequence[str], on_event: OnEvent):
+        self.task, self.on_event = task, on_event
         self.waiting, self.free = deque(shards), deque(devices[: len(shards)])
         self.running: list[_Worker] = []
         self.deaths: Counter[int] = Counter()
-        self.given_up: dict[int, str] = {}
+        self.abandoned: dict[int, str] = {}
 
     def work(self) -> None:
         """Go on until no shard waits and no worker runs."""
@@ -100,7 +100,7 @@ class _WorkerCrew:
 
     def _heard(self, worker: _Worker, kind: str, content) -> None:
         if kind == "event":
-            self.tell(content)
+            self.on_event(content)
         elif kind == "done":
             worker.give(self.waiting.popleft() if self.waiting else None)
         elif kind == "error":
@@ -119,9 +119,9 @@ class _WorkerCrew:
         if again:
             self.waiting.append(shard)
         else:
-            self.given_up[shard] = end
+            self.abandoned[shard] = end
         what = "another one goes on with it" if again else "it is given up"
-        self.tell(Event(shard=shard, message=f"the worker of shard {shard} {end}; {what}"))
+        self.on_event(Event(shard=shard, message=f"the worker of shard {shard} {end}; {what}"))
 
 
 def died_again_and_again(ends: dict[int, str]) -> UserError:

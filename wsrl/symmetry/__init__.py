@@ -7,7 +7,7 @@ _NAMES = {
     "PlainSpec": "spec.single_axis",
     "Concat": "spec.axes",
     "Product": "spec.axes",
-    "Given": "inference.described",
+    "ModuleAxes": "inference.described",
     "match_weights": "matching.matching",
     "Matching": "matching.matching",
     "match_activations": "matching.activations",

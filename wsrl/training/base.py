@@ -13,13 +13,13 @@ from torch import Tensor
 
 from wsrl.errors import SignalError, UserError
 from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
-from wsrl.fields.network import FieldConfig
 from wsrl.fields.saving import WEIGHTS_FILE
-from wsrl.fitting.defaults import Grid, is_small
+from wsrl.fitting.defaults import default_field, is_small
 from wsrl.fitting.devices import choose_device
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import METRICS_FILE, RUN_FILE, claim_folder, finish_run, same_config, write_json_atomic, write_run
 from wsrl.signals.fidelity import in_quantity
+from wsrl.signals.form import SignalForm
 from wsrl.signals.source import Source, prepare_signals, training_indices
 from wsrl.training.base_data import Examples, SignalBatches, Stage
 from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_latents, latent_psnr
@@ -71,7 +71,7 @@ def train_base(
         UserError: The folder holds something else, or no signal can be read.
     """
     out, target = Path(out), choose_device(device)
-    config = config or default_base(source.form.grid, len(source))
+    config = config or default_base(source.form, len(source))
     # What is there is kept, or refused where it is something else.
     claim_folder(out, (RUN_FILE,), "base")
     recorded = {"source": source.description, "train": asdict(config)}
@@ -88,39 +88,25 @@ def train_base(
     return TrainedBase(folder=out, metrics=metrics)
 
 
-def default_base(grid: Grid, num_signals: int) -> BaseTrainingConfig:
+def default_base(form: SignalForm, num_signals: int) -> BaseTrainingConfig:
     """Base training in stages of equal cost a step: many coarse signals, then few full ones."""
-    if grid is None:
-        return BaseTrainingConfig(
-            model=BaseFieldConfig(field=default_field(grid)),
-            stages=(
-                Stage(resolution=1 / 64, batch_size=48, steps=800),
-                Stage(resolution=1 / 16, batch_size=12, steps=800),
-            ),
-            num_signals=min(num_signals, 1000),
-            num_heldout=32,
-            heldout_steps=100,
+    model = BaseFieldConfig(field=default_field(form))
+    if form.grid is None:
+        stages = (
+            Stage(resolution=1 / 64, batch_size=48, steps=800),
+            Stage(resolution=1 / 16, batch_size=12, steps=800),
         )
+        how = {"num_signals": min(num_signals, 1000), "num_heldout": 32, "heldout_steps": 100}
+        return BaseTrainingConfig(model=model, stages=stages, **how)
     shares, steps, points_per_step = (0.25, 0.5, 1.0), 1500, 12_544
-    if is_small(grid):
+    if is_small(form.grid):
         shares, steps, points_per_step = (0.5, 1.0), 800, 4096
     stages = []
     for share in shares:
-        points = max(1, round(prod(grid) * share ** len(grid)))
+        points = max(1, round(prod(form.grid) * share ** len(form.grid)))
         batch = max(4, min(512, points_per_step // points))
         stages.append(Stage(resolution=share, batch_size=batch, steps=steps))
-    return BaseTrainingConfig(
-        model=BaseFieldConfig(field=default_field(grid)), stages=tuple(stages), num_signals=min(num_signals, 4000)
-    )
-
-
-def default_field(grid: Grid) -> FieldConfig:
-    """A trunk for signals on ``grid``: wider, with higher frequencies, for finer grids; for shapes on none."""
-    if grid is None:
-        return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=0.5)
-    if is_small(grid):
-        return FieldConfig(width=32, depth=3, num_frequencies=16, frequency_scale=0.4, activation="silu")
-    return FieldConfig(width=64, depth=3, num_frequencies=32, frequency_scale=min(4.0, max(grid) / 14))
+    return BaseTrainingConfig(model=model, stages=tuple(stages), num_signals=min(num_signals, 4000))
 
 
 def heldout_indices(source: Source, used: list[int], num_used: int) -> list[int]:

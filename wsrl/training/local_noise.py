@@ -75,13 +75,13 @@ class LocalNoise:
     Args:
         module: The module, called with the means of the layers' weights.
         layers: What :func:`local_layers` found.
-        deviations: Standard deviation of every tensor.
+        stds: Standard deviation of every tensor.
         generator: Source of the noise.
     """
 
-    def __init__(self, module: nn.Module, layers: Layers, deviations: Mapping[str, Tensor], generator: torch.Generator):
+    def __init__(self, module: nn.Module, layers: Layers, stds: Mapping[str, Tensor], generator: torch.Generator):
         self._module, self._layers = module, layers
-        self._deviations, self._generator = deviations, generator
+        self._stds, self._generator = stds, generator
         self._handles = []
 
     def __enter__(self) -> None:
@@ -95,7 +95,7 @@ class LocalNoise:
         self._handles.clear()
 
     def _noisy(self, names: Mapping[str, str]):
-        variances = {key: self._deviations[name].square() for key, name in names.items()}
+        variances = {key: self._stds[name].square() for key, name in names.items()}
 
         def add(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
             variance = _linear_map(layer, args[0].square(), variances["weight"], variances.get("bias"))

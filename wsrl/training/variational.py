@@ -28,7 +28,7 @@ from wsrl.symmetry.matching.posteriors import Posterior
 from wsrl.training.local_noise import LocalNoise, local_layers
 
 POSTERIOR_FILE = "posterior.safetensors"
-ADAM_BETAS = (0.9, 0.99)  # the second moment of a deviation's gradient changes as soon as the deviation does
+ADAM_BETAS = (0.9, 0.99)  # the second moment of the gradient by a standard deviation changes as soon as that does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class VariationalOptions:
         prior: ``constant``: every weight has the standard deviation ``prior_scale``; ``fan_in``: those of tensors with
             two or more axes have it divided by the root of the inputs of a unit. The mean is zero.
         prior_scale: Standard deviation of the prior.
-        initial_deviation: Standard deviation of every weight at the start; the means start at the module's weights.
+        initial_std: Standard deviation of every weight at the start; the means start at the module's weights.
         parametrisation: What makes a standard deviation of a free parameter: ``softplus`` or ``exp``.
         noise: ``weights``: one sample of the weights for a batch; ``local``: one of the outputs of every linear or
             convolutional layer for each example, wherever a layer allows it, and of the weights elsewhere.
@@ -49,12 +49,12 @@ class VariationalOptions:
         batch_size: Examples of a step.
         samples: Samples of the weights in a step.
         learning_rate: Peak of Adam's rate for the means; it falls along half a cosine to zero.
-        deviation_rate: Factor of the learning rate for the free parameters behind standard deviations.
+        std_rate: Factor of the learning rate for the free parameters behind standard deviations.
     """
 
     prior: str = option("fan_in", one_of("constant", "fan_in"))
     prior_scale: float = option(1.0, POSITIVE)
-    initial_deviation: float = option(0.01, POSITIVE)
+    initial_std: float = option(0.01, POSITIVE)
     parametrisation: str = option("softplus", one_of("softplus", "exp"))
     noise: str = option("local", one_of("local", "weights"))
     kl_weight: float = option(1.0, at_least(0))
@@ -63,7 +63,7 @@ class VariationalOptions:
     batch_size: int = option(500, POSITIVE)
     samples: int = option(1, POSITIVE)
     learning_rate: float = option(1e-3, POSITIVE)
-    deviation_rate: float = option(1.0, at_least(0))
+    std_rate: float = option(1.0, at_least(0))
 
     def __post_init__(self):
         check(self)
@@ -90,38 +90,36 @@ class MeanFieldPosterior:
             )
         self.options = options
         self.means = {name: mean.requires_grad_() for name, mean in start.items()}
-        raw = _inverse(options.parametrisation, options.initial_deviation)
+        raw = _inverse(options.parametrisation, options.initial_std)
         self.free = {name: torch.full_like(mean, raw).requires_grad_() for name, mean in start.items()}
         self.prior_scales = {name: prior_scale(mean, options) for name, mean in start.items()}
 
-    def deviations(self) -> dict[str, Tensor]:
+    def stds(self) -> dict[str, Tensor]:
         """Standard deviation of every tensor, above zero."""
         make = functional.softplus if self.options.parametrisation == "softplus" else torch.exp
         return {name: make(free) for name, free in self.free.items()}
 
-    def divergence(self, deviations: Mapping[str, Tensor]) -> Tensor:
+    def divergence(self, stds: Mapping[str, Tensor]) -> Tensor:
         """``KL(q || p)`` in nats, in closed form."""
-        return sum(
-            gaussian_divergence(mean, deviations[name], self.prior_scales[name]) for name, mean in self.means.items()
-        )
+        return sum(gaussian_divergence(mean, stds[name], self.prior_scales[name]) for name, mean in self.means.items())
 
     def posterior(self) -> Posterior:
         """The posterior as it is now, apart from what is trained."""
         means = {name: mean.detach().clone() for name, mean in self.means.items()}
-        return Posterior(means, {name: each.detach().clone() for name, each in self.deviations().items()})
+        return Posterior(means, {name: each.detach().clone() for name, each in self.stds().items()})
 
 
 def prior_scale(tensor: Tensor, options: VariationalOptions) -> float:
-    """Deviation of the prior of a parameter."""
+    """Standard deviation of the prior of a parameter."""
     if options.prior == "constant" or tensor.ndim < 2:
         return options.prior_scale
     return options.prior_scale / math.sqrt(tensor[0].numel())
 
 
-def gaussian_divergence(mean: Tensor, deviation: Tensor, scale: float) -> Tensor:
+def gaussian_divergence(mean: Tensor, std: Tensor, scale: float) -> Tensor:
     """``KL(N(m, s^2) || N(0, c^2))`` in nats, summed over entries: ``log(c/s) + (s^2 + m^2) / (2 c^2) - 1/2``."""
-    squares = (deviation.square() + mean.square()).sum() / (2 * scale**2)
-    return squares - deviation.log().sum() + mean.numel() * (math.log(scale) - 0.5)
+    squares = (std.square() + mean.square()).sum() / (2 * scale**2)
+    return squares - std.log().sum() + mean.numel() * (math.log(scale) - 0.5)
 
 
 def fit_posterior(
@@ -164,11 +162,11 @@ def fit_posterior(
             done = (epoch * num_batches + number) / (options.epochs * num_batches)
             weight = options.kl_weight * (min(1.0, done / options.kl_warm_up) if options.kl_warm_up else 1.0)
             # Minus the bound of one example: E_q -log p(D | theta) + w KL(q || p) / N.
-            deviations = family.deviations()
-            fit = -_expected(module, family, deviations, local, log_likelihood, inputs[rows], targets[rows], generator)
-            loss = fit + weight / len(inputs) * family.divergence(deviations)
+            stds = family.stds()
+            fit = -_expected(module, family, stds, local, log_likelihood, inputs[rows], targets[rows], generator)
+            loss = fit + weight / len(inputs) * family.divergence(stds)
             if not bool(loss.isfinite()):
-                raise UserError(f"the objective is {loss.item()}", do="lower learning_rate or initial_deviation")
+                raise UserError(f"the objective is {loss.item()}", do="lower learning_rate or initial_std")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -177,39 +175,38 @@ def fit_posterior(
     return family.posterior()
 
 
-def _expected(module, family, deviations, local, log_likelihood, inputs, targets, generator) -> Tensor:
+def _expected(module, family, stds, local, log_likelihood, inputs, targets, generator) -> Tensor:
     """Mean log-likelihood of a batch under samples of the posterior."""
     inside = {name for names in local.values() for name in names.values()}
     total = 0.0
     for _ in range(family.options.samples):
         weights = {
-            name: mean if name in inside else _drawn(mean, deviations[name], generator)
-            for name, mean in family.means.items()
+            name: mean if name in inside else _drawn(mean, stds[name], generator) for name, mean in family.means.items()
         }
-        with LocalNoise(module, local, deviations, generator):
+        with LocalNoise(module, local, stds, generator):
             total = total + log_likelihood(functional_call(module, weights, (inputs,)), targets).mean()
     return total / family.options.samples
 
 
-def _drawn(mean: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
-    return mean + deviation * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+def _drawn(mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+    return mean + std * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
 
 
 def _optimiser(family: MeanFieldPosterior, options: VariationalOptions, num_steps: int):
     rate = options.learning_rate
     groups = [
         {"params": list(family.means.values()), "lr": rate},
-        {"params": list(family.free.values()), "lr": rate * options.deviation_rate},
+        {"params": list(family.free.values()), "lr": rate * options.std_rate},
     ]
     optimiser = torch.optim.Adam(groups, betas=ADAM_BETAS, fused=True)
     return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
 
 
-def _inverse(parametrisation: str, deviation: float) -> float:
+def _inverse(parametrisation: str, std: float) -> float:
     """The free parameter of a standard deviation."""
     if parametrisation == "exp":
-        return math.log(deviation)
-    return deviation + math.log(-math.expm1(-deviation))
+        return math.log(std)
+    return std + math.log(-math.expm1(-std))
 
 
 def save_posterior(folder: Path | str, posterior: Posterior, config: Mapping[str, object]) -> Path:
@@ -226,7 +223,7 @@ def save_posterior(folder: Path | str, posterior: Posterior, config: Mapping[str
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = {"mean": posterior.means, "deviation": posterior.deviations}
+    kinds = {"mean": posterior.means, "deviation": posterior.stds}
     tensors = {f"{kind}.{name}": each.contiguous() for kind, all_of in kinds.items() for name, each in all_of.items()}
     write_json_atomic(folder / CONFIG_FILE, dict(config))
     write_bytes(folder / POSTERIOR_FILE, save(tensors))

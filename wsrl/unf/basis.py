@@ -11,14 +11,15 @@ Source: Zhou, Finn and Harrison, Universal Neural Functionals, NeurIPS 2024, arX
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
+from wsrl.symmetry.spec.axes import Within
+
 Axes = Sequence[str]
-Within = Mapping[str, tuple[str, ...]]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -42,9 +43,9 @@ def valid_partitions(out_axes: Axes, in_axes: Axes, within: Within | None = None
 def _parents(axes: Axes, within: Within, offset: int = 0) -> list[tuple[int, ...]]:
     """For each axis the places of its parents: of several axes of a parent, the nearest one before it."""
     parents_of_axes = []
-    for place, axis in enumerate(axes):
-        places = [[i for i, other in enumerate(axes) if other == parent] for parent in within.get(axis, ())]
-        parents_of_axes.append(tuple(offset + max((i for i in each if i < place), default=each[0]) for each in places))
+    for index, axis in enumerate(axes):
+        indices = [[i for i, other in enumerate(axes) if other == parent] for parent in within.get(axis, ())]
+        parents_of_axes.append(tuple(offset + max((i for i in each if i < index), default=each[0]) for each in indices))
     return parents_of_axes
 
 
@@ -53,8 +54,8 @@ def _grow(axes: Axes, parents: list[tuple[int, ...]], labels: tuple[int, ...]) -
         if all(_together(labels, parents, i, j) for i, j in itertools.combinations(range(len(axes)), 2)):
             yield labels
         return
-    place = len(labels)
-    fitting = {label for label, axis in zip(labels, axes) if axis == axes[place]}
+    index = len(labels)
+    fitting = {label for label, axis in zip(labels, axes) if axis == axes[index]}
     for label in (*sorted(fitting), max(labels, default=-1) + 1):
         yield from _grow(axes, parents, (*labels, label))
 
@@ -83,10 +84,9 @@ class Pattern:
     @property
     def key(self) -> Key:
         """Permutation of every kept block, with the places of its parents among them; equal keys can be joined."""
-        places = [self.labels.index(block) for block in self.kept]
         return tuple(
-            (self.axes[place], tuple(self.kept.index(self.labels[parent]) for parent in self.parents[place]))
-            for place in places
+            (self.axes[index], tuple(self.kept.index(self.labels[parent]) for parent in self.parents[index]))
+            for index in self.kept_axes
         )
 
     @cached_property
@@ -112,44 +112,44 @@ class Pattern:
     @cached_property
     def _order(self) -> tuple[int, ...] | None:
         """The kept blocks in the order of their first axes; None where they have it."""
-        order = sorted(range(len(self.kept)), key=lambda place: self.kept_axes[place])
+        order = sorted(range(len(self.kept)), key=lambda index: self.kept_axes[index])
         return None if order == list(range(len(order))) else tuple(order)
 
     @cached_property
     def _filled(self) -> tuple[int, ...]:
         """Places among the blocks, in the order of their first axes, of those that are not kept."""
-        return tuple(place for place, block in enumerate(dict.fromkeys(self.labels)) if block not in self.kept)
+        return tuple(index for index, block in enumerate(dict.fromkeys(self.labels)) if block not in self.kept)
 
     def in_order(self, values: Tensor) -> Tensor:
         """``values (B, *kept, C)`` with the kept blocks in the order of their first axes."""
         if self._order is None:
             return values
-        return values.permute(0, *(place + 1 for place in self._order), values.ndim - 1)
+        return values.permute(0, *(index + 1 for index in self._order), values.ndim - 1)
 
     def from_order(self, values: Tensor) -> Tensor:
         """The inverse of :meth:`in_order`."""
         if self._order is None:
             return values
-        return values.permute(0, *(self._order.index(place) + 1 for place in range(len(self.kept))), values.ndim - 1)
+        return values.permute(0, *(self._order.index(index) + 1 for index in range(len(self.kept))), values.ndim - 1)
 
     def diagonal(self, values: Tensor) -> Tensor:
         """View of ``values (B, *axes, C)`` with one axis a block, in the order of the blocks' first axes."""
         labels = list(self.labels)
-        place = 0
-        while place < len(labels):
-            later = [i for i in range(place + 1, len(labels)) if labels[i] == labels[place]]
+        index = 0
+        while index < len(labels):
+            later = [i for i in range(index + 1, len(labels)) if labels[i] == labels[index]]
             if later:
-                values = values.diagonal(dim1=place + 1, dim2=later[0] + 1).movedim(-1, place + 1)
+                values = values.diagonal(dim1=index + 1, dim2=later[0] + 1).movedim(-1, index + 1)
                 del labels[later[0]]
             else:
-                place += 1
+                index += 1
         return values
 
     def pool(self, values: Tensor) -> Tensor:
         """Mean over the blocks that are not kept: ``(B, *axes, C)`` becomes ``(B, *kept, C)``."""
         blocks = list(dict.fromkeys(self.labels))
         values = self.diagonal(values)  # (B, *blocks, C)
-        lost = [place + 1 for place, block in enumerate(blocks) if block not in self.kept]
+        lost = [index + 1 for index, block in enumerate(blocks) if block not in self.kept]
         if lost:
             values = values.mean(dim=lost)  # (B, *kept in the order of their first axes, C)
         left = [block for block in blocks if block in self.kept]
@@ -158,8 +158,8 @@ class Pattern:
     def broadcastable(self, values: Tensor) -> Tensor:
         """View of ``values (B, *kept, C)`` that broadcasts to one axis a block, in the order of their first axes."""
         values = self.in_order(values)
-        for place in self._filled:
-            values = values.unsqueeze(place + 1)
+        for index in self._filled:
+            values = values.unsqueeze(index + 1)
         return values
 
     def add_to(self, out: Tensor, values: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def patterns(axes: Axes, within: Within | None = None, *, orders: bool = False) 
 def _is_closed(labels: tuple[int, ...], parents: tuple[tuple[int, ...], ...], kept: tuple[int, ...]) -> bool:
     """Whether the parents of every kept block are kept."""
     return all(
-        labels[parent] in kept for place, block in enumerate(labels) if block in kept for parent in parents[place]
+        labels[parent] in kept for index, block in enumerate(labels) if block in kept for parent in parents[index]
     )
 
 

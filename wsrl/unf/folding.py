@@ -98,11 +98,11 @@ class Bundle:
         return {member.name: member.unfold(part) for member, part in zip(self.members, parts)}
 
 
-def bundle_tensors(spec: PlainSpec, longest: int = LONGEST_FOLD) -> dict[str, Bundle]:
+def bundle_tensors(spec: PlainSpec) -> dict[str, Bundle]:
     """Every tensor of a specification as layers see it, by the name of the first member of its bundle."""
     groups: dict[object, list[FoldedTensor]] = {}
     for name, axes in spec.axes.items():
-        tensor = _fold_tensor(name, axes, tuple(spec.shapes[name]), longest)
+        tensor = _fold_tensor(name, axes, tuple(spec.shapes[name]))
         key: object = tensor.axes
         while sum(member.factor for member in groups.get(key, [])) + tensor.factor > WIDEST_BUNDLE and key in groups:
             key = (key, "more")
@@ -110,24 +110,24 @@ def bundle_tensors(spec: PlainSpec, longest: int = LONGEST_FOLD) -> dict[str, Bu
     return {members[0].name: Bundle(tuple(members)) for members in groups.values()}
 
 
-def _fold_tensor(name: str, axes: tuple[str | None, ...], shape: tuple[int, ...], longest: int) -> FoldedTensor:
-    fixed = [place for place, axis in enumerate(axes) if axis is None]
-    factor = math.prod(shape[place] for place in fixed)
-    if factor <= longest:
+def _fold_tensor(name: str, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> FoldedTensor:
+    fixed = [index for index, axis in enumerate(axes) if axis is None]
+    factor = math.prod(shape[index] for index in fixed)
+    if factor <= LONGEST_FOLD:
         # Short: the fixed axes go last, into the channels.
-        moved = [place for place, axis in enumerate(axes) if axis is not None]
-        inner = [(axes[place], shape[place]) for place in moved]
+        moved = [index for index, axis in enumerate(axes) if axis is not None]
+        inner = [(axes[index], shape[index]) for index in moved]
         order, positions = (*moved, *fixed), (False,) * len(moved)
     else:
         # Long: they stay where they are, as positions.
         inner, order, factor = [], tuple(range(len(axes))), 1
-        for place, (axis, size) in enumerate(zip(axes, shape)):
+        for index, (axis, size) in enumerate(zip(axes, shape)):
             if axis is not None:
                 inner.append((axis, size))
-            elif place and axes[place - 1] is None:  # neighbours, such as the two axes of a kernel, are one
+            elif index and axes[index - 1] is None:  # neighbours, such as the two axes of a kernel, are one
                 inner[-1] = (inner[-1][0], inner[-1][1] * size)
             else:
-                inner.append((f"{name}/position {place}", size))
+                inner.append((f"{name}/position {index}", size))
         positions = tuple("/position " in axis for axis, _ in inner)
     names, sizes = tuple(axis for axis, _ in inner), tuple(size for _, size in inner)
     return FoldedTensor(name, names, sizes, positions, factor, order, shape)

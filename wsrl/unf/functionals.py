@@ -3,12 +3,14 @@
 Letters: B networks, C channels, F features.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from wsrl.options import SHARE, at_least, check, one_of, option
+from wsrl.symmetry.spec.axes import Within
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.symmetry.spec.spec import PermutationSpec
 from wsrl.unf.basis import patterns
@@ -17,7 +19,9 @@ from wsrl.unf.layers import EquivariantLinear, Features, folded, unfolded
 from wsrl.unf.nonlinearity import GATED, LINEAR, RELU
 from wsrl.unf.pooling import PooledTensor
 
-ACTIVATIONS = {"gated": GATED, "relu": RELU}
+NORM_EPS = 1e-5
+"""Added to mean squares before features are divided by their root."""
+NONLINEARITIES = {"gated": GATED, "relu": RELU}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class UnfConfig:
 
     channels: int = option(32, at_least(1))
     depth: int = option(3, at_least(1))
-    activation: str = option("gated", one_of(*ACTIVATIONS))
+    activation: str = option("gated", one_of(*NONLINEARITIES))
     norm: bool = True
     num_frequencies: int = option(0, at_least(0))
     lowest_frequency: float = 0.5
@@ -56,12 +60,10 @@ class TensorNorm(nn.Module):
     Args:
         tensors: Tensors as layers see them.
         channels: Channels of the features.
-        eps: Added to the mean square.
     """
 
-    def __init__(self, tensors: dict[str, Bundle], channels: int, eps: float = 1e-5):
+    def __init__(self, tensors: dict[str, Bundle], channels: int):
         super().__init__()
-        self.eps = eps
         self.scale = nn.ParameterList(torch.ones(tensor.factor * channels) for tensor in tensors.values())
         for number, tensor in enumerate(tensors.values()):
             self.register_buffer(f"averages_{number}", _averages(tensor, channels), persistent=False)
@@ -72,7 +74,7 @@ class TensorNorm(nn.Module):
 
     def _one(self, number: int, tensor: PooledTensor) -> PooledTensor:
         squares = tensor.square() @ getattr(self, f"averages_{number}")
-        return tensor.scaled(self.scale[number] * (squares + self.eps).rsqrt())
+        return tensor.scaled(self.scale[number] * (squares + NORM_EPS).rsqrt())
 
 
 def _averages(bundle: Bundle, channels: int) -> Tensor:
@@ -96,7 +98,7 @@ class EquivariantStack(nn.Module):
         generator = torch.Generator().manual_seed(config.seed)
         self.frequencies = [config.lowest_frequency * 2**octave for octave in range(config.num_frequencies)]
         widths = [in_channels * (1 + 2 * config.num_frequencies), *[config.channels] * config.depth]
-        last = [ACTIVATIONS[config.activation]] * config.depth
+        last = [NONLINEARITIES[config.activation]] * config.depth
         if out_channels is not None:
             widths, last = [*widths[:-1], out_channels], [*last[:-1], LINEAR]
         self.layers = nn.ModuleList(
@@ -134,19 +136,19 @@ class InvariantPool(nn.Module):
 
     FEW_POSITIONS = 16
 
-    def __init__(self, tensors: dict[str, Bundle], channels: int, within: dict[str, tuple[str, ...]]):
+    def __init__(self, tensors: dict[str, Bundle], channels: int, within: Within):
         super().__init__()
         self.terms = []
         self.num_features = 0
         for name, tensor in tensors.items():
-            places = frozenset(place for place, position in enumerate(tensor.positions) if position)
-            count = 1
-            for place in places:
-                count *= tensor.shape[place]
+            # positions are kept where they are few
+            kept = frozenset(axis for axis, position in enumerate(tensor.positions) if position)
+            count = math.prod(tensor.shape[axis] for axis in kept)
             if count > self.FEW_POSITIONS:
-                places, count = frozenset(), 1
+                kept, count = frozenset(), 1
+            # one term for each diagonal whose blocks are pooled but for these
             for pattern in patterns(tensor.axes, within):
-                if frozenset(pattern.kept_axes) == places and len(pattern.kept) == len(places):
+                if frozenset(pattern.kept_axes) == kept and len(pattern.kept) == len(kept):
                     self.terms.append((name, pattern))
                     self.num_features += count * tensor.factor * channels
 

@@ -56,25 +56,25 @@ class EquivariantLinear(nn.Module):
     ):
         super().__init__()
         self.spec, self.in_channels, self.out_channels = spec, in_channels, out_channels
-        self.nonlinearity, self.numbers = nonlinearity, nonlinearity.numbers * out_channels
+        self.nonlinearity, self.map_channels = nonlinearity, nonlinearity.channels_per_output * out_channels
         self.tensors = bundle_tensors(spec)
         self.meetings = meetings(self.tensors, dict(spec.within))
         self.maps = nn.ModuleList(self._map(meeting, generator) for meeting in self.meetings)
         one_each = len(self.meetings[0].targets) == len(self.tensors)  # diagonals are targets too
         self._joint_bias = one_each and not any(any(tensor.positions) for tensor in self.tensors.values())
         self.bias = nn.ParameterList(
-            torch.zeros(*(n if fixed else 1 for n, fixed in zip(t.shape, t.positions)), t.factor * self.numbers)
+            torch.zeros(*(n if fixed else 1 for n, fixed in zip(t.shape, t.positions)), t.factor * self.map_channels)
             for t in self.tensors.values()
         )
 
     def _map(self, meeting: Meeting, generator: torch.Generator | None) -> nn.Module:
         start = Start(self.nonlinearity.gain, self.in_channels, self._counts(), generator)
         if meeting.is_large:
-            return PairMaps(meeting, start, self.in_channels, self.numbers)
+            return PairMaps(meeting, start, self.in_channels, self.map_channels)
         widths = (sum(end.factor for end in meeting.sources), sum(end.factor for end in meeting.targets))
-        total_in, total_out, hub = widths[0] * self.in_channels, widths[1] * self.numbers, HUB * self.numbers
+        total_in, total_out, hub = widths[0] * self.in_channels, widths[1] * self.map_channels, HUB * self.map_channels
         kind = HubMap if total_in * total_out > 2 * hub * (total_in + total_out) else JointMap
-        return kind(meeting, start, self.in_channels, self.numbers)
+        return kind(meeting, start, self.in_channels, self.map_channels)
 
     def _counts(self) -> dict[str, int]:
         """Number of terms that end in each tensor."""
@@ -116,7 +116,7 @@ class EquivariantLinear(nn.Module):
             else:
                 diagonals.append((end.pattern, values))
         if bias is not None:
-            fixed = frozenset(place for place, position in enumerate(tensor.positions) if position)
-            bias = bias.reshape(1, *(tensor.shape[place] for place in sorted(fixed)), -1)
+            fixed = frozenset(axis for axis, position in enumerate(tensor.positions) if position)
+            bias = bias.reshape(1, *(tensor.shape[axis] for axis in sorted(fixed)), -1)
             addends[fixed] = addends[fixed] + bias if fixed in addends else bias
         return mix(tensor.shape, products, addends, diagonals, self.nonlinearity)

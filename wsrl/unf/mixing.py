@@ -15,7 +15,7 @@ from wsrl.unf.pooling import PooledTensor
 Addends = dict[frozenset[int], Tensor]
 
 
-FORMS = {
+KERNEL_FORMS = {
     2: {"by_pf": frozenset({0}), "by_qf": frozenset({1})},
     3: {"by_pf": frozenset({0, 2}), "by_qf": frozenset({1, 2}), "by_pq": frozenset({0, 1})},
 }
@@ -83,7 +83,7 @@ def _mix_fused(
 ) -> PooledTensor:
     """By the kernel."""
     # Each sum under the argument of the kernel that varies along its axes, filled up to the shape of that argument.
-    forms, sums = FORMS[len(shape)], {}
+    forms, sums = KERNEL_FORMS[len(shape)], {}
     for axes, addend in addends.items():
         name, kept = next((name, kept) for name, kept in forms.items() if kept >= axes)
         addend = _spread(addend, axes, sorted(kept))
@@ -96,9 +96,9 @@ def _mix_fused(
 
 def _spread(addend: Tensor, axes: frozenset[int], wider: Iterable[int]) -> Tensor:
     """An array that varies along some axes, with ones for the others of more, which are sorted."""
-    for place, axis in enumerate(wider):
+    for index, axis in enumerate(wider):
         if axis not in axes:
-            addend = addend.unsqueeze(place + 1)
+            addend = addend.unsqueeze(index + 1)
     return addend
 
 

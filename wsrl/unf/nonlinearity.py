@@ -27,8 +27,8 @@ class Nonlinearity:
     gated: bool = False
 
     @property
-    def numbers(self) -> int:
-        """Numbers before the nonlinearity for each channel after it."""
+    def channels_per_output(self) -> int:
+        """Channels before the nonlinearity for each channel after it."""
         return 2 if self.gated else 1
 
     @property

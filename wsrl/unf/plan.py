@@ -7,6 +7,7 @@ are.
 
 from dataclasses import dataclass
 
+from wsrl.symmetry.spec.axes import Within
 from wsrl.unf.basis import Key, Pattern, patterns
 from wsrl.unf.folding import Bundle
 
@@ -46,7 +47,7 @@ class Meeting:
         return len(self.key) > 1
 
 
-def meetings(tensors: dict[str, Bundle], within: dict[str, tuple[str, ...]]) -> list[Meeting]:
+def meetings(tensors: dict[str, Bundle], within: Within) -> list[Meeting]:
     """All terms between all tensors, by key, from those that keep nothing to those that keep most."""
     sources: dict[Key, list[End]] = {}
     targets: dict[Key, list[End]] = {}

@@ -66,7 +66,7 @@ class PooledTensor:
         """Mean over all axes but some, which stay in their order."""
         if kept not in self._means:
             wider = min((axes for axes in self._means if axes > kept), key=lambda axes: self._means[axes].numel())
-            lost = [place + 1 for place, axis in enumerate(sorted(wider)) if axis not in kept]
+            lost = [index + 1 for index, axis in enumerate(sorted(wider)) if axis not in kept]
             self._means[kept] = self._means[wider].mean(dim=lost)
         return self._scaled(self._means[kept])
 

@@ -65,23 +65,40 @@ def _num_whole(meeting: Meeting) -> int:
     return max(1, sum(end.pattern.is_whole for end in meeting.sources))
 
 
-def _side_by_side(meeting: Meeting, features: Mapping[str, PooledTensor]) -> Tensor:
-    """All means of a key in one array ``(B, *K, channels of all)``."""
-    return torch.cat([features[end.tensor].pool(end.pattern) for end in meeting.sources], dim=-1)
-
-
 def _product(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return values @ weight if bias is None else torch.addmm(bias, values, weight)
 
 
-class JointMap(nn.Module):
-    """One matrix from the means of all tensors, side by side, to all places: for keys that keep one axis or none."""
+class MeansMap(nn.Module):
+    """A map from the means of all tensors, side by side, to all places.
 
-    def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
+    Args:
+        meeting: The ends of its terms.
+        in_channels: Channels of the features.
+        out_channels: Channels of the result.
+    """
+
+    def __init__(self, meeting: Meeting, in_channels: int, out_channels: int):
         super().__init__()
         self.meeting = meeting
         self.widths = [end.factor * in_channels for end in meeting.sources]
         self.sizes = [end.factor * out_channels for end in meeting.targets]
+
+    def means(self, features: Mapping[str, PooledTensor]) -> Tensor:
+        """All means of the key in one array ``(B, *K, channels of all sources)``."""
+        return torch.cat([features[end.tensor].pool(end.pattern) for end in self.meeting.sources], dim=-1)
+
+    def hand_out(self, mapped: Tensor, parts: Parts) -> None:
+        """Add to ``parts`` what every target gets of ``mapped (B, *K, channels of all targets)``."""
+        for end, values in zip(self.meeting.targets, mapped.split_with_sizes(self.sizes, dim=-1)):
+            parts[end.tensor].append((end, values))
+
+
+class JointMap(MeansMap):
+    """One matrix for all terms: for keys that keep one axis or none."""
+
+    def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
+        super().__init__(meeting, in_channels, out_channels)
         rows = [
             torch.cat([start.matrix(source, end, _num_whole(meeting), out_channels) for end in meeting.targets], dim=1)
             for source in meeting.sources
@@ -96,51 +113,46 @@ class JointMap(nn.Module):
         self, features: Mapping[str, PooledTensor], parts: Parts, products: Products, bias: Tensor | None = None
     ) -> None:
         """Add what every tensor gets to ``parts``; a bias stands for all targets, side by side."""
-        mapped = _product(_side_by_side(self.meeting, features), self.weight, bias)  # (B, *K, channels of all targets)
-        for end, values in zip(self.meeting.targets, mapped.split_with_sizes(self.sizes, dim=-1)):
-            parts[end.tensor].append((end, values))
+        self.hand_out(_product(self.means(features), self.weight, bias), parts)
 
 
-class HubMap(nn.Module):
+class HubMap(MeansMap):
     """As the joint map, but pairs of tensors share two matrices; from each tensor to itself there is one of its own."""
 
     def __init__(self, meeting: Meeting, start: Start, in_channels: int, out_channels: int):
-        super().__init__()
-        self.meeting = meeting
-        self.widths = [end.factor * in_channels for end in meeting.sources]
-        self.sizes = [end.factor * out_channels for end in meeting.targets]
+        super().__init__(meeting, in_channels, out_channels)
         total, hub = sum(self.widths), HUB * out_channels
+        # all pairs share a matrix into the hub and one out of it
         self.gather = nn.Parameter(start.normal(total, hub, 1 / total))
         spread = [
             start.normal(hub, size, start.gain * MEAN_SHARE / (hub * start.counts[end.tensor] / len(meeting.sources)))
             for end, size in zip(meeting.targets, self.sizes)
         ]
         self.spread = nn.Parameter(torch.cat(spread, dim=1))
+        # each tensor has a matrix of its own to itself
         self.own = nn.ParameterList()
         self._own = []
-        for source_place, source in enumerate(meeting.sources):
-            for place, end in enumerate(meeting.targets):
+        for source_index, source in enumerate(meeting.sources):
+            for target_index, end in enumerate(meeting.targets):
                 if source.tensor == end.tensor and source.pattern == end.pattern:
-                    self._own.append((source_place, place))
+                    self._own.append((source_index, target_index))
                     self.own.append(nn.Parameter(start.matrix(source, end, 1, out_channels)))
 
     def matrix(self) -> Tensor:
         """The matrix of all terms, sources by targets."""
         whole = (self.gather @ self.spread).detach().clone()
         blocks = [row.split(self.sizes, dim=1) for row in whole.split(self.widths, dim=0)]
-        for (source, place), own in zip(self._own, self.own):
-            blocks[source][place].add_(own.detach())
+        for (source, target_index), own in zip(self._own, self.own):
+            blocks[source][target_index].add_(own.detach())
         return whole
 
     def forward(
         self, features: Mapping[str, PooledTensor], parts: Parts, products: Products, bias: Tensor | None = None
     ) -> None:
         """Add what every tensor gets to ``parts``; a bias stands for all targets, side by side."""
-        mapped = _product(_side_by_side(self.meeting, features) @ self.gather, self.spread, bias)  # through the hub
-        for end, values in zip(self.meeting.targets, mapped.split_with_sizes(self.sizes, dim=-1)):
-            parts[end.tensor].append((end, values))
-        for (source_place, place), weight in zip(self._own, self.own):
-            source, end = self.meeting.sources[source_place], self.meeting.targets[place]
+        self.hand_out(_product(self.means(features) @ self.gather, self.spread, bias), parts)  # through the hub
+        for (source_index, target_index), weight in zip(self._own, self.own):
+            source, end = self.meeting.sources[source_index], self.meeting.targets[target_index]
             parts[end.tensor].append((end, features[source.tensor].pool(source.pattern) @ weight))
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from peft.config import PeftConfig
 
 from wsrl.adapters.mlora.peft_type import MLORA
-from wsrl.adapters.scaling import INIT_STD, check_form
+from wsrl.adapters.scaling import FORM, INIT_STD
 from wsrl.errors import UserError
+from wsrl.options import SHARE, at_least, check_values, every, one_of
 
 
 @dataclass
@@ -23,7 +24,7 @@ class MLoraConfig(PeftConfig):
         form: How the factors scale the weight: ``exp``, ``one_plus`` or ``product``.
         mask_fraction: Share of the entries of every ``A`` that is frozen at zero, in [0, 1); 0 for no mask.
         mask_seed: Seed of the mask, which also depends on the module's name. The mask itself is saved with the adapter.
-        init_std: Deviation of the start of ``A``; None for the one measured to fit the form.
+        init_std: Standard deviation of the start of ``A``; None for the one measured to fit the form.
         init_weights: Start at the base model. False starts both factors at random, for tests.
         bias: Which biases are trained: ``none``, ``all`` or ``mlora_only``.
         modules_to_save: Other modules to train and save with the adapter.
@@ -38,7 +39,7 @@ class MLoraConfig(PeftConfig):
     form: str = field(default="exp", metadata={"help": "exp, one_plus or product."})
     mask_fraction: float = field(default=0.0, metadata={"help": "Share of the entries of A frozen at zero."})
     mask_seed: int = field(default=0, metadata={"help": "Seed of the mask."})
-    init_std: float | None = field(default=None, metadata={"help": "Deviation of the start of A."})
+    init_std: float | None = field(default=None, metadata={"help": "Standard deviation of the start of A."})
     init_weights: bool = field(default=True, metadata={"help": "Start at the base model."})
     bias: str = field(default="none", metadata={"help": "none, all or mlora_only."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Other modules to train and save."})
@@ -52,15 +53,10 @@ class MLoraConfig(PeftConfig):
         self.target_modules = set(self.target_modules) if isinstance(self.target_modules, list) else self.target_modules
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        check_form(self.form)
-        if self.r < 1 or any(rank < 1 for rank in self.rank_pattern.values()):
-            raise UserError(f"Rank {self.r}, with exceptions {self.rank_pattern}", allowed="integers from 1")
-        if not 0 <= self.mask_fraction < 1:
-            raise UserError(
-                f"mask_fraction {self.mask_fraction}", allowed="0 <= mask_fraction < 1", do="use 0 for no mask"
-            )
-        if self.bias not in ("none", "all", "mlora_only"):
-            raise UserError(f"Unknown bias {self.bias!r}", allowed="none, all, mlora_only")
+        values = vars(self) | {"rank_pattern": list(self.rank_pattern.values())}
+        ranks = {"r": at_least(1), "rank_pattern": every(at_least(1))}
+        bias = one_of("none", "all", "mlora_only")
+        check_values(values, **ranks, form=FORM, mask_fraction=SHARE, bias=bias)
         if isinstance(self.target_modules, str) and (self.layers_to_transform or self.layers_pattern):
             raise UserError(
                 "layers_to_transform and layers_pattern with a regular expression as target_modules",
@@ -69,5 +65,5 @@ class MLoraConfig(PeftConfig):
 
     @property
     def start_std(self) -> float:
-        """Deviation of the start of ``A`` that is in force."""
+        """Standard deviation of the start of ``A`` that is in force."""
         return INIT_STD[self.form] if self.init_std is None else self.init_std

@@ -40,6 +40,7 @@ def check_layer(layer: nn.Module, name: str) -> None:
     Raises:
         UserError: It is of another kind, computes its weight anew from others, or stores it in another form.
     """
+    # the kind of layer
     allowed = ", ".join(kind.__name__ for kind in SUPPORTED)
     if isinstance(layer, BaseTunerLayer):
         raise UserError(
@@ -53,6 +54,7 @@ def check_layer(layer: nn.Module, name: str) -> None:
             allowed=allowed,
             do="name such layers in target_modules",
         )
+    # a weight of its own
     weight = layer._parameters.get("weight")
     if weight is None:  # a hook or a parametrisation writes it before each pass, over any scaled weight
         kinds = ", ".join(sorted(key for key in layer._parameters if key.startswith("weight")))
@@ -64,6 +66,7 @@ def check_layer(layer: nn.Module, name: str) -> None:
             do="remove that first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), "
             "remove_weight_norm(layer), remove_spectral_norm(layer) or prune.remove(layer, 'weight')",
         )
+    # stored as numbers that can be scaled
     is_plain = type(weight) is nn.Parameter and weight.dtype.itemsize > 1
     if not (is_plain and (weight.is_floating_point() or weight.is_complex())):
         kind = f"{type(weight).__name__}, {str(weight.dtype).removeprefix('torch.')}"

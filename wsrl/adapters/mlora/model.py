@@ -37,14 +37,14 @@ class MLoraModel(BaseTuner):
         if isinstance(target, MLoraLayer):
             target.update_layer(adapter_name, peft_config, rank, current_key)
             return
-        check_place(self.model, parent, target, current_key)
+        check_use(self.model, parent, target, current_key)
         layer = MLoraLayer(target, adapter_name, peft_config, rank, current_key)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
 
-def check_place(model: nn.Module, parent: nn.Module, target: nn.Module, name: str) -> None:
+def check_use(model: nn.Module, parent: nn.Module, target: nn.Module, name: str) -> None:
     """Refuse a layer that its model uses in a way that an adapter around it would not see.
 
     Args:
@@ -56,6 +56,7 @@ def check_place(model: nn.Module, parent: nn.Module, target: nn.Module, name: st
     Raises:
         UserError: The parent reads the weight without calling the layer, or the model has the layer in two places.
     """
+    # the parent calls the layer
     reads_weight = isinstance(parent, nn.MultiheadAttention)
     is_fast = isinstance(parent, nn.TransformerEncoderLayer) and torch.backends.mha.get_fastpath_enabled()
     if reads_weight or is_fast:
@@ -65,6 +66,7 @@ def check_place(model: nn.Module, parent: nn.Module, target: nn.Module, name: st
             allowed="layers that are called",
             do=do,
         )
+    # and no other module has it too
     names = [path for path, module in model.named_modules(remove_duplicate=False) if module is target]
     if len(names) > 1:
         raise UserError(

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsrl.symmetry.fields.signed import SignedPermutation, SignedSymmetry, Weights
+from wsrl.symmetry.fields.signed import SignedPermutation, SignedSymmetry
 from wsrl.symmetry.matching.assignment import best_assignment
+from wsrl.symmetry.spec.permute import Weights
 
-TOLERANCE = 1e-9
+ALIGNER_GAIN = 1e-9
 """Smallest gain that counts, relative to the squared norm of the template."""
-MAX_SWEEPS = 50
+MAX_ALIGNER_SWEEPS = 50
 """Rounds over all axes."""
 PAIRS_AT_ONCE = 1 << 21
 """Pairs of units, over the fields that are aligned together; they bound the memory."""
@@ -52,7 +53,7 @@ class Aligner:
     def __init__(
         self,
         symmetry: SignedSymmetry,
-        template: Mapping[str, Tensor],
+        template: Weights,
         *,
         importance: Mapping[str, float] | None = None,
     ):
@@ -60,7 +61,7 @@ class Aligner:
         self.template = {name: tensor.detach().to(torch.float64) for name, tensor in template.items()}
         self.importance = {name: float((importance or {}).get(name, 1.0)) for name in template}
 
-    def align(self, weights: Mapping[str, Tensor]) -> FieldAlignment:
+    def align(self, weights: Weights) -> FieldAlignment:
         """Align fields ``(N, *shape)``, each from the better of two starts: as it is, and a greedy assignment.
 
         The greedy one settles axis after axis, and compares units by weights along settled axes alone.
@@ -83,11 +84,11 @@ class Aligner:
         nearer = (after < before).nonzero().squeeze(1)
         return self._descend(exact, still.replaced(nearer, greedy.at(nearer)), torch.minimum(before, after))
 
-    def __call__(self, weights: Mapping[str, Tensor]) -> Weights:
+    def __call__(self, weights: Weights) -> dict[str, Tensor]:
         """Fields ``(N, *shape)`` of the same functions, aligned."""
         return self.symmetry.apply(weights, self.align(weights).moves)
 
-    def distance(self, weights: Mapping[str, Tensor]) -> Tensor:
+    def distance(self, weights: Weights) -> Tensor:
         """Weighted squared distance ``(N,)`` of fields to the template."""
         parts = [
             self.importance[name] * (tensor.to(torch.float64) - self.template[name]).square().flatten(1).sum(1)
@@ -97,9 +98,9 @@ class Aligner:
 
     def _descend(self, exact: Weights, moves: SignedPermutation, distances: Tensor) -> FieldAlignment:
         """Improve one axis after the other until no axis of any field gains."""
-        least = TOLERANCE * sum(self.importance[k] * float(t.square().sum()) for k, t in self.template.items())
+        least = ALIGNER_GAIN * sum(self.importance[k] * float(t.square().sum()) for k, t in self.template.items())
         history, active = [distances], torch.arange(len(distances))
-        for _ in range(MAX_SWEEPS):
+        for _ in range(MAX_ALIGNER_SWEEPS):
             # one sweep over the axes of the fields that the last one improved
             started, here = distances[active], moves.at(active)
             part, nearest = {name: tensor[active] for name, tensor in exact.items()}, started
@@ -197,13 +198,14 @@ def _phases(template: Tensor, biases: Tensor, omega: float, importance: float) -
     return phase
 
 
-def with_least_phases(symmetry: SignedSymmetry, weights: Mapping[str, Tensor]) -> Weights:
+def with_least_phases(symmetry: SignedSymmetry, weights: Weights) -> dict[str, Tensor]:
     """The same function, to rounding, with the phase of every sine neuron within a quarter turn of zero.
 
     Args:
         symmetry: How units may move.
         weights: Weights ``shape`` of one field.
     """
+    # as many half turns as bring each phase nearest to zero
     batch = {name: tensor[None] for name, tensor in weights.items()}
     moves = symmetry.still(1)
     for unit, layer in symmetry.sines.items():
@@ -214,12 +216,12 @@ def with_least_phases(symmetry: SignedSymmetry, weights: Mapping[str, Tensor]) -
 
 def mean_template(
     symmetry: SignedSymmetry,
-    start: Mapping[str, Tensor],
-    batches: Callable[[], Iterable[Mapping[str, Tensor]]],
+    start: Weights,
+    batches: Callable[[], Iterable[Weights]],
     *,
     rounds: int = 3,
     importance: Mapping[str, float] | None = None,
-) -> Weights:
+) -> dict[str, Tensor]:
     """The mean of fields that are aligned to it, by rounds of aligning and averaging.
 
     Args:
@@ -234,6 +236,7 @@ def mean_template(
     """
     template = with_least_phases(symmetry, start)
     for _ in range(rounds):
+        # all fields aligned to the template, whose mean is the next template
         aligner, count = Aligner(symmetry, template, importance=importance), 0
         total = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in template.items()}
         for weights in batches():

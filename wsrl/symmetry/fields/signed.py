@@ -16,8 +16,8 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.symmetry.fields.sine import SineLayer, sine_layers
+from wsrl.symmetry.spec.permute import Weights
 
-Weights = dict[str, Tensor]
 ODD = ("sine", "tanh")
 """Activations for which a neuron and its negative are the same."""
 
@@ -72,7 +72,7 @@ class SignedSymmetry:
             return cls(axes, sizes, frozenset(sizes))
         return cls(axes, sizes, frozenset(sizes), dict(zip(sizes, sine_layers(representation.layout, omegas))))
 
-    def apply(self, weights: Mapping[str, Tensor], moves: "SignedPermutation") -> Weights:
+    def apply(self, weights: Weights, moves: "SignedPermutation") -> dict[str, Tensor]:
         """Move weights ``(N, *shape)``; exact in floating point but for the biases of neurons that moved by half turns.
 
         The phase is added in float64 and rounded once.
@@ -133,14 +133,11 @@ class SignedPermutation:
 
     def then(self, unit: str, order: Tensor, signs: Tensor, turns: Tensor) -> "SignedPermutation":
         """These moves, and then others ``(N, n)`` of one name."""
-        moved = {
-            "order": {**self.order, unit: self.order[unit].gather(-1, order)},
-            "signs": {**self.signs, unit: self.signs[unit].gather(-1, order) * signs},
-        }
-        moved["turns"] = dict(self.turns)
-        if unit in self.turns:
-            moved["turns"][unit] = self.turns[unit].gather(-1, order) * signs + turns
-        return SignedPermutation(**moved)
+        all_turns = dict(self.turns)
+        if unit in all_turns:
+            all_turns[unit] = all_turns[unit].gather(-1, order) * signs + turns
+        all_signs = {**self.signs, unit: self.signs[unit].gather(-1, order) * signs}
+        return SignedPermutation({**self.order, unit: self.order[unit].gather(-1, order)}, all_signs, all_turns)
 
     def mapped(self, function: Callable[..., Tensor], *others: "SignedPermutation") -> "SignedPermutation":
         """What a function makes of every index, sign and turn tensor ``(N, n)``, with those of others beside it."""

@@ -46,6 +46,7 @@ def sine_layers(layout: Iterable, omegas: Sequence[float]) -> tuple[SineLayer, .
     tensors = list(layout)
     names = list(dict.fromkeys(axis for tensor in tensors for axis in tensor.axes if axis is not None))
     layers = []
+    # a permutation with one weight's rows, one bias and the columns of other weights is that of a hidden layer
     for name, omega in zip(names, omegas):
         weights = [t.name for t in tensors if len(t.axes) == 2 and t.axes[0] == name]
         biases = [t.name for t in tensors if t.axes == (name,)]

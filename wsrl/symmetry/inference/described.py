@@ -18,7 +18,7 @@ from wsrl.symmetry.spec.axes import factors_of, parts_of
 
 
 @dataclass(frozen=True)
-class Given:
+class ModuleAxes:
     """How the tensors of a submodule move.
 
     Attributes:
@@ -42,8 +42,6 @@ class _Names:
     def axis(self, text: SpecAxis, size: int) -> Axis:
         """The terms of an axis of known length."""
         parts = parts_of(text)
-        if len(parts) == 1:
-            return self._part(parts[0], size)
         lengths = [self._size(part) for part in parts]
         if lengths.count(None) == 1:
             lengths[lengths.index(None)] = size - sum(length or 0 for length in lengths)
@@ -58,13 +56,13 @@ class _Names:
         known = 1
         for factor in factors:
             known *= self._size(factor) or 1
-        found = [self._factor(factor, size // known) for factor in factors]
-        return self._checked(tuple(atom for axis in found for atom in axis), part, size)
-
-    def _factor(self, factor, size: int) -> Axis:
-        if isinstance(factor, int):
-            return new_axis(factor, fixed=True)
-        return resolve(self.known.setdefault(factor, new_axis(size)))
+        axis: Axis = ()
+        for factor in factors:
+            if isinstance(factor, int):
+                axis += new_axis(factor, fixed=True)
+            else:
+                axis += resolve(self.known.setdefault(factor, new_axis(size // known)))
+        return self._checked(axis, part, size)
 
     def _size(self, part) -> int | None:
         """Length of a part; None where it has a name that is not known yet."""
@@ -76,23 +74,23 @@ class _Names:
     def _checked(self, axis: Axis, text, size: int) -> Axis:
         if size_of(axis) != size:
             raise UserError(
-                f"given[{self.path!r}] says {text} of an axis of {size} elements",
+                f"described[{self.path!r}] says {text} of an axis of {size} elements",
                 allowed=f"names of axes of one length; so far { ({k: size_of(v) for k, v in self.known.items()}) }",
                 do="mend the description",
             )
         return axis
 
 
-def follow_by_hand(module: nn.Module, path: str, part: Given, tracer: Tracer, stack: ExitStack) -> None:
+def follow_by_hand(module: nn.Module, path: str, part: ModuleAxes, tracer: Tracer, stack: ExitStack) -> None:
     """Replace the tracing of a submodule by its description until the stack is closed."""
     parts = dict(module.named_modules())
     if path not in parts:
-        raise UserError(f"given speaks of {path!r}", allowed=", ".join(parts), do="name a submodule by its path")
+        raise UserError(f"described names {path!r}", allowed=", ".join(parts), do="name a submodule by its path")
     target = parts[path]
     own = {**dict(target.named_parameters()), **dict(target.named_buffers())}
     unknown = [name for name in part.tensors if name not in own]
     if unknown:
-        raise UserError(f"given[{path!r}] speaks of the tensor {unknown[0]!r}", allowed=", ".join(own) or "none")
+        raise UserError(f"described[{path!r}] names the tensor {unknown[0]!r}", allowed=", ".join(own) or "none")
     run, names = target.forward, _Names(path)
 
     def forward(*args, **kwargs):
@@ -110,7 +108,7 @@ def follow_by_hand(module: nn.Module, path: str, part: Given, tracer: Tracer, st
         for tensor, axes in _pairs(path, "outputs", tree_leaves(result), part.outputs):
             tracer.table.record(tensor, [names.axis(axis, size) for axis, size in zip(axes, tensor.shape)])
         taken = [leaf for leaf in tree_leaves((args, kwargs, own)) if isinstance(leaf, Tensor)]
-        tracer.steps.append(Step("given", taken, [], writes=True))
+        tracer.steps.append(Step("described", taken, [], writes=True))
         return result
 
     target.forward = forward
@@ -131,7 +129,7 @@ def _pairs(path: str, what: str, leaves: list, descriptions: Sequence) -> list[t
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     if len(tensors) != len(descriptions) or any(t.ndim != len(d) for t, d in zip(tensors, descriptions)):
         raise UserError(
-            f"given[{path!r}] describes {len(descriptions)} {what} with {[len(d) for d in descriptions]} axes",
+            f"described[{path!r}] describes {len(descriptions)} {what} with {[len(d) for d in descriptions]} axes",
             allowed=f"{len(tensors)} with {[tensor.ndim for tensor in tensors]} axes",
             do="describe every axis of every tensor, with None where it is fixed",
         )

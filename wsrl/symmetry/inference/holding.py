@@ -16,14 +16,16 @@ def hold_families(axes: Sequence[Axis]) -> None:
     """
     atoms = list(dict.fromkeys(atom for axis in axes for atom in deep(axis)))
     moving = [atom for atom in atoms if atom.is_family and leaves((atom,))]
+    # families that move, by their members; those whose members move nowhere else
     groups: dict[tuple[Axis, ...], list[Atom]] = {}
     for atom in moving:
         if _has_single_elements(atom):
             groups.setdefault(tuple(resolve(member) for member in atom.members), []).append(atom)
     groups = {members: alike for members, alike in groups.items() if not _moves_elsewhere(members, alike, axes)}
+    # leave out groups that share a parent with a family outside of all groups, until there are none
     while True:
-        chosen = [atom for alike in groups.values() for atom in alike]
-        others = {_over(atom) for atom in moving if atom not in chosen}
+        candidates = [atom for alike in groups.values() for atom in alike]
+        others = {_over(atom) for atom in moving if atom not in candidates}
         kept = {members: alike for members, alike in groups.items() if not others & {_over(atom) for atom in alike}}
         if len(kept) == len(groups):
             break

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+import wsrl.symmetry.inference.rules_indices
 import wsrl.symmetry.inference.rules_linear
 import wsrl.symmetry.inference.rules_masks
 import wsrl.symmetry.inference.rules_order
-import wsrl.symmetry.inference.rules_places
 import wsrl.symmetry.inference.rules_pointwise
-import wsrl.symmetry.inference.rules_shape
-import wsrl.symmetry.inference.rules_sparse  # noqa: F401  (registers rules)
-from wsrl.symmetry.inference.described import Given, follow_by_hand
+import wsrl.symmetry.inference.rules_shape  # noqa: F401  (registers rules)
+from wsrl.symmetry.inference.described import ModuleAxes, follow_by_hand
 from wsrl.symmetry.inference.known_axes import Table, WrittenConstantError
 from wsrl.symmetry.inference.naming import express, name_atoms, written
 from wsrl.symmetry.inference.network_tensors import (
@@ -23,13 +22,12 @@ from wsrl.symmetry.inference.network_tensors import (
     evaluation_copy,
     named_tensors,
     names_under,
-    saved_names,
     tensors_in,
 )
 from wsrl.symmetry.inference.reach import fix_unreached
 from wsrl.symmetry.inference.terms import fix
 from wsrl.symmetry.inference.trace import Tracer, plain_kernels
-from wsrl.symmetry.spec.permute import parents_first
+from wsrl.symmetry.spec.permute import Weights, parents_first
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 MASK_TRIALS = 4
@@ -40,7 +38,7 @@ def infer_module(
     module: nn.Module,
     example_inputs: object,
     *,
-    given: Mapping[str, Given] | None = None,
+    described: Mapping[str, ModuleAxes] | None = None,
     fixed: Iterable[str] = (),
     buffers: bool = True,
 ) -> PermutationSpec:
@@ -52,8 +50,8 @@ def infer_module(
     Args:
         module: Any module.
         example_inputs: One tensor, a tuple of arguments, or a dict of keyword arguments.
-        given: Parts that are described by hand: for the path of a submodule how its tensors, inputs and outputs move.
-            It then runs without being traced.
+        described: Parts that are described by hand: for the path of a submodule how its tensors, inputs and outputs
+            move. It then runs without being traced.
         fixed: Names of tensors, or beginnings of names up to a dot, that stay fixed.
         buffers: Whether buffers move as they need to. If not they are constants of the architecture and stay fixed,
             with all that is tied to them, but for running statistics, which move with their channels.
@@ -70,7 +68,7 @@ def infer_module(
     args, kwargs = as_arguments(example_inputs)
     # what moves: the tensors of state_dict(), without those that are to stay fixed
     everything = named_tensors(module)
-    saved = saved_names(module)
+    saved = {name for name, tensor in module.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
     tensors = {name: tensor for name, tensor in everything.items() if name in saved}
     held = set(names_under(fixed, everything)) & saved
     if not buffers:
@@ -84,7 +82,7 @@ def infer_module(
     def run(tracer: Tracer) -> object:
         with ExitStack() as stack:
             _watch(module, tracer, stack)
-            for path, part in (given or {}).items():
+            for path, part in (described or {}).items():
                 follow_by_hand(module, path, part, tracer, stack)
             with plain_kernels(), tracer:
                 return module(*args, **kwargs)
@@ -94,7 +92,7 @@ def infer_module(
 
 def infer_function(
     function: Callable,
-    weights: Mapping[str, Tensor],
+    weights: Weights,
     example_inputs: object,
     *,
     leading: int = 1,
@@ -143,22 +141,13 @@ def _watch(module: nn.Module, tracer: Tracer, stack: ExitStack) -> None:
 
 def _solve(
     run: Callable[[Tracer], object],
-    tensors: Mapping[str, Tensor],
+    tensors: Weights,
     inputs: Sequence,
     held: set[str],
     leading: int,
     masks: Mapping[str, Tensor],
 ) -> PermutationSpec:
-    """Trace, solve, and write the spec.
-
-    Args:
-        run: Runs the network while a tracer is active, and gives its outputs.
-        tensors: Its weights ``(L..., *shape)``.
-        inputs: What it takes, whose axes are fixed.
-        held: Names of weights that stay fixed.
-        leading: Number of leading axes L.
-        masks: Masks ``shape`` that every permutation must leave as they are.
-    """
+    """Trace ``run``, which gives outputs of weights ``(L..., *shape)`` and fixed inputs, solve, and write the spec."""
     # 1. follow the axes of all tensors through one run: equations between the axes of the weights
     table = _traced(run, tensors, inputs, held, leading)
     # 2. nothing is known of weights that the run never used
@@ -177,7 +166,7 @@ def _solve(
         fix([atoms[name] for name in broken])
 
 
-def _traced(run, tensors: Mapping[str, Tensor], inputs: Sequence, held: set[str], leading: int) -> Table:
+def _traced(run, tensors: Weights, inputs: Sequence, held: set[str], leading: int) -> Table:
     """The axes of all tensors after one run; it is repeated where a constant turns out to be written to."""
     written: frozenset[int] = frozenset()
     while True:

@@ -70,7 +70,7 @@ class Table:
         self._alive: dict[int, Tensor] = {}
         self._geometry: dict[int, tuple] = {}
         self._memory: dict[int, list[Tensor]] = {}
-        self._numbers: dict[int, int] = {}
+        self._constant_indices: dict[int, int] = {}
         self._blank: set[int] = set()
         self._on_use: dict[int, Axis] = {}
         self._index: Tensor | None = None
@@ -172,7 +172,7 @@ class Table:
         if memory_of(tensor) is None:
             return
         self._alive[id(tensor)] = tensor
-        self._numbers.setdefault(memory_of(tensor), index)
+        self._constant_indices.setdefault(memory_of(tensor), index)
         if index in self.written:
             is_even = id(tensor) in self._blank or (tensor.numel() and bool((tensor == tensor.reshape(-1)[0]).all()))
             self.record(tensor, [new_axis(size) for size in tensor.shape] if is_even else self._constant_axes(tensor))
@@ -184,7 +184,7 @@ class Table:
 
     def refuse_write(self, tensor: Tensor) -> None:
         """Start over with a constant that is written to as one tensor."""
-        index = self._numbers.get(memory_of(tensor))
+        index = self._constant_indices.get(memory_of(tensor))
         if index is None or index in self.written:  # made outside, or a view that we cannot follow
             self.record(tensor, fixed_axes(tensor.shape))
             return
@@ -199,9 +199,8 @@ class Table:
         values, axes = tensor.detach(), []
         for dim in range(tensor.ndim):
             axis: Axis = ()
-            for length, varies in _factors(
-                values, dim
-            ):  # what varies is fixed; the rest is free for each element before
+            # what varies is fixed; the rest is free for each element before it
+            for length, varies in _factors(values, dim):
                 before = [atom for other in (*axes, axis) for atom in other]
                 axis = (*axis, *new_axis(length, () if varies else before, fixed=varies))
             axes.append(axis)

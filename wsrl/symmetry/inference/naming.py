@@ -71,15 +71,15 @@ def spell(axis: Axis, axes: Sequence[Axis]) -> list[list[Atom]]:
     atoms = list(resolve(axis))
     if not leaves(atoms):
         return [atoms if all(atom.fixed for atom in atoms) else list(new_axis(size_of(atoms), fixed=True))]
-    for place, atom in enumerate(atoms):
+    for index, atom in enumerate(atoms):
         if (atom.is_family or atom.is_concat) and _is_still(atom, atoms):
             still = new_axis(atom.size, fixed=True)
-            return spell((*atoms[:place], *still, *atoms[place + 1 :]), axes)
+            return spell((*atoms[:index], *still, *atoms[index + 1 :]), axes)
         if atom.is_family:  # its parent is on another axis, or behind it
             collapse(atom)
             raise _StartOverError
         if atom.is_concat:
-            return _spell_concat(atoms, place, axes)
+            return _spell_concat(atoms, index, axes)
     return [atoms]
 
 
@@ -88,15 +88,17 @@ def _is_still(whole: Atom, atoms: Sequence[Atom]) -> bool:
     return not leaves((whole,)) and not any(whole in parents_of(atom) and leaves((atom,)) for atom in atoms)
 
 
-def _spell_concat(atoms: list[Atom], place: int, axes: Sequence[Axis]) -> list[list[Atom]]:
+def _spell_concat(atoms: list[Atom], index: int, axes: Sequence[Axis]) -> list[list[Atom]]:
     """Parts of an axis whose atom at a place is a concatenation, repeated for each element of what is before it."""
-    head, whole, tail = atoms[:place], atoms[place], atoms[place + 1 :]
+    head, whole, tail = atoms[:index], atoms[index], atoms[index + 1 :]
+    # what is before the concatenation must be fixed, and short enough to be written out
     if not all(atom.fixed for atom in head):
         fix(head)
         raise _StartOverError
     if size_of(head) > MAX_COPIES:
         fix((*head, whole))
         raise _StartOverError
+    # each part with what is behind it; of families over the concatenation the member for that part
     parts = []
     for k, part in enumerate(whole.parts):
         rest = []
@@ -114,8 +116,9 @@ def _spell_concat(atoms: list[Atom], place: int, axes: Sequence[Axis]) -> list[l
 
 def written(parts: list[list[Atom]], names: Mapping[Atom, str]) -> SpecAxis:
     """An axis of a spec, without parts and factors that could be one."""
-    found: list = []
+    merged: list = []
     for part in parts:
+        # the factors of a part: names, and sizes of fixed ones, of which neighbours are one
         factors: list = []
         for atom in part:
             if atom in names:
@@ -124,14 +127,15 @@ def written(parts: list[list[Atom]], names: Mapping[Atom, str]) -> SpecAxis:
                 factors[-1] *= atom.size
             else:
                 factors.append(atom.size)
+        # neighbouring fixed parts are one too
         text = (factors[0] if len(factors) == 1 else Product(tuple(factors))) if factors else 1
-        if isinstance(text, int) and found and isinstance(found[-1], int):
-            found[-1] += text
+        if isinstance(text, int) and merged and isinstance(merged[-1], int):
+            merged[-1] += text
         else:
-            found.append(text)
-    if len(found) == 1:
-        return None if isinstance(found[0], int) else found[0]
-    return Concat(tuple(found))
+            merged.append(text)
+    if len(merged) == 1:
+        return None if isinstance(merged[0], int) else merged[0]
+    return Concat(tuple(merged))
 
 
 def name_atoms(spelled: Mapping[str, list[list[list[Atom]]]], order: Sequence[str]) -> dict[Atom, str]:

@@ -14,18 +14,13 @@ RUNNING = ("running_mean", "running_var")
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers, tied ones under each name, and under those that ``state_dict()`` gives them."""
-    found = dict(module.named_parameters(remove_duplicate=False))
+    tensors = dict(module.named_parameters(remove_duplicate=False))
     for name, buffer in module.named_buffers(remove_duplicate=False):
-        found.setdefault(name, buffer)
+        tensors.setdefault(name, buffer)
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and any(tensor is own for own in found.values()):
-            found.setdefault(name, tensor)
-    return found
-
-
-def saved_names(module: nn.Module) -> set[str]:
-    """Names of the tensors that ``state_dict()`` holds."""
-    return {name for name, tensor in module.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
+        if isinstance(tensor, Tensor) and any(tensor is own for own in tensors.values()):
+            tensors.setdefault(name, tensor)
+    return tensors
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
@@ -64,10 +59,10 @@ def names_under(fixed: Iterable[str], names: Iterable[str]) -> list[str]:
 
 def tensors_in(result: object) -> list[Tensor]:
     """All tensors of a result, those that are attributes of plain objects included."""
-    found = []
+    tensors = []
     for leaf in tree_leaves(result):
         if isinstance(leaf, Tensor):
-            found.append(leaf)
+            tensors.append(leaf)
         elif hasattr(leaf, "__dict__"):
-            found += [value for value in tree_leaves(list(vars(leaf).values())) if isinstance(value, Tensor)]
-    return found
+            tensors += [value for value in tree_leaves(list(vars(leaf).values())) if isinstance(value, Tensor)]
+    return tensors

@@ -80,13 +80,13 @@ def _reached(table: Table, steps: Sequence[Step], outputs: Iterable[Tensor]) -> 
         if step.name in CROPS and not step.writes:
             if not taken:
                 continue
-            given = None
+            produced = None
         else:  # all that is summed over or written is read, and of what is given out what is read later
-            given = {atom for tensor in step.outputs for atom in _atoms(table, tensor)} if taken else set()
-            given = set() if step.writes else given
+            produced = {atom for tensor in step.outputs for atom in _atoms(table, tensor)} if taken else set()
+            produced = set() if step.writes else produced
         for tensor in step.inputs:
             atoms = _atoms(table, tensor)
-            _add(reached, table, tensor, atoms & wanted if given is None else atoms & wanted | atoms - given)
+            _add(reached, table, tensor, atoms & wanted if produced is None else atoms & wanted | atoms - produced)
     return reached
 
 
@@ -112,7 +112,8 @@ def _follow_siblings(whole: Atom, dead: set[Atom]) -> None:
     members = [resolve(member) for member in whole.members]
     unread = [_is_dead(member, dead) for member in members]
     read = list(dict.fromkeys(member for member, is_unread in zip(members, unread) if not is_unread))
-    if len(read) != 1 or _depends_on_parts(read[0], whole.parts):
+    within = {atom for part in whole.parts for atom in deep(part)}
+    if len(read) != 1 or any(within.intersection(parents_of(atom)) for atom in deep(read[0])):
         return
     for member, is_unread in zip(members, unread):
         if is_unread and size_of(member) == size_of(read[0]):
@@ -120,8 +121,3 @@ def _follow_siblings(whole: Atom, dead: set[Atom]) -> None:
             unify(member, read[0])
     if len({resolve(member) for member in whole.members}) == 1:
         collapse(whole)
-
-
-def _depends_on_parts(axis: Axis, parts: Sequence[Axis]) -> bool:
-    within = {atom for part in parts for atom in deep(part)}
-    return any(parent in within for atom in deep(axis) for parent in parents_of(atom))

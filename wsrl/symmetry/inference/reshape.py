@@ -38,26 +38,26 @@ def settle(axes: Sequence[Axis]) -> list[Axis]:
 
 def _lost(axis: Axis, beside: Sequence[Atom], top: Sequence[Atom]) -> list[tuple[Atom, Atom]]:
     """Atoms of an axis, or of a part of it, with each parent that does not stand beside them exactly once."""
-    found = []
+    pairs = []
     for atom in axis:
         elsewhere = [inner for other in top if other.is_concat and other is not atom for inner in _inside(other)]
         bad = [p for p in parents_of(atom) if beside.count(p) != 1 or p in elsewhere]
-        found += [(atom, parent) for parent in bad]
+        pairs += [(atom, parent) for parent in bad]
         if atom.is_concat:
             for part in atom.parts:
                 inner = resolve(part)
                 others = [other for other in top if other is not atom]
-                found += _lost(inner, [*beside, *inner], others)
-    return found
+                pairs += _lost(inner, [*beside, *inner], others)
+    return pairs
 
 
 def _inside(whole: Atom) -> list[Atom]:
     """All atoms in the parts of a concatenation."""
-    found = []
+    atoms = []
     for part in whole.parts:
         for atom in resolve(part):
-            found += [atom, *(_inside(atom) if atom.is_concat else ())]
-    return found
+            atoms += [atom, *(_inside(atom) if atom.is_concat else ())]
+    return atoms
 
 
 def cut_children(axes: Sequence[Axis], mixed: Sequence[Axis]) -> None:
@@ -79,7 +79,7 @@ def cut_foreign(contracted: Axis, beside: Sequence[Axis]) -> None:
 
 def view(axes: Sequence[Axis], old: Sequence[int], new: Sequence[int], labels=("heads", "channels")) -> list[Axis]:
     """Axes of a tensor of shape ``old`` in the shape ``new``, with the elements in the same row-major order."""
-    found: list[Axis] = []
+    reshaped: list[Axis] = []
     i = j = 0
     while i < len(old) or j < len(new):
         # the fewest next axes of both shapes that have as many elements
@@ -93,14 +93,15 @@ def view(axes: Sequence[Axis], old: Sequence[int], new: Sequence[int], labels=("
                 atoms, left, i = [*atoms, *axes[i]], left * old[i], i + 1
             else:
                 sizes, right, j = [*sizes, new[j]], right * new[j], j + 1
-        found += distribute(atoms, sizes, labels)
-    return found
+        reshaped += distribute(atoms, sizes, labels)
+    return reshaped
 
 
 def distribute(atoms: Sequence[Atom], sizes: Sequence[int], labels: tuple[str, str]) -> list[Axis]:
     """Give the atoms of one axis to several, of the given lengths."""
-    rest, found = list(resolve(atoms)), []
+    rest, axes = list(resolve(atoms)), []
     for size in sizes:
+        # whole atoms while they fit; one that is too long is divided where that is possible
         taken: list[Atom] = []
         while size_of(taken) < size:
             wanted = size / size_of(taken)
@@ -116,8 +117,8 @@ def distribute(atoms: Sequence[Atom], sizes: Sequence[int], labels: tuple[str, s
         if size_of(taken) != size:
             fix(atoms)
             return fixed_axes(sizes)
-        found.append(tuple(taken))
-    return found
+        axes.append(tuple(taken))
+    return axes
 
 
 def narrow(axes: Sequence[Axis], dim: int, start: int, stop: int) -> list[Axis]:
@@ -155,33 +156,29 @@ def select(axes: Sequence[Axis], dim: int, index: int) -> list[Axis]:
         others = [*axes[:dim], *axes[dim + 1 :]]
         cut_children(others, [axis])
         return [resolve(other) for other in others]
-    found = narrow(axes, dim, index, index + 1)
-    return [*found[:dim], *found[dim + 1 :]]
+    narrowed = narrow(axes, dim, index, index + 1)
+    return [*narrowed[:dim], *narrowed[dim + 1 :]]
 
 
 def stack(operands: Sequence[Sequence[Axis]], dim: int) -> list[Axis]:
     """Axes of tensors of one shape side by side along a new axis, each of which may move on its own."""
     num = len(operands)
     operands = [[resolve(axis) for axis in axes] for axes in operands]
-    if num > EXPLODED or num == 1:
-        _tie(operands)
+    if num > EXPLODED or num == 1:  # too many to be told apart: they move alike
+        for axes in operands[1:]:
+            for first, other in zip(operands[0], axes):
+                unify(first, other)
+        operands = [[resolve(axis) for axis in operands[0]]] * num
     over = new_axis(num, fixed=True)
     if any(len(set(aligned)) > 1 for aligned in zip(*operands)):
         cut_at(over, range(1, num))
-    found = []
+    stacked = []
     for aligned in zip(*operands):
         if len(set(aligned)) == 1:
-            found.append(aligned[0])
+            stacked.append(aligned[0])
         else:
-            found.append((family(aligned, over[0].parts, over[0], over),))
-    return [*found[:dim], over, *found[dim:]]
-
-
-def _tie(operands: list[list[Axis]]) -> None:
-    for axes in operands[1:]:
-        for first, other in zip(operands[0], axes):
-            unify(first, other)
-    operands[:] = [[resolve(axis) for axis in operands[0]]] * len(operands)
+            stacked.append((family(aligned, over[0].parts, over[0], over),))
+    return [*stacked[:dim], over, *stacked[dim:]]
 
 
 def depends(axes: Sequence[Axis], axis: Axis) -> bool:
@@ -211,15 +208,13 @@ class _Kept:
         left = self._members(atom)
         if left is not None and len(left) == 1:
             return resolve(left[0])
-        if left is None or not self._fits(len(left)):
+        # families over it need one axis that is a concatenation of as many parts
+        parts = self.axis[0].parts if len(self.axis) == 1 and self.axis[0].is_concat else ()
+        if left is None or len(parts) != len(left):
             cut(atom, self.whole)
             return resolve((atom,))
         others = [parent for parent in parents_of(atom) if parent is not self.whole]
-        return (family(left, self.axis[0].parts, self.axis[0], (*others, self.axis[0])),)
-
-    def _fits(self, num: int) -> bool:
-        """Whether what is left of the whole is a concatenation of as many parts."""
-        return len(self.axis) == 1 and self.axis[0].is_concat and len(self.axis[0].parts) == num
+        return (family(left, parts, self.axis[0], (*others, self.axis[0])),)
 
     def _members(self, atom: Atom) -> list[Axis] | None:
         """The members of a family over the whole for the parts that are left; None for others, or across a part."""

@@ -36,31 +36,37 @@ def product(left: list[Axis], right: list[Axis]) -> list[Axis]:
 @rule("mm", "bmm", "matmul")
 def matrix_product(call: Call) -> list[Axis]:
     """``self @ mat2``."""
-    return product(call.axes("self"), call.axes("mat2" if "mat2" in call.arguments else "other"))
+    return product(call.axes("self"), call.axes("mat2", "other"))
 
 
-@rule("addmm", "baddbmm")
+@rule("addmm", "baddbmm", "_sparse_addmm", "sspaddmm", "hspmm")
 def added_product(call: Call) -> list[Axis]:
-    """``self + left @ right``."""
-    left, right = ("mat1", "mat2") if call.name == "addmm" else ("batch1", "batch2")
-    found = product(call.axes(left), call.axes(right))
-    return broadcast([found, call.axes("self")])
+    """``self + left @ right``, or the product alone."""
+    left, right = call.axes("mat1", "batch1"), call.axes("mat2", "batch2")
+    return broadcast([product(left, right), *call.present("self")])
+
+
+@rule("_sparse_mm")
+def sparse_product(call: Call) -> list[Axis]:
+    """``sparse @ dense``; sums only."""
+    if call.get("reduce") not in (None, "sum"):
+        raise UnfollowedError(f"it reduces by {call['reduce']}")
+    return product(call.axes("sparse"), call.axes("dense"))
 
 
 @rule("mv", "addmv", "dot", "vdot", "outer", "ger", "addr")
 def vectors(call: Call) -> list[Axis]:
     """Products with vectors."""
     if call.name in ("outer", "ger", "addr"):
-        names = ("vec1", "vec2") if call.name == "addr" else ("self", "vec2")
-        found = [call.axes(names[0])[0], call.axes(names[1])[0]]
+        axes = [call.axes("vec1", "self")[0], call.axes("vec2")[0]]
     elif call.name in ("dot", "vdot"):
-        contract(call.axes("self")[0], call.axes("tensor" if "tensor" in call.arguments else "other")[0], [], [])
+        contract(call.axes("self")[0], call.axes("tensor", "other")[0], [], [])
         return []
     else:
-        rows, inner = call.axes("self" if call.name == "mv" else "mat")
+        rows, inner = call.axes("mat", "self")
         contract(inner, call.axes("vec")[0], [], [rows])
-        found = [rows]
-    return broadcast([found, call.axes("self")]) if call.name.startswith("add") else found
+        axes = [rows]
+    return broadcast([axes, call.axes("self")]) if call.name.startswith("add") else axes
 
 
 @rule("linear")
@@ -69,8 +75,7 @@ def linear(call: Call) -> list[Axis]:
     rows, inner = call.axes("weight")
     *others, last = call.axes("input")
     contract(last, inner, [], [*others, rows])
-    found = [*others, rows]
-    return broadcast([found, call.axes("bias")]) if call.get("bias") is not None else found
+    return broadcast([[*others, rows], *call.present("bias")])
 
 
 @rule("linalg_inv_ex")
@@ -132,8 +137,8 @@ def convolution(call: Call) -> list[Axis]:
     out = (*group, *filters)
     contract(inside, channels, [group], [image[0], group, filters])
     cut_children([image[0], group, filters], [*image[2:], *weight[2:]])
-    if call.get("bias") is not None:
-        unify(out, call.axes("bias")[0])
+    for bias in call.present("bias"):
+        unify(out, bias[0])
     return [image[0], resolve(out), *fixed_axes(call.out_shape[2:])]
 
 
@@ -151,11 +156,10 @@ POSITIONS = {"1d": 1, "2d": 2, "3d": 3}
 )
 def positions(call: Call) -> list:
     """The last axes are positions, which are fixed; those before are left alone."""
-    name = "self" if "self" in call.arguments else "input"
     num = next(n for text, n in POSITIONS.items() if text.rstrip("d") in call.name)
-    axes = call.axes(name)
+    axes = call.axes("self", "input")
     for tensor in call.tensors:
-        if tensor is not call[name]:
+        if tensor is not call.get("self", "input"):
             call.table.hold(tensor)
     for axis in axes[-num:]:
         fix(axis)
@@ -179,16 +183,16 @@ def unfolded(call: Call) -> list[Axis]:
     fix(axes[-1])
     fix(axes[-2])
     cut_children(axes[:-2], axes[-2:])
-    places = call["kernel_size"][0] * call["kernel_size"][1]
-    return [*axes[:-3], (*axes[-3], *new_axis(places, fixed=True)), new_axis(call.out_shape[-1], fixed=True)]
+    kernel_size = call["kernel_size"][0] * call["kernel_size"][1]
+    return [*axes[:-3], (*axes[-3], *new_axis(kernel_size, fixed=True)), new_axis(call.out_shape[-1], fixed=True)]
 
 
 @rule("col2im")
 def folded(call: Call) -> list[Axis]:
     """Patches put back: what :func:`unfolded` undoes."""
     axes = call.axes("self")
-    places = call["kernel_size"][0] * call["kernel_size"][1]
-    channels, inside = view([axes[-2]], [size_of(axes[-2])], [size_of(axes[-2]) // places, places])
+    kernel_size = call["kernel_size"][0] * call["kernel_size"][1]
+    channels, inside = view([axes[-2]], [size_of(axes[-2])], [size_of(axes[-2]) // kernel_size, kernel_size])
     for axis in (axes[-1], inside):
         fix(axis)
     cut_children([*axes[:-2], channels], [axes[-1], inside])
@@ -200,8 +204,6 @@ def attention(call: Call) -> list:
     """Softmax of queries times keys, times values."""
     queries, keys, values = (call.axes(name) for name in ("query", "key", "value"))
     scores = product(queries, [*keys[:-2], keys[-1], keys[-2]])
-    if call.get("attn_mask") is not None:
-        scores = broadcast([scores, call.axes("attn_mask")])
+    scores = broadcast([scores, *call.present("attn_mask")])
     cut_children(scores[:-1], [scores[-1]])
-    found = product(scores, values)
-    return call.first(found)
+    return call.first(product(scores, values))

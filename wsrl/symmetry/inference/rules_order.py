@@ -1,7 +1,5 @@
 """Rules of operations for which the order along an axis matters, or that put entries in an order of their own."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from wsrl.symmetry.inference.rules_pointwise import broadcast, in_order, mixed, reduced, with_fixed
@@ -13,21 +11,13 @@ from wsrl.symmetry.inference.trace import Call, rule
 def ordered(call: Call) -> list:
     """The order along some axes matters, so they are fixed."""
     axes, ndim = call.axes("self"), call["self"].ndim
-    if call.name in ("triu", "tril"):
-        dims = [ndim - 2, ndim - 1]
-    else:
-        name = next((n for n in ("dim", "dims") if n in call.arguments), None)
-        dims = call.dims(name) if name and call[name] is not None else list(range(ndim))
-    axes = in_order(axes, dims)
-    found = []
+    dims = [ndim - 2, ndim - 1] if call.name in ("triu", "tril") else call.dims("dim", "dims")
+    axes, results = in_order(axes, dims), []
     for output in call.outputs:
         kept = axes if output.ndim == ndim else [axis for dim, axis in enumerate(axes) if dim not in dims]
-        found.append(_fixed_where_changed(kept, output.shape))
-    return found
-
-
-def _fixed_where_changed(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
-    return [axis if size_of(axis) == size else new_axis(size, fixed=True) for axis, size in zip(axes, shape)]
+        same = [size_of(axis) == size for axis, size in zip(kept, output.shape)]
+        results.append([a if keep else new_axis(size, fixed=True) for a, keep, size in zip(kept, same, output.shape)])
+    return results
 
 
 @rule("rot90")
@@ -45,9 +35,9 @@ def sorted_entries(call: Call) -> list:
     """Entries by their size, which their order did not matter for, and their places, which it did."""
     (dim,) = call.dims("dim")
     axes = mixed(call.axes("self"), [dim])
-    found = [with_fixed(axes, dim, output.shape[dim]) for output in call.outputs]
+    results = [with_fixed(axes, dim, output.shape[dim]) for output in call.outputs]
     call.table.fix_on_use(call.outputs[-1], axes[dim])
-    return found
+    return results
 
 
 @rule("max", "min", "median", "nanmedian", "mode", "kthvalue")
@@ -64,18 +54,10 @@ def extreme(call: Call) -> list:
     return [kept, list(kept)]
 
 
-@rule("aminmax")
-def extremes(call: Call) -> list:
-    """The smallest and the largest entry."""
-    dims = list(range(call["self"].ndim)) if call["dim"] is None else call.dims("dim")
-    kept = reduced(call.axes("self"), dims, bool(call["keepdim"]))
-    return [kept, list(kept)]
-
-
 @rule("histc")
 def histogram(call: Call) -> list[Axis]:
     """Numbers of entries by their size."""
-    reduced(call.axes("self"), range(call["self"].ndim), False)
+    reduced(call.axes("self"), call.dims(), False)
     return [new_axis(call.out_shape[0], fixed=True)]
 
 

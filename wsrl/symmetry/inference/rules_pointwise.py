@@ -11,13 +11,13 @@ from wsrl.symmetry.inference.trace import Call, regrouped, rule
 def broadcast(operands: Sequence[Sequence[Axis]]) -> list[Axis]:
     """Axes of the result of operands whose axes are aligned at the end and move alike."""
     ndim = max(len(axes) for axes in operands)
-    found: list[Axis] = []
-    for place in range(-ndim, 0):
-        aligned = [axes[place] for axes in operands if len(axes) >= -place and axes[place]]
+    result: list[Axis] = []
+    for dim in range(-ndim, 0):
+        aligned = [axes[dim] for axes in operands if len(axes) >= -dim and axes[dim]]
         for other in aligned[1:]:
             unify(aligned[0], other)
-        found.append(resolve(aligned[0]) if aligned else ())
-    return found
+        result.append(resolve(aligned[0]) if aligned else ())
+    return result
 
 
 @rule(
@@ -30,15 +30,14 @@ def pointwise(call: Call) -> list[Axis]:
     return broadcast([call.table.get(tensor) for tensor in call.tensors])[-len(call.out_shape) or None :]
 
 
-@rule("sum mean prod amax amin logsumexp var std linalg_vector_norm norm any all nansum count_nonzero")
+@rule("sum mean prod amax amin logsumexp var std linalg_vector_norm norm any all nansum count_nonzero _sparse_sum")
 def reduce(call: Call) -> list[Axis]:
     """All entries along some axes become one."""
-    dims = call.dims("dim") if "dim" in call.arguments else list(range(call["self"].ndim))
-    return reduced(call.axes("self"), dims, bool(call.get("keepdim")))
+    return reduced(call.axes("self"), call.dims("dim"), bool(call.get("keepdim")))
 
 
-@rule("var_mean", "std_mean")
-def moments(call: Call) -> list:
+@rule("var_mean", "std_mean", "aminmax")
+def two_statistics(call: Call) -> list:
     """Two statistics along the same axes."""
     kept = reduce(call)
     return [kept, list(kept)]
@@ -96,13 +95,8 @@ def renorm(call: Call) -> list[Axis]:
 def layer_norm(call: Call) -> list:
     """The last axes are normalised together and scaled entry by entry."""
     axes = call.axes("input")
-    num = len(call["normalized_shape"])
-    dims = range(len(axes) - num, len(axes))
-    axes = mixed(axes, dims)
-    for name in ("weight", "bias"):
-        if call.get(name) is not None:
-            axes = broadcast([axes, call.axes(name)])
-    return call.first(axes)
+    axes = mixed(axes, range(len(axes) - len(call["normalized_shape"]), len(axes)))
+    return call.first(broadcast([axes, *call.present("weight", "bias")]))
 
 
 @rule("native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit batch_norm cudnn_batch_norm")
@@ -110,9 +104,8 @@ def batch_norm(call: Call) -> list:
     """Each channel is normalised over batch and positions."""
     axes = call.axes("input")
     axes = mixed(axes, [dim for dim in range(len(axes)) if dim != 1])
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        if call.get(name) is not None:
-            unify(axes[1], call.axes(name)[0])
+    for own in call.present("weight", "bias", "running_mean", "running_var"):
+        unify(axes[1], own[0])
     return call.first(axes)
 
 
@@ -121,9 +114,8 @@ def group_norm(call: Call) -> list:
     """Channels are normalised within groups."""
     axes, size, num = call.axes("input"), call["C"], call["group"]
     groups, inside = regrouped(axes[1], [num, size // num])
-    for name in ("weight", "bias"):
-        if call.get(name) is not None:
-            unify((*groups, *inside), call.axes(name)[0])
+    for own in call.present("weight", "bias"):
+        unify((*groups, *inside), own[0])
     out = [axes[0], (*groups, *inside), *axes[2:]]
     cut_children([out[0]], [inside, *axes[2:]])
     cut_children([groups], [inside, *axes[2:]])

@@ -37,9 +37,9 @@ def unsqueezed(call: Call) -> list[Axis]:
 @rule("squeeze")
 def squeezed(call: Call) -> list[Axis]:
     """Axes of one element are gone."""
-    axes, given = call.axes("self"), call.get("dim")
-    given = [given] if isinstance(given, int) else given
-    dims = range(len(axes)) if given is None else [dim % len(axes) for dim in given]
+    axes, wanted = call.axes("self"), call.get("dim")
+    wanted = [wanted] if isinstance(wanted, int) else wanted
+    dims = range(len(axes)) if wanted is None else [dim % len(axes) for dim in wanted]
     return [axis for dim, axis in enumerate(axes) if dim not in dims or axis]  # in place the tensor has lost them
 
 
@@ -48,11 +48,11 @@ def expanded(call: Call) -> list[Axis]:
     """Single elements are spread out; along them anything may move, for each element of the axes before."""
     axes = call.axes("self")
     axes = [()] * (len(call.out_shape) - len(axes)) + list(axes)
-    found: list[Axis] = []
+    result: list[Axis] = []
     for axis, size in zip(axes, call.out_shape):
-        parents = [atom for before in found for atom in before]
-        found.append(axis if axis or size == 1 else new_axis(size, parents))
-    return found
+        parents = [atom for before in result for atom in before]
+        result.append(axis if axis or size == 1 else new_axis(size, parents))
+    return result
 
 
 @rule("repeat")
@@ -136,9 +136,11 @@ def shuffled(call: Call) -> list:
     axes, shape = call.axes("self"), call["self"].shape
     *batch, size, _, _ = shape
     lead = axes[: len(batch)]
+    # channels in groups change places with what is inside the groups
     if call.name == "channel_shuffle":
         groups, inside = view([axes[-3]], [size], [call["groups"], size // call["groups"]])
         return [*lead, (*inside, *groups), *axes[-2:]]
+    # positions are fixed; channels are taken apart into blocks of positions, or put together from them
     factor = call.get("upscale_factor", "downscale_factor")
     fix(axes[-1])
     fix(axes[-2])

@@ -1,6 +1,6 @@
 """A network as a function of its weights in float64, weights that hide nothing of it, and those that it never reads."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +11,7 @@ from wsrl.errors import UserError
 from wsrl.symmetry.inference.double_precision import in_double
 from wsrl.symmetry.inference.network_tensors import RUNNING, as_arguments, evaluation_copy, named_tensors, tensors_in
 from wsrl.symmetry.inference.trace import plain_kernels
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 DRAWINGS = 8
@@ -38,7 +39,7 @@ class DoubleNetwork:
         spec: PermutationSpec,
         network: nn.Module | Callable,
         inputs: object,
-        weights: Mapping[str, Tensor] | None,
+        weights: Weights | None,
     ):
         self.args, self.kwargs = as_arguments(tree_map(_as_double, inputs))
         self.is_module = isinstance(network, nn.Module)
@@ -56,12 +57,12 @@ class DoubleNetwork:
             raise UserError(f"the network has no tensor {unknown[0]}", allowed=", ".join(self._own), do="mend the spec")
         self.start = {name: tensor.detach().clone() for name, tensor in self._own.items()}
 
-    def outputs(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+    def outputs(self, weights: Weights) -> list[Tensor]:
         """All tensors that the network gives with some weights ``shape``."""
         with _repeatable():
             return [tensor.detach().clone() for tensor in self._run(weights)]
 
-    def gradients(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    def gradients(self, weights: Weights) -> dict[str, Tensor | None]:
         """Gradients of the sum of all squared outputs by the weights, None where there is none."""
         real = [name for name in weights if self._own[name].is_floating_point()]
         if not self.is_module:
@@ -81,7 +82,7 @@ class DoubleNetwork:
                 tensor.requires_grad_(False)
         return dict(zip(wanted, gradients or [None] * len(wanted)))
 
-    def _run(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+    def _run(self, weights: Weights) -> list[Tensor]:
         if not self.is_module:
             batch = {name: value.unsqueeze(0) for name, value in weights.items()}  # (1, *shape)
             return tensors_in(self.network(batch, *self.args, **self.kwargs))
@@ -107,9 +108,7 @@ def _as_double(leaf):
     return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
-def drawing(
-    module: nn.Module | Callable, own: Mapping[str, Tensor], generator: torch.Generator
-) -> Callable[[], dict[str, Tensor]]:
+def drawing(module: nn.Module | Callable, own: Weights, generator: torch.Generator) -> Callable[[], dict[str, Tensor]]:
     """What draws new weights in place of a network's, and leaves those whose values mean something.
 
     Args:
@@ -155,9 +154,7 @@ def _drawn(name: str, tensor: Tensor, generator: torch.Generator, is_buffer: boo
     return noise * (len(tensor) / tensor.numel()) ** 0.5
 
 
-def unread_entries(
-    network: DoubleNetwork, start: Mapping[str, Tensor], draw: Callable[[], Mapping[str, Tensor]]
-) -> dict[str, Tensor]:
+def unread_entries(network: DoubleNetwork, start: Weights, draw: Callable[[], Weights]) -> dict[str, Tensor]:
     """Entries of weights on which the outputs do not depend.
 
     Args:

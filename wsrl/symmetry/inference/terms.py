@@ -77,31 +77,31 @@ def size_of(axis: Iterable[Atom]) -> int:
 
 def resolve(axis: Iterable[Atom]) -> Axis:
     """The axis in terms of atoms that are free, fixed, concatenations or families."""
-    found: list[Atom] = []
+    atoms: list[Atom] = []
     for atom in axis:
         if atom.product is not None:
             atom.product = resolve(atom.product)
-            found += atom.product
+            atoms += atom.product
         else:
             _explode(atom)
-            found.append(atom)
-    return tuple(found)
+            atoms.append(atom)
+    return tuple(atoms)
 
 
 def parents_of(atom: Atom) -> Axis:
     """Parents of an atom, resolved; the order is that of nesting."""
     if not atom.parents:
         return ()
-    found: list[Atom] = []
+    parents: list[Atom] = []
     for parent in atom.parents:
         stack = [parent]
         while stack:
             top = stack.pop()
             if top.product is not None:
                 stack += reversed(top.product)
-            elif top not in found:
-                found.append(top)
-    atom.parents = tuple(found)
+            elif top not in parents:
+                parents.append(top)
+    atom.parents = tuple(parents)
     return atom.parents
 
 
@@ -127,10 +127,10 @@ def _member(atom: Atom, parent: Atom, others: Sequence[Atom], k: int) -> Axis:
 
 
 def _within_part(axis: Iterable[Atom], parent: Atom, k: int) -> Axis:
-    found: list[Atom] = []
+    atoms: list[Atom] = []
     for atom in resolve(axis):
-        found += atom.members[k] if atom.is_family and atom.over is parent else (atom,)
-    return tuple(found)
+        atoms += atom.members[k] if atom.is_family and atom.over is parent else (atom,)
+    return tuple(atoms)
 
 
 def deep(axis: Iterable[Atom]) -> Iterable[Atom]:
@@ -157,14 +157,14 @@ def fix(axis: Iterable[Atom]) -> None:
 
 def ancestors(atom: Atom) -> set[Atom]:
     """All atoms that an atom acts within, at any depth."""
-    found: set[Atom] = set()
+    seen: set[Atom] = set()
     stack = list(parents_of(atom))
     while stack:
         top = stack.pop()
-        if top not in found:
-            found.add(top)
+        if top not in seen:
+            seen.add(top)
             stack += parents_of(top)
-    return found
+    return seen
 
 
 def flat_parts(axis: Axis) -> list[Axis]:
@@ -192,11 +192,13 @@ def concat(axes: Sequence[Axis]) -> Axis:
     parts = [resolve(axis) for axis in axes]
     if len(parts) == 1:
         return parts[0]
+    # fixed parts are one atom each; where all are fixed, so is the whole
     still = [len(part) > 1 and all(atom.fixed for atom in part) for part in parts]
     parts = [new_axis(size_of(part), fixed=True) if is_still else part for part, is_still in zip(parts, still)]
     size = sum(map(size_of, parts))
     if all(not part or all(atom.fixed for atom in part) for part in parts):
         return new_axis(size, fixed=True)
+    # the whole acts within what all of its parts act within
     shared = None
     for part in parts:
         outside = [p for atom in part for p in parents_of(atom) if p not in part]

@@ -78,9 +78,13 @@ class Call:
         """Shape of the first output."""
         return self.outputs[0].shape
 
-    def axes(self, name: str) -> list[Axis]:
-        """Axes of an argument that is a tensor."""
-        return self.table.get(self.arguments[name])
+    def axes(self, *names: str) -> list[Axis]:
+        """Axes of a tensor, the first argument that is there under one of these names."""
+        return self.table.get(self.get(*names))
+
+    def present(self, *names: str) -> list[list[Axis]]:
+        """Axes of those arguments that are there and are tensors."""
+        return [self.axes(name) for name in names if isinstance(self.arguments.get(name), Tensor)]
 
     def hold(self, *names: str) -> None:
         """Let nothing move along arguments, as far as they are there."""
@@ -92,12 +96,11 @@ class Call:
         """Axes of the first output; of the others nothing is known, so they are fixed."""
         return [axes, *([None] * (len(self.outputs) - 1))]
 
-    def dims(self, name: str, of: str = "self") -> list[int]:
-        """An argument of one or several axes as sorted positive numbers; None and nothing mean all."""
-        ndim = self.arguments[of].ndim
-        given = self.arguments[name]
-        given = [given] if isinstance(given, int) else given
-        return sorted(d % ndim for d in given) if given else list(range(ndim))
+    def dims(self, *names: str) -> list[int]:
+        """An argument of one or several axes of ``self`` as sorted positive numbers; None and nothing mean all."""
+        ndim, dims = self.arguments["self"].ndim, self.get(*names)
+        dims = [dims] if isinstance(dims, int) else dims
+        return sorted(d % ndim for d in dims) if dims else list(range(ndim))
 
     def written(self) -> list[Tensor]:
         """Arguments that the operation writes to."""
@@ -185,26 +188,24 @@ class Tracer(TorchDispatchMode):
 
     def _unknown(self, call: Call, failure: Exception | None) -> UserError:
         path = self.modules[-1] if self.modules else ""
-        place = f"in the module {path!r}" if path else "in the network itself, outside of its submodules"
-        example = (
-            f'given={{"{path or "path.to.module"}": Given(tensors={{"weight": ("c", None)}}, inputs=((None, "c"),), '
-        )
+        location = f"in the module {path!r}" if path else "in the network itself, outside of its submodules"
         use = "" if failure is None else f" as it is used there ({failure or type(failure).__name__})"
         return UserError(
-            f"there is no rule for the operation {call.name} ({place}) on axes that may move{use}",
+            f"there is no rule for the operation {call.name} ({location}) on axes that may move{use}",
             allowed=f"operations with a rule: {', '.join(sorted(RULES))}, and pointwise ones",
-            do=f'describe that part by hand, as in {example}outputs=((None, "c"),))}}, '
+            do=f'describe that part by hand, as in described={{"{path or "path.to.module"}": ModuleAxes('
+            'tensors={"weight": ("c", None)}, inputs=((None, "c"),), outputs=((None, "c"),))}, '
             "move the operation into a module of its own and describe that, or hold its weights with fixed=(...)",
         )
 
 
-def _checked(call: Call, found: list[list[Axis] | None]) -> list[list[Axis] | None]:
+def _checked(call: Call, results: list[list[Axis] | None]) -> list[list[Axis] | None]:
     """What a rule found, once its axes are as long as those of the outputs; an axis of no elements has no atoms."""
-    for output, axes in zip(call.outputs, found, strict=True):
+    for output, axes in zip(call.outputs, results, strict=True):
         sizes = axes if axes is None else [size_of(axis) for axis in axes]
         if sizes is not None and sizes != [size or 1 for size in output.shape]:
             raise UnfollowedError(f"axes of {sizes} elements were found for a tensor of shape {tuple(output.shape)}")
-    return found
+    return results
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wsrl.errors import UserError
 from wsrl.symmetry.inference.running import DoubleNetwork, drawing, unread_entries
 from wsrl.symmetry.spec.axes import Axis, Concat, Product, factors_of, names_in, parts_of
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 TOLERANCE = 1e-10
@@ -57,7 +58,7 @@ def verify(
     module: nn.Module | Callable,
     inputs: object,
     *,
-    weights: Mapping[str, Tensor] | None = None,
+    weights: Weights | None = None,
     generator: torch.Generator | None = None,
     trials: int = 3,
     controls: int = 200,
@@ -88,7 +89,7 @@ def verify(
     subject = {name: tensor for name, tensor in start.items() if name in spec.axes}
     before = network.outputs(start)
 
-    def change(moved: Mapping[str, Tensor]) -> float:
+    def change(moved: Weights) -> float:
         return _difference(before, network.outputs({**start, **moved}))
 
     # random permutations of all that moves leave the output as it is, up to what it rounds inside
@@ -111,7 +112,7 @@ def verify(
     return Verification(max(errors, default=0.0), trials, **controlled, unread=not_read, tolerance=tolerance)
 
 
-def _tolerance(run: Callable, start: Mapping[str, Tensor], before: list[Tensor], generator: torch.Generator) -> float:
+def _tolerance(run: Callable, start: Weights, before: list[Tensor], generator: torch.Generator) -> float:
     """What rounding inside the network makes of the output, seen by moving the weights twice by one small step."""
     steps = {n: t * torch.randn(t.shape, generator=generator, dtype=t.dtype) for n, t in start.items() if _is_real(t)}
     once, twice = (run({**start, **{n: start[n] + k * STEP * step for n, step in steps.items()}}) for k in (1, 2))
@@ -154,13 +155,14 @@ def _refusal(spec: PermutationSpec, alone: Mapping[str, float], error: float, to
 def _control(
     spec: PermutationSpec,
     name: str,
-    subject: Mapping[str, Tensor],
+    subject: Weights,
     change: Callable,
     limit: float,
     unread: Mapping[str, Tensor],
 ) -> str:
     """Break the ties of one permutation, one after the other, until the output changes; one of ``OUTCOMES``."""
-    places = [
+    # all occurrences of the permutation, each alone after the other
+    occurrences = [
         (tensor, axis, part, factor)
         for tensor, axes in spec.axes.items()
         for axis, text in enumerate(axes)
@@ -169,12 +171,12 @@ def _control(
         if carried == name
     ]
     table = torch.arange(spec.sizes[name]).roll(1).expand(spec.table_shape(name))
-    for place in places:
-        tensor = place[0]
-        broken = _only_at(spec, name, place)
-        if len(places) == 1:
-            numbers = torch.arange(subject[tensor].numel()).view(subject[tensor].shape)
-            touched = broken.apply({tensor: numbers}, {name: table})[tensor] != numbers
+    for occurrence in occurrences:
+        tensor = occurrence[0]
+        broken = _only_at(spec, name, occurrence)
+        if len(occurrences) == 1:  # no tie: nothing to see where the output reads none of what moves
+            entries = torch.arange(subject[tensor].numel()).view(subject[tensor].shape)
+            touched = broken.apply({tensor: entries}, {name: table})[tensor] != entries
             return "silent" if tensor in unread and bool(unread[tensor][touched].all()) else "alone"
         moved = broken.apply({tensor: subject[tensor]}, {name: table})
         if change(moved) > limit:
@@ -182,27 +184,20 @@ def _control(
     return "silent"
 
 
-def _only_at(spec: PermutationSpec, name: str, place: tuple) -> PermutationSpec:
-    """The spec of one tensor in which one permutation acts at one place only, and no other acts."""
-    tensor = place[0]
-    keep = set(spec.within.get(name, ()))
+def _only_at(spec: PermutationSpec, name: str, occurrence: tuple) -> PermutationSpec:
+    """The spec of one tensor in which one permutation acts at one occurrence only, and no other but its parents."""
+    tensor, *index = occurrence
+    parents = spec.within.get(name, ())
 
-    def factor(text, is_place: bool):
-        if not isinstance(text, str) or text in keep or (text == name and is_place):
-            return text
-        return spec.lengths[text]
-
-    def part(text, index: tuple):
-        factors = [factor(f, (*index, k) == place[1:]) for k, f in enumerate(factors_of(text))]
+    def part(text, dim: int, k: int):
+        acts = [f in parents or (f == name and [dim, k, i] == index) for i, f in enumerate(factors_of(text))]
+        factors = [f if a or not isinstance(f, str) else spec.lengths[f] for f, a in zip(factors_of(text), acts)]
         return Product(tuple(factors)) if isinstance(text, Product) else factors[0]
 
     def axis(text: Axis, dim: int) -> Axis:
-        parts = tuple(part(p, (dim, k)) for k, p in enumerate(parts_of(text)))
+        parts = tuple(part(p, dim, k) for k, p in enumerate(parts_of(text)))
         return Concat(parts) if isinstance(text, Concat) else parts[0]
 
     axes = {tensor: tuple(axis(text, dim) for dim, text in enumerate(spec.axes[tensor]))}
-    names = [*keep, name]
-    within = {child: spec.within[child] for child in names if child in spec.within}
-    shapes = {tensor: spec.shapes[tensor]} if tensor in spec.shapes else {}
-    sizes, held = ({n: known[n] for n in names if n in known} for known in (spec.sizes, spec.held))
-    return PermutationSpec(axes, sizes, within, shapes, held)
+    shapes = {key: shape for key, shape in spec.shapes.items() if key == tensor}
+    return PermutationSpec(axes, spec.sizes, {name: parents}, shapes, spec.held)

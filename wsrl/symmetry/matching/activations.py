@@ -15,10 +15,11 @@ from wsrl.errors import UserError
 from wsrl.symmetry.matching.barriers import estimate_statistics, load_weights
 from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
 from wsrl.symmetry.spec.axes import Axis, names_in
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 NUM_SAMPLES = 4096
-AT_ONCE = 500
+READ_AT_ONCE = 500
 WEAK = 1e-2
 """The largest agreement of all weights beside the correlation of one unit."""
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
@@ -45,8 +46,8 @@ class Readout:
 def match_activations(
     spec: PermutationSpec,
     module: nn.Module,
-    reference: Mapping[str, Tensor],
-    moving: Mapping[str, Tensor],
+    reference: Weights,
+    moving: Weights,
     inputs: Tensor,
     *,
     readouts: Mapping[str, Readout | Iterable[Readout]] | None = None,
@@ -103,7 +104,7 @@ def match_activations(
     return replace(matching, objective=correlation)
 
 
-def _weakened(spec: PermutationSpec, reference: Mapping[str, Tensor], moving: Mapping[str, Tensor]) -> tuple:
+def _weakened(spec: PermutationSpec, reference: Weights, moving: Weights) -> tuple:
     """Weights that decide where activations do not, such as between units that are never active."""
     names = [name for name in reference if name in spec.axes and reference[name].is_floating_point()]
     first, second = ({name: weights[name].double() for name in names} for weights in (reference, moving))
@@ -126,11 +127,10 @@ def find_readouts(spec: PermutationSpec, module: nn.Module) -> list[tuple[Readou
         dim = 1 if isinstance(part, CONVOLUTIONS) else -1
         turned = isinstance(part, nn.Embedding) or getattr(part, "transposed", False)
         out, into = (axes[1], axes[0]) if turned else (axes[0], axes[1])
-        if getattr(part, "groups", 1) == 1:
-            if not isinstance(part, nn.Embedding):
-                takes.append((Readout(path, "input", dim), into))
-            gives.append((Readout(path, "output", dim), out))
-        elif not turned:
+        grouped = getattr(part, "groups", 1) > 1  # the second axis of its weight counts the units of one group
+        if not grouped and not isinstance(part, nn.Embedding):
+            takes.append((Readout(path, "input", dim), into))
+        if not grouped or not turned:
             gives.append((Readout(path, "output", dim), out))
     inputs = [(readout, axis) for readout, axis in takes if names_in(axis)]
     read = {name for _, axis in inputs for name in names_in(axis)}
@@ -160,7 +160,7 @@ def _named_readouts(spec: PermutationSpec, module: nn.Module, readouts: Mapping)
 
 def _activations(
     module: nn.Module,
-    weights: Mapping[str, Tensor],
+    weights: Weights,
     inputs: Tensor,
     readouts: list[tuple[Readout, Axis]],
     num_samples: int,
@@ -169,9 +169,9 @@ def _activations(
     """Activations ``(C, S)`` at every readout that is reached; the same samples for all networks of a module."""
     module = copy.deepcopy(module).eval()
     load_weights(module, weights)
-    estimate_statistics(module, inputs.split(AT_ONCE))
+    batches = inputs.split(READ_AT_ONCE)
+    estimate_statistics(module, batches)
     seen: dict[Readout, list[Tensor]] = {readout: [] for readout, _ in readouts}
-    batches = inputs.split(AT_ONCE)
     share = -(-num_samples // len(batches))
     with ExitStack() as stack, torch.no_grad():
         for readout, rows in seen.items():

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.matching import METHODS
+from wsrl.options import check_values, one_of
+from wsrl.symmetry.matching import MATCHING_METHODS
 from wsrl.symmetry.matching.activations import match_activations
 from wsrl.symmetry.matching.alignment_files import read_network
 from wsrl.symmetry.matching.barriers import NUM_POINTS, NetworkScores, barrier, load_weights, path_losses
@@ -22,9 +23,10 @@ from wsrl.symmetry.matching.linear_stack import LinearStack
 from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
 from wsrl.symmetry.matching.problem import check_same
 from wsrl.symmetry.matching.straight_through import RefinementOptions, refine_straight_through
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
-Network = nn.Module | Mapping[str, Tensor] | str | Path
+Network = nn.Module | Weights | str | Path
 Scores = Callable[[dict[str, Tensor]], tuple[float, float]]
 
 
@@ -136,14 +138,12 @@ def align_networks(
         UserError: Networks with different tensors, tensors that the spec does not know, a file that is no safetensors
             file, or a method that needs examples without them.
     """
-    if method not in METHODS:
-        raise UserError(f"the method is {method!r}", allowed=", ".join(METHODS))
+    check_values({"method": method}, method=one_of(*MATCHING_METHODS))
     # the two networks, and the module of both
     first, second = weights_of(reference), weights_of(moving)
     check_same(first, [second])
-    network = network or next((each for each in (reference, moving) if isinstance(each, nn.Module)), None)
     is_needed = scores is None and (spec is None or data is not None)
-    network = _checked_module(network or (LinearStack(first) if is_needed else None), first)
+    network = _module_of(network, (reference, moving), first, is_needed)
     # what may move, and where the method moves it
     spec = spec or spec_of(network, data[0][:2] if example_inputs is None and data is not None else example_inputs)
     options = {"generator": generator, "restarts": restarts, "loss": loss, "options": refinement}
@@ -154,8 +154,12 @@ def align_networks(
     return _scored(spec, first, second, matching, scores, num_points)
 
 
-def _checked_module(network: nn.Module | None, weights: Mapping[str, Tensor]) -> nn.Module | None:
-    """The module, once the weights are known to fit into it."""
+def _module_of(
+    network: nn.Module | None, sides: tuple[Network, Network], weights: Weights, is_needed: bool
+) -> nn.Module | None:
+    """The module of both networks, into which the weights are known to fit."""
+    network = network or next((side for side in sides if isinstance(side, nn.Module)), None)
+    network = network or (LinearStack(weights) if is_needed else None)
     if network is not None:
         load_weights(copy.deepcopy(network), weights)
     return network
@@ -211,7 +215,7 @@ def spec_of(network: nn.Module | None, example_inputs: object = None) -> Permuta
 
 
 def _matched(method, spec, network, first, second, data, options: dict) -> Matching:
-    """What a method of ``METHODS`` finds; options are those of :func:`refine_straight_through`."""
+    """What a method of ``MATCHING_METHODS`` finds; options are those of :func:`refine_straight_through`."""
     if method == "weights":
         return match_weights(spec, first, second, generator=options["generator"], restarts=options["restarts"])
     if network is None or data is None:
@@ -225,7 +229,7 @@ def _matched(method, spec, network, first, second, data, options: dict) -> Match
     return refine_straight_through(spec, network, first, second, *data, **options)
 
 
-def path_scores(scores: Scores, first: Mapping[str, Tensor], last: Mapping[str, Tensor], num_points: int) -> PathScores:
+def path_scores(scores: Scores, first: Weights, last: Weights, num_points: int) -> PathScores:
     """Loss and accuracy at equally spaced points from one network to another."""
     losses, accuracies = path_losses(scores, first, last, num_points).T  # (2, P)
     return PathScores(losses, accuracies)

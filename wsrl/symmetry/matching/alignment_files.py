@@ -1,7 +1,6 @@
 """Files of networks, permutations and specs, and messages for files that are none."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from wsrl.durable import write_bytes
 from wsrl.errors import UserError
+from wsrl.symmetry.spec.permute import Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
@@ -35,7 +35,7 @@ def read_network(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Weights) -> None:
     """Write the tensors of a network or of a permutation as safetensors, whole or not at all."""
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     write_bytes(path, save(copies))

@@ -71,8 +71,8 @@ def unit_agreement(problem: MatchingProblem, pieces: Pieces, name: str, unsettle
     Returns:
         Sums of inner products ``(B, n, n)``, and for what acts within the units its best tables ``(B, n, n, m)``.
     """
-    size, inside = problem.sizes[name], problem.descendants(name)
-    total = torch.zeros(int(np.prod(problem.table_shape(name)[:-1])), size, size, dtype=torch.float64)
+    size, inside = problem.spec.sizes[name], problem.descendants(name)
+    total = torch.zeros(int(np.prod(problem.spec.table_shape(name)[:-1])), size, size, dtype=torch.float64)
     nested: dict[str, Tensor] = {}
     unsettled = unsettled | set(inside)
     for key in problem.carriers([name]):
@@ -90,7 +90,9 @@ def unit_agreement(problem: MatchingProblem, pieces: Pieces, name: str, unsettle
     # a pair of units agrees as well as the best assignment of what is inside them
     tables = {}
     for child, pairs in nested.items():
-        blocks = pairs.reshape(len(total), size, problem.sizes[child], size, problem.sizes[child])  # (B, n, m, n, m)
+        blocks = pairs.reshape(
+            len(total), size, problem.spec.sizes[child], size, problem.spec.sizes[child]
+        )  # (B, n, m, n, m)
         tables[child], sums = best_assignment(blocks.transpose(2, 3).contiguous())  # (B, n, n, m), (B, n, n)
         total += sums
     return total, tables

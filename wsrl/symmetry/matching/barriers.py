@@ -4,7 +4,7 @@ Letters: P points of the path, N examples.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.errors import UserError
+from wsrl.symmetry.spec.permute import Weights
 
 NUM_POINTS = 25
-AT_ONCE = 1000
-Weights = Mapping[str, Tensor]
+EXAMPLES_AT_ONCE = 1000
 
 
 def interpolate(a: Weights, b: Weights, t: float) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ class NetworkScores:
         *,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         calibration: Tensor | None = None,
-        at_once: int = AT_ONCE,
+        at_once: int = EXAMPLES_AT_ONCE,
     ):
         self.module = copy.deepcopy(module).eval()
         self.inputs, self.targets, self.at_once = inputs, targets, at_once
@@ -125,9 +125,9 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
             do="pass the module they belong to",
         ) from error
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    given = {id(parameters[name]) for name in weights if name in parameters}  # of tied ones any name will do
+    loaded = {id(parameters[name]) for name in weights if name in parameters}  # of tied ones any name will do
     wrong = [
-        f"the weights have no {name!r}" for name in lost if name in parameters and id(parameters[name]) not in given
+        f"the weights have no {name!r}" for name in lost if name in parameters and id(parameters[name]) not in loaded
     ]
     wrong += [f"the module has no tensor {name!r}" for name in unknown]
     if wrong:

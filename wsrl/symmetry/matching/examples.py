@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from wsrl.errors import UserError
 from wsrl.symmetry.matching.barriers import load_weights
 from wsrl.symmetry.matching.linear_stack import LinearStack
+from wsrl.symmetry.spec.permute import Weights
 
 Examples = tuple[Tensor, Tensor]
 
 
 def fit_examples(
-    network: nn.Module | None, weights: Mapping[str, Tensor], examples: Mapping[str, Examples]
+    network: nn.Module | None, weights: Weights, examples: Mapping[str, Examples]
 ) -> tuple[nn.Module, dict[str, Examples]]:
     """A network with its weights, and pictures as it takes them: as they are, or flat ``(N, C H W)``.
 

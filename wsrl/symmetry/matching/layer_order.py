@@ -9,8 +9,8 @@ MAX_STEPS = 100_000
 Fits = Callable[[str | None, str, int], bool]
 
 
-def clear_order(names: Sequence[str], fits: Fits) -> list[str] | None:
-    """The one order in which layers can follow each other.
+def layer_orders(names: Sequence[str], fits: Fits) -> list[list[str]]:
+    """Orders in which layers can follow each other; only one that is alone is clear.
 
     Numbers at the same place of names that are alike before it tell which of two comes first (``net.2.linear`` before
     ``net.10``); words don't, whatever their place in the alphabet. Sizes say which layer fits behind which. Where they
@@ -22,13 +22,9 @@ def clear_order(names: Sequence[str], fits: Fits) -> list[str] | None:
             place.
 
     Returns:
-        The order; None where there is none, or several.
+        None, one, or the first two of several.
     """
-    for before in (numbers_say, lambda first, second: False):
-        found = possible_orders(names, fits, before)
-        if found:
-            return found[0] if len(found) == 1 else None
-    return None
+    return possible_orders(names, fits, precedes_by_number) or possible_orders(names, fits, lambda first, second: False)
 
 
 def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str], bool]) -> list[list[str]]:
@@ -36,20 +32,20 @@ def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str
 
     Args:
         names: Names of the layers.
-        fits: As in :func:`clear_order`.
+        fits: As in :func:`layer_orders`.
         before: Whether the first of two layers must come before the second.
     """
     earlier = {name: {other for other in names if before(other, name)} for name in names}
-    found: list[list[str]] = []
+    orders: list[list[str]] = []
     chain: list[str] = []
     steps = 0
 
     def extend(left: list[str]) -> None:
         nonlocal steps
         if not left:
-            found.append(list(chain))
+            orders.append(list(chain))
         for name in left:
-            if len(found) > 1 or steps > MAX_STEPS:
+            if len(orders) > 1 or steps > MAX_STEPS:
                 return
             if earlier[name].isdisjoint(left) and fits(chain[-1] if chain else None, name, len(chain)):
                 steps += 1
@@ -59,11 +55,11 @@ def possible_orders(names: Sequence[str], fits: Fits, before: Callable[[str, str
 
     extend(sorted(names, key=natural))
     if steps > MAX_STEPS:  # nobody has seen that no other order fits
-        found *= 2
-    return found[:2]
+        orders *= 2
+    return orders[:2]
 
 
-def numbers_say(first: str, second: str) -> bool:
+def precedes_by_number(first: str, second: str) -> bool:
     """Whether numbers in two names say that the first comes before the second."""
     for a, b in zip(natural(first), natural(second)):
         if a != b:

@@ -1,12 +1,11 @@
 """A plain stack of linear layers, made again from the names and shapes of its tensors."""
 
-from collections.abc import Callable, Mapping
-
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsrl.errors import UserError
-from wsrl.symmetry.matching.layer_order import clear_order, natural, possible_orders
+from wsrl.symmetry.matching.layer_order import layer_orders, natural
+from wsrl.symmetry.spec.permute import Weights
 
 ALLOWED = "weights (out, in) that fit one behind the other, each with or without a bias (out,)"
 DO = (
@@ -16,34 +15,33 @@ DO = (
 
 
 class LinearStack(nn.Module):
-    """Linear layers with an activation between them, under given names.
+    """Linear layers with ReLU between them, under the names of their tensors.
 
     Args:
         weights: Its tensors, ``<layer>.weight`` ``(out, in)`` and ``<layer>.bias`` ``(out,)``.
-        activation: What stands between the layers, which the tensors don't tell.
 
     Raises:
         UserError: The tensors are none of a plain stack, or their order is not clear.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], activation: Callable[[Tensor], Tensor] = functional.relu):
+    def __init__(self, weights: Weights):
         super().__init__()
-        self.order, self.activation = layers_in_order(weights), activation
+        self.order = layers_in_order(weights)
         for name in self.order:
             weight = weights[f"{name}.weight"]
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{name}.bias" in weights, dtype=weight.dtype)
-            _place(self, name, layer)
+            _add_submodule(self, name, layer)
         self.load_state_dict(dict(weights))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs ``(N, out)`` of inputs ``(N, in)``."""
         *hidden, last = [self.get_submodule(name) for name in self.order]
         for layer in hidden:
-            inputs = self.activation(layer(inputs))
+            inputs = functional.relu(layer(inputs))
         return last(inputs)
 
 
-def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
+def layers_in_order(weights: Weights) -> list[str]:
     """Names of the layers from the first to the last.
 
     Numbers in the names and the shapes tell the order, where only one fits both; the alphabet and the order of the
@@ -52,6 +50,7 @@ def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
     Raises:
         UserError: There is no such order, or several.
     """
+    # weights with two axes and biases that fit them, and nothing else
     names = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
     known = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     other = [name for name in weights if name not in known]
@@ -60,27 +59,27 @@ def layers_in_order(weights: Mapping[str, Tensor]) -> list[str]:
     if other or not names:
         what = f"it has {other[0]!r}" if other else "it has no weights"
         raise UserError(f"the network is no plain stack of linear layers: {what}", allowed=ALLOWED, do=DO)
-    found = clear_order(names, lambda before, name, place: before is None or _fit(weights, before, name))
-    if found is None:
-        several = possible_orders(names, lambda b, name, place: b is None or _fit(weights, b, name), lambda a, b: False)
-        count = "more than one order" if several else "no order"
-        more = "; only numbers at one place of their names, as in fc1 and fc2, say which comes first" if several else ""
+    # the one order in which each layer takes what the one before it gives
+    orders = layer_orders(names, lambda before, name, index: before is None or _fit(weights, before, name))
+    if len(orders) != 1:
+        count = "more than one order" if orders else "no order"
+        more = "; only numbers at one place of their names, as in fc1 and fc2, say which comes first" if orders else ""
         raise UserError(
             f"the layers {', '.join(sorted(names, key=natural))} fit together in {count}{more}", allowed=ALLOWED, do=DO
         )
-    return found
+    return orders[0]
 
 
-def _fits_bias(weights: Mapping[str, Tensor], name: str) -> bool:
+def _fits_bias(weights: Weights, name: str) -> bool:
     bias = weights.get(f"{name}.bias")
     return bias is None or bias.shape == weights[f"{name}.weight"].shape[:1]
 
 
-def _fit(weights: Mapping[str, Tensor], before: str, after: str) -> bool:
+def _fit(weights: Weights, before: str, after: str) -> bool:
     return weights[f"{before}.weight"].shape[0] == weights[f"{after}.weight"].shape[1]
 
 
-def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
+def _add_submodule(root: nn.Module, path: str, layer: nn.Module) -> None:
     """Put a layer under a dotted path, with plain modules above it."""
     *folders, last = path.split(".")
     for folder in folders:

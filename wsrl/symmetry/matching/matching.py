@@ -9,7 +9,7 @@ Letters: B elements of what a permutation acts within, n its units, m units of o
 Source: Ainsworth et al., Git Re-Basin, arXiv 2209.04836, section 3.2 and algorithm 1.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.symmetry.matching.assignment import best_assignment, unit_agreement
-from wsrl.symmetry.matching.problem import MatchingProblem, Pieces, Weights, prepare
+from wsrl.symmetry.matching.problem import MatchingProblem, Pieces, prepare
 from wsrl.symmetry.matching.quadratic import refined
-from wsrl.symmetry.spec.permute import composed
+from wsrl.symmetry.spec.permute import Permutation, Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
-TOLERANCE = 1e-11
+MATCHING_GAIN = 1e-11
 """Smallest gain that counts, relative to the product of the norms of the two networks."""
 MAX_SWEEPS = 100
 """Rounds over all permutations from each start."""
@@ -51,7 +51,7 @@ def match_weights(
     generator: torch.Generator | None = None,
     restarts: int = 1,
     frozen: Iterable[str] = (),
-    start: Mapping[str, Tensor] | None = None,
+    start: Permutation | None = None,
 ) -> Matching:
     """Align one network with another by its permutation symmetry.
 
@@ -74,9 +74,10 @@ def match_weights(
         UserError: Weights with other keys or shapes than the spec's or the reference's, or that are not finite.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    spec, problem, pieces = prepare(spec, reference, moving)
+    problem, pieces = prepare(spec, reference, moving)
+    spec = problem.spec
     problem = replace(problem, frozen=_known_names(spec, frozen))
-    free = [name for name in problem.sizes if name not in problem.frozen and problem.carriers([name])]
+    free = [name for name in spec.sizes if name not in problem.frozen and problem.carriers([name])]
     ends = []
     for number in range(1 if start is not None else max(restarts, 1)):
         state = _State.unmoved(problem, pieces)
@@ -95,7 +96,7 @@ def agreement(
     spec: PermutationSpec, reference: Weights | Sequence[Weights], moved: Weights | Sequence[Weights]
 ) -> float:
     """The objective of two networks as they stand: inner products of all tensors that a permutation may move."""
-    _, problem, pieces = prepare(spec, reference, moved)
+    problem, pieces = prepare(spec, reference, moved)
     return problem.objective(pieces)
 
 
@@ -108,7 +109,7 @@ def _descend(state: "_State", free: Sequence[str], generator: torch.Generator) -
         improved = False
         for index in torch.randperm(len(free), generator=generator).tolist():
             better = _improved(state, free[index])
-            if better.objective > state.objective + TOLERANCE * size**0.5:
+            if better.objective > state.objective + MATCHING_GAIN * size**0.5:
                 state, improved = better, True
                 history.append(state.objective)
         if not improved:
@@ -134,11 +135,11 @@ def _assigned(state: "_State", name: str, unsettled: set[str]) -> dict[str, Tens
     problem = state.problem
     agreements, nested = unit_agreement(problem, state.pieces, name, unsettled)  # (B, n, n), {child: (B, n, n, m)}
     order, _ = best_assignment(agreements)  # (B, n)
-    step = {name: order.reshape(problem.table_shape(name))}
+    step = {name: order.reshape(problem.spec.table_shape(name))}
     for child, tables in nested.items():
         # inside each unit the table of the pair that was chosen, with axes in the order of the child's parents
         inner = tables.gather(2, order[:, :, None, None].expand(-1, -1, 1, tables.shape[-1])).squeeze(2)  # (B, n, m)
-        inner = inner.reshape(*problem.table_shape(name), -1)  # (parents of name..., n, m)
+        inner = inner.reshape(*problem.spec.table_shape(name), -1)  # (parents of name..., n, m)
         lead = (*problem.parents(name), name)
         step[child] = inner.permute(*(lead.index(parent) for parent in problem.parents(child)), -1)
     return step
@@ -164,16 +165,14 @@ class _State:
 
     @classmethod
     def unmoved(cls, problem: MatchingProblem, pieces: Pieces) -> "_State":
-        still = {n: torch.arange(size).expand(problem.table_shape(n)) for n, size in problem.sizes.items()}
         objective = problem.objective(pieces)
-        return cls(problem, still, pieces, objective, (objective,))
+        return cls(problem, problem.spec.completed({}), pieces, objective, (objective,))
 
-    def changed(self, step: Mapping[str, Tensor]) -> "_State":
+    def changed(self, step: Permutation) -> "_State":
         """The state after a further permutation; its history starts anew."""
-        still = {n: torch.arange(table.shape[-1]).expand(table.shape) for n, table in self.permutation.items()}
         pieces = self.problem.moved(self.pieces, step)
         objective = self.problem.objective(pieces)
-        together = composed({**still, **step}, self.permutation, self.problem.within, False)
+        together = self.problem.spec.compose(step, self.permutation)
         return _State(self.problem, together, pieces, objective, (objective,))
 
     def better_of(self, other: "_State") -> "_State":

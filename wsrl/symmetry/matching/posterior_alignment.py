@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from wsrl.errors import UserError
+from wsrl.options import check_values, one_of
 from wsrl.symmetry.matching.alignment import spec_of
-from wsrl.symmetry.matching.barriers import AT_ONCE, NUM_POINTS
+from wsrl.symmetry.matching.barriers import EXAMPLES_AT_ONCE, NUM_POINTS
 from wsrl.symmetry.matching.examples import Examples
 from wsrl.symmetry.matching.linear_stack import LinearStack
 from wsrl.symmetry.matching.matching import Matching, match_weights
@@ -23,7 +23,7 @@ from wsrl.symmetry.matching.posteriors import (
 )
 from wsrl.symmetry.spec.spec import PermutationSpec
 
-COSTS = ("means", "means_and_deviations")
+COSTS = ("means", "means_and_stds")
 """What alignment makes small: the distance of the means, or that of means and standard deviations."""
 
 
@@ -119,7 +119,7 @@ def class_log_likelihood(network: nn.Module, inputs: Tensor, classes: Tensor) ->
     """A function from weights to the log-probability of the true class of every example, ``(X,)``."""
 
     def log_likelihood(weights: dict[str, Tensor]) -> Tensor:
-        outputs = torch.cat([functional_call(network, weights, (part,)) for part in inputs.split(AT_ONCE)])
+        outputs = torch.cat([functional_call(network, weights, (part,)) for part in inputs.split(EXAMPLES_AT_ONCE)])
         return -functional.cross_entropy(outputs, classes, reduction="none")
 
     return log_likelihood
@@ -130,7 +130,7 @@ def align_posterior(
     reference: Posterior,
     moving: Posterior,
     *,
-    cost: str = "means_and_deviations",
+    cost: str = "means_and_stds",
     generator: torch.Generator | None = None,
     restarts: int = 1,
 ) -> tuple[Posterior, Matching]:
@@ -140,7 +140,7 @@ def align_posterior(
         spec: Symmetry of the network.
         reference: Posterior that stays.
         moving: Posterior whose neurons are permuted.
-        cost: ``means_and_deviations`` for the Wasserstein distance, whose minimum is the maximum of the summed inner
+        cost: ``means_and_stds`` for the Wasserstein distance, whose minimum is the maximum of the summed inner
             products of means and of standard deviations; ``means`` for that of the means alone.
         generator: Randomness of the order of the axes.
         restarts: Number of runs of coordinate ascent, of which the best is kept.
@@ -151,10 +151,9 @@ def align_posterior(
     Raises:
         UserError: An unknown cost, or posteriors of different networks.
     """
-    if cost not in COSTS:
-        raise UserError(f"cost is {cost!r}", allowed=", ".join(COSTS), do="set cost")
+    check_values({"cost": cost}, cost=one_of(*COSTS))
     check_alike(reference, moving)
-    kinds = ("means", "deviations") if cost == "means_and_deviations" else ("means",)
+    kinds = ("means", "stds") if cost == "means_and_stds" else ("means",)
     sides = [[getattr(each, kind) for kind in kinds] for each in (reference, moving)]
     matching = match_weights(spec, *sides, generator=generator, restarts=restarts)
     return moving.moved(spec, matching.permutation), matching

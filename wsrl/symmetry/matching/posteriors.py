@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
-from wsrl.symmetry.spec.spec import Permutation, PermutationSpec
+from wsrl.symmetry.matching.barriers import NUM_POINTS
+from wsrl.symmetry.spec.permute import Permutation
+from wsrl.symmetry.spec.spec import PermutationSpec
 
 
 @dataclass(frozen=True)
@@ -20,27 +22,27 @@ class Posterior:
 
     Attributes:
         means: Mean of each tensor.
-        deviations: Standard deviation of each tensor, at least zero, under the same names and shapes.
+        stds: Standard deviation of each tensor, at least zero, under the same names and shapes.
 
     Raises:
         UserError: Names or shapes differ, or a standard deviation is negative or not a number.
     """
 
     means: Mapping[str, Tensor]
-    deviations: Mapping[str, Tensor]
+    stds: Mapping[str, Tensor]
 
     def __post_init__(self):
-        means, deviations = dict(self.means), dict(self.deviations)
+        means, stds = dict(self.means), dict(self.stds)
         object.__setattr__(self, "means", means)
-        object.__setattr__(self, "deviations", deviations)
-        wrong = sorted(means.keys() ^ deviations.keys())
-        wrong += [name for name in means if not wrong and means[name].shape != deviations[name].shape]
+        object.__setattr__(self, "stds", stds)
+        wrong = sorted(means.keys() ^ stds.keys())
+        wrong += [name for name in means if not wrong and means[name].shape != stds[name].shape]
         if wrong:
             raise UserError(
                 f"{wrong[0]} has no mean and standard deviation of one shape", allowed="both for every tensor"
             )
-        for name, deviation in deviations.items():
-            if not bool((deviation >= 0).all()):
+        for name, std in stds.items():
+            if not bool((std >= 0).all()):
                 raise UserError(f"a standard deviation of {name} is negative or not a number", allowed="at least zero")
 
     def noise(self, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -51,7 +53,7 @@ class Posterior:
 
     def at(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights that standard normal noise stands for: ``mean + standard deviation * noise``."""
-        return {name: torch.addcmul(mean, self.deviations[name], noise[name]) for name, mean in self.means.items()}
+        return {name: torch.addcmul(mean, self.stds[name], noise[name]) for name, mean in self.means.items()}
 
     def sample(self, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Weights drawn from the posterior."""
@@ -59,7 +61,7 @@ class Posterior:
 
     def moved(self, spec: PermutationSpec, permutation: Permutation) -> "Posterior":
         """The posterior of the permuted network: means and standard deviations move alike."""
-        return Posterior(spec.apply(self.means, permutation), spec.apply(self.deviations, permutation))
+        return Posterior(spec.apply(self.means, permutation), spec.apply(self.stds, permutation))
 
 
 def check_alike(first: Posterior, second: Posterior) -> None:
@@ -83,14 +85,14 @@ def squared_wasserstein(first: Posterior, second: Posterior) -> float:
     Source: arXiv 2310.10171, section 3; exact for Gaussians with diagonal covariances.
     """
     check_alike(first, second)
-    pairs = [(first.means, second.means), (first.deviations, second.deviations)]
+    pairs = [(first.means, second.means), (first.stds, second.stds)]
     return sum(float((a[name].double() - b[name].double()).square().sum()) for a, b in pairs for name in a)
 
 
 def geodesic(first: Posterior, second: Posterior, time: float) -> Posterior:
     """The point of the Wasserstein geodesic at ``time`` in [0, 1]: linear in means and in standard deviations."""
     check_alike(first, second)
-    ends = [(first.means, second.means), (first.deviations, second.deviations)]
+    ends = [(first.means, second.means), (first.stds, second.stds)]
     return Posterior(*({name: torch.lerp(a[name], b[name], time) for name in a} for a, b in ends))
 
 
@@ -158,8 +160,8 @@ class MarginalisedPath:
         Its error is that of the excess at the place of the maximum; all places share their samples.
         """
         excess = self.excess(self.losses)
-        place = int(excess.argmax())
-        return Estimate(float(excess[place]), standard_error(self.excess(self.influences)[place]))
+        peak = int(excess.argmax())
+        return Estimate(float(excess[peak]), standard_error(self.excess(self.influences)[peak]))
 
 
 def sampled_along(
@@ -195,7 +197,7 @@ def marginalised_path(
     second: Posterior,
     log_likelihood: Callable[[dict[str, Tensor]], Tensor],
     *,
-    num_points: int = 25,
+    num_points: int = NUM_POINTS,
     num_samples: int = 16,
     seed: int = 0,
 ) -> MarginalisedPath:

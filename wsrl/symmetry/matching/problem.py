@@ -1,18 +1,17 @@
 """Two networks as what is matched: checked, and cut until every axis carries one permutation or none."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.symmetry.inference.network_tensors import RUNNING
-from wsrl.symmetry.spec.permute import move
+from wsrl.symmetry.spec.permute import Permutation, Weights, move
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 Pieces = dict[str, Tensor]
-Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -20,19 +19,15 @@ class MatchingProblem:
     """A network that is to be resembled, cut until every axis carries one permutation or none.
 
     Attributes:
+        spec: The symmetry of its tensors.
         axes: For each piece what acts on each of its axes.
         reference: The pieces of that network, in float64.
-        within: For a permutation that acts inside the elements of others, those others.
-        sizes: Number of elements of each permutation.
-        held: Axes that stay fixed and that something acts within, with their numbers of elements.
         frozen: Permutations that are left as they are.
     """
 
+    spec: PermutationSpec
     axes: Mapping[str, tuple[str | None, ...]]
     reference: Pieces
-    within: Mapping[str, tuple[str, ...]]
-    sizes: Mapping[str, int]
-    held: Mapping[str, int] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
 
     def carriers(self, names: Iterable[str]) -> list[str]:
@@ -42,30 +37,24 @@ class MatchingProblem:
 
     def descendants(self, name: str) -> list[str]:
         """Permutations that act within one and are not frozen."""
-        return [child for child, parents in self.within.items() if name in parents and child not in self.frozen]
+        return [child for child, parents in self.spec.within.items() if name in parents and child not in self.frozen]
 
     def parents(self, name: str) -> tuple[str, ...]:
         """Permutations that one acts within."""
-        return self.within.get(name, ())
-
-    def table_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of the index tensor of a permutation."""
-        lengths = {**self.sizes, **self.held}
-        return (*(lengths[parent] for parent in self.parents(name)), self.sizes[name])
+        return self.spec.within.get(name, ())
 
     def multiplicity(self, name: str) -> int:
         """Most axes of one piece that a permutation acts on: the degree of the objective in it."""
         return max((axes.count(name) for axes in self.axes.values()), default=0)
 
-    def objective(self, pieces: Pieces, names: Iterable[str] | None = None) -> float:
-        """Sum of the inner products with the reference, of all pieces or of those that some permutations act on."""
-        chosen = pieces if names is None else self.carriers(names)
-        return sum(float(torch.dot(self.reference[key].flatten(), pieces[key].flatten())) for key in chosen)
+    def objective(self, pieces: Pieces) -> float:
+        """Sum of the inner products with the reference."""
+        return sum(float(torch.dot(self.reference[key].flatten(), piece.flatten())) for key, piece in pieces.items())
 
-    def moved(self, pieces: Pieces, permutation: Mapping[str, Tensor]) -> Pieces:
+    def moved(self, pieces: Pieces, permutation: Permutation) -> Pieces:
         """The pieces after a permutation."""
         changed = {
-            key: move(pieces[key], self.axes[key], permutation, self.within, 0, False)
+            key: move(pieces[key], self.axes[key], permutation, self.spec.within, 0, False)
             for key in self.carriers(permutation)
         }
         return pieces | changed
@@ -73,7 +62,7 @@ class MatchingProblem:
 
 def prepare(
     spec: PermutationSpec, reference: Weights | Sequence[Weights], moving: Weights | Sequence[Weights]
-) -> tuple[PermutationSpec, MatchingProblem, Pieces]:
+) -> tuple[MatchingProblem, Pieces]:
     """Check two networks and cut them into pieces; several dicts become one with an axis for them at the end."""
     references = [reference] if isinstance(reference, Mapping) else list(reference)
     movings = [moving] if isinstance(moving, Mapping) else list(moving)
@@ -93,21 +82,17 @@ def prepare(
     spec = replace(spec, axes={name: spec.axes[name] for name in names}, shapes=shapes)
     # tensors that count: those that something acts on, without running statistics
     counted = [name for name in names if name.rpartition(".")[2] not in RUNNING and any(spec.axes[name])]
-    sides = [_cut(spec, {name: [each[name] for each in dicts] for name in counted}) for dicts in (references, movings)]
+    sides = []
+    for dicts in (references, movings):
+        cut = spec.cut({name: _stacked(name, [each[name] for each in dicts]) for name in counted})
+        sides.append({key: part for parts in cut.values() for key, part in parts.items()})  # (*piece shape, C)
     # what acts on the axes of each piece; nothing on those that count dicts and real and imaginary parts
     pieces = [piece for name in counted for piece in spec.pieces[name]]
     axes = {p.name: (*p.axes, *[None] * (sides[0][p.name].ndim - len(p.axes))) for p in pieces}
     # pieces of fixed axes alone are the same whatever moves
     carried = [key for key in axes if any(name in spec.sizes for name in axes[key])]
     kept = [{key: side[key] for key in carried} for side in sides]
-    problem = MatchingProblem({key: axes[key] for key in carried}, kept[0], spec.within, spec.sizes, spec.held)
-    return spec, problem, kept[1]
-
-
-def _cut(spec: PermutationSpec, tensors: Mapping[str, Sequence[Tensor]]) -> Pieces:
-    """Pieces ``(*piece shape, C)`` of the tensors of several dicts, by the name of the piece."""
-    cut = spec.cut({name: _stacked(name, own) for name, own in tensors.items()})
-    return {key: part for parts in cut.values() for key, part in parts.items()}
+    return MatchingProblem(spec, {key: axes[key] for key in carried}, kept[0]), kept[1]
 
 
 def _stacked(name: str, tensors: Sequence[Tensor]) -> Tensor:

@@ -29,7 +29,7 @@ def refined(problem: MatchingProblem, pieces: Pieces, name: str, first: Tensor) 
 
     Source: Vogelstein et al., Fast Approximate Quadratic Programming for Graph Matching, PLOS ONE 2015.
     """
-    size, degree = problem.sizes[name], problem.multiplicity(name)
+    size, degree = problem.spec.sizes[name], problem.multiplicity(name)
     order = first.reshape(-1, size)  # (B, n)
     eye = torch.eye(size, dtype=torch.float64)
     mixture = eye.expand(len(order), size, size)  # (B, n, n), doubly stochastic: no unit moves at first
@@ -46,7 +46,7 @@ def refined(problem: MatchingProblem, pieces: Pieces, name: str, first: Tensor) 
             break
         mixture = mixture + length * (target - mixture)
         order, _ = best_assignment(_slope(problem, pieces, name, mixture))
-    return best_assignment(mixture)[0].reshape(problem.table_shape(name))
+    return best_assignment(mixture)[0].reshape(problem.spec.table_shape(name))
 
 
 def _value(problem: MatchingProblem, pieces: Pieces, name: str, mixture: Tensor) -> float:

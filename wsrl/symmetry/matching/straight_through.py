@@ -4,7 +4,7 @@ Letters: N examples.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from wsrl.options import POSITIVE, at_least, check, option
 from wsrl.symmetry.matching.barriers import NetworkScores, interpolate, load_weights, running_parts
 from wsrl.symmetry.matching.matching import Matching, agreement, match_weights
+from wsrl.symmetry.spec.permute import Permutation, Weights
 from wsrl.symmetry.spec.spec import PermutationSpec
 
 
@@ -29,11 +31,14 @@ class RefinementOptions:
         num_checked: Examples that a look takes, the first ones.
     """
 
-    num_steps: int = 100
-    batch_size: int = 500
-    learning_rate: float = 1e-3
-    check_every: int = 5
-    num_checked: int = 5000
+    num_steps: int = option(100, at_least(0))
+    batch_size: int = option(500, at_least(1))
+    learning_rate: float = option(1e-3, POSITIVE)
+    check_every: int = option(5, at_least(1))
+    num_checked: int = option(5000, at_least(1))
+
+    def __post_init__(self):
+        check(self, "refinement.")
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class Refinement(Matching):
 def refine_straight_through(
     spec: PermutationSpec,
     module: nn.Module,
-    reference: Mapping[str, Tensor],
-    moving: Mapping[str, Tensor],
+    reference: Weights,
+    moving: Weights,
     inputs: Tensor,
     targets: Tensor,
     *,
@@ -85,10 +90,9 @@ def refine_straight_through(
     options = options or RefinementOptions()
     generator = generator or torch.Generator().manual_seed(0)
     loss = functional.cross_entropy if loss is None else loss
-    shown = slice(options.num_checked)
-    scores = NetworkScores(module, inputs[shown], targets[shown], loss=loss)
+    scores = NetworkScores(module, inputs[: options.num_checked], targets[: options.num_checked], loss=loss)
 
-    def midpoint_loss(permutation: Mapping[str, Tensor]) -> float:
+    def midpoint_loss(permutation: Permutation) -> float:
         return scores(interpolate(reference, spec.apply(moving, permutation), 0.5))[0]
 
     # the third network starts as the reference, so that the first permutation is that of weight matching
@@ -112,7 +116,7 @@ def refine_straight_through(
 class _ThirdNetwork:
     """The network that stands for the permutation: what is matched with it is what the permutation is."""
 
-    def __init__(self, module: nn.Module, reference: Mapping[str, Tensor], loss: Callable, learning_rate: float):
+    def __init__(self, module: nn.Module, reference: Weights, loss: Callable, learning_rate: float):
         self.module = copy.deepcopy(module).eval()
         load_weights(self.module, reference)
         for part in running_parts(self.module):
@@ -128,7 +132,7 @@ class _ThirdNetwork:
         """Its tensors; buffers are those of the reference."""
         return self.reference | {name: tensor.detach() for name, tensor in self.free.items()}
 
-    def step(self, moved: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> None:
+    def step(self, moved: Weights, inputs: Tensor, targets: Tensor) -> None:
         """One step for the loss half way between the reference and the moved network."""
         middle = {name: tensor.clone() for name, tensor in self.fixed.items()}  # statistics are written in place
         for name, tensor in self.free.items():

@@ -8,6 +8,8 @@ from wsrl.errors import UserError
 
 Factor = str | int
 """The name of a permutation, or the size of something that stays fixed."""
+Within = Mapping[str, tuple[str, ...]]
+"""For permutations that act inside the elements of others: those others."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def part_size(part: Factor | Product | None, sizes: Mapping[str, int]) -> int | 
 
 def axis_size(axis: Axis, sizes: Mapping[str, int]) -> int | None:
     """Length of an axis; None where only a tensor could tell."""
-    found = [part_size(part, sizes) for part in parts_of(axis)]
-    return None if None in found else sum(found)
+    lengths = [part_size(part, sizes) for part in parts_of(axis)]
+    return None if None in lengths else sum(lengths)
 
 
 def axis_to_json(axis: Axis) -> object:
@@ -95,34 +97,35 @@ def axis_from_json(data: object) -> Axis:
     raise UserError(f"{data!r} describes no axis", allowed='null, a name, a size, {"product": []}, {"concat": []}')
 
 
-def check_axis(axis: Axis, sizes: Mapping[str, int], place: str) -> None:
+def check_axis(axis: Axis, sizes: Mapping[str, int], location: str) -> None:
     """Refuse an axis that is no axis or that speaks of unknown permutations.
 
     Args:
         axis: The axis.
         sizes: Known permutations.
-        place: Where it stands, for the message.
+        location: Where it stands, for the message.
 
     Raises:
         UserError: The kind of something is wrong, or a name is unknown.
     """
     for part in parts_of(axis):
+        # every factor is a size or a known name; None stands for a whole axis only
         factors = factors_of(part)
         allowed = (str, int) if isinstance(part, Product) or isinstance(axis, Concat) else (str, int, type(None))
         for factor in factors:
             if not isinstance(factor, allowed) or isinstance(factor, bool):
                 raise UserError(
-                    f"{place} holds {factor!r}",
+                    f"{location} holds {factor!r}",
                     allowed="names of permutations and sizes of fixed factors in Product and Concat; None for an axis",
-                    do=f"mend {place}",
+                    do=f"mend {location}",
                 )
             if isinstance(factor, str) and factor not in sizes:
                 raise UserError(
-                    f"{place} speaks of the permutation {factor!r}, which has no size",
+                    f"{location} speaks of the permutation {factor!r}, which has no size",
                     allowed=", ".join(sizes) or "none, for sizes is empty",
                     do=f"add sizes[{factor!r}]",
                 )
         if not factors:
-            raise UserError(f"{place} is a product of nothing", allowed="at least one factor", do=f"mend {place}")
+            raise UserError(f"{location} is a product of nothing", allowed="at least one factor", do=f"mend {location}")
     if isinstance(axis, Concat) and not axis.parts:
-        raise UserError(f"{place} is made of no parts", allowed="at least one part", do=f"mend {place}")
+        raise UserError(f"{location} is made of no parts", allowed="at least one part", do=f"mend {location}")

@@ -11,8 +11,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from wsrl.symmetry.spec.axes import Within
 
-def parents_first(names: Sequence[str], within: Mapping[str, tuple[str, ...]]) -> list[str]:
+Weights = Mapping[str, Tensor]
+"""The tensors of a network by name."""
+Permutation = Mapping[str, Tensor]
+"""Index tensors by the name of a permutation."""
+
+
+def parents_first(names: Sequence[str], within: Within) -> list[str]:
     """Names in an order in which every permutation follows those that it acts within."""
     ordered: dict[str, None] = {}
 
@@ -36,8 +43,8 @@ def draw(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
 def move(
     tensor: Tensor,
     axes: Sequence[str | None],
-    permutation: Mapping[str, Tensor],
-    within: Mapping[str, tuple[str, ...]],
+    permutation: Permutation,
+    within: Within,
     leading: int,
     batched: bool,
 ) -> Tensor:
@@ -72,7 +79,7 @@ def _move_axis(tensor: Tensor, axes, axis: int, index: Tensor, parents, leading:
     return tensor.gather(dim, index.expand(tensor.shape))
 
 
-def inverted(permutation: Mapping[str, Tensor], within: Mapping[str, tuple[str, ...]], batched: bool) -> dict:
+def inverted(permutation: Permutation, within: Within, batched: bool) -> dict:
     """The permutation that undoes another."""
     inverse: dict[str, Tensor] = {}
     for name in [name for name in parents_first(list(permutation), within) if name in permutation]:  # not the held
@@ -82,9 +89,7 @@ def inverted(permutation: Mapping[str, Tensor], within: Mapping[str, tuple[str, 
     return inverse
 
 
-def composed(
-    last: Mapping[str, Tensor], first: Mapping[str, Tensor], within: Mapping[str, tuple[str, ...]], batched: bool
-) -> dict[str, Tensor]:
+def composed(last: Permutation, first: Permutation, within: Within, batched: bool) -> dict[str, Tensor]:
     """The permutation that does ``first`` and then ``last``."""
     return {
         name: move(table, (*within.get(name, ()), name), last, within, int(batched), batched)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wsrl.errors import UserError
+from wsrl.symmetry.spec.axes import Within
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class PlainSpec:
 
     axes: Mapping[str, tuple[str | None, ...]]
     shapes: Mapping[str, tuple[int, ...]]
-    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: Within = field(default_factory=dict)
 
     def __post_init__(self):
         for name, axes in self.axes.items():
@@ -47,13 +48,13 @@ class PlainSpec:
     @property
     def sizes(self) -> dict[str, int]:
         """Length of the axes of each permutation."""
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for name, axes in self.axes.items():
             for axis, size in zip(axes, self.shapes[name]):
-                if axis is not None and found.setdefault(axis, size) != size:
+                if axis is not None and sizes.setdefault(axis, size) != size:
                     raise UserError(
-                        f"{axis} acts on axes of {found[axis]} and of {size} elements (in {name})",
+                        f"{axis} acts on axes of {sizes[axis]} and of {size} elements (in {name})",
                         allowed="axes of one length for each permutation",
                         do=f"give the axis of {name} a permutation of its own",
                     )
-        return found
+        return sizes

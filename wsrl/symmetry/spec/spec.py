@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.spec.axes import Axis, axis_from_json, axis_to_json, names_in
-from wsrl.symmetry.spec.checks import check_pieces, check_within, checked_shape, written_axes
+from wsrl.symmetry.spec.axes import Axis, Within, axis_from_json, axis_to_json, names_in
+from wsrl.symmetry.spec.checks import check_pieces, check_weights, check_within, checked_shape, is_batched, written_axes
 from wsrl.symmetry.spec.cutting import Piece, join_tensor, pieces_of, split_tensor
-from wsrl.symmetry.spec.permute import composed, draw, inverted, move, parents_first
+from wsrl.symmetry.spec.permute import Permutation, Weights, composed, draw, inverted, move, parents_first
 from wsrl.symmetry.spec.single_axis import PlainSpec
 from wsrl.symmetry.spec.unrolling import rolled, unroll, unrolled_spec
-
-Permutation = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class PermutationSpec:
 
     axes: Mapping[str, tuple[Axis, ...]]
     sizes: Mapping[str, int]
-    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: Within = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)
 
@@ -65,9 +63,7 @@ class PermutationSpec:
         return infer_module(module, example_inputs, **options)
 
     @staticmethod
-    def from_function(
-        function: Callable, weights: Mapping[str, Tensor], example_inputs: object, **options
-    ) -> "PermutationSpec":
+    def from_function(function: Callable, weights: Weights, example_inputs: object, **options) -> "PermutationSpec":
         """Find the symmetry of ``function(weights, *inputs)``.
 
         See :func:`wsrl.symmetry.inference.inference.infer_function`.
@@ -114,11 +110,11 @@ class PermutationSpec:
         """
         return unrolled_spec([piece for pieces in self.pieces.values() for piece in pieces], self.within, self.held)
 
-    def with_shapes(self, weights: Mapping[str, Tensor]) -> "PermutationSpec":
+    def with_shapes(self, weights: Weights) -> "PermutationSpec":
         """This spec with the shapes of the weights of one network, without a batch axis."""
         return replace(self, shapes={k: tuple(v.shape) for k, v in weights.items()})
 
-    def split(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
+    def split(self, weights: Weights, leading: int = 0) -> dict[str, Tensor]:
         """Cut every composite axis.
 
         Args:
@@ -128,16 +124,16 @@ class PermutationSpec:
         Returns:
             The tensors of :attr:`plain`, with the same leading and trailing axes.
         """
-        found = {}
+        unrolled = {}
         for name, parts in self.cut(weights, leading).items():
             for piece in self.pieces[name]:
-                found.update(unroll(parts[piece.name], piece, self.held, leading))
-        return found
+                unrolled.update(unroll(parts[piece.name], piece, self.held, leading))
+        return unrolled
 
-    def cut(self, weights: Mapping[str, Tensor], leading: int = 0) -> dict[str, dict[str, Tensor]]:
+    def cut(self, weights: Weights, leading: int = 0) -> dict[str, dict[str, Tensor]]:
         """For each tensor its :attr:`pieces`, as :meth:`split` takes them; held axes are left whole."""
-        known = self._known(weights, leading)
-        return {name: split_tensor(tensor, self.pieces[name], leading) for name, tensor in known.items()}
+        check_weights(weights, self.axes, self.shapes, leading)
+        return {name: split_tensor(tensor, self.pieces[name], leading) for name, tensor in weights.items()}
 
     def join(self, parts: Mapping[str, Tensor], leading: int = 0) -> dict[str, Tensor]:
         """Undo :meth:`split`.
@@ -169,17 +165,21 @@ class PermutationSpec:
         Returns:
             For each permutation an index tensor ``(num, parents..., size)``.
         """
-        chosen = self.sizes if names is None else tuple(names)
+        drawn = self.sizes if names is None else tuple(names)
         lead = () if num is None else (num,)
-        return {name: draw((*lead, *self.table_shape(name)), generator) for name in chosen}
+        return {name: draw((*lead, *self.table_shape(name)), generator) for name in drawn}
 
     def table_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the index tensor of a permutation: sizes of what it acts within, then its own."""
-        return (*(self.lengths[parent] for parent in self.within.get(name, ())), self.sizes[name])
+        return self.table_shapes[name]
 
-    def apply(
-        self, weights: Mapping[str, Tensor], permutation: Permutation, leading: int | None = None
-    ) -> dict[str, Tensor]:
+    @cached_property
+    def table_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the index tensors of all permutations."""
+        parents = {name: self.within.get(name, ()) for name in self.sizes}
+        return {n: (*(self.lengths[p] for p in parents[n]), size) for n, size in self.sizes.items()}
+
+    def apply(self, weights: Weights, permutation: Permutation, leading: int | None = None) -> dict[str, Tensor]:
         """Move the entries of weights; ``y[i] = x[p[i]]`` along every axis that carries ``p``.
 
         Args:
@@ -188,87 +188,48 @@ class PermutationSpec:
             leading: Number of axes before ``shape`` where tensors have further trailing ones; None where they have
                 none.
         """
-        batched = self._is_batched(permutation)
-        spec = self if len(self.shapes) == len(self.axes) else self._shaped_like(weights, leading, batched)
+        batched = is_batched(permutation, self.table_shapes)
+        leads = {n: t.ndim - len(self.axes.get(n, ())) if leading is None else leading for n, t in weights.items()}
+        # lengths of fixed axes that the spec does not tell are those of the weights
+        spec = self
+        if len(self.shapes) < len(self.axes):
+            axes = {name: axes for name, axes in self.axes.items() if name in weights}
+            shapes = {n: tuple(weights[n].shape[leads[n] : leads[n] + len(own)]) for n, own in axes.items()}
+            spec = replace(self, axes=axes, shapes=shapes)
         moved = {}
         for name, tensor in weights.items():
-            ahead = tensor.ndim - len(spec.axes.get(name, ())) if leading is None else leading
-            known = spec._known({name: tensor}, ahead)[name]
-            if batched and ahead == 0:
-                known, ahead = known.expand(len(next(iter(permutation.values()))), *known.shape), 1
-            moved[name] = spec._moved(name, known, permutation, ahead, batched)
+            lead = leads[name]
+            check_weights({name: tensor}, spec.axes, spec.shapes, lead)
+            if batched and lead == 0:  # one network, moved by each of the permutations
+                tensor, lead = tensor.expand(len(next(iter(permutation.values()))), *tensor.shape), 1
+            # a tensor is cut until every axis carries one permutation or none, and put together again
+            if any(carried in permutation for axis in spec.axes[name] for carried in names_in(axis)):
+                parts, pieces = split_tensor(tensor, spec.pieces[name], lead), spec.pieces[name]
+                for piece in pieces:
+                    part = parts[piece.name]
+                    parts[piece.name] = move(part, piece.axes, permutation, self.within, lead, batched)
+                tensor = join_tensor(parts, pieces, lead)
+            moved[name] = tensor
         return moved
-
-    def _shaped_like(self, weights: Mapping[str, Tensor], leading: int | None, batched: bool) -> "PermutationSpec":
-        shapes = {}
-        for name, axes in self.axes.items():
-            if name in weights:
-                ahead = weights[name].ndim - len(axes) if leading is None else leading
-                shapes[name] = tuple(weights[name].shape[ahead : ahead + len(axes)])
-        return replace(self, axes={name: self.axes[name] for name in shapes}, shapes=shapes)
-
-    def _moved(self, name: str, tensor: Tensor, permutation: Permutation, leading: int, batched: bool) -> Tensor:
-        if not any(carried in permutation for axis in self.axes[name] for carried in names_in(axis)):
-            return tensor
-        parts = split_tensor(tensor, self.pieces[name], leading)
-        parts = {
-            piece.name: move(parts[piece.name], piece.axes, permutation, self.within, leading, batched)
-            for piece in self.pieces[name]
-        }
-        return join_tensor(parts, self.pieces[name], leading)
-
-    def _known(self, weights: Mapping[str, Tensor], leading: int) -> dict[str, Tensor]:
-        """The weights, once they are known to be those of the spec."""
-        for name, tensor in weights.items():
-            if name not in self.axes:
-                raise UserError(
-                    f"{name} is no tensor of the spec", allowed=", ".join(self.axes), do="leave it out of the weights"
-                )
-            shape = self.shapes.get(name)
-            if leading < 0 or (shape is not None and tuple(tensor.shape[leading : leading + len(shape)]) != shape):
-                raise UserError(
-                    f"{name} has shape {tuple(tensor.shape)}",
-                    allowed=f"{shape}, after {max(leading, 0)} leading axes",
-                    do="pass weights of the network that the spec describes",
-                )
-        return dict(weights)
-
-    def _is_batched(self, permutation: Permutation) -> bool:
-        extra = set()
-        for name, table in permutation.items():
-            if name not in self.sizes:
-                raise UserError(f"{name} is no permutation of the spec", allowed=", ".join(self.sizes))
-            shape = self.table_shape(name)
-            if tuple(table.shape[table.ndim - len(shape) :]) != shape or table.ndim - len(shape) not in (0, 1):
-                raise UserError(f"the index of {name} has shape {tuple(table.shape)}", allowed=f"{shape} or (N, ...)")
-            extra.add(table.ndim - len(shape))
-        if len(extra) > 1:
-            raise UserError("some permutations have a leading axis and others none", allowed="all or none")
-        return extra == {1}
 
     def invert(self, permutation: Permutation) -> dict[str, Tensor]:
         """The permutation that undoes another."""
-        return inverted(self._complete(permutation), self.within, self._is_batched(permutation))
+        return inverted(self.completed(permutation), self.within, is_batched(permutation, self.table_shapes))
 
     def compose(self, last: Permutation, first: Permutation) -> dict[str, Tensor]:
         """One permutation in place of two: ``apply(x, compose(p, q)) == apply(apply(x, q), p)``."""
-        batched = self._is_batched(last)
-        if batched != self._is_batched(first):
+        batched = is_batched(last, self.table_shapes)
+        if batched != is_batched(first, self.table_shapes):
             raise UserError("one of two permutations has a leading axis", allowed="both or none")
-        return composed(self._complete(last), self._complete(first), self.within, batched)
+        return composed(self.completed(last), self.completed(first), self.within, batched)
 
-    def _complete(self, permutation: Permutation) -> dict[str, Tensor]:
-        """The permutation with every one that was left out standing still."""
-        batched = self._is_batched(permutation)
-        lead = next(iter(permutation.values())).shape[:1] if batched else ()
-        still = {
-            name: torch.arange(size).expand(*lead, *self.table_shape(name))
-            for name, size in self.sizes.items()
-            if name not in permutation
-        }
-        return {name: permutation[name] if name in permutation else still[name] for name in self.sizes}
+    def completed(self, permutation: Permutation) -> dict[str, Tensor]:
+        """The permutation with every one that was left out standing still; that of nothing is the identity."""
+        lead = next(iter(permutation.values())).shape[:1] if is_batched(permutation, self.table_shapes) else ()
+        still = {name: torch.arange(size).expand(*lead, *self.table_shape(name)) for name, size in self.sizes.items()}
+        return still | dict(permutation)
 
-    def augment(self, batch: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+    def augment(self, batch: Weights, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Move every item ``(B, *shape)`` of a batch by a random permutation of its own; the networks stay the same."""
         num = len(next(iter(batch.values())))
         return self.apply(batch, self.random_permutation(generator, num))

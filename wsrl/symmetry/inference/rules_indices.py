@@ -1,6 +1,7 @@
-"""Rules of operations that take entries from places or put them there: indices, windows, segments.
+"""Rules of operations that take entries from indices or put them there: gathers, windows, segments, sparse tensors.
 
-An axis along which places are given is fixed, since a place is a number along it; all others stay as free as they are.
+An axis along which there are indices is fixed; all others stay as free as they are. As tensors sparse ones move like
+dense ones.
 """
 
 from collections.abc import Sequence
@@ -17,32 +18,32 @@ from wsrl.symmetry.inference.trace import Call, UnfollowedError, rule
 
 @rule("index", "_unsafe_index", "_unsafe_masked_index")
 def indexed(call: Call) -> list[Axis]:
-    """Elements at given places, or those that a mask chooses."""
+    """Elements at indices, or those that a mask chooses."""
     axes = call.axes("self")
     lists = [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
-    stacked = told_apart(call, axes, *lists[0]) if len(lists) == 1 else None
+    stacked = separate_networks(call, axes, *lists[0]) if len(lists) == 1 else None
     return _taken(call, axes, call.out_shape) if stacked is None else stacked
 
 
-def told_apart(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Axis] | None:
-    """Stacked networks at given places, each with what acts within it; None where they are not told apart.
+def separate_networks(call: Call, axes: list[Axis], dim: int, index: Tensor) -> list[Axis] | None:
+    """Stacked networks at indices, each with what acts within it; None where they are not told apart.
 
-    That takes one list of places, the same for all tensors of the trace and with every network in it: only so are
-    tensors tied network by network whatever the places are.
+    That takes one list of indices, the same for all tensors of the trace and with every network in it: only so are
+    tensors tied network by network whatever the indices are.
     """
     size = call["self"].shape[dim]
     if index.dtype in MASKS or index.ndim != 1 or not size <= len(index) <= EXPLODED or not depends(axes, axes[dim]):
         return None
-    places = index.tolist()
-    if len({place % size for place in places}) < size or not call.table.is_only_index(index):
+    positions = index.tolist()
+    if len({position % size for position in positions}) < size or not call.table.is_only_index(index):
         return None
     call.table.hold(index)
-    return stack([select(axes, dim, place % size) for place in places], dim)
+    return stack([select(axes, dim, position % size) for position in positions], dim)
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
 def index_put(call: Call) -> list[Axis]:
-    """Values at given places, or at those that a mask chooses."""
+    """Values at indices, or at those that a mask chooses."""
     shape = call["self"][tuple(slice(None) if index is None else index for index in call["indices"])].shape
     axes = call.axes("self")  # once, for a constant may have other axes each time that it is used
     broadcast([_taken(call, axes, shape), call.axes("values")])
@@ -50,31 +51,31 @@ def index_put(call: Call) -> list[Axis]:
 
 
 def _taken(call: Call, axes: list[Axis], shape: Sequence[int]) -> list[Axis]:
-    """Axes of ``self[indices]``, which has a given shape."""
+    """Axes of ``self[indices]``, of a known shape."""
     indices = list(call["indices"])
     there = [k for k, index in enumerate(indices) if index is not None]
     if len(there) == 1 and indices[there[0]].dtype in MASKS:
         mask, first = indices[there[0]], there[0]
         return [*axes[:first], masked_axis(call, axes, mask, first, shape[first]), *axes[first + mask.ndim :]]
-    # axes along which places are said: a mask among other indices is one list of places for each of its axes
-    places, dim = [], 0
+    # axes along which there are indices: a mask among them is one list of indices for each of its axes
+    dims, dim = [], 0
     for index in indices:
         if index is not None:
             call.table.hold(index)
         width = index.ndim if index is not None and index.dtype in MASKS else 1
-        places += [] if index is None else range(dim, dim + width)
+        dims += [] if index is None else range(dim, dim + width)
         dim += width
-    in_order(axes, places)
-    # the axes of the lists of places stand in their stead, or in front where these are not side by side
-    kept = [axis for dim, axis in enumerate(axes) if dim not in places]
+    in_order(axes, dims)
+    # the axes of the lists of indices stand in their stead, or in front where these are not side by side
+    kept = [axis for dim, axis in enumerate(axes) if dim not in dims]
     num_new = len(shape) - len(kept)
-    first = places[0] if places == list(range(places[0], places[-1] + 1)) else 0
+    first = dims[0] if dims == list(range(dims[0], dims[-1] + 1)) else 0
     return [*kept[:first], *fixed_axes(shape[first : first + num_new]), *kept[first:]]
 
 
 @rule("gather")
 def gathered(call: Call) -> list[Axis]:
-    """Entries at places along one axis, which may be others for every element of the other axes."""
+    """Entries at indices along one axis, which may be others for every element of the other axes."""
     (dim,) = call.dims("dim")
     shape = call["index"].shape
     others = broadcast([_beside(call.axes(name), dim, shape) for name in ("self", "index")])
@@ -83,21 +84,20 @@ def gathered(call: Call) -> list[Axis]:
 
 @rule("scatter", "scatter_add", "scatter_reduce")
 def scattered(call: Call) -> list[Axis]:
-    """Entries put to places along one axis, which may be others for every element of the other axes."""
+    """Entries put to indices along one axis, which may be others for every element of the other axes."""
     (dim,) = call.dims("dim")
-    names = ["index", *(["src"] if isinstance(call.get("src"), Tensor) else [])]
     axes = call.axes("self")
-    broadcast([_beside(own, dim, call["index"].shape) for own in (axes, *map(call.axes, names))])
+    broadcast([_beside(own, dim, call["index"].shape) for own in (axes, *call.present("index", "src"))])
     return [resolve(axis) for axis in axes]
 
 
 @rule("index_add", "index_copy", "index_reduce", "index_fill")
 def index_added(call: Call) -> list[Axis]:
-    """Slices put to places along one axis."""
+    """Slices put to indices along one axis."""
     (dim,) = call.dims("dim")
     call.hold("index")
-    axes, source = call.axes("self"), call.get("source")
-    broadcast([_beside(own, dim) for own in (axes, *([call.axes("source")] if source is not None else []))])
+    axes = call.axes("self")
+    broadcast([_beside(own, dim) for own in (axes, *call.present("source"))])
     return [resolve(axis) for axis in axes]
 
 
@@ -112,11 +112,11 @@ def _beside(axes: Sequence[Axis], dim: int, shape: Sequence[int] | None = None) 
 
 @rule("index_select")
 def index_selected(call: Call) -> list[Axis]:
-    """Elements of one axis at given places."""
+    """Elements of one axis at indices."""
     (dim,) = call.dims("dim")
-    found = told_apart(call, call.axes("self"), dim, call["index"])
-    if found is not None:
-        return found
+    stacked = separate_networks(call, call.axes("self"), dim, call["index"])
+    if stacked is not None:
+        return stacked
     call.hold("index")
     axes = in_order(call.axes("self"), [dim])
     return with_fixed(axes, dim, call.out_shape[dim])
@@ -181,12 +181,21 @@ def segments(call: Call) -> list[Axis]:
     return with_fixed(axes, dim, call.out_shape[dim])
 
 
-@rule("bincount")
-def counted(call: Call) -> list[Axis]:
-    """Numbers of equal entries, or sums of their weights."""
+@rule("_sparse_coo_tensor_with_dims_and_tensors", "_sparse_coo_tensor_unsafe", "sparse_coo_tensor")
+def sparse(call: Call) -> list[Axis]:
+    """A sparse tensor of entries at given indices; what is stored whole at each of them moves on."""
+    call.hold("indices")
+    _, *dense = in_order(call.axes("values"), [0])
+    num_sparse = len(call.out_shape) - len(dense)
+    return [*fixed_axes(call.out_shape[:num_sparse]), *dense]
+
+
+@rule("_sparse_compressed_tensor_unsafe _sparse_csr_tensor_unsafe sparse_compressed_tensor _values values bincount")
+def stored(call: Call) -> list[Axis]:
+    """Entries in the order in which a sparse tensor stores them, or numbers of equal ones: nothing may move."""
     for tensor in call.tensors:
         call.table.hold(tensor)
-    return [new_axis(call.out_shape[0], fixed=True)]
+    return fixed_axes(call.out_shape)
 
 
 @rule("take", "put")

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from symmetry_networks import Computed, found, mlp, noise
+from symmetry_networks import Computed, inferred_spec, mlp, noise
 from torch import nn
 
 from wsrl.errors import UserError
-from wsrl.symmetry.inference.described import Given
+from wsrl.symmetry.inference.described import ModuleAxes
 from wsrl.symmetry.spec.axes import Concat, Product
 from wsrl.symmetry.spec.spec import PermutationSpec
 
@@ -30,52 +30,54 @@ def test_an_operation_without_a_rule_is_named_with_its_module_and_the_way_out():
     with pytest.raises(UserError) as error:
         PermutationSpec.from_module(with_distances(), noise(6, 3))
     text = str(error.value)
-    assert "cdist" in text and "'2.0'" in text and 'given={"2.0": Given(tensors={' in text and "fixed=" in text
+    assert "cdist" in text and "'2.0'" in text and 'described={"2.0": ModuleAxes(tensors={' in text and "fixed=" in text
 
 
-def test_a_part_given_by_hand():
-    part = Given(tensors={"centres": ("num", "in")}, inputs=((None, "in"),), outputs=((None, "num"),))
+def test_a_part_described_by_hand():
+    part = ModuleAxes(tensors={"centres": ("num", "in")}, inputs=((None, "in"),), outputs=((None, "num"),))
     net = with_distances()
-    spec = found(net, noise(6, 3), given={"2.0": part})
+    spec = inferred_spec(net, noise(6, 3), described={"2.0": part})
     assert spec.axes["2.0.centres"] == ("2.0", "0") and spec.axes["3.weight"] == (None, "2.0")
-    careful = found(net, noise(6, 3), given={"2.0": Given(inputs=((None, None),), outputs=((None, None),))})
+    careful = inferred_spec(
+        net, noise(6, 3), described={"2.0": ModuleAxes(inputs=((None, None),), outputs=((None, None),))}
+    )
     assert careful.permutations == ()
     assert "forward" not in vars(net[2][0])
 
 
-def test_composite_axes_given_by_hand():
+def test_composite_axes_described_by_hand():
     net = Computed(
         lambda self, x: self.out(self.mid(torch.cat([self.a(x), self.b(x)], -1))),
         a=nn.Linear(3, 4), b=nn.Linear(3, 4), mid=nn.Linear(8, 8), out=nn.Linear(8, 2),
     )  # fmt: skip
     both = Concat(("p", "p"))
-    part = Given(
+    part = ModuleAxes(
         {"weight": (Product((2, "p")), both), "bias": (Product((2, "p")),)},
         ((None, both),),
         ((None, Product((2, "p"))),),
     )
-    spec = PermutationSpec.from_module(net, noise(2, 3), given={"mid": part})
+    spec = PermutationSpec.from_module(net, noise(2, 3), described={"mid": part})
     assert spec.axes["a.weight"] == spec.axes["b.weight"] == ("a", None)
     assert spec.axes["out.weight"] == (None, Product((2, "a")))
 
 
 def test_wrong_descriptions_are_refused():
     net = with_distances()
-    for given, text in (
-        ({"7": Given()}, "given speaks of '7'"),
-        ({"2.0": Given({"weights": ("a",)})}, "speaks of the tensor 'weights'.*centres"),
-        ({"2.0": Given()}, r"describes 0 inputs with \[\] axes.*1 with \[2\] axes"),
-        ({"2.0": Given({"centres": ("c", "c")}, ((None, "c"),), ((None, "c"),))}, "says c of an axis of"),
+    for described, text in (
+        ({"7": ModuleAxes()}, "described names '7'"),
+        ({"2.0": ModuleAxes({"weights": ("a",)})}, "names the tensor 'weights'.*centres"),
+        ({"2.0": ModuleAxes()}, r"describes 0 inputs with \[\] axes.*1 with \[2\] axes"),
+        ({"2.0": ModuleAxes({"centres": ("c", "c")}, ((None, "c"),), ((None, "c"),))}, "says c of an axis of"),
     ):
         with pytest.raises(UserError, match=text):
-            PermutationSpec.from_module(net, noise(6, 3), given=given)
+            PermutationSpec.from_module(net, noise(6, 3), described=described)
 
 
 def test_tensors_held_fixed():
     net = mlp(2, 5, 6, 3)
-    spec = found(net, noise(4, 2), fixed=["0.bias"])
+    spec = inferred_spec(net, noise(4, 2), fixed=["0.bias"])
     assert spec.permutations == ("2",) and spec.axes["0.weight"] == (None, None)
-    assert found(net, noise(4, 2), fixed="4").permutations == ("0",)
+    assert inferred_spec(net, noise(4, 2), fixed="4").permutations == ("0",)
     with pytest.raises(UserError, match="fixed names '9', which is no tensor"):
         PermutationSpec.from_module(net, noise(4, 2), fixed=["9"])
 

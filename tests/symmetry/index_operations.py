@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SOURCE, TARGET = torch.tensor([0, 1, 2, 3, 0, 2]), torch.tensor([1, 2, 3, 0, 2, 1])
-PLACES = torch.tensor([1, 3, 0])
+POSITIONS = torch.tensor([1, 3, 0])
 ROWS = torch.tensor([True, False, True, True])
 MASK = torch.tensor([[True, False, True, False], [False, True, False, False]])
 WHOLE = MASK[..., None].expand(2, 4, 6)
@@ -18,14 +18,14 @@ def edges(h: Tensor) -> Tensor:
     return torch.sparse_coo_tensor(torch.stack([TARGET, SOURCE]), torch.arange(1, 7).to(h.dtype), (4, 4))
 
 
-def spread(places: Tensor) -> Tensor:
+def spread(indices: Tensor) -> Tensor:
     """Places along tokens for every item and channel."""
-    return places[:, None].expand(2, len(places), 6)
+    return indices[:, None].expand(2, len(indices), 6)
 
 
-def written(h: Tensor, places, values: Tensor) -> Tensor:
+def written(h: Tensor, indices, values: Tensor) -> Tensor:
     out = torch.zeros_like(h)
-    out[places] = values
+    out[indices] = values
     return out
 
 
@@ -63,11 +63,11 @@ INDICES: dict[str, Operation] = {
     "index_select": lambda h: h.index_select(1, SOURCE),
     "index_add": lambda h: torch.zeros_like(h).index_add(1, TARGET, h[:, SOURCE]),
     "index_add_": lambda h: torch.zeros_like(h).index_add_(1, TARGET, h[:, SOURCE]),
-    "index_copy": lambda h: torch.zeros_like(h).index_copy(1, PLACES, h[:, :3]),
-    "index_fill": lambda h: h.index_fill(1, PLACES[:2], 0.5),
+    "index_copy": lambda h: torch.zeros_like(h).index_copy(1, POSITIONS, h[:, :3]),
+    "index_fill": lambda h: h.index_fill(1, POSITIONS[:2], 0.5),
     "index_reduce": lambda h: torch.zeros_like(h).index_reduce(1, TARGET[:4], h, "amax"),
-    "index_put": lambda h: h.index_put((torch.tensor([0, 1]), PLACES[:2]), h[:, 0], accumulate=True),
-    "written to places": lambda h: written(h, (slice(None), PLACES), h[:, :3]),
+    "index_put": lambda h: h.index_put((torch.tensor([0, 1]), POSITIONS[:2]), h[:, 0], accumulate=True),
+    "written to places": lambda h: written(h, (slice(None), POSITIONS), h[:, :3]),
     "embedding": lambda h: F.embedding(SOURCE, h[0]),
     "embedding_bag": lambda h: F.embedding_bag(SOURCE.view(2, 3), h[0]),
     "messages": several_edge_sets,
@@ -80,8 +80,8 @@ GATHERED: dict[str, Operation] = {
     "gather by argsort": lambda h: h.gather(1, h.argsort(1)),
     "gather of the best tokens": lambda h: h.gather(1, h.norm(dim=-1).topk(2, 1).indices[..., None].expand(-1, -1, 6)),
     "scatter": lambda h: torch.zeros_like(h).scatter(1, spread(TARGET[:4]), h),
-    "scatter of a number": lambda h: h.scatter(1, spread(PLACES), 2.0),
-    "scatter times": lambda h: h.scatter(1, spread(PLACES), h, reduce="multiply"),
+    "scatter of a number": lambda h: h.scatter(1, spread(POSITIONS), 2.0),
+    "scatter times": lambda h: h.scatter(1, spread(POSITIONS), h, reduce="multiply"),
     "scatter_add": lambda h: torch.zeros(2, 5, 6, dtype=h.dtype).scatter_add(1, spread(TARGET[:4]), h),
     "scatter_add_": lambda h: torch.zeros(2, 5, 6, dtype=h.dtype).scatter_add_(1, spread(TARGET[:4]), h),
     "scatter_reduce sum": lambda h: torch.zeros_like(h).scatter_reduce(1, spread(TARGET[:4]), h, "sum"),

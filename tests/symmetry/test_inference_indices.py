@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from place_operations import FOLLOWED, REFUSED
-from symmetry_networks import Computed, found, noise
+from index_operations import FOLLOWED, REFUSED
+from symmetry_networks import Computed, inferred_spec, noise
 from torch import nn
 
 from wsrl.errors import UserError
@@ -23,12 +23,12 @@ def with_operation(operation) -> nn.Module:
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_channels_beside_mixed_tokens_permute(name):
     """Messages as in pyg-team/pytorch_geometric, samuela/git-re-basin#6, FNO and FNet are made of these."""
-    assert found(with_operation(FOLLOWED[name]), noise(2, 4, 3)).sizes == {"i": 6}
+    assert inferred_spec(with_operation(FOLLOWED[name]), noise(2, 4, 3)).sizes == {"i": 6}
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_followed_is_named(name):
-    with pytest.raises(UserError, match=f"no rule for the operation {name}.*given=") as error:
+    with pytest.raises(UserError, match=f"no rule for the operation {name}.*described=") as error:
         PermutationSpec.from_module(with_operation(REFUSED[name]), noise(2, 4, 3))
     assert isinstance(error.value, UserError)
 
@@ -56,19 +56,19 @@ def test_operations_along_channels_are_never_wrong(name, moved):
 @pytest.mark.parametrize("operation", [lambda h: h.sort(-1).values, lambda h: h.topk(3, -1).values])
 def test_channels_that_are_sorted_permute_alone(operation):
     net = Computed(lambda self, x: operation(torch.tanh(self.i(x))), i=nn.Linear(3, 6))
-    assert found(net, noise(2, 3)).sizes == {"i": 6}
+    assert inferred_spec(net, noise(2, 3)).sizes == {"i": 6}
 
 
 def test_channels_whose_places_are_read_are_fixed():
     net = Computed(
         lambda self, x: self.o(self.i(x)).gather(-1, self.i(x).argsort(-1)), i=nn.Linear(3, 6), o=nn.Linear(6, 6)
     )
-    assert found(net, noise(2, 3)).permutations == ()
+    assert inferred_spec(net, noise(2, 3)).permutations == ()
 
 
 def test_a_mask_of_channels_that_depends_on_them_fixes_them():
     net = Computed(lambda self, x: self.i(x)[self.i(x).abs() >= 0].view(2, 6).cumsum(1), i=nn.Linear(3, 6))
-    assert found(net, noise(2, 3)).permutations == ()
+    assert inferred_spec(net, noise(2, 3)).permutations == ()
 
 
 def test_an_expert_that_gets_no_token_keeps_its_permutation():
@@ -92,7 +92,7 @@ def test_an_expert_that_gets_no_token_keeps_its_permutation():
 def test_a_sparse_buffer_holds_its_nodes():
     net = Computed(lambda self, x: self.o(torch.relu(self.edges @ self.i(x))), i=nn.Linear(3, 6), o=nn.Linear(6, 2))
     net.register_buffer("edges", torch.tensor([[0.0, 1, 0], [2, 0, 0], [0, 3, 4]]).to_sparse())
-    assert found(net, noise(3, 3)).sizes == {"i": 6}
+    assert inferred_spec(net, noise(3, 3)).sizes == {"i": 6}
 
 
 def test_a_store_that_is_empty_at_first_ties_nothing():

@@ -1,0 +1,152 @@
+"""Fields by the defaults at every size of pictures: how close they are, how many numbers they take, and how long.
+
+For each row a base field is trained and held-out pictures are fitted exactly as ``wsrl base`` and ``wsrl build`` do
+without a configuration; with ``sizes`` other sizes are tried, from which the table of defaults was chosen.
+
+    python -m pipelines.resolution --config configs/benchmark/resolution.yaml
+"""
+
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from pipelines.experiment import Experiment, fingerprint, main
+from pipelines.photographs import cut_patches
+from wsrl.cli.parser import show_progress
+from wsrl.fields import Representation
+from wsrl.fitting.defaults import default_fit, default_representation
+from wsrl.fitting.engine import FitConfig, fit, optimise, read_signals
+from wsrl.signals import open_source
+from wsrl.signals.fidelity import psnr
+from wsrl.signals.signal import Signal
+from wsrl.signals.source import Source, training_indices
+from wsrl.training.base import default_base, heldout_indices, train_base
+
+KIND = "mlora_asym"
+LEFT_OUT = 1 / 3
+"""Share of the pixels that a fit does not see, for the quality between those that it sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowConfig:
+    """Pictures of one size.
+
+    Attributes:
+        data: ``photographs`` for patches of Debian's, or a named source.
+        source: Options of the source.
+        size: Pixels of a side.
+        mode: ``L`` or ``RGB``.
+        num_train: Pictures that the base field may see.
+        num_fields: Held-out pictures that are fitted.
+    """
+
+    data: str
+    source: dict[str, Any] = field(default_factory=dict)
+    size: int
+    mode: str = "RGB"
+    num_train: int = 2500
+    num_fields: int = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolutionConfig(Experiment):
+    """The whole experiment.
+
+    Attributes:
+        rows: Pictures by name.
+        num_between: Held-out pictures of each row that are also fitted to a part of their pixels.
+        seed: Seed of the pixels that are left out.
+    """
+
+    record: ClassVar[str] = "representations/resolution"
+
+    rows: dict[str, RowConfig] = field(default_factory=dict)
+    num_between: int = 8
+    seed: int = 0
+    out: str = "runs/resolution"
+
+
+def run(config: ResolutionConfig) -> dict[str, float]:
+    """Every row of the experiment; returns the numbers of the record."""
+    results: dict[str, float] = {}
+    for name, row in config.rows.items():
+        path, how = Path(config.out) / f"{name}.json", fingerprint([asdict(row), config.num_between, config.seed])
+        found = config.kept(name, path, lambda name=name, row=row: measure(name, row, config), how)
+        print(name, {key: round(value, 3) for key, value in found.items()}, file=sys.stderr, flush=True)
+        results |= {f"{name}.{key}": value for key, value in found.items()}
+    return results
+
+
+def open_row(row: RowConfig, out: Path) -> Source:
+    """The pictures of a row."""
+    if row.data == "photographs":
+        num = {"train": row.num_train, "test": row.num_fields}
+        return open_source(str(cut_patches(out / f"patches_{row.size}", row.size, num)), mode=row.mode)
+    return open_source(row.data, **row.source, size=row.size, mode=row.mode)
+
+
+def measure(name: str, row: RowConfig, config: ResolutionConfig) -> dict[str, float]:
+    """Train the base field of a row, fit its held-out pictures, and say how good and how fast that is."""
+    source = open_row(row, Path(config.out))
+    train = training_indices(source)
+    training = default_base(source.form, min(len(train), row.num_train))
+    folder = Path(config.out) / f"{name}.base"
+    started = time.perf_counter()
+    base = train_base(source, training, out=folder, progress=show_progress)
+    found = {"base_s": time.perf_counter() - started} | dict(base.metrics)
+    heldout = heldout_indices(source, train, training.num_signals)
+    some = heldout[:: max(1, len(heldout) // row.num_fields)][: row.num_fields]
+    signals = list(read_signals(source, some))
+    how = default_fit(KIND, source.form)
+    representation = Representation.build(default_representation(KIND, source.form), base.field, **source.form.sizes)
+    found |= fitted(representation, signals, how)
+    unseen = [between(representation, signal, how, config.seed) for _, _, signal in signals[: config.num_between]]
+    return found | {"psnr_between": float(np.mean(unseen))}
+
+
+def fitted(representation: Representation, signals: list, how: FitConfig) -> dict[str, float]:
+    """Quality and time of the fields of some signals."""
+    started = time.perf_counter()
+    results = list(fit(representation, signals, how))
+    seconds = time.perf_counter() - started
+    scores = {key: np.array([result.metrics[key] for result in results]) for key in ("psnr", "ssim")}
+    return {
+        "numbers": representation.layout.num_trainable,
+        "rank": representation.config.rank,
+        "width": representation.field_config.width,
+        "steps": how.steps,
+        "num_fields": len(results),
+        "psnr_mean": float(scores["psnr"].mean()),
+        "psnr_5th": float(np.percentile(scores["psnr"], 5)),
+        "psnr_min": float(scores["psnr"].min()),
+        "ssim_mean": float(scores["ssim"].mean()),
+        "ms_per_field": 1000 * seconds / len(results),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def between(representation: Representation, signal: Signal, how: FitConfig, seed: int) -> float:
+    """PSNR in dB at pixels that a fit did not see.
+
+    Args:
+        representation: What the weights are.
+        signal: A picture; a random third of its pixels is left out of the fit.
+        how: How it is fitted.
+        seed: Seed of the choice of pixels.
+    """
+    order = torch.randperm(len(signal.coords), generator=torch.Generator().manual_seed(seed))
+    hidden, seen = order.split([round(LEFT_OUT * len(order)), len(order) - round(LEFT_OUT * len(order))])
+    start = {key: tensor[None] for key, tensor in representation.initial().items()}
+    weights = optimise(representation, start, signal.coords[seen], signal.values[seen][None], how)
+    with torch.no_grad():
+        values = representation.evaluate(weights, signal.coords[hidden])
+    return float(psnr(values, signal.values[hidden][None], signal.form.value_range)[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))
