@@ -9,7 +9,9 @@ from contracts import tiny_representation
 
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
+from wsrl.encoders.editors import WeightEditor, build_editor
 from wsrl.encoders.models import WeightClassifier
+from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.encoders.registry import ENCODERS
 from wsrl.errors import UserError
 from wsrl.evaluation.features import product_features, stored_weights, weight_features
@@ -205,6 +207,17 @@ def test_an_autoencoder_keeps_the_gauge_and_diffusion_follows_it(store, tmp_path
     config = tmp_path / "raw" / "model" / "config.json"
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "gauge"}))
     assert open_autoencoder(tmp_path / "raw").statistics.gauge == "raw"
+
+
+def test_an_editor_writes_in_the_gauge_that_it_reads(store, tmp_path, representation):
+    first, second = pair_of(store)
+    statistics = WeightStatistics.from_batches(representation.layout, [first], "canonical")
+    editor = build_editor("mlp", {"hidden": (8,)}, statistics).eval()
+    editor.save_pretrained(tmp_path / "editor")
+    again = WeightEditor.from_pretrained(tmp_path / "editor")
+    for name, tensor in again(first).items():
+        assert torch.equal(tensor, editor(first)[name])
+        torch.testing.assert_close(tensor, again(second)[name], rtol=0, atol=CLOSE)
 
 
 def test_what_the_gauge_cannot_be_is_refused(store, tmp_path):
