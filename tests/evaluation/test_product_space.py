@@ -141,6 +141,17 @@ def test_a_field_has_no_barrier_to_itself_in_another_gauge(kind, form):
     assert found["cosine"].max() < 0.999 and np.abs(found["cosine_ba_others"]).max() < 0.9
 
 
+def test_shapes_on_points_of_their_own_are_compared_too():
+    representation = tiny_representation("mlora", in_features=3)
+    weights, start = fields(representation, num=2), representation.initial()
+    form = SignalForm(in_features=3, out_features=1, value_range=(-0.1, 0.1), quantity="sdf")
+    coords = torch.rand(2, 30, 3, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    values = representation.evaluate(weights, coords).detach() + 0.01
+    signals = [Signal(id=f"shape/{i}", coords=coords[i], values=values[i], form=form) for i in range(2)]
+    found = compare(representation, signals, (weights, in_another_gauge(representation, weights)), (start, start), 7)
+    assert found["barrier_ba"].max() < 1e-5 < 1e-3 < found["barrier"].max()
+
+
 def test_standalone_networks_and_single_signals_have_fewer_measures():
     representation = tiny_representation("mlp")
     weights = {name: tensor + 0.1 for name, tensor in representation.initial(num=2).items()}
