@@ -1,7 +1,7 @@
 """The tables of the analyses: structure, probes, alignment of networks and zoos, posteriors."""
 
 KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
-LAMBDAS = ("0.1", "0.5", "1")
+SHOWN_LAMBDAS = ("0.1", "0.5", "1")
 DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
 OF_STRUCTURE = (
     ("cosine", "cosine", ".2f"),
@@ -33,7 +33,7 @@ def structure(*records: dict) -> str:
 
 def _of_pairs(record: dict, kind: str, key: str, form: str) -> str:
     """A measure at some distances of the starts, and from random ones where the record has them."""
-    rows = [f"lambda_{distance}" for distance in LAMBDAS]
+    rows = [f"lambda_{distance}" for distance in SHOWN_LAMBDAS]
     rows += ["random"] if f"{kind}.random.{key}" in record else []
     text = " / ".join(format(record[name], form) if (name := f"{kind}.{row}.{key}") in record else "" for row in rows)
     if not text.strip(" /"):
@@ -82,7 +82,7 @@ def _probed(record: dict, keys: tuple[str, ...]) -> str:
 
 
 def networks(record: dict) -> str:
-    """Barriers between two trained perceptrons, one row for each way to align them."""
+    """Barriers between two trained perceptrons, one row for each method of alignment."""
     lines = [
         "| aligned by | barrier, test (nats) | of the one before | barrier, training | accuracy lost, test (points) |",
         "|---|---|---|---|---|",

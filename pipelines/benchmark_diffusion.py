@@ -64,6 +64,7 @@ def run(config: DiffusionBenchmarkConfig) -> dict[str, float]:
     """Time one epoch and the samplers; returns the numbers of the record."""
     torch.set_num_threads(config.threads)
     peak = matrix_peak()
+    # Train two epochs on random fields; the second is timed.
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_store(root / "store", config)
@@ -72,6 +73,7 @@ def run(config: DiffusionBenchmarkConfig) -> dict[str, float]:
         model = train("diffusion", options, progress=show_progress)
         seconds = model.metrics["diffusion.epoch_seconds"]
         pipeline = load_pipeline(model)
+    # Work of the denoiser: forward, and with the gradients in training.
     denoiser = pipeline.transformer
     flops = denoiser.count_flops()
     tokens = config.num_fields * denoiser.num_tokens
@@ -84,6 +86,7 @@ def run(config: DiffusionBenchmarkConfig) -> dict[str, float]:
         "model.mflop_forward": flops / 1e6,
         "machine.peak_gflops": peak,
     }
+    # Each sampler once, after a short run that warms up.
     for name, steps in config.samplers.items():
         pipeline.scheduler = sampler(name, pipeline.scheduler)
         pipeline(8, num_inference_steps=2)

@@ -24,8 +24,7 @@ from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linea
 from pipelines.experiment import Experiment, main
 from pipelines.rivals import JaxFields, LoopOutcome, fit_by_loop
 from wsrl.cli.parser import show_progress
-from wsrl.errors import UserError
-from wsrl.evaluation.probe import logistic_probe
+from wsrl.evaluation.probe import Split, logistic_probe
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import fit, optimise, read_signals
 from wsrl.fitting.fit_config import FitConfig
@@ -64,7 +63,7 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantConfig:
-    """One way of the engine to a stated quality.
+    """One recipe of the engine for a stated quality.
 
     Attributes:
         representation: What the numbers are.
@@ -181,7 +180,7 @@ class Benchmark:
         self.config, self.source, self.out = config, source, out
         self.results: dict[str, float] = {"threads": float(torch.get_num_threads())}
         self.items = {
-            split: [i for i, found in enumerate(source.splits()) if found == split] for split in ("train", "test")
+            split: [i for i, own in enumerate(source.splits()) if own == split] for split in ("train", "test")
         }
         self.coords = source[0].coords
 
@@ -249,31 +248,31 @@ class Benchmark:
     def _report(self, name: str, task: TaskConfig, representation, seconds: dict, scores: dict) -> None:
         common = task.num_loop
         peak, flops = matrix_peak(), step_flops(representation, len(self.coords))
-        found: dict[str, float] = {f"{name}.peak_gflops": peak}
+        numbers: dict[str, float] = {f"{name}.peak_gflops": peak}
         for who, times in seconds.items():
             median = statistics.median(times)
-            found |= {
+            numbers |= {
                 f"{name}.{who}.ms_per_step": 1e3 * median,
                 f"{name}.{who}.ms_per_step_spread": 1e3 * (max(times) - min(times)),
                 f"{name}.{who}.fields_per_s": 1 / (median * task.steps),
                 f"{name}.{who}.psnr": statistics.fmean(scores[who][:common]),
             }
             if who != "ours":  # all points in each step, so that the work is known
-                found[f"{name}.{who}.gflops"] = flops / median / 1e9
+                numbers[f"{name}.{who}.gflops"] = flops / median / 1e9
         ours = "ours" if "ours" in seconds else "ours_all_points"
         for other in seconds.keys() - {"ours", "ours_all_points"}:
             median = statistics.median(seconds[other])
-            found[f"{name}.ratio_{other}"] = median / statistics.median(seconds[ours])
-            found[f"{name}.ratio_{other}_all_points"] = median / statistics.median(seconds["ours_all_points"])
-        found[f"{name}.fraction_of_peak"] = found[f"{name}.ours_all_points.gflops"] / peak
-        self.add(found)
+            numbers[f"{name}.ratio_{other}"] = median / statistics.median(seconds[ours])
+            numbers[f"{name}.ratio_{other}_all_points"] = median / statistics.median(seconds["ours_all_points"])
+        numbers[f"{name}.fraction_of_peak"] = numbers[f"{name}.ours_all_points.gflops"] / peak
+        self.add(numbers)
 
     def time_to_quality(self, config: QualityConfig) -> None:
         """Fields per second to the stated quality, of the engine's variants and of the loops at their best rates."""
-        chosen = config.variants[config.headline]
-        goal = chosen.fit.target_psnr
-        loop = self.representation(chosen.representation, chosen.base)
-        literal = self.representation(config.literal, chosen.base)
+        headline = config.variants[config.headline]
+        goal = headline.fit.target_psnr
+        loop = self.representation(headline.representation, headline.base)
+        literal = self.representation(config.literal, headline.base)
         loops = {
             "loop": self._tuned(loop, config.loop_rates, config, goal, "loop"),
             "literal_loop": self._tuned(literal, config.literal_rates, config, goal, "literal_loop"),
@@ -312,7 +311,7 @@ class Benchmark:
 
         steps = {rate: statistics.fmean(o.steps for o in contest(rate, config.num_sweep)) for rate in rates}
         best = min(steps, key=steps.get)
-        self.add({f"quality{goal:g}.{who}.steps_at_rate_{rate:g}": found for rate, found in steps.items()})
+        self.add({f"quality{goal:g}.{who}.steps_at_rate_{rate:g}": num for rate, num in steps.items()})
         self.add({f"quality{goal:g}.{who}.rate": best})
         return lambda: contest(best, config.num_loop)
 
@@ -347,24 +346,24 @@ class Benchmark:
             features = torch.stack([representation.layout.flatten(result.weights)[mask] for result in kept])
             labels = [self.source.label_names.index(result.label) for result in kept]
             parts += [features.numpy(), torch.tensor(labels).numpy()]
-        return logistic_probe(*parts, seed=0)
+        return logistic_probe(Split(*parts), seed=0)
 
 
 def _timed(work: Callable) -> tuple[float, Any]:
     began = time.perf_counter()
-    found = work()
-    return time.perf_counter() - began, found
+    outcome = work()
+    return time.perf_counter() - began, outcome
 
 
 def _psnr(values: Tensor, targets: Tensor) -> list[float]:
     return (-10 * (values - targets).square().mean((1, 2)).log10()).tolist()
 
 
-def matrix_peak(repetitions: int = 7) -> float:
-    """GFLOP/s of torch's product of two large float32 matrices: the median of some."""
+def matrix_peak() -> float:
+    """GFLOP/s of torch's product of two large float32 matrices: the median of seven."""
     a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE, generator=torch.Generator().manual_seed(0))
     a @ b
-    return 2 * PEAK_SIZE**3 / statistics.median(_timed(lambda: a @ b)[0] for _ in range(repetitions)) / 1e9
+    return 2 * PEAK_SIZE**3 / statistics.median(_timed(lambda: a @ b)[0] for _ in range(7)) / 1e9
 
 
 def step_flops(representation: Representation, num_points: int) -> float:
@@ -376,8 +375,4 @@ def step_flops(representation: Representation, num_points: int) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(run, unequal))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(run, unequal))

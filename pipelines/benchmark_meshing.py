@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from pipelines.experiment import Experiment, main
-from wsrl.errors import UserError
 from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fields.surface import extract_surface
@@ -78,7 +77,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One field on both ways; seconds are of the processor, so that other work on the machine does not count."""
+    """One field meshed by both methods; seconds are of the processor, so that other work does not count."""
 
     coarse_s: float
     dense_s: float
@@ -119,13 +118,13 @@ def fitted_fields(config: MeshingConfig, kind: FieldsConfig) -> Iterator[Field]:
     source = open_source(config.data, **{**config.source, "quantity": kind.quantity})
     representation = Representation.build(kind.representation, in_features=3, out_features=1)
     results = fit(representation, read_signals(source, range(len(source))), kind.fit)
-    for result in sorted(results, key=lambda found: found.index):
+    for result in sorted(results, key=lambda result: result.index):
         if result.weights is not None:
             yield Field(representation, result.weights, source.form)
 
 
 def compare(distance: Callable[[Tensor], Tensor], resolution: int) -> Comparison:
-    """Mesh a field on both ways."""
+    """Mesh a field by both methods."""
     counts, seconds, meshes = [], [], []
     for dense in (False, True):
         counted = Counted(distance)
@@ -139,38 +138,38 @@ def compare(distance: Callable[[Tensor], Tensor], resolution: int) -> Comparison
     return Comparison(*seconds, counts[0] / counts[1], equal, bool(closed), len(coarse.faces))
 
 
-def add(results: dict[str, float], name: str, found: list[Comparison]) -> None:
+def add(results: dict[str, float], name: str, comparisons: list[Comparison]) -> None:
     """Add and print the medians of some comparisons."""
-    ratios = [each.dense_s / each.coarse_s for each in found]
+    ratios = [each.dense_s / each.coarse_s for each in comparisons]
     numbers = {
-        "num": float(len(found)),
-        "coarse_s": statistics.median(each.coarse_s for each in found),
-        "dense_s": statistics.median(each.dense_s for each in found),
+        "num": float(len(comparisons)),
+        "coarse_s": statistics.median(each.coarse_s for each in comparisons),
+        "dense_s": statistics.median(each.dense_s for each in comparisons),
         "ratio_dense": statistics.median(ratios),
         "ratio_dense_min": min(ratios),
-        "share_evaluated": statistics.median(each.share for each in found),
-        "faces": statistics.median(each.faces for each in found),
-        "empty": float(sum(each.faces == 0 for each in found)),
-        "equal": statistics.fmean(each.equal for each in found),
-        "closed": statistics.fmean(each.closed for each in found),
+        "share_evaluated": statistics.median(each.share for each in comparisons),
+        "faces": statistics.median(each.faces for each in comparisons),
+        "empty": float(sum(each.faces == 0 for each in comparisons)),
+        "equal": statistics.fmean(each.equal for each in comparisons),
+        "closed": statistics.fmean(each.closed for each in comparisons),
     }
     results |= {f"{name}.{key}": value for key, value in numbers.items()}
     print(f"{name}: " + "  ".join(f"{key} {value:.4g}" for key, value in numbers.items()), flush=True)
 
 
-def memory(found: Field, resolution: int) -> dict[str, float]:
+def memory(field: Field, resolution: int) -> dict[str, float]:
     """What meshing a field adds to the memory of a fresh process at its peak, and how long it takes."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grow, (found.representation.to_dict(), found.weights, resolution, torch.get_num_threads()))
+        return pool.apply(_grow, (field.representation.to_dict(), field.weights, resolution, torch.get_num_threads()))
 
 
 def _grow(representation: dict, weights: dict[str, Tensor], resolution: int, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    found = Field(open_representation(representation), weights, SignalForm(in_features=3, out_features=1))
-    found.mesh(16)  # everything is imported
+    field = Field(open_representation(representation), weights, SignalForm(in_features=3, out_features=1))
+    field.mesh(16)  # everything is imported
     before = _status("VmRSS")
     began = time.process_time()
-    mesh = found.mesh(resolution)
+    mesh = field.mesh(resolution)
     seconds = time.process_time() - began
     numbers = {"faces": float(len(mesh.faces)), "s": seconds, "closed": float(mesh.is_watertight)}
     growth = {"peak_growth_mb": (_status("VmHWM") - before) / 1024}
@@ -199,8 +198,4 @@ ANALYTIC = {"sphere": lambda points: points.norm(dim=1) - 0.7, "torus": _torus, 
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(run, unequal))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(run, unequal))

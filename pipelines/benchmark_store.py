@@ -132,6 +132,7 @@ def measure_reading(config: ReadingConfig, directory: Path) -> dict[str, float]:
     write_folder(config, directory / "store", directory / "folder")
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
+    # Every contestant in turn, its files warm.
     seconds: dict[str, list[float]] = {}
     try:
         for _ in range(config.repetitions):
@@ -141,6 +142,7 @@ def measure_reading(config: ReadingConfig, directory: Path) -> dict[str, float]:
                     seconds.setdefault(name, []).append(_seconds(contestant))
     finally:
         torch.set_num_threads(threads)
+    # Medians, as rates and as ratios.
     taken = {name: median(times) for name, times in seconds.items()}
     size = sum(path.stat().st_size for path in (directory / "store").glob("*.h5"))
     rows, files = config.num_fields, config.num_files
@@ -231,14 +233,14 @@ def _random_fields(layout: Layout, indices: list[int]) -> list[FitResult]:
         FitResult(
             index=index,
             id=f"benchmark/train/{index:07d}",
-            weights={name: tensor[place] for name, tensor in weights.items()},
+            weights={name: tensor[i] for name, tensor in weights.items()},
             metrics={"psnr": 30.0, "loss": 1e-3, "steps": 100.0},
             seed=index,
             signal_sha256=f"{index:064x}",
             label=str(index % 10),
             split="train",
         )
-        for place, index in enumerate(indices)
+        for i, index in enumerate(indices)
     ]
 
 
@@ -270,9 +272,7 @@ def measure_linear(config: LinearConfig, directory: Path) -> dict[str, float]:
         number: [_build(config, directory, number) for _ in range(times)]
         for number, times in ((config.tiny, config.repetitions), (config.small, config.repetitions), (config.large, 1))
     }
-    startup, seconds, peak = (
-        {number: median(run[place] for run in of) for number, of in runs.items()} for place in range(3)
-    )
+    startup, seconds, peak = ({number: median(run[i] for run in of) for number, of in runs.items()} for i in range(3))
     per_field = {
         number: (seconds[number] - seconds[config.tiny]) / (number - config.tiny)
         for number in (config.small, config.large)
@@ -295,16 +295,16 @@ def _build(config: LinearConfig, directory: Path, number: int) -> tuple[float, f
     subprocess.run(["rm", "-rf", str(out)], check=True)
     argv = [sys.executable, "-c", COMMAND, "build", str(pictures), "--out", str(out), *config.options]
     start = time.perf_counter()
-    told, begun = [], start
+    lines, begun = [], start
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
-            told.append(line)
+            lines.append(line)
             if ANNOUNCED in line:
                 begun = time.perf_counter()
         printed = process.stdout.read()
     ended = time.perf_counter()
     if process.returncode:
-        raise RuntimeError(f"{' '.join(argv)} failed:\n{''.join(told)}")
+        raise RuntimeError(f"{' '.join(argv)} failed:\n{''.join(lines)}")
     subprocess.run(["rm", "-rf", str(out)], check=True)
     return begun - start, ended - begun, int(printed.splitlines()[-1]) / 1024
 

@@ -177,19 +177,19 @@ def in_turn(run_ours: Callable, run_plain: Callable, config: UnfBenchmarkConfig)
     """Medians of ours and the ratio to the plain one, each repetition timing both."""
     for timed in (forward, step):
         timed(run_ours), timed(run_ours), timed(run_plain)
-    found: dict[str, list[float]] = {}
+    all_times: dict[str, list[float]] = {}
     started = time.perf_counter()
     for _ in range(config.repetitions):
         for what, timed in (("forward", forward), ("step", step)):
-            found.setdefault(f"{what}_ms", []).append(timed(run_ours))
-            found.setdefault(f"plain_{what}_ms", []).append(timed(run_plain))
+            all_times.setdefault(f"{what}_ms", []).append(timed(run_ours))
+            all_times.setdefault(f"plain_{what}_ms", []).append(timed(run_plain))
         if time.perf_counter() - started > config.budget_s:
             break
-    medians = {name: statistics.median(times) for name, times in found.items()}
+    medians = {name: statistics.median(all_times) for name, all_times in all_times.items()}
     ratios = {
         f"ratio_plain_{what}": medians[f"plain_{what}_ms"] / medians[f"{what}_ms"] for what in ("forward", "step")
     }
-    return medians | ratios | {"repetitions": len(found["forward_ms"])}
+    return medians | ratios | {"repetitions": len(all_times["forward_ms"])}
 
 
 def memory(sizes: Sequence[int], config: UnfBenchmarkConfig) -> dict[str, float]:
@@ -231,10 +231,10 @@ def run(config: UnfBenchmarkConfig) -> dict[str, float]:
     for name, sizes in config.networks.items():
         contest = Contestants(sizes, config)
         weights = sum(values.numel() for values in contest.features.values()) // config.batch_size
-        found = {"difference": contest.check(), "weights": weights}
-        found |= in_turn(contest.run_ours, contest.run_plain, config) | memory(sizes, config)
-        results |= {f"{name}.{key}": value for key, value in found.items()}
-        print(name, {key: round(value, 3) for key, value in found.items()}, file=sys.stderr, flush=True)
+        numbers = {"difference": contest.check(), "weights": weights}
+        numbers |= in_turn(contest.run_ours, contest.run_plain, config) | memory(sizes, config)
+        results |= {f"{name}.{key}": value for key, value in numbers.items()}
+        print(name, {key: round(value, 3) for key, value in numbers.items()}, file=sys.stderr, flush=True)
     return results
 
 

@@ -6,10 +6,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
+from wsrl.report.contact_sheet import CELL, beside, grid_sheet, save_picture
 
-CELL = 56
-COLOURS = 64
+NUM_COLOURS = 64
 COLUMNS = 2
 
 
@@ -31,7 +30,7 @@ def draw_edits(
     sheet = beside([(name, grid_sheet(_pictures(values[:num], grid), COLUMNS, CELL)) for name, values in rows])
     save_picture(sheet, out / "sheet.png")
     if picture is not None:
-        save_picture(sheet.quantize(COLOURS, dither=Image.Dither.NONE), Path(picture))
+        save_picture(sheet.quantize(NUM_COLOURS, dither=Image.Dither.NONE), Path(picture))
 
 
 def _pictures(values: Tensor, grid: tuple[int, int]) -> list[Image.Image]:

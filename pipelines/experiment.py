@@ -19,6 +19,7 @@ import numpy as np
 
 from wsrl.cli.parser import make_parser as make_command_parser
 from wsrl.cli.parser import parse, show_progress
+from wsrl.errors import UserError
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.build import build_store
 from wsrl.fitting.engine import FitConfig, fit, read_signals
@@ -85,11 +86,11 @@ class Parts:
 
     def entries(self) -> dict[str, Any]:
         """Commit and seconds of every part of the last run, and the sum of the seconds."""
-        found: dict[str, Any] = {}
+        numbers: dict[str, Any] = {}
         for name in sorted(self.used):
-            found[f"run.parts.{name}.commit"] = self.noted[name]["commit"]
-            found[f"run.parts.{name}.elapsed_s"] = round(self.noted[name]["elapsed_s"], 1)
-        return found | {"run.elapsed_s": round(sum(self.noted[name]["elapsed_s"] for name in self.used), 1)}
+            numbers[f"run.parts.{name}.commit"] = self.noted[name]["commit"]
+            numbers[f"run.parts.{name}.elapsed_s"] = round(self.noted[name]["elapsed_s"], 1)
+        return numbers | {"run.elapsed_s": round(sum(self.noted[name]["elapsed_s"] for name in self.used), 1)}
 
 
 def _run_of(folder: Path) -> dict[str, Any]:
@@ -126,13 +127,13 @@ class Experiment:
         return Parts(Path(self.out) / f"{self.name}.parts.json")
 
     def kept(self, part: str, path: Path, make: Callable[[], dict], how: Any = None) -> dict:
-        """What an earlier run found, or what is found now and left there.
+        """What an earlier run made and left, or what is made and left there now.
 
         Args:
             part: Name of the part.
             path: JSON file.
-            make: Finds it.
-            how: What it was found with; something found with anything else is found anew. None: nothing to compare.
+            make: Makes it.
+            how: What it was made with; something made with anything else is made anew. None: nothing to compare.
         """
         known = json.loads(path.read_text()) if path.exists() else None
         if known is not None and how is not None and known.pop("how", None) != json.loads(json.dumps(how)):
@@ -316,7 +317,7 @@ def read_config(run: Callable[[Config], dict[str, float]], argv: Sequence[str]) 
     """
     parser, config = make_parser(run), get_type_hints(run)["config"]
     made = parser.instantiate(parse(parser, list(argv)))
-    return config(**{each.name: made[each.name] for each in fields(config)})
+    return config(**{entry.name: made[entry.name] for entry in fields(config)})
 
 
 def record_of(run: Callable[[Config], dict[str, float]], argv: Sequence[str] | None = None) -> dict[str, float]:
@@ -327,7 +328,7 @@ def record_of(run: Callable[[Config], dict[str, float]], argv: Sequence[str] | N
         argv: Arguments; None for those of the process.
 
     Returns:
-        What the experiment found.
+        The experiment's numbers.
     """
     config = read_config(run, sys.argv[1:] if argv is None else argv)
     with config.parts.timed(REST, there=False):
@@ -349,9 +350,13 @@ def main(
         argv: Arguments; None for those of the process.
 
     Returns:
-        The exit status: 1 where the check has something to say.
+        The exit status: 1 where the check has something to say, 2 where the input is wrong.
     """
-    problems = check(record_of(run, argv))
+    try:
+        problems = check(record_of(run, argv))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     for problem in problems:
         print(problem)
     return 1 if problems else 0

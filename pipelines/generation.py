@@ -27,21 +27,21 @@ from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
 from wsrl.errors import UserError
+from wsrl.evaluation.generation import GenerationOptions
 from wsrl.evaluation.generation_scores import other_rows, verdict
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
-from wsrl.evaluation.references import Comparison, GenerationOptions, read_pictures
+from wsrl.evaluation.real_signals import read_pictures
+from wsrl.evaluation.references import Comparison
 from wsrl.fields.gauge import RAW
 from wsrl.report.closest_pairs import draw_closest
-from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
+from wsrl.report.comparisons import MESH_RESOLUTION
+from wsrl.report.contact_sheet import CELL, beside, grid_sheet, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.store import WeightStore
 from wsrl.training.run import train
 from wsrl.training.run_folder import LAST
 from wsrl.training.train_options import TrainOptions
-
-CELL = 56
-MESH_RESOLUTION = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +180,10 @@ class Scorer:
     def facts(self) -> dict[str, float]:
         """What the scores were taken with."""
         (train, heldout), facts = self.comparison.rows, self.comparison.facts
-        found = {"run.num_train": len(train), "run.num_test": len(heldout)}
+        numbers = {"run.num_train": len(train), "run.num_test": len(heldout)}
         if "features_accuracy" in facts:
-            found["features.accuracy"] = facts["features_accuracy"]
-        return found | {"run.num_references": facts["num_references"]}
+            numbers["features.accuracy"] = facts["features_accuracy"]
+        return numbers | {"run.num_references": facts["num_references"]}
 
     @cached_property
     def baselines(self) -> dict[str, float]:
@@ -199,17 +199,17 @@ class Scorer:
         return next((row for row in self.config.rows.values() if row.kind == self.kind and row.latent), None)
 
     def _score_baselines(self) -> dict[str, float]:
-        shown = {name: tensor[: self.config.num_shown] for name, tensor in self.comparison.heldout.items()}
+        shown = {name: tensor[: self.config.num_shown] for name, tensor in self.comparison.fields.heldout.items()}
         if self.kind == self.config.main:
             save_picture(field_sheet(shown, self.decoder), self.out / "fitted_test.png")
         rows = other_rows(self.comparison, self.options)
         if (latent := self._latent_row()) is not None:
-            heldout = {name: tensor[: self.options.num] for name, tensor in self.comparison.heldout.items()}
+            heldout = {name: tensor[: self.options.num] for name, tensor in self.comparison.fields.heldout.items()}
             space = open_autoencoder(self.autoencoder(latent), self.store.layout)
             with torch.no_grad():
                 written = space.statistics.in_gauge(space(heldout))
-            rows["reconstructed_test"] = self.references.judge(written, self.decoder).metrics
-        return {f"{row}.{name}": value for row, found in rows.items() for name, value in found.items()}
+            rows["reconstructed_test"] = self.references.judge(written).metrics
+        return {f"{row}.{name}": value for row, metrics in rows.items() for name, value in metrics.items()}
 
     def autoencoder(self, row: RowConfig) -> Path:
         """The folder of the autoencoder of a row of latents."""
@@ -222,8 +222,8 @@ class Scorer:
     def classifier(self) -> Path:
         """The folder of the classifier that autoencoders compare pictures by."""
         source, rows = self.config.open(), self.comparison.rows
-        places = {name: i for i, name in enumerate(source.ids)}
-        parts = [[places[self.store.ids[row]] for row in part] for part in rows]
+        index_of = {name: i for i, name in enumerate(source.ids)}
+        parts = [[index_of[self.store.ids[row]] for row in part] for part in rows]
         pictures = [LabelledPictures(*read_pictures(source, part)) for part in parts]
         return kept_classifier(*pictures, source.label_names, self.out / "perceptual", self.config.perceptual)
 
@@ -239,12 +239,12 @@ class Scorer:
         """Scores of one model, how long sampling took, and what it is worth beside the baselines."""
         folder = self.model(row, name)
         sampling = (row.classes, row.guidance, row.steps, self.config.scores, self.config.seed)
-        found = self._kept(name, f"{name}-{folder.name}", sampling, lambda: self._judge(folder, row, name))
-        rows = {"samples": found}
+        metrics = self._kept(name, f"{name}-{folder.name}", sampling, lambda: self._judge(folder, row, name))
+        rows = {"samples": metrics}
         for key, value in self.baselines.items():
             baseline, _, score = key.rpartition(".")
             rows.setdefault(baseline, {})[score] = value
-        return found | verdict(rows, show_progress)
+        return metrics | verdict(rows, show_progress)
 
     def _judge(self, folder: Path, row: RowConfig, name: str) -> dict[str, float]:
         pipeline = load_pipeline(str(folder))
@@ -253,21 +253,21 @@ class Scorer:
         started = time.perf_counter()
         samples = pipeline(num, labels, row.guidance, generator, num_inference_steps=row.steps)
         seconds = time.perf_counter() - started
-        # what a network writes is only near to the form that it was trained on
-        judged = self.references.judge(pipeline.space.statistics.in_gauge(samples.weights), self.decoder)
-        found = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
-        found |= {"num_parameters": pipeline.transformer.num_parameters(), "steps": row.steps}
+        # What a network writes is only near to the form that it was trained on.
+        judged = self.references.judge(pipeline.space.statistics.in_gauge(samples.weights))
+        metrics = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
+        metrics |= {"num_parameters": pipeline.transformer.num_parameters(), "steps": row.steps}
         if labels is not None:
-            found["agreement"] = self.references.features.agreement(judged.signals, torch.tensor(labels))
+            metrics["agreement"] = self.references.features.agreement(judged.signals, torch.tensor(labels))
         self._draw(samples, judged, name)
-        return found
+        return metrics
 
     def _draw(self, samples, judged, name: str) -> None:
         """The sheets of a model: samples, and the closest pairs."""
         first = {key: tensor[: self.config.num_shown] for key, tensor in samples.weights.items()}
         save_picture(field_sheet(first, self.decoder), self.out / f"{name}.png")
         sheet = self.out / f"{name}.closest.png"
-        draw_closest(judged, samples.weights, self.comparison.train, self.decoder, sheet, show_progress)
+        draw_closest(judged, samples.weights, self.comparison.fields.train, self.decoder, sheet, show_progress)
 
     def _kept(self, part: str, name: str, options: Any, make) -> dict[str, float]:
         """What an earlier run found with the same options, or what is found now."""

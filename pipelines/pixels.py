@@ -23,6 +23,7 @@ def pixel_store(source, directory: Path) -> None:
         num_shards=1,
         label_names=source.label_names,
     )
+    # One shard, a thousand pictures at a time; what an earlier run wrote is kept.
     with ShardWriter(directory, 0) as writer:
         todo = [index for index in writer.indices if index not in writer.done]
         for start in range(0, len(todo), 1024):

@@ -25,11 +25,11 @@ def draw_path(results: Mapping[str, float], paths: Mapping[str, MarginalisedPath
     """
     kinds = [kind for kind in ("accuracy", "ece", "psnr") if f"none.path.000.{kind}" in results]
     figure, axes = new_figure(1, 1 + len(kinds), width=4.2)
-    draw_lines(axes[0], {NAMES[name]: _band(path) for name, path in paths.items()}, "place t on the geodesic", LOSS)
+    draw_lines(axes[0], {NAMES[name]: _band(path) for name, path in paths.items()}, "position t on the geodesic", LOSS)
     for axis, kind in zip(axes[1:], kinds):
         lines = {NAMES[name]: _scores(results, name, kind, path) for name, path in paths.items()}
         unit = {"accuracy": "accuracy (share)", "ece": "calibration error (share)", "psnr": "PSNR (dB)"}[kind]
-        draw_lines(axis, lines, "place t on the geodesic", unit)
+        draw_lines(axis, lines, "position t on the geodesic", unit)
     save_figure(figure, file)
 
 
@@ -61,10 +61,10 @@ def draw_trends(name: str, results: Mapping[str, float], file: Path | str) -> No
         "width": ([r for r in perceptrons if r["network.depth"] == 2], "width (units), 2 hidden layers"),
         "depth": ([r for r in perceptrons if r["network.width"] == 512], "hidden layers (number), width 512"),
     }
-    for axis, (along, (chosen, label)) in zip(axes, panels.items()):
-        if chosen:
+    for axis, (along, (compared, label)) in zip(axes, panels.items()):
+        if compared:
             scales = {"log_x": along == "width", "log_y": True}
-            draw_lines(axis, _trend(chosen, along), label, BARRIER, title="perceptrons", **scales)
+            draw_lines(axis, _trend(compared, along), label, BARRIER, title="perceptrons", **scales)
     others = {key: record for key, record in records.items() if not record["network.is_mlp"]}
     bars = {label: [record[f"barrier_{kind}"] for record in others.values()] for kind, label in NAMES.items()}
     errors = {
@@ -84,6 +84,6 @@ def _trend(records: list[dict[str, float]], along: str) -> dict[str, Series]:
         values = [max(record[f"barrier_{kind}"], SMALLEST) for record in ordered]
         errors = [TWO_ERRORS * record[f"barrier_{kind}_stderr"] for record in ordered]
         low = [max(value - error, value / 10) for value, error in zip(values, errors)]
-        places = [record[f"network.{along}"] for record in ordered]
-        lines[label] = Series(places, values, low, [value + error for value, error in zip(values, errors)])
+        positions = [record[f"network.{along}"] for record in ordered]
+        lines[label] = Series(positions, values, low, [value + error for value, error in zip(values, errors)])
     return lines

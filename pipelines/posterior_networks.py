@@ -114,14 +114,14 @@ def classifier(config: NetworkConfig, shape: tuple[int, int, int], num_classes: 
         if config.kind == "resnet20":
             return ResNet20(channels, num_classes, config.width, config.normalisation)
         if config.kind == "cnn":
-            places = -(-height // 4) * -(-width // 4)
+            positions = -(-height // 4) * -(-width // 4)
             return nn.Sequential(
                 nn.Conv2d(channels, config.width, 3, 2, 1),
                 nn.ReLU(),
                 nn.Conv2d(config.width, 2 * config.width, 3, 2, 1),
                 nn.ReLU(),
                 nn.Flatten(),
-                nn.Linear(2 * config.width * places, num_classes),
+                nn.Linear(2 * config.width * positions, num_classes),
             )
         assert config.kind == "mlp", "fields have siren()"
         sizes = [channels * height * width, *[config.width] * config.depth]

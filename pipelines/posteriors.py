@@ -160,7 +160,7 @@ def sirens(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, Margin
     """Two posteriors of each of some pictures; signs and phases of neurons are made canonical before alignment."""
     source = open_source(config.data, limit=config.num_train)
     coords, density = grid_coords(source.form.grid), gaussian_log_likelihood(config.noise_scale)
-    found, paths = [], {}
+    numbers, paths = [], {}
     for number in range(config.num_train):
         values = source[number].values
         modules = [siren(config.network, values.shape[1], 1000 * seed + number) for seed in config.seeds]
@@ -172,8 +172,8 @@ def sirens(config: PosteriorsConfig) -> tuple[dict[str, float], dict[str, Margin
         spec = PermutationSpec.from_module(module, coords)
         likelihood = pixels_of(module, coords, values, density)
         results, paths = compare(spec, *posteriors, likelihood, config)
-        found.append(results | _canonical(spec, posteriors, likelihood, config))
-    return averaged(found), paths
+        numbers.append(results | _canonical(spec, posteriors, likelihood, config))
+    return averaged(numbers), paths
 
 
 def pixels_of(module: nn.Module, coords: Tensor, values: Tensor, density: Callable) -> Likelihood:
@@ -206,18 +206,18 @@ def _canonical(spec: PermutationSpec, posteriors, likelihood: Likelihood, config
     return {f"canonical_signs.{key}": value for key, value in results.items() if key.startswith("barrier")}
 
 
-def averaged(found: Sequence[dict[str, float]]) -> dict[str, float]:
+def averaged(numbers: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over pictures; of standard errors that of the mean, and the spread of each barrier as ``_std``."""
     results = {}
-    for key in found[0]:
-        values = torch.tensor([each[key] for each in found], dtype=torch.float64)
+    for key in numbers[0]:
+        values = torch.tensor([each[key] for each in numbers], dtype=torch.float64)
         stderr = key.endswith("_stderr")
         results[key] = float(values.square().sum().sqrt() / len(values) if stderr else values.mean())
         if "barrier_" in key and not stderr and len(values) > 1:
             results[f"{key}_std"] = float(values.std())
     for cost in COSTS:  # of the means: a ratio for each picture would weigh those without a barrier most
         results[f"ratio_{cost}"] = results[f"barrier_{cost}"] / results["barrier_none"]
-    return results | {"num_pictures": len(found)}
+    return results | {"num_pictures": len(numbers)}
 
 
 def fitted(config: PosteriorsConfig, where: str, module: nn.Module, density, data, seed: int) -> Posterior:
@@ -242,7 +242,7 @@ def fitted(config: PosteriorsConfig, where: str, module: nn.Module, density, dat
 def compare(
     spec: PermutationSpec, first: Posterior, second: Posterior, likelihood: Likelihood, config: PosteriorsConfig
 ) -> tuple[dict[str, float], dict[str, MarginalisedPath]]:
-    """Paths from one posterior to the other, as it is and aligned in both ways.
+    """Paths from one posterior to the other, as it is and aligned by both costs.
 
     Returns:
         Numbers by dotted key, and the paths by alignment.

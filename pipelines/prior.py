@@ -24,9 +24,11 @@ from wsrl.cli.parser import show_progress
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.errors import UserError
 from wsrl.evaluation.features import labelled_rows, pixel_features, weight_features
+from wsrl.evaluation.generation import GenerationOptions
+from wsrl.evaluation.labelled_fields import LabelledFields
 from wsrl.evaluation.memorisation import train_gaussian
 from wsrl.evaluation.probe import logistic_probe, one_nn
-from wsrl.evaluation.references import Comparison, GenerationOptions
+from wsrl.evaluation.references import Comparison
 from wsrl.evaluation.smoothness import linear_r2, spectrum
 from wsrl.fields import BaseField, Representation
 from wsrl.fitting.engine import fit, read_signals
@@ -97,8 +99,8 @@ def unseen(comparison: Comparison, config: PriorConfig) -> Comparison:
         known = set(store.ids)
     train, heldout = comparison.rows
     new = np.array([comparison.store.id_of(int(row)) not in known for row in heldout])
-    fields = {name: tensor[torch.from_numpy(new)] for name, tensor in comparison.heldout.items()}
-    return replace(comparison, rows=(train, heldout[new]), heldout=fields)
+    fields = {name: tensor[torch.from_numpy(new)] for name, tensor in comparison.fields.heldout.items()}
+    return replace(comparison, rows=(train, heldout[new]), fields=replace(comparison.fields, heldout=fields))
 
 
 def measure(name: str, config: PriorConfig) -> dict[str, float]:
@@ -108,17 +110,19 @@ def measure(name: str, config: PriorConfig) -> dict[str, float]:
         decoder = FieldDecoder.from_store(store)
         comparison = Comparison.of(store, decoder, options, show_progress)
         comparison = unseen(comparison, config) if name == TEST else comparison
-        found = {"num_trainable": store.layout.num_trainable, "num_train": len(comparison.rows[0])}
-        found |= {"num_heldout": len(comparison.rows[1])}
+        known, judge = comparison.fields, comparison.references.judge
+        scores = {"num_trainable": store.layout.num_trainable, "num_train": len(comparison.rows[0])}
+        scores |= {"num_heldout": len(comparison.rows[1])}
+        # How close the held-out fields are to their signals, and to the real ones as a set.
         psnr = store.metrics("psnr")[comparison.rows[1]]
-        found |= {"psnr": float(psnr.mean()), "psnr_5th": float(np.percentile(psnr, 5)), "psnr_min": float(psnr.min())}
-        judge = comparison.references.judge
-        found |= _prefixed("fitted", judge(comparison.heldout, decoder).metrics)
+        scores |= {"psnr": float(psnr.mean()), "psnr_5th": float(np.percentile(psnr, 5)), "psnr_min": float(psnr.min())}
+        scores |= _prefixed("fitted", judge(known.heldout).metrics)
+        # What a Gaussian of the training fields' weights is worth.
         generator = torch.Generator().manual_seed(config.seed)
-        train, trainable = store.layout.flatten(comparison.train), store.layout.trainable()
+        train, trainable = store.layout.flatten(known.train), store.layout.trainable()
         drawn = store.layout.unflatten(train_gaussian(train, trainable, options.num, generator))
-        found |= _prefixed("gaussian", judge(drawn, decoder).metrics)
-        return found | probes(store, config.seed) | smoothness(store, comparison)
+        scores |= _prefixed("gaussian", judge(drawn).metrics)
+        return scores | probes(store, config.seed) | smoothness(store, comparison)
 
 
 def _prefixed(row: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -127,21 +131,16 @@ def _prefixed(row: str, metrics: Mapping[str, float]) -> dict[str, float]:
 
 def probes(store: WeightStore, seed: int) -> dict[str, float]:
     """Accuracy of logistic regression and of the nearest neighbour on the weights."""
-    parts = labelled_rows(store, seed)
-    features = [weight_features(store, rows).numpy() for rows in (parts.train, parts.test)]
-    labels = [parts.labels[rows] for rows in (parts.train, parts.test)]
-    return {
-        "logistic": logistic_probe(features[0], labels[0], features[1], labels[1], seed),
-        "one_nn": one_nn(features[0], labels[0], features[1], labels[1]),
-    }
+    split = LabelledFields.read(store, labelled_rows(store, seed)).split()
+    return {"logistic": logistic_probe(split, seed), "one_nn": one_nn(split)}
 
 
 def smoothness(store: WeightStore, comparison: Comparison) -> dict[str, float]:
     """Spectrum of the weights, and how much of them a linear map of the signals predicts for held-out fields."""
     train, heldout = (weight_features(store, rows) for rows in comparison.rows)
     if store.form.is_shape:
-        fields = (comparison.train, comparison.heldout)
-        signals = tuple(comparison.decoder.decode(part, grid_coords(COARSE)).flatten(1) for part in fields)
+        fields = (comparison.fields.train, comparison.fields.heldout)
+        signals = tuple(comparison.fields.decoder.decode(part, grid_coords(COARSE)).flatten(1) for part in fields)
     else:
         source = open_store_source(store)
         signals = tuple(pixel_features(store, source, rows) for rows in comparison.rows)
@@ -160,15 +159,15 @@ def time_rows(config: PriorConfig) -> dict[str, float]:
     some = training_indices(source)[: config.num_timed]
     signals = list(read_signals(source, some))
     torch.set_num_threads(1)
-    found = {}
+    times = {}
     for name, kind in config.kinds.items():
         representation = Representation.build(kind.representation, base, **source.form.sizes)
         list(fit(representation, signals[:8], kind.fit))  # compiled and warm
         started = time.perf_counter()
         list(fit(representation, signals, kind.fit))
-        found[f"{name}.ms_per_field"] = 1000 * (time.perf_counter() - started) / len(signals)
+        times[f"{name}.ms_per_field"] = 1000 * (time.perf_counter() - started) / len(signals)
     torch.set_num_threads(threads)
-    return found
+    return times
 
 
 if __name__ == "__main__":

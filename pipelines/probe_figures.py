@@ -8,31 +8,30 @@ from PIL import Image
 
 from pipelines.probe_scores import Scores
 from wsrl.evaluation.features import weight_features
-from wsrl.evaluation.maps import draw_map, in_unit_square, spaced_places, tsne_map
-from wsrl.evaluation.store_probe import picture_of
+from wsrl.evaluation.maps import TSNE_AXES, tsne_map
+from wsrl.evaluation.store_probe import draw_fields
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
 from wsrl.store import WeightStore
 
 SIDE = 0.042
-AXIS_NAMES = ("t-SNE, first coordinate (no unit)", "t-SNE, second coordinate (no unit)")
 MEASURES = {"alone": "alone", "left_out": "fall when left out", "shuffled": "fall when shuffled"}
 
 
 def draw_figures(
-    config, stores: Mapping[str, Path], found: Mapping[str, Scores], measured: Mapping[str, Mapping[str, float]]
+    config, stores: Mapping[str, Path], rows: Mapping[str, Scores], measured: Mapping[str, Mapping[str, float]]
 ) -> None:
     """Draw what the configuration asks for.
 
     Args:
         config: A ``ProbesConfig``.
         stores: Folders of the stores by row.
-        found: Scores by row.
+        rows: Scores by row.
         measured: Importance by kind.
     """
     if config.map_picture is not None and config.mapped:
         draw_maps({row: stores[row] for row in config.mapped}, config.num_mapped, config.seed, config.map_picture)
     if config.curve_picture is not None:
-        draw_curves({name: scores for name, scores in found.items() if scores.curve}, config.curve_picture)
+        draw_curves({name: scores for name, scores in rows.items() if scores.curve}, config.curve_picture)
     if config.importance_picture is not None and measured:
         draw_importance(measured, config.importance_picture)
 
@@ -48,14 +47,12 @@ def draw_maps(stores: Mapping[str, Path], num: int, seed: int, path: str) -> Non
     """
     figure, axes = new_figure(columns=len(stores), width=5.2, height=5.4)
     common = set.intersection(*(ids_of(store) for store in stores.values()))
-    chosen = set(np.random.default_rng(seed).permutation(sorted(common))[:num])
-    for axis, (title, place) in zip(np.atleast_1d(axes), stores.items()):
-        with WeightStore.open(place) as store:
-            rows = np.array([row for row, name in enumerate(store.ids) if name in chosen])
-            points = in_unit_square(tsne_map(weight_features(store, rows).numpy(), seed))
-            pictures = {at: inverted(picture_of(store, int(rows[at]))) for at in spaced_places(points, SIDE)}
-            labels = store.labels()[rows]
-            draw_map(axis, points, pictures, SIDE, labels, store.label_names, title=title, axis_names=AXIS_NAMES)
+    mapped = set(np.random.default_rng(seed).permutation(sorted(common))[:num])
+    for axis, (title, folder) in zip(np.atleast_1d(axes), stores.items()):
+        with WeightStore.open(folder) as store:
+            rows = np.array([row for row, name in enumerate(store.ids) if name in mapped])
+            points = tsne_map(weight_features(store, rows).numpy(), seed)
+            draw_fields(axis, store, rows, points, SIDE, title=title, axis_names=TSNE_AXES, finish=inverted)
     save_figure(figure, path)
     with Image.open(path) as drawn:
         small = drawn.convert("RGB").quantize(64, dither=Image.Dither.NONE)
@@ -73,16 +70,16 @@ def inverted(picture: Image.Image) -> Image.Image:
     return Image.eval(picture, lambda value: 255 - value) if picture.mode == "L" else picture
 
 
-def draw_curves(found: Mapping[str, Scores], path: str) -> None:
-    """Accuracy by the number of labelled fields of each class, with a band of one deviation over seeds."""
+def draw_curves(rows: Mapping[str, Scores], path: str) -> None:
+    """Accuracy by the number of labelled fields of each class, with a band of one standard deviation over seeds."""
     figure, axis = new_figure(width=6.4, height=4.2)
     series = {}
-    for name, scores in found.items():
+    for name, scores in rows.items():
         counts = sorted(scores.curve)
         mean, std = (np.array([getattr(scores.curve[count], of) for count in counts]) for of in ("mean", "std"))
         series[name] = Series(counts, 100 * mean, 100 * (mean - std), 100 * (mean + std))
     labels = "labelled fields per class", "test accuracy of logistic regression (%)"
-    draw_lines(axis, series, *labels, title="Label efficiency: mean and deviation over seeds", log_x=True)
+    draw_lines(axis, series, *labels, title="Label efficiency: mean and standard deviation over seeds", log_x=True)
     save_figure(figure, path)
 
 

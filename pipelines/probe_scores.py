@@ -1,40 +1,13 @@
-"""The scores of one row of the table of probes: by seed, so that rows can be compared seed by seed.
-
-Letters: N items, F features.
-"""
+"""The scores of one row of the table of probes: by seed, so that rows can be compared seed by seed."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from wsrl.evaluation.clustering import cluster_scores
-from wsrl.evaluation.protocol import Protocol, Spread, label_efficiency, precision_by_class, probe_scores
+from wsrl.evaluation.labelled_fields import LabelledFields
+from wsrl.evaluation.protocol import Protocol, Spread, label_efficiency
 
 ORDER = ("mlora", "lora", "mlp")
-NEIGHBOURS = 8
 ORDERED = ("ari", "one_nn", "logistic")
-
-
-@dataclass(frozen=True)
-class Items:
-    """What is read from, and how it is cut.
-
-    Attributes:
-        features: Features ``(N, F)``.
-        labels: Class indices ``(N,)``.
-        train: Places of the training part.
-        test: Places of the test part.
-        rows: Rows of the store.
-        label_names: Names of all classes of the store.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    train: np.ndarray
-    test: np.ndarray
-    rows: np.ndarray
-    label_names: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,12 +26,12 @@ class Scores:
 
     def entries(self, name: str) -> dict[str, float]:
         """Numbers of the record under the name of the row."""
-        found = {f"{name}.{key}": value for key, value in self.facts.items()}
+        numbers = {f"{name}.{key}": value for key, value in self.facts.items()}
         for key, spread in self.spreads.items():
-            found |= spread.entries(f"{name}.{key}")
+            numbers |= spread.entries(f"{name}.{key}")
         for count, spread in self.curve.items():
-            found |= spread.entries(f"{name}.label_efficiency.{count}")
-        return found
+            numbers |= spread.entries(f"{name}.label_efficiency.{count}")
+        return numbers
 
     def to_json(self) -> dict:
         """Plain values; :meth:`from_json` gives equal scores."""
@@ -72,7 +45,7 @@ class Scores:
         return cls(spreads, {int(key): Spread(tuple(values)) for key, values in data["curve"].items()}, data["facts"])
 
 
-def score_items(items: Items, protocol: Protocol, counts: tuple[int, ...]) -> Scores:
+def score_items(items: LabelledFields, protocol: Protocol, counts: tuple[int, ...]) -> Scores:
     """Every probe, the clusters, the curve of label efficiency, and precision by class.
 
     Args:
@@ -80,31 +53,26 @@ def score_items(items: Items, protocol: Protocol, counts: tuple[int, ...]) -> Sc
         protocol: Seeds and splits.
         counts: Labelled items of each class for the curve, whose test part is the items' own.
     """
-    given = items.features, items.labels, items.train, items.test
-    spreads = probe_scores(*given, protocol) | cluster_scores(items.features, items.labels, protocol.seeds)
-    mean, by_class = precision_by_class(*given, NEIGHBOURS)
-    key = f"precision_at_{NEIGHBOURS}"
-    facts = {key: mean} | {f"{key}.{items.label_names[number]}": value for number, value in by_class.items()}
-    return Scores(spreads, label_efficiency(*given, protocol.seeds, counts), facts)
+    return Scores(items.spreads(protocol), label_efficiency(items, protocol.seeds, counts), items.precision())
 
 
-def order_of(found: dict[str, Scores]) -> dict[str, float]:
-    """Whether the order of the paper is found: ``mlora`` above ``lora`` above ``mlp``.
+def order_of(rows: dict[str, Scores]) -> dict[str, float]:
+    """Whether the order of the paper holds: ``mlora`` above ``lora`` above ``mlp``.
 
     Args:
-        found: Scores by row; without those three there is nothing to tell.
+        rows: Scores by row; without those three nothing is returned.
 
     Returns:
-        For ARI, 1-NN and logistic regression both differences, mean and deviation over seeds (whose splits are the same
-        for all rows), and ``order.<score>.confirmed``: 1 where both exceed twice the deviation, else 0.
+        For ARI, 1-NN and logistic regression both differences, mean and standard deviation over seeds (whose splits are
+        the same for all rows), and ``order.<score>.confirmed``: 1 where both exceed twice that deviation, else 0.
     """
-    if not set(ORDER) <= set(found):
+    if not set(ORDER) <= set(rows):
         return {}
     results: dict[str, float] = {}
     for score in ORDERED:
         clear = []
         for better, worse in pairwise(ORDER):
-            pairs = zip(found[better].spreads[score].values, found[worse].spreads[score].values)
+            pairs = zip(rows[better].spreads[score].values, rows[worse].spreads[score].values)
             spread = Spread(tuple(first - second for first, second in pairs))
             results |= spread.entries(f"order.{score}.{better}_minus_{worse}")
             clear.append(spread.mean > 2 * spread.std)

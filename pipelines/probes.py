@@ -11,26 +11,22 @@ Source: arXiv 2512.01759, section on discrimination.
 """
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from pipelines.experiment import FieldExperiment, Kind, main
 from pipelines.probe_figures import draw_figures
-from pipelines.probe_scores import Items, Scores, order_of, score_items
+from pipelines.probe_scores import Scores, order_of, score_items
 from wsrl.errors import UserError
-from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, product_features, weight_features
-from wsrl.evaluation.importance import columns_of_parts, part_importance
+from wsrl.evaluation.features import labelled_rows
+from wsrl.evaluation.importance import importance_scores
+from wsrl.evaluation.labelled_fields import READINGS, LabelledFields, signal_kind
 from wsrl.evaluation.product_space import has_products
-from wsrl.evaluation.protocol import Protocol, Spread
-from wsrl.fields.gauge import CANONICAL, RAW
+from wsrl.evaluation.protocol import Protocol
 from wsrl.store import WeightStore
-
-READINGS = (CANONICAL, "products")
-"""How adapters are read without the gauge of their factors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,29 +103,33 @@ def run(config: ProbesConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     stores = build(config)
     results: dict[str, float] = {}
-    found: dict[str, Scores] = {}
+    rows: dict[str, Scores] = {}
     first = items_of(stores[next(iter(config.kinds))], config)
+    # The kinds, and beside them the signals themselves.
     for name in config.kinds:
-        found[name] = scored(name, stores[name], config)
-        results |= reconstruction(name, stores[name]) | found[name].entries(name)
+        rows[name] = scored(name, stores[name], config)
+        results |= reconstruction(name, stores[name]) | rows[name].entries(name)
         results |= without_gauge(name, stores[name], config)
-    control = "d2" if holds_shapes_at(stores[name]) else "pixels"
-    found[control] = scored(control, stores[name], config, features=control)
-    results |= found[control].entries(control)
+    with WeightStore.open(stores[name]) as store:
+        control = signal_kind(store)
+    rows[control] = scored(control, stores[name], config, features=control)
+    results |= rows[control].entries(control)
+    # Fields that are fitted another way, beside the usual ones of the same signals.
     for row in (f"{variant}.{kind}" for variant, options in config.variants.items() for kind in options.kinds):
         variant, _, kind = row.partition(".")
-        found[row] = scored(row, stores[row], config)
+        rows[row] = scored(row, stores[row], config)
         alike = not config.variants[variant].source  # the same signals as in the whole row of the kind
-        usual = found[kind] if alike else scored(f"{row}.usual", stores[kind], config, only=stores[row])
-        results |= reconstruction(row, stores[row]) | found[row].entries(row) | usual.entries(f"{row}.usual")
+        usual = rows[kind] if alike else scored(f"{row}.usual", stores[kind], config, only=stores[row])
+        results |= reconstruction(row, stores[row]) | rows[row].entries(row) | usual.entries(f"{row}.usual")
         results |= without_gauge(row, stores[row], config)
         if kind == config.main:
-            results |= found[row].entries(variant)
-    results |= order_of(found)
+            results |= rows[row].entries(variant)
+    # What the rows say together, and what each part of a field is worth.
+    results |= order_of(rows)
     measured = {kind: important(kind, stores[kind], config) for kind in config.important}
     results |= {f"{kind}.importance.{key}": value for kind, values in measured.items() for key, value in values.items()}
     results |= facts(first)
-    draw_figures(config, stores, found, measured)
+    draw_figures(config, stores, rows, measured)
     return results
 
 
@@ -139,7 +139,7 @@ def without_gauge(row: str, path: Path, config: ProbesConfig) -> dict[str, float
         readings = config.readings if has_products(store.layout) else ()
     names = {reading: f"{row}.{reading}" for reading in readings}
     scores = {name: scored(name, path, config, features=reading) for reading, name in names.items()}
-    return {key: value for name, found in scores.items() for key, value in found.entries(name).items()}
+    return {key: value for name, each in scores.items() for key, value in each.entries(name).items()}
 
 
 def build(config: ProbesConfig) -> dict[str, Path]:
@@ -162,47 +162,24 @@ def build_kind(name: str, kind: ProbedKind, source, config: ProbesConfig) -> Pat
     return out
 
 
-def items_of(path: Path, config: ProbesConfig, features: str = "weights", only: Path | None = None) -> Items:
-    """The labelled fields of a store whose classes are large enough, and what is read from them.
+def items_of(path: Path, config: ProbesConfig, kind: str = "weights", only: Path | None = None) -> LabelledFields:
+    """The labelled fields of a store whose classes are large enough.
 
     Args:
         path: The store.
         config: The experiment.
-        features: ``weights``; ``canonical``, the same in that gauge; ``products``, random sums over the products
-            ``B A``, as many as trainable weights; ``pixels`` or ``d2``.
+        kind: What is read of them, as :meth:`LabelledFields.read` names it.
         only: A store; fields of signals that it does not have are left out.
     """
     with WeightStore.open(path) as store:
-        labels, ids = store.labels(), store.ids
-        parts = labelled_rows(store, config.seed)
+        labels = store.labels()
         classes, counts = np.unique(labels[labels >= 0], return_counts=True)
         kept = np.isin(labels, classes[counts >= config.least_members])
         if only is not None:
             with WeightStore.open(only) as other:
-                kept &= np.isin(ids, other.ids)
-        rows = np.flatnonzero(kept)
-        train, test = (np.searchsorted(rows, part[kept[part]]) for part in (parts.train, parts.test))
-        values = read_features(features, store, rows, config)
-        names = np.array([*store.label_names])
-        return Items(values.numpy().astype(np.float32), labels[rows], train, test, rows, names)
-
-
-def read_features(features: str, store: WeightStore, rows: np.ndarray, config: ProbesConfig) -> Tensor:
-    """The features ``(N, F)`` of a name, as :func:`items_of` lists them."""
-    if features == "products":
-        return product_features(store, rows, config.seed)
-    if features in READINGS or features == "weights":
-        return weight_features(store, rows, RAW if features == "weights" else features)
-    source = config.open()
-    return (
-        pixel_features(store, source, rows) if features == "pixels" else d2_features(store, source, rows, config.seed)
-    )
-
-
-def holds_shapes_at(path: Path) -> bool:
-    """Whether a store holds shapes."""
-    with WeightStore.open(path) as store:
-        return store.form.is_shape
+                kept &= np.isin(store.ids, other.ids)
+        source = None if kind in ("weights", *READINGS) else config.open()
+        return LabelledFields.read(store, labelled_rows(store, config.seed).within(kept), kind, source, config.seed)
 
 
 def scored(name: str, path: Path, config: ProbesConfig, features: str = "weights", only: Path | None = None) -> Scores:
@@ -230,14 +207,8 @@ def measure(path: Path, config: ProbesConfig) -> dict[str, float]:
     """What each tensor, layer and factor of the fields of a store is worth."""
     items = items_of(path, config)
     with WeightStore.open(path) as store:
-        parts = columns_of_parts(store.layout)
-    train = items.train[: config.importance_train]
-    measured = part_importance(items.features, items.labels, train, items.test, parts, config.importance_seeds)
-    values: dict[str, float] = {}
-    for part, measures in measured.items():
-        for measure, spread in measures.items():
-            values |= Spread(spread.values).entries(f"{part}.{measure}")
-    return values
+        some = replace(items, train=items.train[: config.importance_train])
+        return importance_scores(some, store.layout, config.importance_seeds)
 
 
 def reconstruction(name: str, path: Path) -> dict[str, float]:
@@ -247,14 +218,14 @@ def reconstruction(name: str, path: Path) -> dict[str, float]:
         return {f"{name}.psnr_mean": psnr, f"{name}.numbers": store.layout.num_trainable, f"{name}.num": len(store)}
 
 
-def facts(items: Items) -> dict[str, float]:
+def facts(items: LabelledFields) -> dict[str, float]:
     """What the scores were taken on."""
     classes, counts = np.unique(items.labels, return_counts=True)
     return {
         "run.num_train": len(items.train),
         "run.num_test": len(items.test),
         "run.num_classes": len(classes),
-        "run.classes": ", ".join(items.label_names[classes]),
+        "run.classes": ", ".join(items.label_names[number] for number in classes),
         "run.majority": float(counts.max() / counts.sum()),
     }
 

@@ -19,7 +19,8 @@ import torch
 from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
 from pipelines.pixels import pixel_store
 from wsrl.cli.parser import show_progress
-from wsrl.evaluation.features import labelled_rows, weight_features
+from wsrl.evaluation.features import labelled_rows
+from wsrl.evaluation.labelled_fields import LabelledFields
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.fitting.engine import FitConfig
 from wsrl.signals.source import training_indices
@@ -78,15 +79,13 @@ def measure(name: str, out: Path, config: RepresentationsConfig) -> dict[str, fl
     """Reconstruction, logistic regression, nearest neighbour and classifier of one store."""
     torch.manual_seed(config.seed)
     with WeightStore.open(out / name) as store:
-        parts = labelled_rows(store, config.seed)
-        features = [weight_features(store, rows).numpy() for rows in (parts.train, parts.test)]
-        labels = [parts.labels[rows] for rows in (parts.train, parts.test)]
+        split = LabelledFields.read(store, labelled_rows(store, config.seed)).split()
         results = {
             f"{name}.num_trainable": store.layout.num_trainable,
-            f"{name}.logistic": logistic_probe(features[0], labels[0], features[1], labels[1], config.seed),
-            f"{name}.one_nn": one_nn(features[0], labels[0], features[1], labels[1]),
-            "run.num_train": len(parts.train),
-            "run.num_test": len(parts.test),
+            f"{name}.logistic": logistic_probe(split, config.seed),
+            f"{name}.one_nn": one_nn(split),
+            "run.num_train": len(split.train),
+            "run.num_test": len(split.test),
         }
         if "psnr" in store.metric_names:
             results |= reconstruction(name, store)
@@ -100,13 +99,13 @@ def measure(name: str, out: Path, config: RepresentationsConfig) -> dict[str, fl
 def reconstruction(name: str, store: WeightStore) -> dict[str, float]:
     """PSNR and SSIM of the test fields."""
     test = store.splits() == "test"
-    found = {}
+    scores = {}
     for metric in ("psnr", "ssim"):
         values = store.metrics(metric)[test]
-        found[f"{name}.test_{metric}_mean"] = float(values.mean())
-        found[f"{name}.test_{metric}_std"] = float(values.std())
-        found[f"{name}.test_{metric}_min"] = float(values.min())
-    return found
+        scores[f"{name}.test_{metric}_mean"] = float(values.mean())
+        scores[f"{name}.test_{metric}_std"] = float(values.std())
+        scores[f"{name}.test_{metric}_min"] = float(values.min())
+    return scores
 
 
 if __name__ == "__main__":

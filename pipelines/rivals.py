@@ -153,11 +153,11 @@ class JaxFields:
         self._compiled = jax.jit(self._fit)
 
     def _tensors(self, numbers):
-        found, start = {}, 0
+        tensors, start = {}, 0
         for spec in self.representation.layout:
-            found[spec.name] = numbers[start : start + spec.size].reshape(spec.shape)
+            tensors[spec.name] = numbers[start : start + spec.size].reshape(spec.shape)
             start += spec.size
-        return found
+        return tensors
 
     def _values(self, numbers):
         """Values ``(P, C)`` of one field."""

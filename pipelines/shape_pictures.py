@@ -7,13 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from wsrl.report.contact_sheet import save_picture
+from wsrl.report.contact_sheet import CELL, save_picture
 from wsrl.report.render import shape_sheet
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 
-CELL = 112
-COLOURS = 128  # a shaded sheet of so many is a fourth of the size, and looks the same
+NUM_COLOURS = 128  # a shaded sheet of so many is a fourth of the size, and looks the same
 
 
 def draw_shapes(
@@ -37,11 +36,11 @@ def draw_shapes(
     for store in stores.values():
         store.close()
     titles = [source.labels()[index] or "" for index in shown]
-    titles += [name if place == 0 else "" for name in kinds for place in range(len(shown))]
-    sheet = shape_sheet(list(chain(*rows)), columns=len(shown), size=CELL, titles=titles)
+    titles += [name if i == 0 else "" for name in kinds for i in range(len(shown))]
+    sheet = shape_sheet(list(chain(*rows)), columns=len(shown), size=2 * CELL, titles=titles)
     save_picture(sheet, out / "shapes.png")
     if picture is not None:
-        save_picture(sheet.quantize(COLOURS, dither=Image.Dither.NONE), Path(picture))
+        save_picture(sheet.quantize(NUM_COLOURS, dither=Image.Dither.NONE), Path(picture))
 
 
 def over_classes(indices: Sequence[int], labels: Sequence[str | None], number: int) -> list[int]:

@@ -53,9 +53,9 @@ def score_in_processes(task: ScoreTask, rows: Sequence[int], processes: int) -> 
     parts = [np.arange(first, len(rows), processes) for first in range(min(processes, len(rows)))]
     context = multiprocessing.get_context("spawn")  # open files and threads of this process do not survive a fork
     with ProcessPoolExecutor(len(parts), mp_context=context) as pool:
-        found = list(pool.map(_score, [task] * len(parts), [rows[part] for part in parts]))
+        scored = list(pool.map(_score, [task] * len(parts), [rows[part] for part in parts]))
     order = np.argsort(np.concatenate(parts))
-    return {name: np.concatenate([part[name] for part in found])[order] for name in found[0]}
+    return {name: np.concatenate([part[name] for part in scored])[order] for name in scored[0]}
 
 
 def _score(task: ScoreTask, rows: np.ndarray) -> dict[str, np.ndarray]:

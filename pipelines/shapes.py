@@ -25,7 +25,7 @@ from pipelines.shape_scores import ScoreTask, score_in_processes
 from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
-from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic, logistic_probe
+from wsrl.evaluation.probe import NUM_FOLDS, Split, cross_validated_logistic, logistic_probe
 from wsrl.evaluation.shape_reconstruction import summarise_scores
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import merge_metrics
@@ -105,7 +105,7 @@ def heldout_options(config: ShapesConfig) -> dict[str, Any]:
 
 
 def prepare(source) -> tuple[dict[str, float], list[int]]:
-    """Prepare every shape; how many can be used, how long one took, and the places of the usable ones."""
+    """Prepare every shape; how many can be used, how long one took, and the indices of the usable ones."""
     prepare_signals(source, range(len(source)), show_progress)
     records = [source.record(index) for index in range(len(source))]
     verdicts = Counter(record.verdict for record in records)
@@ -124,12 +124,13 @@ def meshing(config: ShapesConfig) -> dict[str, float]:
     torch.set_num_threads(1)
     with WeightStore.open(Path(config.out) / config.on_all) as store:
         rows = range(0, len(store), max(1, len(store) // config.num_meshed))[: config.num_meshed]
-        found = [compare(store.field(row), config.resolution) for row in rows]
+        comparisons = [compare(store.field(row), config.resolution) for row in rows]
     torch.set_num_threads(threads)
+    ratios = [each.dense_s / each.coarse_s for each in comparisons]
     return {
-        f"meshing.ratio_dense_{config.resolution}": float(np.median([each.dense_s / each.coarse_s for each in found])),
-        "meshing.num_equal": sum(each.equal for each in found),
-        "meshing.num": len(found),
+        f"meshing.ratio_dense_{config.resolution}": float(np.median(ratios)),
+        "meshing.num_equal": sum(each.equal for each in comparisons),
+        "meshing.num": len(comparisons),
     }
 
 
@@ -166,18 +167,18 @@ def score(name: str, heldout: Source, config: ShapesConfig) -> dict[str, float]:
         scores = score_in_processes(task, rows, config.processes)
         each = {"id": [store.id_of(int(row)) for row in rows]} | {key: value.tolist() for key, value in scores.items()}
         merge_metrics(out / f"{name}.shapes.json", each)
-        found = summarise_scores(scores, np.full(len(rows), ""))
-        found |= {"num_trainable": store.layout.num_trainable, "psnr": float(store.metrics("psnr")[rows].mean())}
+        numbers = summarise_scores(scores, np.full(len(rows), ""))
+        numbers |= {"num_trainable": store.layout.num_trainable, "psnr": float(store.metrics("psnr")[rows].mean())}
         features = weight_features(store, np.arange(len(store))).numpy()
-        found |= read_classes(features, store.labels(), parts, config)
-    return {f"{name}.{key}": value for key, value in found.items()}
+        numbers |= read_classes(features, store.labels(), parts, config)
+    return {f"{name}.{key}": value for key, value in numbers.items()}
 
 
 def parts_of(store: WeightStore, heldout: Source) -> np.ndarray:
     """For each row of a store ``train``, ``test`` where its shape is among the held-out ones, or nothing."""
     known = set(heldout.ids)
-    given = zip(store.ids, store.splits())
-    return np.array([HELDOUT if name in known else ("train" if split == "train" else "") for name, split in given])
+    fields = zip(store.ids, store.splits())
+    return np.array([HELDOUT if name in known else ("train" if split == "train" else "") for name, split in fields])
 
 
 def read_classes(features: np.ndarray, labels: np.ndarray, parts: np.ndarray, config: ShapesConfig) -> dict[str, float]:
@@ -195,11 +196,11 @@ def read_classes(features: np.ndarray, labels: np.ndarray, parts: np.ndarray, co
     """
     kept = np.isin(labels, probed_classes(labels[parts == HELDOUT], config.least_members))
     test, train = (np.flatnonzero(kept & (parts == name)) for name in (HELDOUT, "train"))
-    found = {"logistic": cross_validated_logistic(features[test], labels[test], config.seed)}
+    accuracies = {"logistic": cross_validated_logistic(features[test], labels[test], config.seed)}
     if len(train):
-        given = features[train], labels[train], features[test], labels[test]
-        found["logistic_all"] = logistic_probe(*given, config.seed)
-    return found
+        split = Split(features[train], labels[train], features[test], labels[test])
+        accuracies["logistic_all"] = logistic_probe(split, config.seed)
+    return accuracies
 
 
 def probed_classes(labels: np.ndarray, least_members: int) -> np.ndarray:

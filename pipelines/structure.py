@@ -25,7 +25,6 @@ from torch import Tensor
 from pipelines.experiment import FieldExperiment, main
 from wsrl.cli.parser import show_progress
 from wsrl.durable import write_bytes
-from wsrl.evaluation.structure import NUM_POINTS
 from wsrl.evaluation.structure_fits import (
     LAMBDAS,
     Fits,
@@ -43,6 +42,7 @@ from wsrl.progress import Progress
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import prepare_signals
+from wsrl.symmetry.matching.barriers import NUM_POINTS
 
 PANELS = {
     "cosine": ("cosine similarity of the weights", False),
@@ -109,9 +109,9 @@ def run(config: StructureConfig) -> dict[str, float]:
     for name, kind in config.kinds.items():
         representation = Representation.build(kind.representation, base, **source.form.sizes)
         results[f"{name}.num_trainable"] = representation.layout.num_trainable
-        found = measure(name, kind, representation, signals, config)
-        results |= {f"{name}.{key}": value for key, value in found.items()}
-        last = [f"{measure} {found[f'lambda_{config.lambdas[-1]:g}.{measure}']:.3g}" for measure in PANELS]
+        measures = measure(name, kind, representation, signals, config)
+        results |= {f"{name}.{key}": value for key, value in measures.items()}
+        last = [f"{measure} {measures[f'lambda_{config.lambdas[-1]:g}.{measure}']:.3g}" for measure in PANELS]
         print(f"{name} at lambda {config.lambdas[-1]:g}: {', '.join(last)}", file=sys.stderr, flush=True)
     if config.picture is not None:
         draw(results, config)
@@ -182,6 +182,7 @@ class KeptFits:
             start: From the ids of the fields to what they were fitted from.
             shown: The loop's progress.
         """
+        # The file is named by all that decides the fits.
         asked = json.dumps([*self.asked, [signal.id for signal in signals]], sort_keys=True, default=str)
         path = self.folder / f"{self.name}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
         there = path.is_file()

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from pipelines import analysis_tables
+from pipelines import analysis_tables, field_tables
 from pipelines.experiment import RECORDS
 from wsrl.evaluation.shapes import D2_BINS
 
@@ -76,13 +76,13 @@ def representations(record: dict) -> str:
 
 def forms(record: dict) -> str:
     """Mean PSNR of each form of the multiplicative adapter at each learning rate of its sweep."""
-    found: dict[str, list[str]] = {}
+    of_form: dict[str, list[str]] = {}
     for key, score in record.items():
         if key.startswith("sweep."):
             _, form, rate = key.split(".", 2)
-            found.setdefault(form, []).append(f"{float(rate):g}: {score:.2f}")
+            of_form.setdefault(form, []).append(f"{float(rate):g}: {score:.2f}")
     lines = ["| form | mean PSNR (dB) at each learning rate |", "|---|---|"]
-    return "\n".join(lines + [f"| {form} | {', '.join(scores)} |" for form, scores in sorted(found.items())])
+    return "\n".join(lines + [f"| {form} | {', '.join(scores)} |" for form, scores in sorted(of_form.items())])
 
 
 CONTESTANTS = {
@@ -270,8 +270,8 @@ def generated(record: dict) -> str:
     score = columns[0][0]
     lines = ["| row | " + " | ".join(title for _, title, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for row in sorted(rows, key=lambda row: record[f"{row}.{score}"]):
-        found = (format(record[f"{row}.{key}"], form) if f"{row}.{key}" in record else "" for key, _, form in columns)
-        lines.append(f"| {row} | {' | '.join(found)} |")
+        cells = (format(record[f"{row}.{key}"], form) if f"{row}.{key}" in record else "" for key, _, form in columns)
+        lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -314,6 +314,7 @@ TABLES = {
     "generation/portraits": ("generation/portraits", generated),
     "generation/solids": ("generation/solids", generated),
     "benchmark_diffusion": ("benchmark_diffusion/fashion_mnist", diffusion_speed),
+    **field_tables.TABLES,
     **analysis_tables.TABLES,
 }
 

@@ -92,10 +92,10 @@ def trained(config: Experiment, row: str, seed: int, options: dict[str, Any], st
 
 def summary(row: str, accuracies: Sequence[float]) -> dict[str, float]:
     """Mean, standard deviation over seeds where there are several, and their number."""
-    found = {f"{row}.accuracy": statistics.fmean(accuracies), f"{row}.accuracy_seeds": len(accuracies)}
+    scores = {f"{row}.accuracy": statistics.fmean(accuracies), f"{row}.accuracy_seeds": len(accuracies)}
     if len(accuracies) > 1:
-        found[f"{row}.accuracy_std"] = statistics.stdev(accuracies)
-    return found
+        scores[f"{row}.accuracy_std"] = statistics.stdev(accuracies)
+    return scores
 
 
 if __name__ == "__main__":

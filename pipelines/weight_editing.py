@@ -136,30 +136,29 @@ def trained(
     return WeightEditor.from_pretrained(folder)
 
 
-def scores(name: str, found: Tensor, test: EditExamples) -> dict[str, float]:
+def scores(name: str, values: Tensor, test: EditExamples) -> dict[str, float]:
     """Mean squared error and PSNR (dB) of pictures ``(N, P, C)`` beside their targets, means over fields."""
     return {
-        f"{name}.mse": float((found - test.targets).square().mean()),
-        f"{name}.psnr": float(psnr(found, test.targets, (0.0, 1.0)).mean()),
+        f"{name}.mse": float((values - test.targets).square().mean()),
+        f"{name}.psnr": float(psnr(values, test.targets, (0.0, 1.0)).mean()),
     }
 
 
 @torch.no_grad()
-def equivariance_error(editor: WeightEditor, weights: dict[str, Tensor], seed: int = 0) -> float:
+def equivariance_error(editor: WeightEditor, weights: dict[str, Tensor]) -> float:
     """Largest difference between edited permuted and permuted edited fields, over the largest change of a weight.
 
     Args:
         editor: A trained editor.
         weights: Fields ``(N, *shape)``; each gets a permutation of its own.
-        seed: Seed of the permutations.
     """
     spec = PermutationSpec.from_layout(editor.layout)
     num = len(next(iter(weights.values())))
-    chosen = spec.random_permutation(torch.Generator().manual_seed(seed), num=num)
+    permutations = spec.random_permutation(torch.Generator().manual_seed(0), num=num)
     edited = editor(weights)
-    expected, found = spec.apply(edited, chosen), editor(spec.apply(weights, chosen))
+    expected, actual = spec.apply(edited, permutations), editor(spec.apply(weights, permutations))
     change = max(float((edited[name] - weights[name]).abs().max()) for name in weights)
-    return max(float((found[name] - expected[name]).abs().max()) for name in weights) / change
+    return max(float((actual[name] - expected[name]).abs().max()) for name in weights) / change
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import torch
 
 from pipelines.experiment import FieldExperiment, is_complete, main
 from pipelines.weight_classification import counts, trained
-from wsrl.evaluation.features import labelled_rows, weight_features
+from wsrl.evaluation.features import labelled_rows
+from wsrl.evaluation.labelled_fields import LabelledFields
 from wsrl.evaluation.retrieval import precision_at_k
 from wsrl.fields import RepresentationConfig
 from wsrl.fitting.engine import FitConfig
@@ -122,10 +123,10 @@ def largest_change(before: Path, after: Path) -> float:
     """Largest change, in float64, of a value of the first fields on the grid of their signals."""
     with WeightStore.open(before) as one, WeightStore.open(after) as other:
         coords = grid_coords(one.form.grid).double()
-        found = [next(iter(store.batches(NUM_CHECKED))).weights for store in (one, other)]
+        compared = [next(iter(store.batches(NUM_CHECKED))).weights for store in (one, other)]
         old, new = (
             one.representation.evaluate({name: tensor.double() for name, tensor in weights.items()}, coords)
-            for weights in found
+            for weights in compared
         )
     return float((old - new).abs().max())
 
@@ -133,19 +134,19 @@ def largest_change(before: Path, after: Path) -> float:
 def retrieval(name: str, path: Path, neighbours: Sequence[int]) -> dict[str, float]:
     """Precision of the training fields nearest to each test field."""
     with WeightStore.open(path) as store:
-        rows = labelled_rows(store, seed=0)
-        train, test = (weight_features(store, part) for part in (rows.train, rows.test))
-    found = precision_at_k(train, rows.labels[rows.train], neighbours, queries=(test, rows.labels[rows.test]))
-    return {f"retrieval.{name}.precision_at_{k}": share for k, share in found.items()}
+        split = LabelledFields.read(store, labelled_rows(store, seed=0)).split()
+    precision = precision_at_k(split.train, split.train_labels, neighbours, queries=(split.test, split.test_labels))
+    return {f"retrieval.{name}.precision_at_{k}": share for k, share in precision.items()}
 
 
 def accuracy(name: str, form: str, store: Path, reader: Reader, config: ZooConfig) -> dict[str, float]:
     """Test accuracy of one reader on one form of the zoo."""
     options, key = config.common | reader.options, f"{name}.{form}"
-    found = [trained(config, key, seed, options, store)["classifier.test_accuracy"] for seed in range(reader.seeds)]
-    print(f"{key}: {statistics.fmean(found):.4f}", file=sys.stderr, flush=True)
-    spread = {f"{key}_std": statistics.stdev(found)} if len(found) > 1 else {}
-    return {key: statistics.fmean(found), f"{key}_seeds": len(found), **spread}
+    metrics = [trained(config, key, seed, options, store) for seed in range(reader.seeds)]
+    accuracies = [each["classifier.test_accuracy"] for each in metrics]
+    print(f"{key}: {statistics.fmean(accuracies):.4f}", file=sys.stderr, flush=True)
+    spread = {f"{key}_std": statistics.stdev(accuracies)} if len(accuracies) > 1 else {}
+    return {key: statistics.fmean(accuracies), f"{key}_seeds": len(accuracies), **spread}
 
 
 def draw(results: dict[str, float], config: ZooConfig, forms: Sequence[str]) -> None:

@@ -20,8 +20,8 @@ def data_cache(name: str) -> Path:
     Args:
         name: What is kept in it.
     """
-    given = os.environ.get("WSRL_CACHE")
-    return Path(given) / name if given else _first_writable(name, "~/.cache", os.environ.get("XDG_CACHE_HOME"))
+    folder = os.environ.get("WSRL_CACHE")
+    return Path(folder) / name if folder else _first_writable(name, "~/.cache", os.environ.get("XDG_CACHE_HOME"))
 
 
 def code_cache(name: str) -> Path:
@@ -47,11 +47,11 @@ def is_ours_alone(path: Path) -> bool:
         path: A path.
     """
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return False
-    ours = not hasattr(os, "geteuid") or found.st_uid in (os.geteuid(), 0)
-    return ours and not stat.S_ISLNK(found.st_mode) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ours = not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0)
+    return ours and not stat.S_ISLNK(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _first_writable(name: str, *parents: str | None) -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from wsrl.errors import UserError
+from wsrl.evaluation.generation import GenerationOptions
 from wsrl.evaluation.generation_scores import evaluate_model
-from wsrl.evaluation.references import GenerationOptions
 from wsrl.evaluation.store_probe import ProbeOptions, probe_store
 from wsrl.evaluation.store_scores import ReconstructionOptions, score_store
 from wsrl.fields.representation import RepresentationConfig

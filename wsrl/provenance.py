@@ -177,13 +177,13 @@ def environment() -> dict[str, object]:
 
 def versions() -> dict[str, str | None]:
     """Versions of Python, of this package and of the libraries that decide results."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "wsrl": wsrl.__version__}
+    known: dict[str, str | None] = {"python": platform.python_version(), "wsrl": wsrl.__version__}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            known[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            known[package] = None
+    return known
 
 
 def machine() -> dict[str, object]:

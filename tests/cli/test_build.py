@@ -13,7 +13,10 @@ from wsrl.cli.main import main
 from wsrl.errors import UserError
 from wsrl.fitting.defaults import default_fit, default_representation
 from wsrl.fitting.shard_builder import segments
+from wsrl.signals.form import SignalForm
 from wsrl.store import WeightStore
+
+DIGITS = SignalForm(in_features=2, out_features=1, grid=(8, 8))
 
 
 def printed(capsys, *argv):
@@ -30,7 +33,7 @@ def same_rows(one, two):
 @pytest.mark.parametrize("kind", ["mlp", "lora", "mlora", "mlora_asym"])
 def test_one_override_keeps_the_other_defaults_of_the_kind_and_the_data(capsys, kind):
     shown = printed(capsys, "--representation", kind, "--fit.batch_size", "32")
-    fit, representation = default_fit(kind, (8, 8)), default_representation(kind)
+    fit, representation = default_fit(kind, DIGITS), default_representation(kind, DIGITS)
     assert shown["fit"] == {**vars(fit), "batch_size": 32}
     assert shown["representation"]["kind"] == kind
     assert shown["representation"]["rank"] == representation.rank
@@ -40,7 +43,7 @@ def test_config_file_and_later_options(capsys, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("representation: {kind: lora, rank: 3}\nfit: {steps: 7}\n")
     shown = printed(capsys, "--config", str(config), "--fit.steps", "8", "--representation=mlora")
-    assert shown["fit"]["steps"] == 8 and shown["fit"]["learning_rate"] == default_fit("mlora", (8, 8)).learning_rate
+    assert shown["fit"]["steps"] == 8 and shown["fit"]["learning_rate"] == default_fit("mlora", DIGITS).learning_rate
     assert (shown["representation"]["kind"], shown["representation"]["rank"]) == ("mlora", 3)
 
 

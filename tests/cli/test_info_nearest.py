@@ -46,7 +46,7 @@ def test_other_metrics_and_all_others(digits_store, capsys):
     [
         (("--nearest", "digits/none"), "no field 'digits/none'"),
         (("--nearest", QUERY, "-k", "0"), "k is 0"),
-        (("--nearest", QUERY, "--metric", "l1"), "the metric is 'l1'"),
+        (("--nearest", QUERY, "--metric", "l1"), "metric is 'l1'"),
         (("--nearest", QUERY, "--out", "strip.gif"), "--out is strip.gif"),
         (("--out", "strip.png"), "--out is given without --nearest"),
     ],

@@ -1,5 +1,6 @@
 """One piece of code scores samples, held-out fields and baselines: of pictures and of shapes, valid or not."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from wsrl.errors import UserError
 from wsrl.evaluation.features import stored_weights
 from wsrl.evaluation.generated_pictures import PictureReferences, render_pictures
 from wsrl.evaluation.generated_shapes import ShapeReferences, render_points
-from wsrl.evaluation.generation import class_scores
+from wsrl.evaluation.generation import KnownFields, class_scores
 from wsrl.evaluation.memorisation import training_noise
 from wsrl.evaluation.picture_features import PictureFeatures
 from wsrl.evaluation.picture_sets import frechet_distance
@@ -33,14 +34,8 @@ def pictures(digits_store):
     with WeightStore.open(digits_store) as store:
         decoder = FieldDecoder.from_store(store)
         train, heldout = (stored_weights(store, np.flatnonzero(store.splits() == name)) for name in ("train", "test"))
-        references = PictureReferences.build(
-            layout=store.layout,
-            decoder=decoder,
-            train=train,
-            heldout=heldout,
-            features=MEAN_OF_SQUARES,
-            pictures=render_pictures(heldout, decoder),
-        )
+        fields = KnownFields(layout=store.layout, decoder=decoder, train=train, heldout=heldout)
+        references = PictureReferences.build(fields, MEAN_OF_SQUARES, render_pictures(heldout, decoder))
     return decoder, train, heldout, references
 
 
@@ -59,20 +54,20 @@ def test_rendered_pictures_are_those_of_the_decoder(pictures):
 
 
 def test_held_out_fields_score_as_real_and_copies_as_copies(pictures):
-    decoder, train, heldout, references = pictures
-    same = references.judge(heldout, decoder).metrics
+    _, train, heldout, references = pictures
+    same = references.judge(heldout).metrics
     assert same["fd"] == pytest.approx(0, abs=1e-6) and same["precision"] == same["recall"] == 1
     assert same["nearest_ratio"] == same["nearest_ratio_signal"] == 1
     assert (same["num"], same["num_invalid"]) == (20, 0)
-    copies = references.judge(train, decoder).metrics
+    copies = references.judge(train).metrics
     for name in ("nearest_ratio", "nearest_ratio_signal"):
         assert copies[name] == 0
     assert copies["share_nearer"] == copies["share_nearer_signal"] == 1
-    layout = references.layout
+    layout = references.fields.layout
     flat, mask = layout.flatten(train), layout.trainable()
     noise = [
         references.judge(
-            layout.unflatten(training_noise(flat, mask, 80, level, torch.Generator().manual_seed(0))), decoder
+            layout.unflatten(training_noise(flat, mask, 80, level, torch.Generator().manual_seed(0)))
         ).metrics
         for level in (0.1, 1.0)
     ]
@@ -84,7 +79,7 @@ def test_fields_that_are_not_finite_are_counted_and_replaced_by_the_worst(pictur
     broken = {name: tensor.clone() for name, tensor in heldout.items()}
     for tensor in broken.values():
         tensor[:5] = torch.nan
-    judged = references.judge(broken, decoder)
+    judged = references.judge(broken)
     assert judged.metrics["num"] == 20 and judged.metrics["num_invalid"] == 5
     shown = render_pictures(heldout, decoder)
     shown[:5] = 0.5
@@ -97,13 +92,12 @@ def test_fields_that_are_not_finite_are_counted_and_replaced_by_the_worst(pictur
 
 
 def test_without_features_there_is_memorisation(pictures):
-    decoder, train, heldout, references = pictures
-    given = {"layout": references.layout, "decoder": decoder, "train": train, "features": None, "pictures": None}
-    scores = PictureReferences.build(heldout=heldout, **given).judge(heldout, decoder).metrics
+    _, _, heldout, references = pictures
+    scores = PictureReferences.build(references.fields, None, None).judge(heldout).metrics
     assert scores["nearest_ratio"] == 1 and "fd" not in scores
     none = {name: tensor[:0] for name, tensor in heldout.items()}
     with pytest.raises(UserError, match="80 and 0 fields are too few"):
-        PictureReferences.build(heldout=none, **given)
+        replace(references.fields, heldout=none)
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +122,16 @@ def test_shapes_without_a_surface_are_counted(shapes):
     train, heldout, samples = shapes.draw(20, 1), shapes.draw(12, 2), shapes.draw(12, 3)
     points = render_points(heldout, shapes.decoder, resolution=12, num_points=64)
     points = points[np.isfinite(points).all(axis=(1, 2))]
-    given = {"layout": shapes.layout, "decoder": shapes.decoder, "train": train, "heldout": heldout}
-    references = ShapeReferences.build(points=points, resolution=12, **given)
+    fields = KnownFields(layout=shapes.layout, decoder=shapes.decoder, train=train, heldout=heldout)
+    references = ShapeReferences.build(fields, points, resolution=12)
     last = list(samples)[-1]  # the bias of the output: far from zero there is no surface
     samples[last][:4] += 100.0
     next(iter(samples.values()))[4] = torch.nan
-    judged = references.judge(samples, shapes.decoder)
+    judged = references.judge(samples)
     assert judged.metrics["num"] == 12 and judged.metrics["num_invalid"] >= 5
     assert np.isnan(judged.signals[:5]).all()
     assert {"mmd_cd", "cov", "one_nna", "nearest_ratio", "share_nearer_signal"} <= judged.metrics.keys()
-    copies = references.judge(train, shapes.decoder)
+    copies = references.judge(train)
     assert copies.metrics["nearest_ratio"] == 0 and copies.metrics["nearest_ratio_signal"] < 1
     valid = copies.in_signals.indices >= 0
     assert valid.sum() == len(references.train_rows)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wsrl.evaluation.importance import columns_of_parts, part_importance
+from wsrl.evaluation.protocol import Items
 from wsrl.fields.layout import Layout, TensorSpec
 
 
@@ -23,11 +24,11 @@ def test_only_the_part_with_the_class_matters():
     labels = np.arange(150) % 3
     features = np.random.default_rng(0).normal(size=(150, 7)).astype(np.float32)
     features[:, :3] += 4 * np.eye(3)[labels]
-    parts = {"told": np.arange(3), "noise": np.arange(3, 7), "frozen": np.arange(0), "all": np.arange(7)}
-    found = part_importance(features, labels, np.arange(100), np.arange(100, 150), parts, seeds=2)
-    assert set(found) == {"told", "noise", "all"}
-    assert found["told"]["alone"].mean > 0.9 and found["told"]["left_out"].mean > 0.4
-    assert found["told"]["shuffled"].mean > 0.4 and len(found["told"]["shuffled"].values) == 2
-    assert found["noise"]["alone"].mean < 0.6
-    assert abs(found["noise"]["left_out"].mean) < 0.05 and abs(found["noise"]["shuffled"].mean) < 0.05
-    assert found["all"]["left_out"].mean == pytest.approx(found["all"]["alone"].mean - 1 / 3, abs=0.02)
+    parts = {"class": np.arange(3), "noise": np.arange(3, 7), "frozen": np.arange(0), "all": np.arange(7)}
+    scores = part_importance(Items(features, labels, np.arange(100), np.arange(100, 150)), parts, seeds=2)
+    assert set(scores) == {"class", "noise", "all"}
+    assert scores["class"]["alone"].mean > 0.9 and scores["class"]["left_out"].mean > 0.4
+    assert scores["class"]["shuffled"].mean > 0.4 and len(scores["class"]["shuffled"].values) == 2
+    assert scores["noise"]["alone"].mean < 0.6
+    assert abs(scores["noise"]["left_out"].mean) < 0.05 and abs(scores["noise"]["shuffled"].mean) < 0.05
+    assert scores["all"]["left_out"].mean == pytest.approx(scores["all"]["alone"].mean - 1 / 3, abs=0.02)

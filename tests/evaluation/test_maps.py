@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from wsrl.errors import UserError
-from wsrl.evaluation.maps import draw_map, in_unit_square, pca_map, spaced_places, tsne_map
+from wsrl.evaluation.maps import draw_map, in_unit_square, pca_map, spaced_points, tsne_map
 from wsrl.report.figures import new_figure, save_figure
 
 LABELS = np.arange(40) % 2
@@ -40,11 +40,11 @@ def test_principal_components_hold_the_variance():
 def test_pictures_keep_their_distance():
     points = in_unit_square(np.random.default_rng(0).normal(size=(200, 2)))
     assert points.min() == 0 and points.max() == 1
-    kept = points[spaced_places(points, 0.1)]
+    kept = points[spaced_points(points, 0.1)]
     apart = np.abs(kept[:, None] - kept).max(axis=2) + np.eye(len(kept))
     assert apart.min() >= 0.1
     assert all(np.abs(kept - point).max(axis=1).min() < 0.1 for point in points)  # there is no room for another
-    assert len(spaced_places(points, 0.0)) == 200
+    assert len(spaced_points(points, 0.0)) == 200
 
 
 def test_map_shows_the_pictures_at_their_places(tmp_path):

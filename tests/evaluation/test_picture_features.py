@@ -17,8 +17,8 @@ from wsrl.evaluation.picture_classifier import (
 )
 from wsrl.evaluation.picture_features import (
     LabelledPictures,
-    classifier_features,
     default_features_folder,
+    kept_classifier,
     read_classifier,
     timm_features,
 )
@@ -43,7 +43,7 @@ def pictures(num, seed, channels=1, size=8):
 def kept(tmp_path_factory):
     """A folder that keeps a classifier, and its features."""
     folder = tmp_path_factory.mktemp("features")
-    return folder, classifier_features(pictures(150, 0), pictures(60, 1), NAMES, folder, SMALL)
+    return folder, read_classifier(kept_classifier(pictures(150, 0), pictures(60, 1), NAMES, folder, SMALL))
 
 
 def test_the_classes_are_learned_and_the_accuracy_is_that_of_unseen_pictures(kept):
@@ -61,7 +61,7 @@ def untouched(what, total):
 
 def test_a_classifier_that_is_kept_is_not_trained_again(kept):
     folder, features = kept
-    again = classifier_features(pictures(150, 0), pictures(60, 1), NAMES, folder, SMALL, untouched)
+    again = read_classifier(kept_classifier(pictures(150, 0), pictures(60, 1), NAMES, folder, SMALL, untouched))
     assert (again.sha256, again.accuracy) == (features.sha256, features.accuracy)
     assert torch.equal(again(pictures(5, 3).pictures), features(pictures(5, 3).pictures))
     (directory,) = folder.iterdir()
@@ -74,7 +74,7 @@ def test_a_classifier_that_is_kept_is_not_trained_again(kept):
 
 def test_other_pictures_or_options_are_another_classifier(kept):
     folder, features = kept
-    other = classifier_features(pictures(150, 7), pictures(60, 1), NAMES, folder, SMALL)
+    other = read_classifier(kept_classifier(pictures(150, 7), pictures(60, 1), NAMES, folder, SMALL))
     assert other.sha256 != features.sha256 and len(list(folder.iterdir())) == 2
     part = pictures(150, 0)
     hashes = {training_sha256(part.pictures, labels, SMALL) for labels in (part.labels, (part.labels + 1) % 3)}
@@ -119,7 +119,7 @@ def test_too_few_pictures_and_classes_are_refused(tmp_path):
     with pytest.raises(UserError, match="timm:NAME"):
         train_picture_classifier(part.pictures, torch.zeros(30, dtype=torch.long), 1, SMALL)
     with pytest.raises(UserError, match="cannot train features"):
-        classifier_features(pictures(5, 0), pictures(5, 1), NAMES, tmp_path, SMALL)
+        kept_classifier(pictures(5, 0), pictures(5, 1), NAMES, tmp_path, SMALL)
     with pytest.raises(UserError, match="does not hold a classifier"):
         read_classifier(tmp_path)
 

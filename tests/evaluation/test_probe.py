@@ -5,6 +5,7 @@ import pytest
 
 from wsrl.evaluation import probe
 from wsrl.evaluation.probe import (
+    Split,
     cross_validated_logistic,
     fixed_split,
     knn_probe,
@@ -24,32 +25,33 @@ def blobs(num, seed, spread=0.3):
 
 def test_logistic_and_neighbour_find_the_classes():
     train, test = blobs(90, 0), blobs(60, 1)
-    assert logistic_probe(*train, *test, seed=0) > 0.95
-    assert one_nn(*train, *test) > 0.95
+    assert logistic_probe(Split(*train, *test), seed=0) > 0.95
+    assert one_nn(Split(*train, *test)) > 0.95
 
 
 def test_shuffled_labels_cannot_be_read():
     (features, labels), (features_test, labels_test) = blobs(90, 0), blobs(60, 1)
     labels = np.random.default_rng(2).permutation(labels)
-    assert logistic_probe(features, labels, features_test, labels_test, seed=0) < 0.7
+    assert logistic_probe(Split(features, labels, features_test, labels_test), seed=0) < 0.7
 
 
 @pytest.mark.parametrize("reader", [svm_probe, knn_probe])
 def test_other_probes_find_the_classes_and_no_shuffled_ones(reader):
     (features, labels), test = blobs(90, 0), blobs(60, 1)
-    assert reader(features, labels, *test, seed=0) > 0.95
-    assert reader(features, np.random.default_rng(2).permutation(labels), *test, seed=0) < 0.7
+    assert reader(Split(features, labels, *test), seed=0) > 0.95
+    assert reader(Split(features, np.random.default_rng(2).permutation(labels), *test), seed=0) < 0.7
 
 
 def test_cosine_neighbours_see_the_angle_about_the_mean_alone():
     directions = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     train, labels = directions + 100, np.arange(4)  # without the mean, all angles would be alike
     test = 100 + 9 * directions + 0.1
-    assert one_nn_cosine(train, labels, test, labels) == 1.0
-    assert one_nn_cosine(train, labels, test, np.roll(labels, 1)) == 0.0
+    assert one_nn_cosine(Split(train, labels, test, labels)) == 1.0
+    assert one_nn_cosine(Split(train, labels, test, np.roll(labels, 1))) == 0.0
     far = np.array([[1.2, 0.0], [10.0, 4.0], [-11.2, -4.0]])  # centred; the second one is nearer to (3, 1) by angle
     at = np.array([[3.0, 1.0]])
-    assert one_nn_cosine(far, np.arange(3), at, [1]) == 1.0 and one_nn(far, np.arange(3), at, [0]) == 1.0
+    assert one_nn_cosine(Split(far, np.arange(3), at, np.array([1]))) == 1.0
+    assert one_nn(Split(far, np.arange(3), at, np.array([0]))) == 1.0
 
 
 def test_number_of_neighbours_is_chosen_inside_the_training_part(monkeypatch):
@@ -57,11 +59,10 @@ def test_number_of_neighbours_is_chosen_inside_the_training_part(monkeypatch):
     wrong = np.random.default_rng(1).permutation(300)[:75]
     noisy = labels.copy()
     noisy[wrong] = (labels[wrong] + 1) % 3  # the nearest one is often wrong, the vote of ten is not
-    test = blobs(150, 3, spread=0.1)
-    voted = knn_probe(features, noisy, *test, seed=0)
-    assert voted > 0.95 > one_nn_cosine(features, noisy, *test)
+    split = Split(features, noisy, *blobs(150, 3, spread=0.1))
+    assert knn_probe(split, seed=0) > 0.95 > one_nn_cosine(split)
     monkeypatch.setattr(probe, "NEIGHBOURS", (1,))
-    assert knn_probe(features, noisy, *test, seed=0) == one_nn_cosine(features, noisy, *test) < 0.9
+    assert knn_probe(split, seed=0) == one_nn_cosine(split) < 0.9
 
 
 def test_equal_votes_go_to_the_class_of_the_nearest(monkeypatch):
@@ -71,7 +72,7 @@ def test_equal_votes_go_to_the_class_of_the_nearest(monkeypatch):
     features = np.concatenate([features, -features])  # the mean is zero
     labels = np.concatenate([labels, 1 - labels])
     test = np.array([[np.cos(0.2), np.sin(0.2)], [np.cos(0.3), np.sin(0.3)]])
-    assert knn_probe(features, labels, test, np.array([0, 1]), seed=0) == 1.0
+    assert knn_probe(Split(features, labels, test, np.array([0, 1])), seed=0) == 1.0
 
 
 def test_the_smallest_of_the_best_strengths_is_fitted_on_all_items():
@@ -107,8 +108,8 @@ def test_cross_validation_tests_every_item_and_cannot_read_shuffled_labels():
 def test_logistic_does_not_see_the_scale_of_a_feature():
     (features, labels), (features_test, labels_test) = blobs(90, 0, 0.8), blobs(60, 1, 0.8)
     scale = np.array([1.0, 1e3, 1e-3, 10.0], dtype=np.float32)
-    plain = logistic_probe(features, labels, features_test, labels_test, seed=0)
-    assert logistic_probe(features * scale, labels, features_test * scale, labels_test, seed=0) == plain
+    plain = logistic_probe(Split(features, labels, features_test, labels_test), seed=0)
+    assert logistic_probe(Split(features * scale, labels, features_test * scale, labels_test), seed=0) == plain
 
 
 def test_fixed_split_is_stratified_and_repeats():

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import pytest
 
 from wsrl.errors import UserError
+from wsrl.evaluation.generation import GenerationOptions
 from wsrl.evaluation.generation_scores import flat_metrics, verdict
-from wsrl.evaluation.references import GenerationOptions
 from wsrl.evaluation.sampling import SampleOptions
 from wsrl.evaluation.store_probe import ProbeOptions, probe_store
 from wsrl.evaluation.store_scores import ReconstructionOptions, score_store

@@ -8,6 +8,7 @@ import torch
 from contracts import tiny_representation
 from scipy.linalg import subspace_angles
 
+from wsrl.evaluation.linear_paths import path_between
 from wsrl.evaluation.pair_measures import compare
 from wsrl.evaluation.structure import (
     banded,
@@ -16,7 +17,6 @@ from wsrl.evaluation.structure import (
     effective_rank,
     factor_overlap,
     mean_effective_rank,
-    path_between,
     subspace_overlap,
     with_band,
 )

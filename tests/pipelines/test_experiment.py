@@ -10,6 +10,7 @@ import pytest
 
 from pipelines import experiment
 from pipelines.experiment import Experiment, Parts, main
+from wsrl.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class TinyConfig(Experiment):
 
 def run(config: TinyConfig) -> dict[str, float]:
     """Find the value, once."""
+    if config.value < 0:
+        raise UserError(f"value is {config.value}", allowed="0 or more", do="choose another value")
     path = Path(config.out) / "value.json"
     return config.kept("value", path, lambda: {"found": config.value}, how=[config.value])
 
@@ -115,3 +118,5 @@ def test_problems_end_in_a_status(tiny, tmp_path, capsys):
     argv = ["--name", "tiny", "--out", str(tmp_path / "out")]
     assert main(run, lambda results: [f"wrong: {results['found']}"], argv) == 1
     assert "wrong: 1.0" in capsys.readouterr().out
+    assert main(run, argv=[*argv, "--value=-1"]) == 2
+    assert capsys.readouterr().err.endswith("value is -1.0. Allowed: 0 or more. What to do: choose another value.\n")

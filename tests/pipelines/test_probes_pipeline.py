@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from pipelines import analysis_tables, experiment, probes
-from pipelines.probe_scores import Items, Scores, order_of, score_items
+from pipelines.probe_scores import Scores, order_of, score_items
 from wsrl.errors import UserError
+from wsrl.evaluation.labelled_fields import LabelledFields
 from wsrl.evaluation.protocol import Protocol, Spread
 
 ADAPTER = "rank: 2, init_std: 0.5"
@@ -57,12 +58,12 @@ def scores(*values):
     return Scores({name: Spread(values) for name in ("ari", "one_nn", "logistic")}, {}, {})
 
 
-def test_order_is_told_from_differences_seed_by_seed():
+def test_order_comes_from_differences_seed_by_seed():
     rows = {"mlora": scores(0.9, 0.7), "lora": scores(0.8, 0.6), "mlp": scores(0.5, 0.4)}
-    found = order_of(rows)
-    assert found["order.ari.mlora_minus_lora"] == pytest.approx(0.1)
-    assert found["order.ari.mlora_minus_lora_std"] == pytest.approx(0, abs=1e-9)  # though both rows vary by more
-    assert found["order.logistic.confirmed"] == 1.0
+    order = order_of(rows)
+    assert order["order.ari.mlora_minus_lora"] == pytest.approx(0.1)
+    assert order["order.ari.mlora_minus_lora_std"] == pytest.approx(0, abs=1e-9)  # though both rows vary by more
+    assert order["order.logistic.confirmed"] == 1.0
     assert order_of(rows | {"lora": scores(0.2, 0.9)})["order.ari.confirmed"] == 0.0
     assert order_of({name: rows[name] for name in ("mlora", "mlp")}) == {}
 
@@ -71,12 +72,12 @@ def test_scores_survive_their_file():
     generator = np.random.default_rng(0)
     labels = np.arange(60) % 2
     features = (generator.normal(size=(60, 3)) + 4 * labels[:, None]).astype(np.float32)
-    items = Items(features, labels, np.arange(40), np.arange(40, 60), np.arange(60), np.array(["a", "b"]))
-    found = score_items(items, Protocol(seeds=2), (1, 5))
-    assert found.spreads["svm"].mean > 0.9 and found.spreads["ari"].mean > 0.9
-    assert found.facts["precision_at_8"] > 0.9 and set(found.curve) == {1, 5}
-    assert Scores.from_json(json.loads(json.dumps(found.to_json()))) == found
-    entries = found.entries("mlp")
+    items = LabelledFields(features, labels, np.arange(40), np.arange(40, 60), np.arange(60), ("a", "b"))
+    row = score_items(items, Protocol(seeds=2), (1, 5))
+    assert row.spreads["svm"].mean > 0.9 and row.spreads["ari"].mean > 0.9
+    assert row.facts["precision_at_8"] > 0.9 and set(row.curve) == {1, 5}
+    assert Scores.from_json(json.loads(json.dumps(row.to_json()))) == row
+    entries = row.entries("mlp")
     assert entries["mlp.one_nn_seeds"] == 2 and "mlp.label_efficiency.5_std" in entries
     assert entries["mlp.precision_at_8.b"] > 0.9
 

@@ -7,7 +7,6 @@ from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
 from wsrl.symmetry.matching import MATCHING_METHODS
 
-MANIFEST = "manifest.json"
 POSTERIOR_PARTS = ("mean.", "deviation.")
 FOR_STORES = "a folder of a store, with --template or --gauge, and --out"
 FOR_FILES = "two safetensors files of networks or of posteriors"
@@ -75,6 +74,8 @@ def kind_of(paths: list[str]) -> str:
     """
     folders = [path for path in paths if Path(path).is_dir()]
     if len(paths) == 1 and folders:
+        from wsrl.store.schema import MANIFEST
+
         if not (Path(paths[0]) / MANIFEST).is_file():
             raise UserError(f"{paths[0]} is no store: it has no {MANIFEST}", allowed=f"{FOR_STORES}; or {FOR_FILES}")
         return "store"

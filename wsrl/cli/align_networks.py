@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from wsrl.errors import UserError
+from wsrl.provenance import METRICS_FILE, claim_folder, finish_run, write_json_atomic, write_run
 
-ALIGNED, PERMUTATIONS, METRICS = "aligned.safetensors", "permutations.safetensors", "metrics.json"
+ALIGNED, PERMUTATIONS = "aligned.safetensors", "permutations.safetensors"
 NETWORK = "MODULE:FUNCTION, a function without arguments that gives a torch module, or one and example inputs"
 
 
@@ -28,12 +29,12 @@ def align_network_files(options) -> int:
     out = start_run(options)
     choice = {"method": options.method, "num_points": options.points, "restarts": options.restarts}
     choice |= {"data": examples.get("train"), "heldout": examples.get("test")}
-    found = align_networks(first, second, **known, **choice, generator=torch.Generator().manual_seed(options.seed))
-    metrics = found.metrics()
-    save_tensors(out / ALIGNED, found.aligned)
-    finish(out, found.permutation, metrics)
-    show(found, metrics)
-    print(f"the aligned network, its permutations and {METRICS} are in {out}", file=sys.stderr)
+    alignment = align_networks(first, second, **known, **choice, generator=torch.Generator().manual_seed(options.seed))
+    metrics = alignment.metrics()
+    save_tensors(out / ALIGNED, alignment.aligned)
+    finish(out, alignment.permutation, metrics)
+    show(alignment, metrics)
+    print(f"the aligned network, its permutations and {METRICS_FILE} are in {out}", file=sys.stderr)
     return 0
 
 
@@ -62,8 +63,6 @@ def read_examples(options, weights: dict, known: dict) -> tuple[dict, dict]:
 
 def start_run(options) -> Path:
     """The output folder, with the record of the run."""
-    from wsrl.provenance import claim_folder, write_run
-
     out = Path(options.out)
     claim_folder(out, ("run.json",), "align")
     inputs = dict(zip(("reference", "moving"), map(Path, options.paths)))
@@ -74,11 +73,10 @@ def start_run(options) -> Path:
 
 def finish(out: Path, permutation: dict, metrics: dict[str, float]) -> None:
     """Write the permutations and the metrics of a run, and complete its record."""
-    from wsrl.provenance import finish_run, write_json_atomic
     from wsrl.symmetry.matching.alignment_files import save_tensors
 
     save_tensors(out / PERMUTATIONS, permutation)
-    write_json_atomic(out / METRICS, metrics)
+    write_json_atomic(out / METRICS_FILE, metrics)
     finish_run(out, **metrics)
 
 
@@ -116,12 +114,17 @@ def imported_here(module: str):
         sys.path.remove(os.getcwd())
 
 
-def show(found, metrics: dict) -> None:
+def show(alignment, metrics: dict) -> None:
     """Print the path as a table, and the summary below it."""
-    if found.after is not None:
+    if alignment.after is not None:
         print(f"{'t':>6} {'loss before':>12} {'loss after':>12} {'accuracy before':>16} {'accuracy after':>15}")
-        steps = len(found.after.losses) - 1
-        columns = (found.before.losses, found.after.losses, found.before.accuracies, found.after.accuracies)
+        steps = len(alignment.after.losses) - 1
+        columns = (
+            alignment.before.losses,
+            alignment.after.losses,
+            alignment.before.accuracies,
+            alignment.after.accuracies,
+        )
         for point, (a, b, c, d) in enumerate(zip(*columns)):
             print(f"{point / steps:>6.3f} {a:>12.4f} {b:>12.4f} {c:>16.4f} {d:>15.4f}")
     for name, value in metrics.items():

@@ -2,8 +2,9 @@
 
 import sys
 
-from wsrl.cli.align_networks import METRICS, finish, read_examples, read_symmetry, start_run
+from wsrl.cli.align_networks import finish, read_examples, read_symmetry, start_run
 from wsrl.errors import UserError
+from wsrl.provenance import METRICS_FILE
 
 
 def align_posteriors(options) -> int:
@@ -20,12 +21,12 @@ def align_posteriors(options) -> int:
     out = start_run(options)
     choice = {"num_points": options.points, "num_samples": options.samples}
     choice |= {"examples": examples.get("test", examples.get("train")), "restarts": options.restarts}
-    found = posterior_alignment.align_posteriors(reference, moving, **known, **choice, seed=options.seed)
-    metrics = found.metrics()
-    save_posterior(out, found.aligned, {**dict(zip(("reference", "moving"), options.paths)), "seed": options.seed})
-    finish(out, found.permutation, metrics)
+    alignment = posterior_alignment.align_posteriors(reference, moving, **known, **choice, seed=options.seed)
+    metrics = alignment.metrics()
+    save_posterior(out, alignment.aligned, {**dict(zip(("reference", "moving"), options.paths)), "seed": options.seed})
+    finish(out, alignment.permutation, metrics)
     for name, value in metrics.items():
         if not name.rpartition(".")[2].isdigit():
             print(f"{name:<34} {value:.4f}")
-    print(f"the aligned posterior, its permutations and {METRICS} are in {out}", file=sys.stderr)
+    print(f"the aligned posterior, its permutations and {METRICS_FILE} are in {out}", file=sys.stderr)
     return 0

@@ -16,8 +16,8 @@ def main(argv: list[str]) -> int:
     parsed = parse(eval_options.make_parser(__doc__), argv)
     options = parsed[parsed.action]
     with options_in_messages(options.keys()):
-        found = ACTIONS[parsed.action](options)
-    metrics = {f"{parsed.action}.{name}": value for name, value in found.items()}
+        scores = ACTIONS[parsed.action](options)
+    metrics = {f"{parsed.action}.{name}": value for name, value in scores.items()}
     path = Path(options.out) if options.out else Path(options.path) / METRICS_FILE
     merge_metrics(path, metrics)
     print(*summary(metrics), f"{'all figures:':<{INDENT}}{path}", sep="\n")
@@ -40,8 +40,8 @@ def probe(options) -> dict[str, float]:
 
 def generation(options) -> dict[str, float]:
     """Scores of sampled fields; draws ``closest.png`` beside the metrics."""
+    from wsrl.evaluation.generation import GenerationOptions
     from wsrl.evaluation.generation_scores import evaluate_model
-    from wsrl.evaluation.references import GenerationOptions
 
     closest = Path(options.out or Path(options.path) / METRICS_FILE).with_name("closest.png")
     made = picked(GenerationOptions, options)

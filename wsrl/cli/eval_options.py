@@ -5,8 +5,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from wsrl.cli import parser as parsers
-
-METRICS = "metrics.json"
+from wsrl.provenance import METRICS_FILE
 
 
 def make_parser(description: str) -> ArgumentParser:
@@ -19,7 +18,7 @@ def make_parser(description: str) -> ArgumentParser:
         action = ArgumentParser(description=about, exit_on_error=False, allow_abbrev=False)
         add, where = action.add_argument, what.partition("|")[0]  # data may stand where a store stands
         add("path", type=str, metavar=what, help="the folder of the " + " or ".join(what.lower().split("|")))
-        add("--out", type=str | None, metavar="FILE", help=f"file to write; {where}/{METRICS} if not given")
+        add("--out", type=str | None, metavar="FILE", help=f"file to write; {where}/{METRICS_FILE} if not given")
         add("--data", type=str | None, help="the source of the store; needed where it was a folder or a file")
         add("--seed", type=int, default=0, help="seed of splits, probes and samples")
         add_options(action)

@@ -13,15 +13,15 @@ def main(argv: list[str]) -> int:
     from wsrl.exchange.export_fields import ExportOptions, choose_rows, export_fields
     from wsrl.store import WeightStore
 
-    given = parsers.parse(make_parser(), argv)
+    parsed = parsers.parse(make_parser(), argv)
     names = ("format", "size", "resolution", "mesh_format", "units", "data")
-    options = ExportOptions(**{name: given[name] for name in names})
-    if given.all and given.ids:
+    options = ExportOptions(**{name: parsed[name] for name in names})
+    if parsed.all and parsed.ids:
         raise UserError("--all and --ids are given", allowed="one of them", do="leave out --ids")
-    with WeightStore.open(given.store) as store:
-        rows = choose_rows(store, given.ids, None if given.all else given.num)
-        failed = export_fields(store, given.out, rows, options, progress=show_progress)
-    print(f"{len(rows) - len(failed)} fields are in {given.out}")
+    with WeightStore.open(parsed.store) as store:
+        rows = choose_rows(store, parsed.ids, None if parsed.all else parsed.num)
+        failed = export_fields(store, parsed.out, rows, options, progress=show_progress)
+    print(f"{len(rows) - len(failed)} fields are in {parsed.out}")
     for field_id, reason in failed:
         print(f"{field_id}: {reason}")
     return 1 if failed else 0

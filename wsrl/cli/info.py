@@ -4,8 +4,7 @@ from pathlib import Path
 
 from wsrl.errors import UserError
 
-CELL = 96
-MESH_RESOLUTION = 48
+SIDE = 96
 
 
 def main(argv: list[str]) -> int:
@@ -57,11 +56,11 @@ def _show_nearest(store, options, console) -> None:
     from wsrl.evaluation.retrieval import nearest_fields
 
     if options.out is not None:
-        _check_looks(store)
+        _check_drawable(store)
     row = store.row(options.nearest)
-    found = nearest_fields(store, row, options.k, options.metric, options.gauge)
-    rows, lines = [row, *found.rows.tolist()], []
-    for rank, (neighbour, distance) in enumerate(zip(rows, [0.0, *found.distances.tolist()])):
+    neighbours = nearest_fields(store, row, options.k, options.metric, options.gauge)
+    rows, lines = [row, *neighbours.rows.tolist()], []
+    for rank, (neighbour, distance) in enumerate(zip(rows, [0.0, *neighbours.distances.tolist()])):
         record = store.record(neighbour)
         lines.append((rank or "query", record["id"], record["label"] or "", record["split"] or "", f"{distance:.4f}"))
     form = "" if options.gauge == "raw" else f"{options.gauge} "
@@ -76,7 +75,7 @@ def _show_nearest(store, options, console) -> None:
         console.print(f"the strip, the field asked about first, is in {options.out}")
 
 
-def _check_looks(store) -> None:
+def _check_drawable(store) -> None:
     """Refuse to draw what can't be seen, before anything is printed."""
     if not store.manifest["representation"]:
         raise UserError(f"{store.directory} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
@@ -87,14 +86,10 @@ def _check_looks(store) -> None:
 def _strip(store, rows: list[int], titles: list[str]):
     """A row of what fields show, each under its title."""
     from wsrl.report.contact_sheet import beside, grid_sheet
-    from wsrl.report.render import NORMALISED, render_mesh
+    from wsrl.report.render import field_picture
 
-    fields = [store.field(row) for row in rows]
-    if store.form.is_shape:
-        cells = [render_mesh(field.mesh(MESH_RESOLUTION), CELL, frame=NORMALISED) for field in fields]
-    else:
-        cells = [field.image(CELL) for field in fields]
-    return beside([(title, grid_sheet([cell], 1, CELL)) for title, cell in zip(titles, cells)])
+    cells = [field_picture(store.field(row), SIDE) for row in rows]
+    return beside([(title, grid_sheet([cell], 1, SIDE)) for title, cell in zip(titles, cells)])
 
 
 def _rendered(title: str, head: tuple[str, ...], lines: list[tuple]):

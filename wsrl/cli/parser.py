@@ -52,11 +52,11 @@ def parse_for_data(parser: ArgumentParser, argv: list[str], defaults: Callable[[
     Returns:
         The options and the opened source.
     """
-    given = [word for word in argv if not word.startswith("--print_config")]
+    words = [word for word in argv if not word.startswith("--print_config")]
     try:
-        first = parse(parser, given)
+        first = parse(parser, words)
     except UserError:
-        if given == argv:
+        if words == argv:
             raise
         parse(parser, argv)  # without data the configuration that fits any data is printed
         raise

@@ -19,16 +19,16 @@ def main(argv: list[str]) -> int:
     from wsrl.cli.parser import parse
     from wsrl.cli.sample_options import make_parser
 
-    given = parse(make_parser(__doc__, NUM), argv)
-    mode = mode_of(given)
+    parsed = parse(make_parser(__doc__, NUM), argv)
+    mode = mode_of(parsed)
     from wsrl.evaluation.sampling import SampleOptions  # after the help is out: diffusers takes seconds
 
-    typed = {"classes": given["class"], "command": shlex.join(["wsrl", "sample", *argv]), "bar": has_terminal()}
-    typed |= {"out": Path(given.out), "num": NUM[mode] if given.num is None else given.num}
-    more = {name: given[name] for name, modes in BELONGS.items() if mode in modes and given[name] is not None}
-    with options_in_messages(given.keys()):
-        options = picked(SampleOptions, given, **typed)
-        outcome = run(mode, options, given[mode] if mode != "sample" else None, more)
+    typed = {"classes": parsed["class"], "command": shlex.join(["wsrl", "sample", *argv]), "bar": has_terminal()}
+    typed |= {"out": Path(parsed.out), "num": NUM[mode] if parsed.num is None else parsed.num}
+    more = {name: parsed[name] for name, modes in BELONGS.items() if mode in modes and parsed[name] is not None}
+    with options_in_messages(parsed.keys()):
+        options = picked(SampleOptions, parsed, **typed)
+        outcome = run(mode, options, parsed[mode] if mode != "sample" else None, more)
     kind = "meshes" if outcome.shapes else "pictures"
     print(f"{options.num} fields, their {kind} and weights are in {options.out}")
     for name, number in outcome.bad.items():

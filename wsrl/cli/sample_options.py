@@ -59,21 +59,21 @@ def _add_modes(add, text, number) -> None:
     add("--store", type=text, default=None, help="store of the ids; the one the model was trained on")
 
 
-def mode_of(given) -> str:
+def mode_of(parsed) -> str:
     """Which mode is asked for, ``sample`` for new fields.
 
     Raises:
         UserError: Two are, or an option belongs to another one.
     """
-    asked = [mode for mode in MODES if given[mode] is not None]
+    asked = [mode for mode in MODES if parsed[mode] is not None]
     if len(asked) > 1:
         names = " and ".join(f"--{mode}" for mode in asked)
         raise UserError(f"{names} are given together", allowed="one of them", do="run the command once for each")
     mode = asked[0] if asked else "sample"
     for name, modes in BELONGS.items():
-        if given[name] is not None and mode not in modes:
+        if parsed[name] is not None and mode not in modes:
             allowed = "with " + " or ".join(f"--{mode}" for mode in modes)
             raise UserError(f"--{name} means nothing here", allowed=allowed, do=f"leave out --{name}")
-    if given.along not in (None, *ALONG):
-        raise UserError(f"--along is {given.along!r}", allowed=", ".join(ALONG), do="choose one of them")
+    if parsed.along not in (None, *ALONG):
+        raise UserError(f"--along is {parsed.along!r}", allowed=", ".join(ALONG), do="choose one of them")
     return mode

@@ -62,42 +62,44 @@ def _base(metrics: Metrics) -> Iterator[tuple[str, str]]:
     yield "base field", f"{text}; one field for all {metrics['base.mean_field_psnr']:.1f} dB"
 
 
-def _fields(found: Metrics) -> Iterator[tuple[str, str]]:
-    if "num_fields" in found:
-        failed = int(found["num_failures"])
-        yield "fields", f"{int(found['num_fields'])} fitted, " + (f"{failed} failed" if failed else "none failed")
-    if "psnr_mean" in found:
-        text = f"PSNR {found['psnr_mean']:.1f} dB; 95% of the fields above {found['psnr_p05']:.1f} dB"
-        text += f"; test split {found['test.psnr_mean']:.1f} dB" if "test.psnr_mean" in found else ""
-        yield "", text + (f"; SSIM {found['ssim_mean']:.3f} (1: equal)" if "ssim_mean" in found else "")
-    if "iou_median" in found:
-        text = f"IoU {found['iou_median']:.3f} (1: equal), F-score {found['f_score_median']:.3f} "
-        text += f"(at most {found['f_score_ceiling_median']:.3f}), Chamfer {found['chamfer_l1_median']:.4f} in a cube "
-        yield "", text + f"of side 2: medians of {int(found['num_shapes'])} shapes, {int(found['num_empty'])} empty"
-    if "autoencoder_psnr_mean" in found:
-        text = f"{found['autoencoder_psnr_mean']:.1f} dB through it; {found['autoencoder_fitted_psnr_mean']:.1f} dB "
-        yield "autoencoder", text + f"of the same {int(found['autoencoder_num'])} fields as they are stored"
-    if "recomputed.num" in found:
-        text = f"at most {found['recomputed.psnr_difference_max']:.1e} dB from the record"
-        yield "anew", f"{int(found['recomputed.num'])} fields evaluated: {text}"
+def _fields(scores: Metrics) -> Iterator[tuple[str, str]]:
+    if "num_fields" in scores:
+        failed = int(scores["num_failures"])
+        yield "fields", f"{int(scores['num_fields'])} fitted, " + (f"{failed} failed" if failed else "none failed")
+    if "psnr_mean" in scores:
+        text = f"PSNR {scores['psnr_mean']:.1f} dB; 95% of the fields above {scores['psnr_p05']:.1f} dB"
+        text += f"; test split {scores['test.psnr_mean']:.1f} dB" if "test.psnr_mean" in scores else ""
+        yield "", text + (f"; SSIM {scores['ssim_mean']:.3f} (1: equal)" if "ssim_mean" in scores else "")
+    if "iou_median" in scores:
+        text = f"IoU {scores['iou_median']:.3f} (1: equal), F-score {scores['f_score_median']:.3f} "
+        text += f"(at most {scores['f_score_ceiling_median']:.3f}), Chamfer {scores['chamfer_l1_median']:.4f} in a "
+        text += f"cube of side 2: medians of {int(scores['num_shapes'])} shapes, {int(scores['num_empty'])} empty"
+        yield "", text
+    if "autoencoder_psnr_mean" in scores:
+        text = f"{scores['autoencoder_psnr_mean']:.1f} dB through it; {scores['autoencoder_fitted_psnr_mean']:.1f} dB "
+        yield "autoencoder", text + f"of the same {int(scores['autoencoder_num'])} fields as they are stored"
+    if "recomputed.num" in scores:
+        text = f"at most {scores['recomputed.psnr_difference_max']:.1e} dB from the record"
+        yield "anew", f"{int(scores['recomputed.num'])} fields evaluated: {text}"
 
 
-def _readers(found: Metrics, metrics: Metrics) -> Iterator[tuple[str, str]]:
+def _readers(scores: Metrics, metrics: Metrics) -> Iterator[tuple[str, str]]:
     """Accuracy of the readers on weights beside the same readers on the signals themselves."""
-    other = "pixels" if "pixels_accuracy" in found else "d2"
+    other = "pixels" if "pixels_accuracy" in scores else "d2"
     names = {"accuracy": "logistic regression", "one_nn": "nearest neighbour"}
-    texts = [f"{found[f'weights_{key}']:.1%} by {name}" for key, name in names.items() if f"weights_{key}" in found]
+    texts = [f"{scores[f'weights_{key}']:.1%} by {name}" for key, name in names.items() if f"weights_{key}" in scores]
     if "classifier.test_accuracy" in metrics:
         texts.insert(0, f"{metrics['classifier.test_accuracy']:.1%} by the trained classifier")
     if texts:
         yield "classes", f"right from weights: {', '.join(texts)}"
-    texts = [f"{found[f'canonical_{key}']:.1%} by {name}" for key, name in names.items() if f"canonical_{key}" in found]
+    key = "canonical"
+    texts = [f"{scores[f'{key}_{of}']:.1%} by {name}" for of, name in names.items() if f"{key}_{of}" in scores]
     if texts:
         yield "", f"from their canonical form: {', '.join(texts)}"
-    texts = [f"{found[f'{other}_{key}']:.1%} by {name}" for key, name in names.items() if f"{other}_{key}" in found]
+    texts = [f"{scores[f'{other}_{key}']:.1%} by {name}" for key, name in names.items() if f"{other}_{key}" in scores]
     if texts:
         what = {"pixels": "pixels", "d2": "D2 histograms"}[other]
-        yield "", f"from {what}: {', '.join(texts)}; always the largest class: {found['largest_class']:.1%}"
+        yield "", f"from {what}: {', '.join(texts)}; always the largest class: {scores['largest_class']:.1%}"
 
 
 def _models(metrics: Metrics) -> Iterator[tuple[str, str]]:
@@ -106,42 +108,40 @@ def _models(metrics: Metrics) -> Iterator[tuple[str, str]]:
         yield "diffusion", f"{text} (1: nothing learned)"
 
 
-def _samples(found: Metrics) -> Iterator[tuple[str, str]]:
-    score, name = ("fd", "FD") if "fd" in found else ("mmd_cd", "MMD (Chamfer)")
-    if score in found:
+def _samples(scores: Metrics) -> Iterator[tuple[str, str]]:
+    score, name = ("fd", "FD") if "fd" in scores else ("mmd_cd", "MMD (Chamfer)")
+    if score in scores:
         rows = {
             "held-out fields": f"fitted_test.{score}",
             "copies with noise": f"noise_{score}_at_equal_distance",
             "Gaussian of the weights": f"gaussian.{score}",
         }
-        beside = "".join(f"; {what} {found[key]:.3g}" for what, key in rows.items() if key in found)
-        yield "samples", f"{name} {found[score]:.3g}{beside} (0: as the data)"
-    if "recall" in found:
-        yield (
-            "",
-            f"precision {found['precision']:.2f}, recall {found['recall']:.2f}{_heldout(found, 'precision', 'recall')}",
-        )
-    if "one_nna" in found:
-        text = f"1-NNA {found['one_nna']:.0f}% (50%: like the data), coverage {found['cov']:.0f}%"
-        yield "", text + _heldout(found, "one_nna", "cov")
-    if "nearest_ratio" in found:
-        text = f"distance to the nearest training field: {found['nearest_ratio']:.2f} of a held-out field's"
-        yield "samples" if score not in found else "", f"{text} (0: copies)"
-    if "num_classes_seen" in found:
-        text = f"{int(found['num_classes_seen'])} of {int(found['num_classes'])} classes; a classifier is sure by "
-        yield "", f"{text}{found['top_probability']:.0%} ({found['top_probability_real']:.0%} of real ones)"
+        beside = "".join(f"; {what} {scores[key]:.3g}" for what, key in rows.items() if key in scores)
+        yield "samples", f"{name} {scores[score]:.3g}{beside} (0: as the data)"
+    if "recall" in scores:
+        text = f"precision {scores['precision']:.2f}, recall {scores['recall']:.2f}"
+        yield "", text + _heldout(scores, "precision", "recall")
+    if "one_nna" in scores:
+        text = f"1-NNA {scores['one_nna']:.0f}% (50%: like the data), coverage {scores['cov']:.0f}%"
+        yield "", text + _heldout(scores, "one_nna", "cov")
+    if "nearest_ratio" in scores:
+        text = f"distance to the nearest training field: {scores['nearest_ratio']:.2f} of a held-out field's"
+        yield "samples" if score not in scores else "", f"{text} (0: copies)"
+    if "num_classes_seen" in scores:
+        text = f"{int(scores['num_classes_seen'])} of {int(scores['num_classes'])} classes; a classifier is sure by "
+        yield "", f"{text}{scores['top_probability']:.0%} ({scores['top_probability_real']:.0%} of real ones)"
 
 
-def _heldout(found: Metrics, *names: str) -> str:
+def _heldout(scores: Metrics, *names: str) -> str:
     """The same scores of the held-out fields, where these were enough to be scored."""
-    values = [found[f"fitted_test.{name}"] for name in names if f"fitted_test.{name}" in found]
+    values = [scores[f"fitted_test.{name}"] for name in names if f"fitted_test.{name}" in scores]
     return f"; held-out fields {', '.join(f'{value:.3g}' for value in values)}" if values else ""
 
 
-def _structure(found: Metrics) -> Iterator[tuple[str, str]]:
+def _structure(scores: Metrics) -> Iterator[tuple[str, str]]:
     """One line for each kind of weights and distance of the starts; of many distances the least and the largest."""
     rows: dict[str, dict[str, float]] = {}
-    for key, value in found.items():
+    for key, value in scores.items():
         row, _, name = key.rpartition(".")
         rows.setdefault(row, {})[name] = value
     if len(rows) > MOST_STRUCTURE_ROWS:
@@ -160,7 +160,7 @@ def _structure(found: Metrics) -> Iterator[tuple[str, str]]:
 
 
 def _warnings(metrics: Metrics) -> Iterator[str]:
-    generation = _part(metrics, "generation")
+    """What is wrong with the fields themselves, missing or blurred ones, and with the samples."""
     fields, failed = (metrics.get(f"reconstruction.{name}", 0) for name in ("num_fields", "num_failures"))
     if failed:
         what = "1 signal has" if failed == 1 else f"{int(failed)} signals have"
@@ -168,6 +168,11 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
     pictures = "reconstruction.sign_agreement_mean" not in metrics
     if pictures and metrics.get("reconstruction.psnr_mean", BLURRED_DB) < BLURRED_DB:
         yield "the fields are blurred: more steps (fit.steps) or a larger rank (representation.rank) bring them closer"
+    yield from _sample_warnings(_part(metrics, "generation"), fields)
+
+
+def _sample_warnings(generation: Metrics, fields: float) -> Iterator[str]:
+    """What is wrong with samples: far from the data, no better than noise, copies, or nothing at all."""
     if "fd" in generation and "fitted_test.fd" in generation:
         times = generation["fd"] / max(generation["fitted_test.fd"], 1e-9)
         if times > FAR:

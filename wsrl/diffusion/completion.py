@@ -109,6 +109,7 @@ def _pull(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Prediction ``(N, V)``, fit loss ``(N,)`` of the clean estimate, and its slope ``(N, V)`` by the noisy vector."""
     with torch.enable_grad():
+        # The known part's loss at the clean vectors that the noisy ones predict, and its slope by the noisy ones.
         noisy = noisy.detach().requires_grad_()
         prediction = predict(noisy, timestep)
         clean, _ = clean_and_noise(pipeline.scheduler, prediction, noisy, timestep)
@@ -122,10 +123,12 @@ def _refined(pipeline: WeightDiffusionPipeline, known: KnownPart, vector: Tensor
     best, least = vector, torch.full_like(vector[:, 0], torch.inf)
     for left in range(refinements, -1, -1):
         with torch.enable_grad():
+            # Loss and slope at the vectors as they are.
             vector = vector.detach().requires_grad_()
             loss = known.loss(pipeline, vector)
             (slope,) = torch.autograd.grad(loss.sum(), vector)
         loss, vector = loss.detach(), vector.detach()
+        # The best vector of each field so far is kept: a step may lead away.
         better = loss < least
         best, least = torch.where(better[:, None], vector, best), torch.where(better, loss, least)
         if left:

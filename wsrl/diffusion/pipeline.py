@@ -145,7 +145,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
             UserError: If a number is out of range, a class is unknown, or noise or generators are not one for each.
         """
         self._check(num, num_inference_steps, batch_size)
-        noise = self.noise(num, generator) if latents is None else self._given_noise(num, latents)  # (N, V)
+        noise = self.noise(num, generator) if latents is None else self._checked_noise(num, latents)  # (N, V)
         after_step = _after_step(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = {"generator": generator, "eta": eta, "after_step": after_step}
         predictions = (self.class_numbers(class_labels, num), guidance_scale)
@@ -191,7 +191,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         drawn = torch.stack([randn_tensor(shape, one, device, torch.float32) for one in generators])
         return drawn.to(self._steps_type)
 
-    def _given_noise(self, num: int, latents: Tensor) -> Tensor:
+    def _checked_noise(self, num: int, latents: Tensor) -> Tensor:
         expected = (num, self.transformer.vector_size)
         if tuple(latents.shape) != expected:
             raise UserError(
@@ -222,6 +222,7 @@ class WeightDiffusionPipeline(DiffusionPipeline):
         def guided(vector: Tensor, timestep: Tensor) -> Tensor:
             if guidance_scale == 1.0:
                 return self.transformer(vector, timestep, labels)
+            # Away from the prediction without a class: p + g (c - p).
             both = self.transformer(torch.cat([vector, vector]), timestep, torch.cat([labels, nothing]))
             asked, plain = both.chunk(2)
             return plain + guidance_scale * (asked - plain)
@@ -253,11 +254,13 @@ class WeightDiffusionPipeline(DiffusionPipeline):
             advance: Called after each step.
             after_step: From the number of a step, its timestep and the vectors to those of the next step.
         """
+        # All steps start at the sampler's own noise; the last ones alone at vectors that are noisy in part.
         self.scheduler.set_timesteps(num_inference_steps, device=vector.device)
         taken = self.timesteps_taken(strength)
         if len(taken) == len(self.scheduler.timesteps):
             vector = vector * self.scheduler.init_noise_sigma
         options = self.step_options(generator, eta)
+        # Each step: what the network predicts, the sampler's step, and what the caller does to its result.
         for number, timestep in enumerate(taken):
             prediction = predict(self.scheduler.scale_model_input(vector, timestep), timestep)  # (N, V)
             vector = self.scheduler.step(prediction, timestep, vector, **options).prev_sample

@@ -74,6 +74,7 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         check_values({"encoder": encoder, "decoder": decoder}, encoder=one_of(*READERS), decoder=one_of(*WRITERS))
         fields = Layout.from_json(layout)
         sizes = {"width": width, "heads": heads, "expansion": expansion, "dropout": 0.0}
+        # Normalisation, what reads weights into latents (and their variance, for the divergence), and what writes them.
         self.statistics = WeightStatistics(fields, gauge)
         read = latent_channels * (2 if kl else 1)
         if encoder == "unf":
@@ -141,12 +142,14 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         Raises:
             UserError: There are no fields.
         """
+        # Mean and variance of the latents over all fields, in one pass.
         moments = Moments(self.vector_size)
         for weights in batches:
             mean, _ = self.posterior(self.statistics.normalise(weights))
             moments.update(mean.flatten(1).cpu().double())
         if moments.count == 0:
             raise UserError("there are no fields to measure", allowed="at least one field", do="build the store first")
+        # Latents that do not vary are divided by a floor.
         std = (moments.squares / moments.count).sqrt()
         floor = STD_FLOOR * std.square().mean().sqrt()
         self.latent_mean.copy_(moments.mean)

@@ -78,6 +78,7 @@ class WeightStatistics(nn.Module):
             raise UserError(
                 "some weights are NaN or infinite", allowed="finite weights", do="run `wsrl verify` on the store"
             )
+        # Weights that hardly vary are divided by a floor, a share of the root mean square of all.
         std = (moments.squares / moments.count).sqrt()
         floor = STD_FLOOR * std.square().mean().sqrt()
         self.mean.copy_(moments.mean)

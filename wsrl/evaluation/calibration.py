@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from wsrl.errors import UserError
+from wsrl.options import at_least, check_values
 
 
 def predictive(log_probabilities: Tensor) -> Tensor:
@@ -49,8 +49,7 @@ def expected_calibration_error(log_probabilities: Tensor, labels: Tensor, num_bi
 
     Source: Guo et al., ICML 2017, equation 3.
     """
-    if num_bins < 1:
-        raise UserError(f"num_bins is {num_bins}", allowed="at least 1")
+    check_values({"num_bins": num_bins}, num_bins=at_least(1))
     confidences, guesses = log_probabilities.double().exp().max(1)
     gaps = (guesses == labels).double() - confidences
     bins = (confidences * num_bins).ceil().long().clamp(1, num_bins) - 1

@@ -31,6 +31,7 @@ def cluster_scores(features: np.ndarray, labels: np.ndarray, seeds: int) -> dict
     """
     scores: dict[str, list[float]] = {"ari": [], "nmi": [], "silhouette": [], "class_silhouette": []}
     for seed in range(seeds):
+        # Clusters against the classes on all items; silhouettes, whose cost is quadratic, on some.
         clusters = k_means(features, len(np.unique(labels)), seed)
         some = np.sort(np.random.default_rng(seed).permutation(len(labels))[:SILHOUETTE_ITEMS])
         scores["ari"].append(adjusted_rand_score(labels, clusters))

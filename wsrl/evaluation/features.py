@@ -75,7 +75,7 @@ def product_features(store: WeightStore, rows: np.ndarray, seed: int, num: int |
 
 
 def stored_weights(store: WeightStore, rows: np.ndarray, gauge: str = RAW) -> dict[str, Tensor]:
-    """Weights ``(N, *shape)`` of some fields of a store, in the order of ``rows``; it is read block by block.
+    """Weights ``(N, *shape)`` of many fields of a store, in the order of ``rows``; it is read block by block.
 
     Args:
         store: The store.
@@ -92,16 +92,22 @@ def stored_weights(store: WeightStore, rows: np.ndarray, gauge: str = RAW) -> di
     return fields
 
 
+def weights_of_rows(store: WeightStore, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Weights ``(N, *shape)`` of few fields of a store, read one by one; empty where there are none."""
+    fields = [store[int(row)] for row in rows]
+    return {name: torch.stack([field[name] for field in fields]) for name in (fields[0] if fields else ())}
+
+
 def blocks_of_rows(
     store: WeightStore, rows: np.ndarray, gauge: str = RAW
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Places in ``rows`` ``(B,)`` and weights ``(B, *shape)`` of the fields there, in the order of the store."""
+    """Indices into ``rows`` ``(B,)`` and weights ``(B, *shape)`` of those fields, in the order of the store."""
     check_gauge(gauge, store.layout)
-    place_of_row = np.full(len(store), -1)
-    place_of_row[rows] = np.arange(len(rows))
+    index_of_row = np.full(len(store), -1)
+    index_of_row[rows] = np.arange(len(rows))
     start = 0
     for batch in store.batches(BATCH):
-        targets = torch.from_numpy(place_of_row[start : start + len(batch)])
+        targets = torch.from_numpy(index_of_row[start : start + len(batch)])
         start += len(batch)
         if bool((wanted := targets >= 0).any()):
             weights = {name: tensor[wanted] for name, tensor in batch.weights.items()}
@@ -137,7 +143,7 @@ def d2_features(store: WeightStore, source: Source, rows: np.ndarray, seed: int)
 
 
 def some_rows(items: Sized, number: int, seed: int) -> np.ndarray:
-    """So many rows of a store, or places of a sequence, drawn at random, or all, in order."""
+    """So many rows of a store, or indices of a sequence, drawn at random, or all, in order."""
     return np.sort(np.random.default_rng(seed).permutation(len(items))[:number])
 
 
@@ -159,7 +165,7 @@ def signals_of_rows(store: WeightStore, source: Source, rows: Sequence[int]) -> 
         The signals, in the order of ``rows``.
 
     Raises:
-        UserError: The source has another signal in such a place.
+        UserError: The source has another signal at such an index.
     """
     indices = store.indices
     for row in rows:
@@ -182,13 +188,15 @@ class LabelledRows:
         train: Rows of the training part.
         test: Rows of the test part.
         labels: Class numbers of all rows of the store.
-        own_split: Whether the parts are the store's own splits.
     """
 
     train: np.ndarray
     test: np.ndarray
     labels: np.ndarray
-    own_split: bool
+
+    def within(self, kept: np.ndarray) -> "LabelledRows":
+        """The rows where a mask over the rows of the store holds."""
+        return LabelledRows(self.train[kept[self.train]], self.test[kept[self.test]], self.labels)
 
 
 def labelled_rows(store: WeightStore, seed: int, limit: int | None = None) -> LabelledRows:
@@ -213,12 +221,12 @@ def labelled_rows(store: WeightStore, seed: int, limit: int | None = None) -> La
             allowed="a store built from labelled data",
             do="build one from a folder with one sub-folder per class, or from a named source",
         )
-    own = "train" in splits and "test" in splits
-    if own:
+    # The store's own split, or one that is drawn.
+    if "train" in splits and "test" in splits:
         train, test = (known[splits[known] == name] for name in ("train", "test"))
     else:
         train, test = (known[part] for part in fixed_split(labels[known], seed))
     generator = np.random.default_rng(seed)
     if limit is not None:
         train, test = (np.sort(generator.permutation(part)[:limit]) for part in (train, test))
-    return LabelledRows(train, test, labels, own)
+    return LabelledRows(train, test, labels)

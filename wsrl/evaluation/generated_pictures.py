@@ -12,11 +12,10 @@ from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.errors import UserError
-from wsrl.evaluation.generation import Judged, check_numbers, judged, weight_memory
+from wsrl.evaluation.generation import Judged, KnownFields, check_numbers, judged
 from wsrl.evaluation.memorisation import VectorMemory
 from wsrl.evaluation.picture_features import PictureFeatures
 from wsrl.evaluation.picture_sets import frechet_distance, mmd_gaussian, mmd_polynomial, precision_recall
-from wsrl.fields.layout import Layout
 from wsrl.signals.signal import grid_coords
 
 GREY = 0.5
@@ -48,14 +47,14 @@ class PictureReferences:
     """What sets of fields of pictures are judged against; make one with :meth:`build` and use it for all sets.
 
     Attributes:
-        layout: Layout of the fields.
+        fields: Training and held-out fields.
         features: What turns pictures into features; None leaves the scores that need them out.
         reference_features: Features ``(R, F)`` of the real pictures.
         weights: Training fields by weights, coordinates over their standard deviation.
         signals: Training fields by pictures.
     """
 
-    layout: Layout
+    fields: KnownFields
     features: PictureFeatures | None
     reference_features: Tensor | None
     weights: VectorMemory
@@ -63,50 +62,35 @@ class PictureReferences:
 
     @classmethod
     def build(
-        cls,
-        *,
-        layout: Layout,
-        decoder: FieldDecoder,
-        train: dict[str, Tensor],
-        heldout: dict[str, Tensor],
-        features: PictureFeatures | None,
-        pictures: Tensor | None,
+        cls, fields: KnownFields, features: PictureFeatures | None, pictures: Tensor | None
     ) -> "PictureReferences":
         """Render and measure what all sets are compared with.
 
         Args:
-            layout: Layout of the fields.
-            decoder: What renders them.
-            train: Training fields ``(M, *shape)``.
-            heldout: Fields that the model has not seen ``(H, *shape)``.
+            fields: Training and held-out fields.
             features: What turns pictures into features.
             pictures: Real pictures ``(R, C, H, W)``; needed where there are features.
 
         Raises:
-            UserError: There are too few fields or pictures.
+            UserError: There are too few pictures.
         """
-        check_numbers(len(next(iter(train.values()))), len(next(iter(heldout.values()))), "fields")
         if features is not None:
             check_numbers(len(pictures), len(pictures), "real pictures")
-        rendered = [render_pictures(part, decoder).flatten(1) for part in (train, heldout)]
+        rendered = [render_pictures(part, fields.decoder).flatten(1) for part in (fields.train, fields.heldout)]
         return cls(
-            layout=layout,
+            fields=fields,
             features=features,
             reference_features=None if features is None else features(pictures),
-            weights=weight_memory(layout, train, heldout),
+            weights=fields.weight_memory(),
             signals=VectorMemory.build(*rendered, standardise=False),
         )
 
-    def judge(self, weights: dict[str, Tensor], decoder: FieldDecoder) -> Judged:
-        """Score fields ``(N, *shape)``.
-
-        Args:
-            weights: The fields.
-            decoder: What renders them.
-        """
-        flat, pictures = self.layout.flatten(weights).cpu(), render_pictures(weights, decoder)
+    def judge(self, weights: dict[str, Tensor]) -> Judged:
+        """Score fields ``(N, *shape)``."""
+        flat, pictures = self.fields.layout.flatten(weights).cpu(), render_pictures(weights, self.fields.decoder)
         valid = flat.isfinite().all(dim=1) & pictures.isfinite().all(dim=(1, 2, 3))
         metrics = {"num": len(flat), "num_invalid": int((~valid).sum())}
+        # On features a field that is not finite is a grey picture; for memorisation it is missing.
         if self.features is not None and len(flat) >= LEAST:
             shown = torch.where(valid[:, None, None, None], pictures, GREY)
             metrics |= picture_set_scores(self.features(shown), self.reference_features)

@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
-from wsrl.evaluation.generation import Judged, check_numbers, judged, weight_memory
+from wsrl.evaluation.generation import Judged, KnownFields, check_numbers, judged
 from wsrl.evaluation.memorisation import Nearest, VectorMemory
 from wsrl.evaluation.shape_sets import (
-    NUM_POINTS,
+    SET_POINTS,
     nearest_shapes,
     pairwise_chamfer,
     shape_set_scores,
     surface_points,
     valid_shapes,
 )
-from wsrl.fields.layout import Layout
 from wsrl.progress import UNSEEN, Progress, ShowProgress, silent
 
 
@@ -32,7 +31,7 @@ def render_points(
     decoder: FieldDecoder,
     *,
     resolution: int,
-    num_points: int = NUM_POINTS,
+    num_points: int = SET_POINTS,
     seed: int = 0,
     shown: Progress = UNSEEN,
 ) -> np.ndarray:
@@ -47,17 +46,17 @@ class ShapeReferences:
     """What sets of fields of shapes are judged against; make one with :meth:`build` and use it for all sets.
 
     Attributes:
-        layout: Layout of the fields.
+        fields: Training and held-out fields.
         points: Normalised surface points ``(R, P, 3)`` of the real shapes.
         weights: Training fields by weights, coordinates over their standard deviation.
         train_points: Normalised surface points ``(M, P, 3)`` of the training fields that have a surface.
-        train_rows: Places of those among the training fields, ``(M,)``.
+        train_rows: Indices of those among the training fields, ``(M,)``.
         heldout: Nearest training field of each held-out field by surface.
         resolution: Cells of a side of the grid that meshes are found on.
         seed: Seed of the points on surfaces.
     """
 
-    layout: Layout
+    fields: KnownFields
     points: np.ndarray
     weights: VectorMemory
     train_points: np.ndarray
@@ -69,12 +68,9 @@ class ShapeReferences:
     @classmethod
     def build(
         cls,
-        *,
-        layout: Layout,
-        decoder: FieldDecoder,
-        train: dict[str, Tensor],
-        heldout: dict[str, Tensor],
+        fields: KnownFields,
         points: np.ndarray,
+        *,
         resolution: int,
         seed: int = 0,
         progress: ShowProgress = silent,
@@ -82,35 +78,30 @@ class ShapeReferences:
         """Mesh and measure what all sets are compared with.
 
         Args:
-            layout: Layout of the fields.
-            decoder: What renders them.
-            train: Training fields ``(M, *shape)``.
-            heldout: Fields that the model has not seen ``(H, *shape)``.
+            fields: Training and held-out fields.
             points: Normalised surface points ``(R, P, 3)`` of real shapes, finite.
             resolution: Cells of a side of the grid that meshes are found on.
             seed: Seed of the points on surfaces.
             progress: Shows how many training and held-out fields were meshed.
 
         Raises:
-            UserError: There are too few fields or shapes, or no training field has a surface.
+            UserError: There are too few shapes, or no training field has a surface.
         """
-        sizes = [len(next(iter(part.values()))) for part in (train, heldout)]
-        check_numbers(*sizes, "fields")
         check_numbers(len(points), len(points), "real shapes")
         how = {"resolution": resolution, "num_points": points.shape[1]}
         # Points on the surfaces of the fields themselves: memorisation compares fields with fields.
-        with progress("training and held-out fields meshed", sum(sizes)) as shown:
+        with progress("training and held-out fields meshed", sum(fields.sizes)) as shown:
             rendered = [
-                render_points(part, decoder, seed=seed + i, shown=shown, **how)
-                for i, part in enumerate((train, heldout))
+                render_points(part, fields.decoder, seed=seed + i, shown=shown, **how)
+                for i, part in enumerate((fields.train, fields.heldout))
             ]
         # A training field without a surface can be nobody's neighbour.
         rows = np.flatnonzero(valid_shapes(rendered[0]))
         check_numbers(len(rows), len(rows), "training fields with a surface")
         return cls(
-            layout=layout,
+            fields=fields,
             points=points,
-            weights=weight_memory(layout, train, heldout),
+            weights=fields.weight_memory(),
             train_points=rendered[0][rows],
             train_rows=rows,
             heldout=_nearest_shapes(rendered[1], rendered[0][rows], rows),
@@ -123,15 +114,11 @@ class ShapeReferences:
         """Chamfer distances ``(R, R)`` of the real shapes."""
         return pairwise_chamfer(self.points, self.points)
 
-    def judge(self, weights: dict[str, Tensor], decoder: FieldDecoder) -> Judged:
-        """Score fields ``(N, *shape)``; sets of shapes are compared as far as both go, since 1-NNA asks for equal ones.
-
-        Args:
-            weights: The fields.
-            decoder: What renders them.
-        """
+    def judge(self, weights: dict[str, Tensor]) -> Judged:
+        """Score fields ``(N, *shape)``; sets of shapes are compared as far as both go: 1-NNA asks for equal ones."""
         how = {"resolution": self.resolution, "num_points": self.points.shape[1]}
-        flat, points = self.layout.flatten(weights).cpu(), render_points(weights, decoder, seed=self.seed + 2, **how)
+        points = render_points(weights, self.fields.decoder, seed=self.seed + 2, **how)
+        flat = self.fields.layout.flatten(weights).cpu()
         finite, surfaces = flat.isfinite().all(dim=1), torch.from_numpy(valid_shapes(points))
         metrics = {"num": len(flat), "num_invalid": int((~(finite & surfaces)).sum())}
         num = min(len(points), len(self.points))
@@ -145,5 +132,5 @@ class ShapeReferences:
 
 
 def _nearest_shapes(points: np.ndarray, references: np.ndarray, rows: np.ndarray) -> Nearest:
-    distances, places = nearest_shapes(points, references)
-    return Nearest(torch.from_numpy(distances), torch.from_numpy(np.where(places >= 0, rows[places], -1)))
+    distances, indices = nearest_shapes(points, references)
+    return Nearest(torch.from_numpy(distances), torch.from_numpy(np.where(indices >= 0, rows[indices], -1)))

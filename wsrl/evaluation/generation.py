@@ -4,7 +4,7 @@ How near they are to training fields, in weights and as signals, and which class
 whose weights or whose signal are not finite counts with the worst there is: a grey picture, the largest distance of
 shapes, a copy of a training field.
 
-Letters: N fields, C channels, H height, W width of pictures.
+Letters: N fields, M training fields, H held-out fields, C channels, H x W sizes of pictures.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,82 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.errors import UserError
 from wsrl.evaluation.memorisation import Nearest, VectorMemory, memorisation_scores
 from wsrl.evaluation.picture_features import PictureFeatures
 from wsrl.fields.layout import Layout
+from wsrl.options import at_least, check, one_of, option
+
+PICTURES_COMPARED, SHAPES_COMPARED = 10_000, 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """How sampled fields are scored.
+
+    Attributes:
+        num: Fields to sample, and of each baseline.
+        steps: Denoising steps.
+        limit: Most training and most held-out fields to compare with.
+        references: Most real pictures or shapes; None for ``PICTURES_COMPARED`` or ``SHAPES_COMPARED``.
+        features: Folder of classifiers or of one of them, or ``timm:NAME``; None for the cache.
+        features_from: ``source`` trains the classifier on all training pictures of the source, ``store`` on those of
+            the store's fields.
+        baselines: Score noise on training fields, means of two and a Gaussian as well.
+        resolution: Cells of a side of the grid that shapes are meshed on.
+        data: What the store was built from; None where the manifest knows it.
+        seed: Seed of choices, samples and baselines.
+
+    Raises:
+        UserError: An option is out of range.
+    """
+
+    num: int = option(256, at_least(1))
+    steps: int = option(50, at_least(1))
+    limit: int = option(60_000, at_least(1))
+    references: int | None = option(None, at_least(1))
+    features: str | None = None
+    features_from: str = option("source", one_of("source", "store"))
+    baselines: bool = False
+    resolution: int = option(64, at_least(1))
+    data: str | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownFields:
+    """The fields of a store that others are compared with.
+
+    Attributes:
+        layout: Layout of the fields.
+        decoder: What renders them.
+        train: Training fields ``(M, *shape)``.
+        heldout: Fields that a model has not seen ``(H, *shape)``.
+
+    Raises:
+        UserError: There are too few.
+    """
+
+    layout: Layout
+    decoder: FieldDecoder
+    train: dict[str, Tensor]
+    heldout: dict[str, Tensor]
+
+    def __post_init__(self):
+        check_numbers(*self.sizes, "fields")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and of held-out fields."""
+        return len(next(iter(self.train.values()))), len(next(iter(self.heldout.values())))
+
+    def weight_memory(self) -> VectorMemory:
+        """The training fields by weights; frozen weights do not vary and are left out."""
+        return VectorMemory.build(*map(self.layout.flatten, (self.train, self.heldout)), standardise=True)
 
 
 @dataclass(frozen=True)
@@ -48,11 +120,6 @@ def judged(
     return Judged(metrics, in_weights[0], in_signals[0], signals)
 
 
-def weight_memory(layout: Layout, train: dict[str, Tensor], heldout: dict[str, Tensor]) -> VectorMemory:
-    """The training fields by weights; frozen weights do not vary and are left out."""
-    return VectorMemory.build(layout.flatten(train), layout.flatten(heldout), standardise=True)
-
-
 def class_scores(features: PictureFeatures, samples: Tensor, real: Tensor) -> dict[str, float]:
     """Which classes a classifier sees in pictures ``(N, C, H, W)``, and how sure it is of them.
 
@@ -66,6 +133,7 @@ def class_scores(features: PictureFeatures, samples: Tensor, real: Tensor) -> di
         that of equal shares, ``top_probability`` of the samples beside ``top_probability_real``.
     """
     probabilities = features.probabilities(samples)
+    # Entropy of the classes that are seen, over that of equal shares of all.
     counts = torch.bincount(probabilities.argmax(dim=1), minlength=len(features.label_names))
     shares = counts[counts > 0] / counts.sum()
     return {

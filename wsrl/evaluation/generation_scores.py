@@ -12,9 +12,10 @@ from torch import Tensor
 
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline, load_pipeline
 from wsrl.evaluation.generated_pictures import GREY
-from wsrl.evaluation.generation import Judged, class_scores
+from wsrl.evaluation.generation import GenerationOptions, Judged, class_scores
 from wsrl.evaluation.memorisation import better_baselines, mean_of_two, noise_fd_at, train_gaussian, training_noise
-from wsrl.evaluation.references import Comparison, GenerationOptions, drawn
+from wsrl.evaluation.real_signals import drawn
+from wsrl.evaluation.references import Comparison
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.report.closest_pairs import draw_closest
 from wsrl.store import WeightStore
@@ -64,8 +65,8 @@ def evaluate_model(
     with quiet_lightning(), WeightStore.open(store) as opened:
         scores = score_generation(load_pipeline(model), opened, options, progress)
         if closest is not None:
-            comparison = scores.comparison
-            draw_closest(scores.samples, scores.weights, comparison.train, comparison.decoder, closest, progress)
+            known = scores.comparison.fields
+            draw_closest(scores.samples, scores.weights, known.train, known.decoder, closest, progress)
     return scores.metrics
 
 
@@ -80,9 +81,9 @@ def score_generation(
     comparison = Comparison.of(store, pipeline.decoder, options, progress, statistics.gauge)
     generator = torch.Generator().manual_seed(options.seed)
     weights = pipeline(options.num, generator=generator, num_inference_steps=options.steps).weights
-    # what a network writes is only near to the form that it was trained on
+    # What a network writes is only near to the form that it was trained on.
     weights = statistics.in_gauge(weights)
-    samples = comparison.references.judge(weights, pipeline.decoder)
+    samples = comparison.references.judge(weights)
     rows = {"samples": samples.metrics} | other_rows(comparison, options)
     metrics = flat_metrics(rows) | distances(samples)
     metrics |= {"num_train": len(comparison.rows[0])} | comparison.facts
@@ -100,20 +101,20 @@ def other_rows(comparison: Comparison, options: GenerationOptions) -> dict[str, 
         comparison: What sets of fields are compared with.
         options: Number of fields, seed, and whether baselines are asked for.
     """
-    layout, decoder, judge = comparison.store.layout, comparison.decoder, comparison.references.judge
+    known, layout, judge = comparison.fields, comparison.store.layout, comparison.references.judge
     some = torch.from_numpy(drawn(len(comparison.rows[1]), options.num, options.seed))
-    heldout = {name: tensor[some] for name, tensor in comparison.heldout.items()}
-    rows = {"fitted_test": judge(heldout, decoder).metrics}
+    heldout = {name: tensor[some] for name, tensor in known.heldout.items()}
+    rows = {"fitted_test": judge(heldout).metrics}
     if not options.baselines:
         return rows
-    train, trainable = layout.flatten(comparison.train), layout.trainable()  # (M, W)
+    train, trainable = layout.flatten(known.train), layout.trainable()  # (M, W)
     generator = torch.Generator().manual_seed(options.seed)
     made = {
         f"noise_{level:g}": training_noise(train, trainable, options.num, level, generator) for level in NOISE_LEVELS
     }
     made["mean_of_two"] = mean_of_two(train, trainable, options.num, generator)
     made["gaussian"] = train_gaussian(train, trainable, options.num, generator)
-    return rows | {name: judge(layout.unflatten(flat), decoder).metrics for name, flat in made.items()}
+    return rows | {name: judge(layout.unflatten(flat)).metrics for name, flat in made.items()}
 
 
 def verdict(rows: Mapping[str, Scores], progress: ShowProgress = silent) -> dict[str, float]:

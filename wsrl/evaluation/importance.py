@@ -4,11 +4,12 @@ Letters: N items, V trainable weights.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from wsrl.evaluation.probe import REGULARISATION, best_probe, logistic, logistic_probe
-from wsrl.evaluation.protocol import Spread
+from wsrl.evaluation.probe import REGULARISATION, Split, best_probe, logistic, logistic_probe
+from wsrl.evaluation.protocol import Items, Spread
 from wsrl.fields.layout import Layout
 
 NUM_SHUFFLES = 5
@@ -33,24 +34,23 @@ def columns_of_parts(layout: Layout) -> dict[str, np.ndarray]:
             parts.setdefault(name, []).append(np.arange(start, stop))
         start = stop
     tensors = {spec.name for spec in layout}
-    return {name: np.concatenate(found) for name, found in parts.items() if name in tensors or len(found) > 1}
+    return {name: np.concatenate(columns) for name, columns in parts.items() if name in tensors or len(columns) > 1}
 
 
-def part_importance(
-    features: np.ndarray,
-    labels: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    parts: Mapping[str, np.ndarray],
-    seeds: int,
-) -> dict[str, dict[str, Spread]]:
+def importance_scores(items: Items, layout: Layout, seeds: int) -> dict[str, float]:
+    """What each tensor, layer and factor is worth: :func:`part_importance` under ``<part>.<measure>``, with spread."""
+    scores: dict[str, float] = {}
+    for part, measures in part_importance(items, columns_of_parts(layout), seeds).items():
+        for measure, spread in measures.items():
+            scores |= spread.entries(f"{part}.{measure}")
+    return scores
+
+
+def part_importance(items: Items, parts: Mapping[str, np.ndarray], seeds: int) -> dict[str, dict[str, Spread]]:
     """What a logistic regression reads of each part.
 
     Args:
-        features: Trainable weights ``(N, V)``.
-        labels: Class indices ``(N,)``.
-        train: Places of the training part.
-        test: Places of the test part.
+        items: Trainable weights ``(N, V)`` and labels.
         parts: Columns by part; parts without columns are left out.
         seeds: Number of seeds: of the inner split, and of the shuffles.
 
@@ -61,35 +61,37 @@ def part_importance(
     """
     measured: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
-        whole = best_probe(logistic, REGULARISATION, features[train], labels[train], seed)
-        reached = float(whole.score(features[test], labels[test]))
+        # The regression on all columns, which what is left out or shuffled is compared with.
+        split = items.split()
+        whole = best_probe(logistic, REGULARISATION, split.train, split.train_labels, seed)
+        reached = float(whole.score(split.test, split.test_labels))
         for name, columns in parts.items():
             if not len(columns):
                 continue
-            rest = np.setdiff1d(np.arange(features.shape[1]), columns)
+            rest = np.setdiff1d(np.arange(items.features.shape[1]), columns)
             values = {
-                "alone": _accuracy(features[:, columns], labels, train, test, seed),
-                "left_out": reached - _accuracy(features[:, rest], labels, train, test, seed),
-                "shuffled": reached - _shuffled(whole, features[test], labels[test], columns, seed),
+                "alone": _accuracy(items, columns, seed),
+                "left_out": reached - _accuracy(items, rest, seed),
+                "shuffled": reached - _shuffled(whole, split, columns, seed),
             }
             for measure, value in values.items():
                 measured.setdefault(name, {}).setdefault(measure, []).append(value)
     return {name: {key: Spread(tuple(values)) for key, values in of.items()} for name, of in measured.items()}
 
 
-def _accuracy(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:
-    """Accuracy of the logistic probe; that of the largest class where there is no feature."""
-    if not features.shape[1]:
-        largest = np.bincount(labels[train]).argmax()
-        return float(np.mean(labels[test] == largest))
-    return logistic_probe(features[train], labels[train], features[test], labels[test], seed)
+def _accuracy(items: Items, columns: np.ndarray, seed: int) -> float:
+    """Accuracy of the logistic probe from some columns; that of the largest class where there is none."""
+    if not len(columns):
+        largest = np.bincount(items.labels[items.train]).argmax()
+        return float(np.mean(items.labels[items.test] == largest))
+    return logistic_probe(replace(items, features=items.features[:, columns]).split(), seed)
 
 
-def _shuffled(probe, features: np.ndarray, labels: np.ndarray, columns: np.ndarray, seed: int) -> float:
-    """Mean accuracy of a fitted probe whose items have some columns of one another."""
+def _shuffled(probe, split: Split, columns: np.ndarray, seed: int) -> float:
+    """Mean accuracy of a fitted probe whose test items have some columns of one another."""
     generator, scores = np.random.default_rng(seed), []
     for _ in range(NUM_SHUFFLES):
-        mixed = features.copy()
-        mixed[:, columns] = features[generator.permutation(len(features))][:, columns]
-        scores.append(float(probe.score(mixed, labels)))
+        mixed = split.test.copy()
+        mixed[:, columns] = split.test[generator.permutation(len(mixed))][:, columns]
+        scores.append(float(probe.score(mixed, split.test_labels)))
     return float(np.mean(scores))

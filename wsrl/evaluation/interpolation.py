@@ -68,6 +68,7 @@ def interpolation_scores(between: Tensor, ends: Tensor, others: Tensor, *, shape
 
     Source: Frankle et al., arXiv 1912.05671, section 2.
     """
+    # The loss of a step, and that of the ends, which a connected path would not exceed.
     share = torch.linspace(0, 1, len(between))
     to_first, to_second = signal_distances(between, ends, shapes=shapes).T
     loss = (to_first + to_second) / 2
@@ -80,6 +81,7 @@ def interpolation_scores(between: Tensor, ends: Tensor, others: Tensor, *, shape
         "barrier": float((loss - chord).max()),
         "error_of_ends": [float(to_first[0]), float(to_second[-1])],
     }
+    # How near the steps are to other signals, beside how near the ends are.
     if len(others):
         steps["to_nearest"] = signal_distances(between, others, shapes=shapes).min(dim=1).values
         of_ends = signal_distances(ends, others, shapes=shapes).min(dim=1).values

@@ -47,6 +47,7 @@ def read_picture_part(
     picture = _open(path, grid, "--complete")
     layer = picture.convert("RGBA")
     values = np.asarray(layer.convert("RGB").convert("L" if channels == 1 else "RGB"), dtype=np.float32) / 255
+    # What is known: where the mask is white, or where the picture is opaque.
     if mask is not None:
         known = np.asarray(_open(mask, grid, "--mask").convert("L")) >= OPAQUE
     elif picture.has_transparency_data:

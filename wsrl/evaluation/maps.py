@@ -16,6 +16,7 @@ from wsrl.errors import UserError
 TSNE_COMPONENTS = 50
 PERPLEXITY = 30.0
 MARGIN = 0.04
+TSNE_AXES = ("t-SNE, first coordinate (no unit)", "t-SNE, second coordinate (no unit)")
 
 
 def pca_map(features: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -32,15 +33,15 @@ def pca_map(features: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, 
     return pca.transform(features), pca.explained_variance_ratio_
 
 
-def tsne_map(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.ndarray:
+def tsne_map(features: np.ndarray, seed: int) -> np.ndarray:
     """Coordinates in which near fields are near.
 
-    t-SNE on the first ``TSNE_COMPONENTS`` principal components, from the first two.
+    t-SNE on the first ``TSNE_COMPONENTS`` principal components, from the first two. Each item keeps about
+    ``PERPLEXITY`` neighbours; a third of the items where these are few.
 
     Args:
         features: Features ``(N, F)``, more than two items.
         seed: Seed of the method.
-        perplexity: About how many neighbours each item keeps; lowered to a third of the items where these are few.
 
     Returns:
         Coordinates ``(N, 2)``, without a unit.
@@ -51,22 +52,22 @@ def tsne_map(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) ->
     if len(features) < 3:
         raise UserError(f"there are {len(features)} items to map", allowed="3 or more", do="raise --limit")
     components = pca_map(features, min(TSNE_COMPONENTS, *features.shape))[0]
-    perplexity = min(perplexity, (len(features) - 1) / 3)
+    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     method = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
     return method.fit_transform(components.astype(np.float32)).astype(np.float64)
 
 
-def spaced_places(points: np.ndarray, least: float) -> np.ndarray:
-    """Places of points of which no two are nearer than ``least`` along both axes: the earlier of two stays.
+def spaced_points(points: np.ndarray, least: float) -> np.ndarray:
+    """Indices of points of which no two are nearer than ``least`` along both axes: the earlier of two stays.
 
     Args:
         points: Coordinates ``(N, 2)``.
         least: Side of the square that each point needs.
     """
     kept: list[int] = []
-    for place, point in enumerate(points):
+    for index, point in enumerate(points):
         if not kept or (np.abs(points[kept] - point).max(axis=1) >= least).all():
-            kept.append(place)
+            kept.append(index)
     return np.array(kept, dtype=int)
 
 
@@ -87,12 +88,12 @@ def draw_map(
     title: str,
     axis_names: Sequence[str],
 ) -> None:
-    """Draw a map: a dot for every item, and the pictures of some at their places.
+    """Draw a map: a dot for every item, and the pictures of some where they lie.
 
     Args:
         axis: Where to draw.
         points: Coordinates ``(N, 2)`` in [0, 1].
-        pictures: Pictures by the place of their item.
+        pictures: Pictures by the index of their item.
         side: Side of a picture, in units of the coordinates.
         labels: Class indices ``(N,)``.
         label_names: Names of the classes, each written at the median of its items.
@@ -101,8 +102,8 @@ def draw_map(
     """
     # All items as dots, and above them the pictures of some.
     axis.scatter(*points.T, s=2, color="0.75", linewidths=0, zorder=1)
-    for place, picture in pictures.items():
-        (x, y), half = points[place], 0.46 * side
+    for index, picture in pictures.items():
+        (x, y), half = points[index], 0.46 * side
         box = (x - half, x + half, y - half, y + half)
         axis.imshow(np.asarray(picture.convert("RGB")), extent=box, zorder=2, interpolation="antialiased")
     # Each class by its name, at the median, which a few strays do not move.

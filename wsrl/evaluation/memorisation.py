@@ -15,7 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-CHUNK = 1024
+from wsrl.evaluation.picture_sets import CHUNK
+
 CONSTANT = 1e-12
 """Coordinates with a smaller standard deviation over the training fields are frozen and left out."""
 PERCENT = 0.01
@@ -28,14 +29,14 @@ class Nearest:
 
     Attributes:
         distances: Distance ``(N,)``, zero for a field that is not valid: the worst there is.
-        indices: Place of the nearest among the training fields, ``(N,)``; -1 for a field that is not valid.
+        indices: Index of the nearest among the training fields, ``(N,)``; -1 for a field that is not valid.
     """
 
     distances: Tensor
     indices: Tensor
 
     def closest(self, num: int) -> Tensor:
-        """Places of so many valid fields that are nearest to training, the nearest first."""
+        """Indices of so many valid fields that are nearest to training, the nearest first."""
         valid = torch.where(self.indices >= 0, self.distances, torch.inf)
         return valid.argsort(stable=True)[: min(num, int((self.indices >= 0).sum()))]
 

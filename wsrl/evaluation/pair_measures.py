@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from wsrl.evaluation.linear_paths import path_between
 from wsrl.evaluation.product_space import has_products, product_cosine, product_line
-from wsrl.evaluation.structure import cosine_similarity, factor_overlap, mean_effective_rank, path_between
+from wsrl.evaluation.structure import cosine_similarity, factor_overlap, mean_effective_rank
 from wsrl.fields.representation import Representation
 from wsrl.signals.signal import Signal
 from wsrl.symmetry.matching.barriers import NUM_POINTS
@@ -45,6 +46,7 @@ def compare(
         more ``cosine_others`` and ``overlap_others``, between the fields of neighbouring signals: what is alike
         without the signal.
     """
+    # The factors as subspaces, and the loss on the straight line between the fields.
     overlap, chance = factor_overlap(representation, pair, starts)
     path = path_between(representation, signals, *pair, num_points)
     loss = path.losses[:, [0, -1]].mean(1)

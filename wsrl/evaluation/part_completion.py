@@ -57,6 +57,7 @@ def complete_part(
         UserError: What is given does not fit.
     """
     check_values({"strength": strength, "refine": refine}, strength=at_least(0), refine=at_least(0))
+    # The model, and what is known of the signal.
     pipeline = open_pipeline(options)
     labels = class_labels(pipeline, options)
     known, unknown, shown = read_part(pipeline.decoder, Path(file), mask, options)
@@ -69,6 +70,7 @@ def complete_part(
         outputs[name] = pipeline.samples(
             complete(pipeline, known, options.num, strength=pull, generator=generator, **how)
         )
+    # The fields that were pulled, and how well both agree with the known part.
     samples = outputs["complete"]
     cells, bad = write_fields(samples, options, progress)
     save_sheet([shown, *cells], options, columns=9)

@@ -89,15 +89,15 @@ def default_features_folder() -> Path:
     return data_cache("features")
 
 
-def classifier_features(
+def kept_classifier(
     train: LabelledPictures,
     test: LabelledPictures,
     label_names: tuple[str, ...],
     folder: Path,
     options: ClassifierOptions | None = None,
     progress: ShowProgress = silent,
-) -> PictureFeatures:
-    """Features of a classifier of these pictures: the one that a folder keeps, or a new one that it keeps from now on.
+) -> Path:
+    """A classifier of these pictures: the one that a folder keeps, or a new one that it keeps from now on.
 
     Args:
         train: Pictures to train on.
@@ -108,25 +108,15 @@ def classifier_features(
         progress: Shows how many pictures training has seen.
 
     Returns:
-        Its last features, before the linear map to the classes.
+        The sub-folder, which :func:`read_classifier` opens.
 
     Raises:
-        UserError: There are too few pictures or classes, or the folder keeps something damaged.
+        UserError: There are too few pictures or classes.
     """
-    return read_classifier(kept_classifier(train, test, label_names, folder, options or ClassifierOptions(), progress))
-
-
-def kept_classifier(
-    train: LabelledPictures,
-    test: LabelledPictures,
-    label_names: tuple[str, ...],
-    folder: Path,
-    options: ClassifierOptions,
-    progress: ShowProgress = silent,
-) -> Path:
-    """The sub-folder of the classifier of :func:`classifier_features`, which is trained if it is not there."""
+    options = options or ClassifierOptions()
     trained_on = training_sha256(train.pictures, train.labels, options)
     directory = folder / trained_on[:16]
+    # Trained and tested once; its folder is named by what it was trained on.
     if not (directory / CONFIG_FILE).is_file():
         network = train_picture_classifier(train.pictures, train.labels, len(label_names), options, progress)
         right = in_blocks(network, test.pictures).argmax(dim=1) == test.labels
@@ -221,13 +211,14 @@ def timm_features(name: str) -> PictureFeatures:
             allowed="a name of timm.list_models(pretrained=True)",
             do="choose another one, or go online once so that timm keeps its weights",
         ) from error
+    # Pictures in the size, the channels and the normalisation that the model expects.
     expected = timm.data.resolve_model_data_config(network)
 
     def extract(pictures: Tensor) -> Tensor:
         x = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
         x = functional.interpolate(x, size=expected["input_size"][1:], mode="bicubic", antialias=True).clamp(0, 1)
-        mean, deviation = (torch.tensor(expected[key])[:, None, None] for key in ("mean", "std"))
-        return network((x - mean) / deviation)
+        mean, std = (torch.tensor(expected[key])[:, None, None] for key in ("mean", "std"))
+        return network((x - mean) / std)
 
     return PictureFeatures(name=f"{TIMM}{name}", sha256=state_sha256(network), extract=extract)
 

@@ -83,16 +83,15 @@ def median_distance(references: Tensor) -> float:
     return median or 1.0
 
 
-def precision_recall(samples: Tensor, references: Tensor, nearest: int = NEAREST) -> tuple[float, float]:
+def precision_recall(samples: Tensor, references: Tensor) -> tuple[float, float]:
     """Share of samples inside the manifold of the references, and of references inside that of the samples.
 
-    The manifold of a set is the union of balls about its points; a ball reaches to the point's ``nearest``-th
-    neighbour among the other points of the set.
+    The manifold of a set is the union of balls about its points; a ball reaches to the point's ``NEAREST``-th
+    neighbour among the other points of the set, which has at least one point more.
 
     Args:
         samples: Features ``(N, F)``.
         references: Features ``(M, F)``.
-        nearest: Neighbours that make a radius; at least one less than the points of either set.
 
     Returns:
         Precision and recall in [0, 1].
@@ -100,7 +99,7 @@ def precision_recall(samples: Tensor, references: Tensor, nearest: int = NEAREST
     Source: arXiv 1904.06991, section 2.
     """
     x, y = samples.double(), references.double()
-    return _share_inside(x, y, _radii(y, nearest)), _share_inside(y, x, _radii(x, nearest))
+    return _share_inside(x, y, _radii(y)), _share_inside(y, x, _radii(x))
 
 
 def _covariance(points: Tensor) -> Tensor:
@@ -134,13 +133,13 @@ def _sum_diagonal(x: Tensor, kernel) -> Tensor:
     return torch.stack([kernel(a, a).diagonal().sum() for a in x.split(CHUNK)]).sum()
 
 
-def _radii(points: Tensor, nearest: int) -> Tensor:
-    """Squared distance of each point to its ``nearest``-th neighbour among the others, ``(N,)``."""
+def _radii(points: Tensor) -> Tensor:
+    """Squared distance of each point to its ``NEAREST``-th neighbour among the others, ``(N,)``."""
     radii = []
     for start, block in zip(range(0, len(points), CHUNK), points.split(CHUNK)):
         squared = _squared(block, points)
         squared[torch.arange(len(block)), torch.arange(start, start + len(block))] = torch.inf
-        radii.append(squared.kthvalue(nearest, dim=1).values)
+        radii.append(squared.kthvalue(NEAREST, dim=1).values)
     return torch.cat(radii)
 
 

@@ -7,6 +7,7 @@ Letters: N items, F features.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -25,13 +26,24 @@ INNER_FRACTION = 0.2
 NUM_FOLDS = 5
 
 
-def logistic_probe(
-    features_train: np.ndarray,
-    labels_train: np.ndarray,
-    features_test: np.ndarray,
-    labels_test: np.ndarray,
-    seed: int,
-) -> float:
+@dataclass(frozen=True)
+class Split:
+    """Features and labels of a training part and of a test part.
+
+    Attributes:
+        train: Features ``(N, F)`` of the training part.
+        train_labels: Class indices ``(N,)``.
+        test: Features of the test part.
+        test_labels: Class indices of the test part.
+    """
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+def logistic_probe(split: Split, seed: int) -> float:
     """Test accuracy of a multinomial logistic regression on standardised features.
 
     Mean and standard deviation come from the training part. The inverse strength ``C`` of the L2 penalty is chosen
@@ -39,125 +51,93 @@ def logistic_probe(
     regression is then fitted on the whole training part; the test part is looked at once.
 
     Args:
-        features_train: Features ``(N, F)``.
-        labels_train: Class indices ``(N,)``.
-        features_test: Features of the test part.
-        labels_test: Class indices of the test part.
+        split: What is read, and what it is tested on.
         seed: Seed of the inner split.
 
     Returns:
         Accuracy in [0, 1].
     """
-    probe = best_probe(logistic, REGULARISATION, features_train, labels_train, seed)
-    return float(probe.score(features_test, labels_test))
+    probe = best_probe(logistic, REGULARISATION, split.train, split.train_labels, seed)
+    return float(probe.score(split.test, split.test_labels))
 
 
-def svm_probe(
-    features_train: np.ndarray,
-    labels_train: np.ndarray,
-    features_test: np.ndarray,
-    labels_test: np.ndarray,
-    seed: int,
-) -> float:
+def svm_probe(split: Split, seed: int) -> float:
     """Test accuracy of a linear support vector machine on standardised features; ``C`` as for the regression.
 
     Args:
-        features_train: Features ``(N, F)``.
-        labels_train: Class indices ``(N,)``.
-        features_test: Features of the test part.
-        labels_test: Class indices of the test part.
+        split: What is read, and what it is tested on.
         seed: Seed of the inner split.
 
     Returns:
         Accuracy in [0, 1].
     """
-    probe = best_probe(svm, SVM_REGULARISATION, features_train, labels_train, seed)
-    return float(probe.score(features_test, labels_test))
+    probe = best_probe(svm, SVM_REGULARISATION, split.train, split.train_labels, seed)
+    return float(probe.score(split.test, split.test_labels))
 
 
-def cross_validated_logistic(features: np.ndarray, labels: np.ndarray, seed: int, num_folds: int = NUM_FOLDS) -> float:
+def cross_validated_logistic(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
     """Accuracy of :func:`logistic_probe` on items that are few: each is tested once, by a probe of the other folds.
+
+    There are ``NUM_FOLDS`` stratified folds.
 
     Args:
         features: Features ``(N, F)``.
         labels: Class indices ``(N,)``; each class has at least as many items as there are folds.
-        seed: Seed of the stratified folds and of the probes.
-        num_folds: Number of folds.
+        seed: Seed of the folds and of the probes.
 
     Returns:
         Share of all items that are classified rightly, in [0, 1].
     """
-    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(features, labels)
-    right = [
-        logistic_probe(features[train], labels[train], features[test], labels[test], seed) * len(test)
-        for train, test in folds
-    ]
-    return sum(right) / len(labels)
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed).split(features, labels)
+    splits = (Split(features[train], labels[train], features[test], labels[test]) for train, test in folds)
+    return sum(logistic_probe(split, seed) * len(split.test) for split in splits) / len(labels)
 
 
-def one_nn(
-    features_train: np.ndarray, labels_train: np.ndarray, features_test: np.ndarray, labels_test: np.ndarray
-) -> float:
+def one_nn(split: Split) -> float:
     """Test accuracy of the nearest training item by Euclidean distance between the features as they are.
 
     Args:
-        features_train: Features ``(N, F)``.
-        labels_train: Class indices ``(N,)``.
-        features_test: Features of the test part.
-        labels_test: Class indices of the test part.
+        split: What is read, and what it is tested on.
 
     Returns:
         Accuracy in [0, 1].
     """
-    nearest = KNeighborsClassifier(n_neighbors=1, algorithm="brute").fit(features_train, labels_train)
-    return float(nearest.score(features_test, labels_test))
+    nearest = KNeighborsClassifier(n_neighbors=1, algorithm="brute").fit(split.train, split.train_labels)
+    return float(nearest.score(split.test, split.test_labels))
 
 
-def one_nn_cosine(
-    features_train: np.ndarray, labels_train: np.ndarray, features_test: np.ndarray, labels_test: np.ndarray
-) -> float:
+def one_nn_cosine(split: Split) -> float:
     """Test accuracy of the training item at the smallest angle, seen from the mean of the training part.
 
     All fields of a shared start have that start in common; about the mean, angles are those of what is their own.
 
     Args:
-        features_train: Features ``(N, F)``.
-        labels_train: Class indices ``(N,)``.
-        features_test: Features of the test part.
-        labels_test: Class indices of the test part.
+        split: What is read, and what it is tested on.
 
     Returns:
         Accuracy in [0, 1].
     """
-    return float(_votes(features_train, labels_train, features_test, labels_test, (1,))[0])
+    return float(_votes(split, (1,))[0])
 
 
-def knn_probe(
-    features_train: np.ndarray,
-    labels_train: np.ndarray,
-    features_test: np.ndarray,
-    labels_test: np.ndarray,
-    seed: int,
-) -> float:
+def knn_probe(split: Split, seed: int) -> float:
     """Test accuracy of a vote of the ``k`` training items at the smallest angles, seen from their mean.
 
     ``k`` is chosen among ``NEIGHBOURS`` on a fifth of the training part that the seed sets aside (the smallest of
     equals). Of classes with equally many votes the one with the nearest item wins.
 
     Args:
-        features_train: Features ``(N, F)``.
-        labels_train: Class indices ``(N,)``.
-        features_test: Features of the test part.
-        labels_test: Class indices of the test part.
+        split: What is read, and what it is tested on.
         seed: Seed of the inner split.
 
     Returns:
         Accuracy in [0, 1].
     """
-    inner, outer = fixed_split(labels_train, seed, INNER_FRACTION)
-    inside = features_train[inner], labels_train[inner], features_train[outer], labels_train[outer]
-    count = NEIGHBOURS[int(np.argmax(_votes(*inside, NEIGHBOURS)))]
-    return float(_votes(features_train, labels_train, features_test, labels_test, (count,))[0])
+    features, labels = split.train, split.train_labels
+    inner, outer = fixed_split(labels, seed, INNER_FRACTION)
+    inside = Split(features[inner], labels[inner], features[outer], labels[outer])
+    count = NEIGHBOURS[int(np.argmax(_votes(inside, NEIGHBOURS)))]
+    return float(_votes(split, (count,))[0])
 
 
 def fixed_split(labels: np.ndarray, seed: int, test_fraction: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -203,6 +183,7 @@ def best_probe(
         labels: Class indices ``(N,)``.
         seed: Seed of the inner split.
     """
+    # A fifth is set aside to choose the strength by; too few items leave nothing to choose by.
     inner, outer = fixed_split(labels, seed, INNER_FRACTION)
     if len(labels) < 2 * len(np.unique(labels)) or len(np.unique(labels[inner])) < 2:
         return make(strengths[len(strengths) // 2]).fit(features, labels)
@@ -210,30 +191,26 @@ def best_probe(
         make(strength).fit(features[inner], labels[inner]).score(features[outer], labels[outer])
         for strength in strengths
     ]
+    # The best one, the smallest of equals, sees all items.
     return make(strengths[int(np.argmax(scores))]).fit(features, labels)
 
 
-def _votes(
-    features_train: np.ndarray,
-    labels_train: np.ndarray,
-    features_test: np.ndarray,
-    labels_test: np.ndarray,
-    counts: Sequence[int],
-) -> list[float]:
+def _votes(split: Split, counts: Sequence[int]) -> list[float]:
     """Accuracy of the nearest items' vote for each number of them."""
     # Cosines about the mean of the training part, and the nearest items in order.
-    mean = features_train.mean(axis=0)
-    similarity = _unit(features_test - mean) @ _unit(features_train - mean).T  # (test, train)
-    most = min(max(counts), len(labels_train))
+    mean = split.train.mean(axis=0)
+    similarity = _unit(split.test - mean) @ _unit(split.train - mean).T  # (test, train)
+    most = min(max(counts), len(split.train))
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :most]
-    classes, codes = np.unique(labels_train, return_inverse=True)
+    classes, codes = np.unique(split.train_labels, return_inverse=True)
     votes = np.eye(len(classes))[codes[order]]  # (test, most, classes)
     accuracies = []
     for count in counts:
         # A half, a quarter, ... for the nearest ones decides between classes of equally many votes.
         counted = votes[:, :count]
         nearest = (counted * 0.5 ** np.arange(1, counted.shape[1] + 1)[None, :, None]).sum(axis=1)
-        accuracies.append(np.mean(classes[np.argmax(counted.sum(axis=1) + 0.9 * nearest, axis=1)] == labels_test))
+        winners = classes[np.argmax(counted.sum(axis=1) + 0.9 * nearest, axis=1)]
+        accuracies.append(np.mean(winners == split.test_labels))
     return accuracies
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsrl.evaluation.features import BATCH, signals_of_rows
+from wsrl.evaluation.features import BATCH, signals_of_rows, weights_of_rows
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -93,6 +93,7 @@ def reconstructed(
                         for field in (again, weights)
                     ]
                 )  # (2, P, C)
+            # Both against the signal, and against each other.
             again_values, stored_values = in_quantity(pair, signal.form)[:, None]
             for name, values, target in (
                 ("psnr", again_values, signal.values[None]),
@@ -110,8 +111,7 @@ def batches_of_rows(store: WeightStore, rows: Sequence[int]) -> Iterator[tuple[S
     """Some rows of a store, at most ``BATCH`` at a time, and their weights ``(B, *shape)``."""
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        fields = [store[int(row)] for row in part]
-        yield part, {name: torch.stack([field[name] for field in fields]) for name in fields[0]}
+        yield part, weights_of_rows(store, part)
 
 
 def summarise(name: str, values: np.ndarray) -> dict[str, float]:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
+from wsrl.evaluation.features import BATCH
 from wsrl.fields.gauge import RAW
+from wsrl.options import at_least, check_values, one_of
 from wsrl.store import WeightStore
 
 METRICS = ("cosine", "euclidean")
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,4 @@ def precision_at_k(
 
 
 def _check(metric: str, k: int) -> None:
-    if metric not in METRICS:
-        raise UserError(f"the metric is {metric!r}", allowed=", ".join(METRICS), do="choose one of these")
-    if k < 1:
-        raise UserError(f"k is {k}", allowed="1 or more", do="ask for at least one neighbour")
+    check_values({"metric": metric, "k": k}, metric=one_of(*METRICS), k=at_least(1))

@@ -18,7 +18,7 @@ from wsrl.durable import write_bytes
 from wsrl.errors import SignalError, UserError
 from wsrl.exchange.export_files import write_mesh
 from wsrl.fitting.devices import choose_device
-from wsrl.options import at_least, check, option
+from wsrl.options import at_least, between, check, check_values, option
 from wsrl.progress import ShowProgress, silent
 from wsrl.provenance import METRICS_FILE, claim_folder, finish_run, write_json_atomic, write_run
 from wsrl.report.contact_sheet import grid_sheet, save_picture
@@ -133,8 +133,7 @@ def open_pipeline(options: SampleOptions) -> WeightDiffusionPipeline:
     if options.sampler is not None:
         pipeline.scheduler = sampler(options.sampler, pipeline.scheduler)
     most = pipeline.scheduler.config.num_train_timesteps
-    if options.steps > most:
-        raise UserError(f"steps is {options.steps}", allowed=f"1 to {most}", do="choose another steps")
+    check_values({"steps": options.steps}, steps=between(1, most))
     pipeline.set_progress_bar_config(disable=not options.bar)
     return pipeline
 
@@ -146,7 +145,7 @@ def class_labels(pipeline: WeightDiffusionPipeline, options: SampleOptions) -> T
         UserError: A class is unknown, or classes or guidance are asked of a model or fields without.
     """
     known = pipeline.classes
-    words = [word for given in options.classes for word in ([given] if given in known else given.split(","))]
+    words = [word for text in options.classes for word in ([text] if text in known else text.split(","))]
     if not words:
         if options.guidance != 1.0:
             raise UserError("--guidance needs a class to follow", allowed="with --class", do="leave out --guidance")

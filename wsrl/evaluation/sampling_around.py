@@ -26,6 +26,7 @@ from wsrl.evaluation.sampling import (
     write_fields,
 )
 from wsrl.evaluation.stored_fields import open_fields, read_rows, row_of, spread_rows
+from wsrl.options import at_least, between, check_values
 from wsrl.progress import ShowProgress, silent
 from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
 
@@ -58,8 +59,7 @@ def interpolate_fields(
     Raises:
         UserError: What is given does not fit.
     """
-    if options.num < 2:
-        raise UserError(f"num is {options.num}", allowed="2 or more, both ends included", do="choose another num")
+    check_values({"num": options.num}, num=at_least(2))  # both ends are among them
     if along != "latents" and autoencoder is not None:
         wrong = "--autoencoder means nothing here"
         raise UserError(wrong, allowed="with --along latents", do="leave out --autoencoder")
@@ -114,9 +114,7 @@ def vary_field(
     Raises:
         UserError: What is given does not fit.
     """
-    if not 0 <= strength <= 1:
-        wrong = f"strength is {strength}"
-        raise UserError(wrong, allowed="0 (the field) to 1 (a new one)", do="choose another strength")
+    check_values({"strength": strength}, strength=between(0, 1))
     pipeline = open_pipeline(options)
     labels = class_labels(pipeline, options)
     path, opened = open_fields(pipeline, options.model, store)

@@ -56,7 +56,7 @@ def score_fields(
         mesh = field.mesh(resolution)
         scores.append(score_shape(mesh, inside, signal, num_points, field_seed(seed, signal.id)))
         shown.advance(1)
-    return {name: np.array([found[name] for found in scores]) for name in scores[0]} if scores else {}
+    return {name: np.array([one[name] for one in scores]) for name in scores[0]} if scores else {}
 
 
 def summarise_scores(scores: dict[str, np.ndarray], splits: np.ndarray) -> dict[str, float]:
@@ -71,13 +71,14 @@ def summarise_scores(scores: dict[str, np.ndarray], splits: np.ndarray) -> dict[
         F-score, and ``num_without_volume``: shapes whose IoU is left out because no held-out point is inside of them.
     """
     summary: dict[str, float] = {"threshold": THRESHOLD}
-    for prefix, chosen in _parts(splits):
-        part = {name: values[chosen] for name, values in scores.items()}
+    for prefix, mask in _parts(splits):
+        part = {name: values[mask] for name, values in scores.items()}
         summary |= {
-            f"{prefix}num_shapes": int(chosen.sum()),
+            f"{prefix}num_shapes": int(mask.sum()),
             f"{prefix}num_empty": int(part["empty"].sum()),
             f"{prefix}num_without_volume": int(np.isnan(part["iou"]).sum()),
         }
+        # Shapes without a score are left out of its mean.
         for name in SUMMARISED:
             if (known := part[name][~np.isnan(part[name])]).size:
                 summary[f"{prefix}{name}_median"] = float(np.median(known))

@@ -17,7 +17,7 @@ from wsrl.evaluation.shapes import sample_mesh
 from wsrl.progress import UNSEEN, Progress
 from wsrl.store.field import Field
 
-NUM_POINTS = 2_048
+SET_POINTS = 2_048
 WORST = 8.0
 """Chamfer distance of a shape that is not valid: that of two opposite points of the unit sphere, both ways."""
 COARSE, CANDIDATES = 256, 8
@@ -37,7 +37,7 @@ def normalised(points: np.ndarray) -> np.ndarray:
 def surface_points(
     fields: Iterable[Field],
     resolution: int,
-    num_points: int = NUM_POINTS,
+    num_points: int = SET_POINTS,
     seed: int = 0,
     shown: Progress = UNSEEN,
 ) -> tuple[np.ndarray, list]:
@@ -165,11 +165,12 @@ def nearest_shapes(points: np.ndarray, references: np.ndarray) -> tuple[np.ndarr
         references: Normalised points ``(M, P, 3)``, all finite.
 
     Returns:
-        Distances ``(N,)``, square roots of Chamfer distances, zero for a shape that is not valid; and the places of
-        the nearest references ``(N,)``, -1 for a shape that is not valid.
+        Distances ``(N,)``, square roots of Chamfer distances, zero for a shape that is not valid; and the indices
+        of the nearest references ``(N,)``, -1 for a shape that is not valid.
     """
     distances, indices = np.zeros(len(points)), np.full(len(points), -1)
     rows = np.flatnonzero(valid_shapes(points))
+    # The nearest candidates by a few points, compared by all points.
     rough = chamfer_distances(points[rows, :COARSE], references[:, :COARSE])
     order = np.argsort(rough, axis=1)[:, :CANDIDATES]
     for row, few in zip(rows, order):

@@ -5,7 +5,7 @@ and the scores of an empty mesh follow the evaluation of Occupancy Networks; the
 Distances go from sampled points to sampled points, so a score of two samples of one surface is not perfect; that limit
 depends on the number of points and is reported as ``f_score_ceiling``.
 
-Letters: N points of the found surface, M points of the true surface, H points in the volume, F faces.
+Letters: N points of the reconstructed surface, M points of the true surface, H points in the volume, F faces.
 Source: arXiv 1812.03828, section 4 and its code; arXiv 1905.03678, section 5 (threshold); Osada et al. 2002 (D2).
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CUBE_SIDE = 2.0
 THRESHOLD = 0.01 * CUBE_SIDE  # the 1% of "F-score at 1%"
-NUM_POINTS = 20_000
+SURFACE_POINTS = 20_000
 DIAGONAL = 3**0.5 * CUBE_SIDE  # no two points of the cube are farther apart
 # An empty mesh gets the worst value of each score instead of none, so that it weighs in every mean.
 EMPTY_SCORES: Mapping[str, float] = {
@@ -77,78 +77,78 @@ class Matches:
     """Every point of two surfaces with the nearest point of the other one.
 
     Attributes:
-        to_true: Distance ``(N,)`` of each found point to the nearest true one (accuracy, precision).
-        to_found: Distance ``(M,)`` of each true point to the nearest found one (completeness, recall).
-        cosines_true: Absolute cosine ``(N,)`` between the normals of each found point and of that true point.
-        cosines_found: The same ``(M,)`` for each true point.
+        to_true: Distance ``(N,)`` of each reconstructed point to the nearest true one (accuracy, precision).
+        to_reconstruction: Distance ``(M,)`` of each true point to the nearest reconstructed one (completeness, recall).
+        cosines_true: Absolute cosine ``(N,)`` between the normals of each reconstructed point and of that true point.
+        cosines_reconstruction: The same ``(M,)`` for each true point.
     """
 
     to_true: np.ndarray
-    to_found: np.ndarray
+    to_reconstruction: np.ndarray
     cosines_true: np.ndarray
-    cosines_found: np.ndarray
+    cosines_reconstruction: np.ndarray
 
     @property
     def chamfer_l1(self) -> float:
         """Mean Euclidean distance to the nearest point, averaged over the two directions."""
-        return float(self.to_true.mean() + self.to_found.mean()) / 2
+        return float(self.to_true.mean() + self.to_reconstruction.mean()) / 2
 
     @property
     def chamfer_l2_squared(self) -> float:
         """Mean squared distance to the nearest point, averaged over the two directions."""
-        return float(np.square(self.to_true).mean() + np.square(self.to_found).mean()) / 2
+        return float(np.square(self.to_true).mean() + np.square(self.to_reconstruction).mean()) / 2
 
     def f_score(self, threshold: float = THRESHOLD) -> float:
-        """Harmonic mean of the shares of found and of true points that are nearer than the threshold to the other."""
-        precision, recall = (float((part < threshold).mean()) for part in (self.to_true, self.to_found))
+        """Harmonic mean of the shares of points of either surface that are nearer than the threshold to the other."""
+        precision, recall = (float((part < threshold).mean()) for part in (self.to_true, self.to_reconstruction))
         return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
     @property
     def normal_consistency(self) -> float:
         """Mean absolute cosine between the normals of nearest points, averaged over the two directions."""
-        return float(self.cosines_true.mean() + self.cosines_found.mean()) / 2
+        return float(self.cosines_true.mean() + self.cosines_reconstruction.mean()) / 2
 
 
-def match(found: SurfacePoints, true: SurfacePoints) -> Matches:
+def match(reconstruction: SurfacePoints, original: SurfacePoints) -> Matches:
     """Find the nearest points between two surfaces, both ways.
 
     Args:
-        found: The reconstruction.
-        true: The original.
+        reconstruction: The reconstruction.
+        original: The original.
     """
-    to_true, nearest_true = nearest(found.points, true.points)
-    to_found, nearest_found = nearest(true.points, found.points)
+    to_true, nearest_true = nearest(reconstruction.points, original.points)
+    to_reconstruction, nearest_reconstructed = nearest(original.points, reconstruction.points)
     return Matches(
         to_true,
-        to_found,
-        np.abs(np.einsum("nd,nd->n", found.normals, true.normals[nearest_true])),
-        np.abs(np.einsum("nd,nd->n", true.normals, found.normals[nearest_found])),
+        to_reconstruction,
+        np.abs(np.einsum("nd,nd->n", reconstruction.normals, original.normals[nearest_true])),
+        np.abs(np.einsum("nd,nd->n", original.normals, reconstruction.normals[nearest_reconstructed])),
     )
 
 
 def nearest(points: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each point ``(N, 3)`` to the nearest of the references ``(M, 3)``, and its place among them."""
+    """Distance of each point ``(N, 3)`` to the nearest of the references ``(M, 3)``, and its index among them."""
     from scipy.spatial import cKDTree
 
     return cKDTree(references).query(points, workers=1)
 
 
-def volumetric_iou(found: np.ndarray, true: np.ndarray) -> float:
+def volumetric_iou(reconstruction: np.ndarray, original: np.ndarray) -> float:
     """Intersection over union of two solids.
 
     Args:
-        found: Whether each of the points ``(H,)``, uniform in the volume, is inside the reconstruction.
-        true: Whether it is inside the original.
+        reconstruction: Whether each of the points ``(H,)``, uniform in the volume, is inside the reconstruction.
+        original: Whether it is inside the original.
 
     Returns:
         A number in [0, 1]; NaN where no point is inside either, which says nothing about them.
     """
-    union = np.count_nonzero(found | true)
-    return np.count_nonzero(found & true) / union if union else float("nan")
+    union = np.count_nonzero(reconstruction | original)
+    return np.count_nonzero(reconstruction & original) / union if union else float("nan")
 
 
 def score_shape(
-    mesh: "trimesh.Trimesh", field_inside: np.ndarray, signal, num_points: int = NUM_POINTS, seed: int = 0
+    mesh: "trimesh.Trimesh", field_inside: np.ndarray, signal, num_points: int = SURFACE_POINTS, seed: int = 0
 ) -> dict[str, float]:
     """All scores of one reconstruction.
 
@@ -162,36 +162,33 @@ def score_shape(
     Returns:
         ``chamfer_l1``, ``chamfer_l2_squared``, ``f_score`` at 1%, ``normal_consistency``, ``iou``, ``empty`` (1 where
         the mesh has no face; its scores are the worst there are), and ``f_score_ceiling``, the F-score between two
-        samples of the found surface, beyond which no reconstruction of it comes with so many points.
+        samples of the reconstructed surface, beyond which no reconstruction of it comes with so many points.
     """
     iou = volumetric_iou(np.asarray(field_inside), np.asarray(signal.heldout_distances).reshape(-1) < 0)
     if not len(mesh.faces):
         return {**EMPTY_SCORES, "f_score_ceiling": float("nan"), "iou": iou, "empty": 1.0}
+    # Equally many points of both surfaces; a second sample of the reconstruction says how high the F-score can be.
     true = SurfacePoints(np.asarray(signal.surface), np.asarray(signal.normals)).subset(num_points, seed)
-    found, again = (sample_mesh(mesh, len(true.points), seed + extra) for extra in (0, 1))
-    matches = match(found, true)
+    surface, again = (sample_mesh(mesh, len(true.points), seed + extra) for extra in (0, 1))
+    matches = match(surface, true)
     return {
         "chamfer_l1": matches.chamfer_l1,
         "chamfer_l2_squared": matches.chamfer_l2_squared,
         "f_score": matches.f_score(),
         "normal_consistency": matches.normal_consistency,
-        "f_score_ceiling": float((nearest(again.points, found.points)[0] < THRESHOLD).mean()),
+        "f_score_ceiling": float((nearest(again.points, surface.points)[0] < THRESHOLD).mean()),
         "iou": iou,
         "empty": 0.0,
     }
 
 
-def d2_histogram(
-    points: np.ndarray, seed: int, *, num_pairs: int = D2_PAIRS, num_bins: int = D2_BINS, largest: float = D2_LARGEST
-) -> np.ndarray:
-    """The D2 shape distribution: distances between random pairs of surface points.
+def d2_histogram(points: np.ndarray, seed: int, num_bins: int = D2_BINS) -> np.ndarray:
+    """The D2 shape distribution: distances between ``D2_PAIRS`` random pairs of different surface points.
 
     Args:
         points: Points ``(N, 3)``, uniform over the surface, in normalised coordinates.
         seed: Seed of the pairs.
-        num_pairs: Pairs of different points.
-        num_bins: Bins of equal width.
-        largest: Upper end of the last bin, which also takes what lies beyond.
+        num_bins: Bins of equal width, up to ``D2_LARGEST``; the last one also takes what lies beyond.
 
     Returns:
         Share of the pairs in each bin, ``(num_bins,)`` float32; they add up to one.
@@ -199,8 +196,8 @@ def d2_histogram(
     Source: Osada, Funkhouser, Chazelle, Dobkin 2002, "Shape distributions", section 3.
     """
     generator = np.random.default_rng(seed)
-    first = generator.integers(len(points), size=num_pairs)
-    second = (first + generator.integers(1, len(points), size=num_pairs)) % len(points)
+    first = generator.integers(len(points), size=D2_PAIRS)
+    second = (first + generator.integers(1, len(points), size=D2_PAIRS)) % len(points)
     distances = np.linalg.norm(np.asarray(points, dtype=np.float64)[first] - points[second], axis=1)
-    counts, _ = np.histogram(distances.clip(max=largest), bins=num_bins, range=(0.0, largest))
-    return (counts / num_pairs).astype(np.float32)
+    counts, _ = np.histogram(distances.clip(max=D2_LARGEST), bins=num_bins, range=(0.0, D2_LARGEST))
+    return (counts / D2_PAIRS).astype(np.float32)

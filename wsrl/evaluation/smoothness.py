@@ -28,6 +28,7 @@ def linear_r2(signals: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor]) ->
         One less the squared error over the squared distance from the training mean, summed over all weights.
     """
     inputs, outputs = signals[0].double(), weights[0].double()
+    # The strength that is best on a fifth of the training part, then all of it.
     inner = torch.arange(len(inputs)) % INNER > 0
     part = (inputs[inner], outputs[inner], inputs[~inner], outputs[~inner])
     best = max(RIDGES, key=lambda strength: _ridge_r2(*part, strength))
@@ -58,12 +59,13 @@ def spectrum(points: Tensor, shares_in: Sequence[int] = (64, 256)) -> dict[str, 
         participation ratio ``(sum l)^2 / sum l^2`` of the eigenvalues of the covariance; ``variance_in_<k>``, the share
         of the variance on the first k axes.
     """
+    # The eigenvalues of the covariance are those of the smaller of both products.
     centred = (points - points.mean(dim=0)).double()
     small = centred.T @ centred if centred.shape[1] <= len(centred) else centred @ centred.T
     values = torch.linalg.eigvalsh(small).flip(0).clamp(min=0)
     total = values.sum()
-    found = {
+    scores = {
         "std": float((total / (len(points) - 1) / points.shape[1]).sqrt()),
         "effective_dimension": float(total.square() / values.square().sum()),
     }
-    return found | {f"variance_in_{num}": float(values[:num].sum() / total) for num in shares_in}
+    return scores | {f"variance_in_{num}": float(values[:num].sum() / total) for num in shares_in}

@@ -3,33 +3,33 @@
 Letters: N items, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from PIL import Image
 
 from wsrl.errors import UserError
-from wsrl.evaluation.clustering import cluster_scores
-from wsrl.evaluation.features import d2_features, labelled_rows, pixel_features, weight_features
-from wsrl.evaluation.importance import columns_of_parts, part_importance
-from wsrl.evaluation.maps import draw_map, in_unit_square, pca_map, spaced_places, tsne_map
+from wsrl.evaluation.features import labelled_rows
+from wsrl.evaluation.importance import importance_scores
+from wsrl.evaluation.labelled_fields import LabelledFields, signal_kind
+from wsrl.evaluation.maps import TSNE_AXES, draw_map, in_unit_square, pca_map, spaced_points, tsne_map
 from wsrl.evaluation.probe import logistic_probe, one_nn
-from wsrl.evaluation.protocol import PROBES, Protocol, label_efficiency, precision_by_class, probe_scores
+from wsrl.evaluation.protocol import PROBES, Protocol, label_efficiency
 from wsrl.fields.gauge import CANONICAL, GAUGES, RAW
 from wsrl.options import at_least, check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.report.figures import new_figure, save_figure
-from wsrl.report.render import render_mesh
-from wsrl.signals.source import Source
+from wsrl.report.render import field_picture
 from wsrl.store import WeightStore
 from wsrl.store.source import find_store_source
 
 LIMIT = 10_000
 COUNTS = (1, 5, 10, 100)
-NEIGHBOURS, MAPPED = 8, 2000
-PICTURE, MESH_RESOLUTION = 64, 48
+MAPPED = 2000
+PICTURE = 64
 PICTURE_SHARE = 0.045
 
 
@@ -67,76 +67,6 @@ class ProbeOptions:
         check(self)
 
 
-@dataclass(frozen=True)
-class LabelledFeatures:
-    """Features of some fields and what is known of them.
-
-    Attributes:
-        features: Features ``(N, F)`` by name: ``weights``, ``canonical`` where they are asked for in that gauge, and
-            ``pixels`` or ``d2`` where the source is known.
-        rows: Rows of the store, sorted.
-        labels: Class indices ``(N,)``.
-        train: Places of the training part.
-        test: Places of the test part.
-        label_names: Names of the classes.
-    """
-
-    features: dict[str, np.ndarray]
-    rows: np.ndarray
-    labels: np.ndarray
-    train: np.ndarray
-    test: np.ndarray
-    label_names: Sequence[str]
-
-    @classmethod
-    def read(
-        cls, store: WeightStore, source: Source | None, seed: int, limit: int | None = None, gauge: str = RAW
-    ) -> "LabelledFeatures":
-        """The features of the labelled fields of a store.
-
-        Args:
-            store: The store.
-            source: Its source; None leaves pixels and D2 histograms out.
-            seed: Seed of the split where the store has none, of the limit and of D2's pairs of points.
-            limit: Most fields of each part; None keeps all.
-            gauge: ``canonical`` reads the weights in that gauge as well.
-
-        Raises:
-            UserError: The fields have no canonical gauge.
-        """
-        parts = labelled_rows(store, seed, limit)
-        rows = np.sort(np.concatenate([parts.train, parts.test]))
-        features = {"weights": weight_features(store, rows).numpy()}
-        if gauge == CANONICAL:
-            features[CANONICAL] = weight_features(store, rows, gauge).numpy()
-        if source is not None and store.form.is_shape:
-            features["d2"] = d2_features(store, source, rows, seed).numpy()
-        elif source is not None:
-            features["pixels"] = pixel_features(store, source, rows).numpy()
-        train, test = np.searchsorted(rows, parts.train), np.searchsorted(rows, parts.test)
-        return cls(features, rows, parts.labels[rows], train, test, store.label_names)
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Weights ``(N, F)`` in the gauge that was asked for."""
-        return self.features.get(CANONICAL, self.features["weights"])
-
-    @property
-    def largest_class(self) -> float:
-        """Share of the largest class of the test part: the accuracy of a reader that has learned nothing."""
-        return float(np.unique(self.labels[self.test], return_counts=True)[1].max() / len(self.test))
-
-    def check_folds(self, folds: int | None) -> None:
-        """Refuse more folds than the smallest class has fields."""
-        least = np.unique(self.labels, return_counts=True)[1].min()
-        if folds is not None and folds > least:
-            raise UserError(
-                f"folds is {folds}, and the smallest class has {least} fields",
-                allowed=f"from 2 to {least}" if least > 1 else "no folds with a class of one",
-                do="choose another folds, or leave it out",
-            )
-
-
 def probe_store(path: Path | str, options: ProbeOptions, *, progress: ShowProgress = silent) -> dict[str, float]:
     """Every reader on weights and, by the same protocol, on pixels or D2 histograms.
 
@@ -150,88 +80,105 @@ def probe_store(path: Path | str, options: ProbeOptions, *, progress: ShowProgre
     """
     protocol = Protocol(seeds=options.seeds, folds=options.folds)
     with WeightStore.open(path) as store:
-        source = find_store_source(store, options.data)
-        items = LabelledFeatures.read(store, source, options.seed, options.limit, options.gauge)
-        items.check_folds(protocol.folds)
-        metrics: dict[str, float] = {"num_train": len(items.train), "num_test": len(items.test)}
-        metrics["largest_class"] = items.largest_class
-        for name in items.features:
-            found = feature_scores(name, items, protocol, options.seed)
-            metrics |= {f"{name}_{key}": value for key, value in found.items()}
+        fields = read_fields(store, options)
+        weights = fields["weights"]
+        check_folds(weights.labels, protocol.folds)
+        metrics: dict[str, float] = {"num_train": len(weights.train), "num_test": len(weights.test)}
+        metrics["largest_class"] = weights.largest_class
+        for kind, items in fields.items():
+            metrics |= {f"{kind}_{key}": value for key, value in reader_scores(items, protocol, options.seed).items()}
         if options.label_efficiency:
-            metrics |= efficiency_curves(items, protocol.seeds)
+            for kind, items in fields.items():
+                for count, spread in label_efficiency(items, protocol.seeds, COUNTS).items():
+                    metrics |= spread.entries(f"{kind}_label_efficiency.{count}")
         if options.importance:
-            metrics |= importance_scores(store, items, protocol.seeds)
+            scores = importance_scores(fields.get(CANONICAL, weights), store.layout, protocol.seeds)
+            metrics |= {f"importance.{key}": value for key, value in scores.items()}
         if options.maps:
-            draw_maps(store, items, Path(options.maps), options.seed, progress)
+            draw_maps(store, fields.get(CANONICAL, weights), Path(options.maps), options.seed, progress)
     return metrics
 
 
-def feature_scores(name: str, items: LabelledFeatures, protocol: Protocol, seed: int) -> dict[str, float]:
+def read_fields(store: WeightStore, options: ProbeOptions) -> dict[str, LabelledFields]:
+    """The labelled fields by their weights and, where the source is known, by the pixels or D2 of their signals.
+
+    Raises:
+        UserError: The weights are asked for in canonical gauge too, which they do not have.
+    """
+    source = find_store_source(store, options.data)
+    parts = labelled_rows(store, options.seed, options.limit)
+    kinds = ("weights", *(() if options.gauge == RAW else (options.gauge,)))
+    kinds += () if source is None else (signal_kind(store),)
+    return {kind: LabelledFields.read(store, parts, kind, source, options.seed) for kind in kinds}
+
+
+def check_folds(labels: np.ndarray, folds: int | None) -> None:
+    """Refuse more folds than the smallest class has fields."""
+    least = np.unique(labels, return_counts=True)[1].min()
+    if folds is not None and folds > least:
+        raise UserError(
+            f"folds is {folds}, and the smallest class has {least} fields",
+            allowed=f"from 2 to {least}" if least > 1 else "no folds with a class of one",
+            do="choose another folds, or leave it out",
+        )
+
+
+def reader_scores(items: LabelledFields, protocol: Protocol, seed: int) -> dict[str, float]:
     """All scores of one kind of features; with one seed as plain numbers, else with spread."""
-    features, labels = items.features[name], items.labels
-    whole = features[items.train], labels[items.train], features[items.test], labels[items.test]
-    metrics = {"accuracy": logistic_probe(*whole, seed), "one_nn": one_nn(*whole)}
+    split = items.split()
+    metrics = {"accuracy": logistic_probe(split, seed), "one_nn": one_nn(split)}
     probes = [key for key in PROBES if key != "logistic" or protocol.seeds > 1 or protocol.folds]  # it is `accuracy`
-    spreads = probe_scores(features, labels, items.train, items.test, protocol, probes)
-    spreads |= cluster_scores(features, labels, protocol.seeds)
+    spreads = items.spreads(protocol, probes)
     spreads["one_nn_cosine"] = spreads.pop("one_nn")
     for key, spread in spreads.items():
         metrics |= spread.entries(key) if protocol.seeds > 1 else {key: spread.mean}
-    return metrics | precision_scores(features, items)
+    return metrics | items.precision()
 
 
-def precision_scores(features: np.ndarray, items: LabelledFeatures) -> dict[str, float]:
-    """Share of the nearest training fields that are of the class of a test field: over all, and for each class."""
-    if len(items.train) <= NEIGHBOURS:
-        return {}
-    mean, by_class = precision_by_class(features, items.labels, items.train, items.test, NEIGHBOURS)
-    key = f"precision_at_{NEIGHBOURS}"
-    return {key: mean} | {f"{key}.{items.label_names[number]}": value for number, value in by_class.items()}
-
-
-def efficiency_curves(items: LabelledFeatures, seeds: int) -> dict[str, float]:
-    """Accuracy of the logistic regression by the number of labelled fields of each class."""
-    metrics: dict[str, float] = {}
-    for name, features in items.features.items():
-        curve = label_efficiency(features, items.labels, items.train, items.test, seeds, COUNTS)
-        for count, spread in curve.items():
-            metrics |= spread.entries(f"{name}_label_efficiency.{count}")
-    return metrics
-
-
-def importance_scores(store: WeightStore, items: LabelledFeatures, seeds: int) -> dict[str, float]:
-    """What each tensor, layer and factor is worth for the logistic regression."""
-    parts = columns_of_parts(store.layout)
-    measured = part_importance(items.weights, items.labels, items.train, items.test, parts, seeds)
-    metrics: dict[str, float] = {}
-    for part, values in measured.items():
-        for measure, spread in values.items():
-            metrics |= spread.entries(f"importance.{part}.{measure}")
-    return metrics
-
-
-def draw_maps(
-    store: WeightStore, items: LabelledFeatures, out: Path, seed: int, progress: ShowProgress = silent
-) -> None:
+def draw_maps(store: WeightStore, items: LabelledFields, out: Path, seed: int, progress: ShowProgress = silent) -> None:
     """Draw ``pca.png`` and ``tsne.png`` of some of the fields, with pictures of the fields themselves."""
     some = np.sort(np.random.default_rng(seed).permutation(len(items.rows))[:MAPPED])
-    features, rows, labels = items.weights[some], items.rows[some], items.labels[some]
+    features, rows = items.features[some], items.rows[some]
     components, shares = pca_map(features)
-    tsne_names = ("t-SNE, first coordinate (no unit)", "t-SNE, second coordinate (no unit)")
     pca_names = [f"component {i + 1} ({share:.1%} of the variance)" for i, share in enumerate(shares)]
-    maps = {"pca": (components, pca_names), "tsne": (tsne_map(features, seed), tsne_names)}
+    maps = {"pca": (components, pca_names), "tsne": (tsne_map(features, seed), TSNE_AXES)}
+    title = f"{len(rows)} fields of {store.directory.name} by their weights"
     for name, (points, axis_names) in maps.items():
-        points = in_unit_square(points)
-        pictures = {place: picture_of(store, int(rows[place])) for place in spaced_places(points, PICTURE_SHARE)}
         figure, axis = new_figure(width=7, height=7)
-        title = f"{len(rows)} fields of {store.directory.name} by their weights"
-        draw_map(axis, points, pictures, PICTURE_SHARE, labels, store.label_names, title=title, axis_names=axis_names)
+        draw_fields(axis, store, rows, points, PICTURE_SHARE, title=title, axis_names=axis_names)
         save_figure(figure, out / f"{name}.png")
         say(progress, f"drawn: {out / f'{name}.png'}")
 
 
+def draw_fields(
+    axis: Axes,
+    store: WeightStore,
+    rows: np.ndarray,
+    points: np.ndarray,
+    side: float,
+    *,
+    title: str,
+    axis_names: Sequence[str],
+    finish: Callable[[Image.Image], Image.Image] = lambda picture: picture,
+) -> None:
+    """Draw a map of fields with pictures of as many of them as have room.
+
+    Args:
+        axis: Where to draw.
+        store: The store.
+        rows: Rows of the fields ``(N,)``.
+        points: Their coordinates ``(N, 2)``, in any unit.
+        side: Side of a picture, as a share of that of the map.
+        title: Title of the panel.
+        axis_names: What lies along both axes, with the unit.
+        finish: What is done to each picture before it is drawn.
+    """
+    points = in_unit_square(points)
+    pictures = {i: finish(picture_of(store, int(rows[i]))) for i in spaced_points(points, side).tolist()}
+    labels = store.labels()[rows]
+    draw_map(axis, points, pictures, side, labels, store.label_names, title=title, axis_names=axis_names)
+
+
 def picture_of(store: WeightStore, row: int) -> Image.Image:
     """What a field shows: its picture, or its shaded mesh."""
-    field = store.field(row)
-    return render_mesh(field.mesh(MESH_RESOLUTION), PICTURE) if field.form.is_shape else field.image(PICTURE // 2)
+    return field_picture(store.field(row), PICTURE if store.form.is_shape else PICTURE // 2, frame=None)

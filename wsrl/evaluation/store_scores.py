@@ -11,7 +11,7 @@ from wsrl.errors import UserError
 from wsrl.evaluation.features import heldout_rows, some_rows
 from wsrl.evaluation.reconstruction import recomputed, reconstructed, recorded
 from wsrl.evaluation.shape_reconstruction import score_fields, summarise_scores
-from wsrl.evaluation.shapes import DIAGONAL, THRESHOLD
+from wsrl.evaluation.shapes import DIAGONAL, SURFACE_POINTS, THRESHOLD
 from wsrl.options import at_least, check, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.signals.shapes.soup import NORMALISED_RADIUS
@@ -43,7 +43,7 @@ class ReconstructionOptions:
     autoencoder: str | None = None
     shapes: int | None = option(None, at_least(0))
     resolution: int = option(128, at_least(1))
-    points: int = option(20_000, at_least(1))
+    points: int = option(SURFACE_POINTS, at_least(1))
     data: str | None = None
     seed: int = 0
 
@@ -99,6 +99,7 @@ def surface_scores(
         passes["autoencoder_"] = open_autoencoder(options.autoencoder, store.layout)
         rows = heldout_rows(store)
         rows = rows[some_rows(rows, num, options.seed)]
+    # The same shapes as they are stored and, where asked for, through the autoencoder.
     grid = {"resolution": options.resolution, "num_points": _num_points(source, options)}
     metrics: dict[str, float] = dict(grid)
     with progress("shapes scored", len(rows) * len(passes)) as shown:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wsrl.diffusion.pipeline import WeightDiffusionPipeline
 from wsrl.errors import UserError
-from wsrl.evaluation.structure_scores import weights_of
+from wsrl.evaluation.features import weights_of_rows
 from wsrl.store import WeightStore
 
 OTHERS = 1000
@@ -81,7 +81,7 @@ def row_of(store: WeightStore, key: str) -> int:
 
 def read_rows(store: WeightStore, rows: Sequence[int], device) -> dict[str, Tensor]:
     """Weights ``(N, *shape)`` of rows on a device; empty where there are none."""
-    return {name: tensor.to(device) for name, tensor in weights_of(store, rows).items()}
+    return {name: tensor.to(device) for name, tensor in weights_of_rows(store, rows).items()}
 
 
 def spread_rows(store: WeightStore, without: Collection[int]) -> list[int]:

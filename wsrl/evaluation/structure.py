@@ -1,23 +1,17 @@
 """How structured a space of weights is: what two fits of one signal, from two starts, have in common.
 
-Letters: N fields, D coordinates of a space, r dimensions of a subspace of it, T points of a path.
+Letters: N fields, D coordinates of a space, r dimensions of a subspace of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wsrl.fields.representation import LayerParts, Representation
-from wsrl.fitting.loss import loss_of
-from wsrl.signals.fidelity import in_quantity, psnr
-from wsrl.signals.signal import Signal
-from wsrl.symmetry.matching.barriers import NUM_POINTS, barrier, path_losses
 
 LEVEL, NUM_DRAWS = 0.95, 2000
-FIELDS_AT_ONCE = 16
 
 Weights = dict[str, Tensor]
 
@@ -76,6 +70,7 @@ def subspace_overlap(first: Tensor, second: Tensor) -> Tensor:
 def _orthonormal(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Bases ``(N, D, r)`` of column spaces, with zeros in place of missing dimensions, and the dimensions ``(N,)``."""
     vectors, values, _ = torch.linalg.svd(matrices.double(), full_matrices=False)
+    # Directions below the rounding of the largest singular value are no dimensions.
     least = values[..., :1] * max(matrices.shape[-2:]) * torch.finfo(matrices.dtype).eps
     present = (values > least).double()
     return vectors * present.unsqueeze(-2), present.sum(-1)
@@ -92,6 +87,7 @@ def effective_rank(matrices: Tensor) -> Tensor:
 
     Source: Roy & Vetterli, The effective rank, EUSIPCO 2007.
     """
+    # exp(H) of the shares p_i = s_i / sum s.
     values = torch.linalg.svdvals(matrices.double())
     shares = values / values.sum(-1, keepdim=True)
     return torch.special.entr(shares).sum(-1).exp()
@@ -157,68 +153,6 @@ def _spaces(representation: Representation, weights: Weights, start: Weights) ->
         yield from (side for side in sides if side.shape[-1] < side.shape[-2])
 
 
-@dataclass(frozen=True)
-class LinearPath:
-    """What lies on the straight lines between pairs of fields.
-
-    Attributes:
-        losses: Reconstruction loss ``(N, T)``, from the first field to the second.
-        psnr: PSNR ``(N, T)`` in dB of the same fields.
-    """
-
-    losses: np.ndarray
-    psnr: np.ndarray
-
-    @property
-    def barriers(self) -> np.ndarray:
-        """Largest excess ``(N,)`` of the loss over the line between those of the ends."""
-        return np.array([barrier(losses) for losses in self.losses])
-
-
-@torch.no_grad()
-def path_between(
-    representation: Representation,
-    signals: Sequence[Signal],
-    first: Weights,
-    second: Weights,
-    num_points: int = NUM_POINTS,
-) -> LinearPath:
-    """Reconstruction loss along the straight lines between pairs of fields, in the space of the weights.
-
-    Args:
-        representation: What the weights are, on the CPU.
-        signals: What either field of a pair was fitted to, in order; of one quantity, with as many points each.
-        first: Weights ``(N, *shape)``.
-        second: Weights of the partners.
-        num_points: Points of the path, both ends included.
-
-    Source: linear mode connectivity, Frankle et al., ICML 2020; ``max_a L((1-a) t1 + a t2) - ((1-a) L(t1) + a L(t2))``.
-    """
-    scores = []
-    for begin in range(0, len(signals), FIELDS_AT_ONCE):
-        rows = slice(begin, begin + FIELDS_AT_ONCE)
-        ends = [{name: tensor[rows] for name, tensor in weights.items()} for weights in (first, second)]
-        scores.append(path_losses(_scores(representation, signals[rows]), *ends, num_points))
-    losses, ratios = np.concatenate(scores, -1).astype(np.float64).transpose(1, 2, 0)  # (2, N, T)
-    return LinearPath(losses, ratios)
-
-
-def _scores(representation: Representation, signals: Sequence[Signal]) -> Callable[[Weights], Tensor]:
-    """A function from weights ``(N, *shape)`` to the losses and the PSNR ``(2, N)`` of the fields."""
-    shared = all(signal.coords is signals[0].coords for signal in signals)
-    coords = signals[0].coords if shared else torch.stack([signal.coords for signal in signals])
-    features, targets = representation.encoding(coords), torch.stack([signal.values for signal in signals])
-    form = signals[0].form
-    weighed = 1.0 if signals[0].weights is None else torch.stack([signal.weights for signal in signals]).unsqueeze(-1)
-
-    def scores(weights: Weights) -> Tensor:
-        values = representation.evaluate_encoded(weights, features).mT
-        losses = (loss_of(form)(values, targets) * weighed).mean((1, 2))
-        return torch.stack([losses, psnr(in_quantity(values, form), targets, form.value_range)])
-
-    return scores
-
-
 def with_band(name: str, values: Sequence[float] | np.ndarray, seed: int = 0) -> dict[str, float]:
     """Mean over signals and its confidence band by the percentile bootstrap, under ``name``, ``_low`` and ``_high``.
 
@@ -232,6 +166,7 @@ def with_band(name: str, values: Sequence[float] | np.ndarray, seed: int = 0) ->
     values = np.asarray(values, dtype=np.float64)
     if np.ptp(values) == 0:  # nothing varies: no rounding of means in the ends
         return {name: float(values[0]), f"{name}_low": float(values[0]), f"{name}_high": float(values[0])}
+    # Means of signals that are drawn again and again with putting back.
     drawn = np.random.default_rng(seed).integers(len(values), size=(NUM_DRAWS, len(values)))
     low, high = np.quantile(values[drawn].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {name: float(values.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
@@ -244,8 +179,8 @@ def banded(measures: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, float
         measures: One number per signal for each measure.
         seed: Seed of the draws.
     """
-    found = {}
+    bands = {}
     for name, values in measures.items():
         band = with_band(name, values, seed)
-        found |= {name: band[name]} if name.endswith("_chance") else band
-    return found
+        bands |= {name: band[name]} if name.endswith("_chance") else band
+    return bands

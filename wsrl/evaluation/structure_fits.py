@@ -12,13 +12,14 @@ from torch import Tensor
 
 from wsrl.errors import SignalError
 from wsrl.evaluation.pair_measures import compare
-from wsrl.evaluation.structure import NUM_POINTS, banded
+from wsrl.evaluation.structure import banded
 from wsrl.fields.representation import Representation
 from wsrl.fields.starts import start_apart
 from wsrl.fitting.engine import FitConfig, field_seed, fit
 from wsrl.progress import UNSEEN, Progress
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
+from wsrl.symmetry.matching.barriers import NUM_POINTS
 
 LAMBDAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 Weights = dict[str, Tensor]
@@ -48,7 +49,7 @@ class Fits:
 
 
 def read_usable(source: Source, indices: Sequence[int]) -> list[Signal]:
-    """The signals in some places of a source, without those that cannot be used."""
+    """The signals at some indices of a source, without those that cannot be used."""
     signals = []
     for index in indices:
         try:
@@ -178,7 +179,7 @@ def measure_starts(
     seed: int,
     num_points: int = NUM_POINTS,
 ) -> dict[str, float]:
-    """Every measure between fields from one start and fields from starts at given distances.
+    """Every measure between fields from one start and fields from starts at some distances.
 
     Args:
         representation: What the weights are.

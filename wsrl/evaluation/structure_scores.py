@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from wsrl.errors import UserError
-from wsrl.evaluation.features import signals_of_rows, some_rows
+from wsrl.evaluation.features import signals_of_rows, some_rows, weights_of_rows
 from wsrl.evaluation.product_space import has_products, product_cosine_between
 from wsrl.evaluation.structure import banded, cosine_between, mean_effective_rank, with_band
 from wsrl.evaluation.structure_fits import (
@@ -119,7 +118,7 @@ def measure_store(path: Path | str, options: StructureOptions) -> dict[str, floa
     with WeightStore.open(path) as store:
         if not len(store):
             raise UserError(f"{path} holds no fields", do="build some")
-        weights = weights_of(store, some_rows(store, options.num, options.seed))
+        weights = weights_of_rows(store, some_rows(store, options.num, options.seed))
         ranks = mean_effective_rank(store.representation, weights).numpy()
         metrics = {"num": len(ranks), **with_band("effective_rank", ranks, options.seed)}
         if len(ranks) > 1:
@@ -144,7 +143,7 @@ def measure_stores(path: Path | str, partner: Path | str, options: StructureOpti
         if not rows:
             wrong = f"{path} and {partner} have no signal in common"
             raise UserError(wrong, allowed="two stores of the same data", do="build the second one from the same data")
-        rows = [rows[place] for place in some_rows(rows, options.num, options.seed)]
+        rows = [rows[i] for i in some_rows(rows, options.num, options.seed)]
         signals = list(signals_of_rows(store, open_store_source(store, options.data), rows))
         fits = [stored_fits(each, [signal.id for signal in signals]) for each in (store, other)]
         measures = compare_fits(store.representation, signals, *fits, options.points)
@@ -179,10 +178,4 @@ def stored_fits(store: WeightStore, ids: list[str]) -> Fits:
         seeds = [torch.Generator().manual_seed(int(store.record(row)["seed"])) for row in rows]
         starts = [representation.initial(seed) for seed in seeds]
         start = {name: torch.stack([each[name] for each in starts]) for name in starts[0]}  # (N, *shape)
-    return Fits(ids, weights_of(store, rows), start)
-
-
-def weights_of(store: WeightStore, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Weights ``(N, *shape)`` of few fields of a store; empty where there are none."""
-    fields = [store[int(row)] for row in rows]
-    return {name: torch.stack([field[name] for field in fields]) for name in (fields[0] if fields else ())}
+    return Fits(ids, weights_of_rows(store, rows), start)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-MAX_ITERATIONS = 500
+MAX_STEPS = 500
 TOLERANCE = 1e-4
 
 
@@ -45,7 +45,7 @@ class LinearSvm(ClassifierMixin, BaseEstimator):
             value = np.sum(margin**2, dtype=np.float64) / len(features) + 0.5 * penalty * np.sum(parameters[:-1] ** 2)
             return float(value), np.concatenate([slope, of_scores.sum(axis=0, keepdims=True)]).ravel().astype(float)
 
-        options = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 1e-9}
+        options = {"maxiter": MAX_STEPS, "gtol": TOLERANCE, "ftol": 1e-9}
         solution = minimize(value_and_slope, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
         self.coef_, self.intercept_ = solution.x.reshape(shape)[:-1], solution.x.reshape(shape)[-1]
         return self

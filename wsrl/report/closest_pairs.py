@@ -7,10 +7,10 @@ from torch import Tensor
 
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.progress import ShowProgress, say, silent
-from wsrl.report.contact_sheet import beside, grid_sheet, save_picture
-from wsrl.report.render import NORMALISED, render_mesh
+from wsrl.report.contact_sheet import CELL, beside, grid_sheet, save_picture
+from wsrl.report.render import field_picture
 
-CLOSEST, COLUMNS, CELL, MESH_RESOLUTION = 32, 8, 56, 48
+CLOSEST, COLUMNS = 32, 8
 Weights = dict[str, Tensor]
 
 
@@ -46,7 +46,5 @@ def pair_sheet(pairs: list[tuple[int, int]], weights: Weights, train: Weights, d
         for sample, row in pairs
         for fields, i in ((weights, sample), (train, row))
     ]
-    if not fields[0].form.is_shape:
-        return grid_sheet([field.image(CELL) for field in fields], COLUMNS, CELL)
-    cells = [render_mesh(field.mesh(MESH_RESOLUTION), 2 * CELL, frame=NORMALISED) for field in fields]
-    return grid_sheet(cells, COLUMNS, 2 * CELL)
+    size = 2 * CELL if fields[0].form.is_shape else CELL
+    return grid_sheet([field_picture(field, size) for field in fields], COLUMNS, size)

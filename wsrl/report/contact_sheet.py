@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw
 
 from wsrl.durable import write_bytes
 
+CELL = 56
+"""Side of a picture in a sheet of many, in pixels."""
 GAP = 2
 MARGIN = 16
 

@@ -74,15 +74,15 @@ def draw_lines(
 
     Args:
         axis: Where to draw.
-        series: Lines by the name that the legend gives them; the same place in the mapping has the same looks.
+        series: Lines by the name that the legend gives them; lines at the same position have the same style.
         x_label: What lies along the horizontal axis, with its unit.
         y_label: What lies along the vertical axis, with its unit.
         title: Title of the panel.
         log_x: Whether the horizontal axis is logarithmic.
         log_y: Whether the vertical axis is logarithmic.
     """
-    looks = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS))
-    for (name, line), (colour, dashes, marker) in zip(series.items(), looks):
+    styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS))
+    for (name, line), (colour, dashes, marker) in zip(series.items(), styles):
         axis.plot(line.x, line.y, color=colour, linestyle=dashes, marker=marker, markersize=5, lw=1.5, label=name)
         if line.low is not None and line.high is not None:
             axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
@@ -115,9 +115,10 @@ def draw_bars(
         errors: Half lengths of error bars, as ``bars``; kinds that are missing have none.
         title: Title of the panel.
     """
+    # The bars of a group share four fifths of its width.
     share, positions = 0.8 / max(1, len(bars)), np.arange(len(groups))
-    looks = islice(zip(cycle(GREYS), cycle(HATCHES)), len(bars))
-    for i, ((name, heights), (grey, hatch)) in enumerate(zip(bars.items(), looks)):
+    styles = islice(zip(cycle(GREYS), cycle(HATCHES)), len(bars))
+    for i, ((name, heights), (grey, hatch)) in enumerate(zip(bars.items(), styles)):
         left = positions + (i - (len(bars) - 1) / 2) * share
         axis.bar(
             left,
@@ -131,6 +132,7 @@ def draw_bars(
             error_kw={"elinewidth": 1.0, "capsize": 2.5, "ecolor": "#d55e00"},
             label=name,
         )
+    # Names below the groups; a grid behind the bars to read heights by.
     axis.set_xticks(positions, groups)
     _label(axis, None, y_label, title)
     axis.set_axisbelow(True)

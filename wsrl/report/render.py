@@ -18,6 +18,8 @@ Frame = tuple[Sequence[float], float]
 NORMALISED: Frame = ((0.0, 0.0, 0.0), 1.0)
 """The frame of normalised shapes: pictures of several shapes can then be compared."""
 OVERSAMPLING = 2
+SMALL_MESH = 48
+FRAMES, ROUND_MS = 24, 3000
 PAIRS_AT_ONCE = 1 << 20
 LIGHT = np.array([-0.45, 0.65, 0.61])  # from the upper left, in front; a unit vector
 AMBIENT, DIFFUSE, RIM = 0.42, 0.58, 0.18
@@ -55,29 +57,33 @@ def render_mesh(
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def turntable(mesh, frames: int = 24, size: int = 256, *, elevation: float = 25.0) -> list[Image.Image]:
-    """Pictures of a mesh from all around, one turn in equal steps.
+def field_picture(field, size: int, frame: Frame | None = NORMALISED) -> Image.Image:
+    """What a field shows in a small picture: its values, or its shaded mesh on ``SMALL_MESH`` cells a side.
+
+    Args:
+        field: A :class:`wsrl.store.field.Field` of a picture or a shape.
+        size: Longer side in pixels.
+        frame: What fills the picture of a shape; None takes the ball about its bounding box.
+    """
+    return render_mesh(field.mesh(SMALL_MESH), size, frame=frame) if field.form.is_shape else field.image(size)
+
+
+def turntable(mesh, size: int) -> list[Image.Image]:
+    """Pictures of a mesh from all around, one turn in ``FRAMES`` equal steps.
 
     Args:
         mesh: Something with ``vertices`` and ``faces``.
-        frames: Number of pictures.
         size: Height and width in pixels.
-        elevation: Degrees that the viewer stands above the shape.
     """
-    turns = (360.0 * i / frames for i in range(frames))
-    return [render_mesh(mesh, size, azimuth=35.0 + turn, elevation=elevation) for turn in turns]
+    turns = (360.0 * i / FRAMES for i in range(FRAMES))
+    return [render_mesh(mesh, size, azimuth=35.0 + turn) for turn in turns]
 
 
-def gif(pictures: Sequence[Image.Image], seconds: float = 3.0) -> bytes:
-    """Pictures as an animation that repeats for ever.
-
-    Args:
-        pictures: Pictures of one size.
-        seconds: Duration of one round.
-    """
+def gif(pictures: Sequence[Image.Image]) -> bytes:
+    """Pictures of one size as an animation that repeats for ever, a round in ``ROUND_MS`` milliseconds."""
     data = BytesIO()
     first, *rest = (picture.quantize(64) for picture in pictures)
-    first.save(data, format="GIF", save_all=True, append_images=rest, loop=0, duration=1000 * seconds / len(pictures))
+    first.save(data, format="GIF", save_all=True, append_images=rest, loop=0, duration=ROUND_MS / len(pictures))
     return data.getvalue()
 
 
@@ -86,8 +92,6 @@ def shape_sheet(
     columns: int = 8,
     size: int = 128,
     titles: Sequence[str] | None = None,
-    *,
-    frame: Frame | None = NORMALISED,
 ) -> Image.Image:
     """Shaded meshes in rows on white.
 
@@ -96,9 +100,8 @@ def shape_sheet(
         columns: Meshes in a row.
         size: Side of a cell in pixels.
         titles: A few words for each mesh, written into its cell.
-        frame: What fills a cell; None fits each mesh.
     """
-    cells = [render_mesh(mesh, size, frame=frame) for mesh in meshes]
+    cells = [render_mesh(mesh, size, frame=NORMALISED) for mesh in meshes]
     for cell, title in zip(cells, titles or ()):
         ImageDraw.Draw(cell).text((2, size - 12), title, fill="black")
     return grid_sheet(cells, columns, size)
@@ -169,10 +172,10 @@ def _covered(corners: np.ndarray, depths: np.ndarray, side: int) -> Iterator[tup
     while start < len(drawn):  # at least one face, whatever it covers
         done = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, done + PAIRS_AT_ONCE, side="right")))
-        chosen = drawn[start:stop]
-        face = np.repeat(chosen, counts[chosen])
-        place = np.arange(len(face)) - np.repeat(ends[start:stop] - counts[chosen] - done, counts[chosen])
-        row, column = np.divmod(place, sizes[face, 0])
+        batch = drawn[start:stop]
+        face = np.repeat(batch, counts[batch])
+        index = np.arange(len(face)) - np.repeat(ends[start:stop] - counts[batch] - done, counts[batch])
+        row, column = np.divmod(index, sizes[face, 0])
         x, y = low[face, 0] + column, low[face, 1] + row
         dx, dy = x - corners[face, 0, 0], y - corners[face, 0, 1]
         second, third = (dx * by[face] - dy * bx[face]) / area[face], (dy * ax[face] - dx * ay[face]) / area[face]

@@ -118,13 +118,13 @@ def _destinations(segments: Sequence[ShardFile], name: str) -> list[np.ndarray]:
 def _dtypes(segments: Sequence[ShardFile], layout: Layout) -> dict[str, np.dtype]:
     """Type of every column that occurs in any segment, wide enough for the longest text."""
     empty = rows.to_table([], layout, ())
-    found = {name: column.dtype for name, column in empty.items()}
+    dtypes = {name: column.dtype for name, column in empty.items()}
     for segment in segments:
         for name in segment.columns():
             dtype = segment.dataset(name).dtype
-            there = found.get(name, dtype)
-            found[name] = max(dtype, there, key=lambda candidate: candidate.itemsize)
-    return found
+            there = dtypes.get(name, dtype)
+            dtypes[name] = max(dtype, there, key=lambda candidate: candidate.itemsize)
+    return dtypes
 
 
 def _copy_rows(file: h5py.File, segment: ShardFile, target: np.ndarray, layout: Layout, metrics: list[str]) -> None:
@@ -150,6 +150,7 @@ def _scatter(file: h5py.File, table: Table, target: np.ndarray) -> None:
         return
     order = np.argsort(target)
     target = target[order]
+    # Runs of neighbouring rows are written at once.
     cuts = [0, *(np.flatnonzero(np.diff(target) != 1) + 1).tolist(), len(target)]
     for name, column in table.items():
         column = column[order].astype(file[name].dtype)

@@ -2,7 +2,7 @@
 
 Blocks (up to 256 neighbouring rows of one shard) are visited in a random order; the rows of a number of blocks are
 pooled and mixed; batches are cut from the pool and what remains goes into the next one. Every row comes exactly once.
-A pool holds labels, ids, metrics and the places of the weights, which are copied when their batch is made.
+A pool holds labels, ids, metrics and where the weights lie, which are copied when their batch is made.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wsrl.errors import UserError
+from wsrl.options import at_least, check_values
 from wsrl.store import rows
 from wsrl.store.rows import Table
 
@@ -77,8 +78,7 @@ class BatchOptions:
     check: bool = True
 
     def __post_init__(self):
-        if self.size < 1:
-            raise UserError(f"The batch size is {self.size}", allowed="1 or more", do="choose a batch size")
+        check_values({"size": self.size}, "batch ", size=at_least(1))
         number, count = self.worker
         if not 0 <= number < count:
             raise UserError(f"worker is {self.worker}", allowed="(i, n) with 0 <= i < n", do="pass the worker's number")

@@ -26,7 +26,7 @@ def data_card(store) -> str:
         *_representation(store),
         "## Source\n",
         _json(manifest["source"]),
-        *([f"In its folder {told}.\n"] if (told := tell_passed_over(manifest.get(schema.PASSED_OVER, {}))) else []),
+        *([f"In its folder {text}.\n"] if (text := tell_passed_over(manifest.get(schema.PASSED_OVER, {}))) else []),
         *how_to_make_again(store),
         *_how(store),
     ]
@@ -51,19 +51,19 @@ def counts_by(names: np.ndarray) -> list[tuple[str, int]]:
 def label_counts(store) -> list[tuple[str, int]]:
     """Class names with their numbers of fields."""
     labels = store.labels()
-    found = [(name, int((labels == i).sum())) for i, name in enumerate(store.label_names)]
-    return found + ([("(none)", int((labels < 0).sum()))] if (labels < 0).any() else [])
+    counts = [(name, int((labels == i).sum())) for i, name in enumerate(store.label_names)]
+    return counts + ([("(none)", int((labels < 0).sum()))] if (labels < 0).any() else [])
 
 
 def metric_summary(store) -> list[tuple[str, float, float, float]]:
     """Name, mean, smallest and largest value of each metric over the fields that have it."""
-    found = []
+    rows = []
     for name in store.metric_names:
         values = store.metrics(name)
         values = values[~np.isnan(values)]
         if len(values):
-            found.append((name, float(values.mean()), float(values.min()), float(values.max())))
-    return found
+            rows.append((name, float(values.mean()), float(values.min()), float(values.max())))
+    return rows
 
 
 def overview_tables(store, num_failures: int = 20) -> list[tuple[str, tuple[str, ...], list[tuple]]]:
@@ -112,8 +112,8 @@ def _overview(store, num_failures: int) -> list[tuple]:
         ("base field", manifest["base_sha256"] or "none"),
         ("schema", f"{manifest['schema']} version {manifest['version']}"),
     ]
-    if told := tell_passed_over(manifest.get(schema.PASSED_OVER, {})):
-        lines.append(("not read", told))
+    if text := tell_passed_over(manifest.get(schema.PASSED_OVER, {})):
+        lines.append(("not read", text))
     command = manifest.get("command")
     return lines + ([("made by", command)] if command else [])
 

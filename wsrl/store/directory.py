@@ -11,6 +11,7 @@ from torch import Tensor
 from wsrl.durable import disk_errors, file_sha256, locked, sync, whole, write_bytes
 from wsrl.errors import UserError
 from wsrl.fields.layout import Layout
+from wsrl.options import at_least, check_values
 from wsrl.signals.form import SignalForm
 from wsrl.store import schema
 from wsrl.store.card import data_card
@@ -57,8 +58,7 @@ def create_or_resume(
     Raises:
         UserError: The folder holds something else or another build, or cannot be written.
     """
-    if num_shards < 1:
-        raise UserError(f"num_shards is {num_shards}", allowed="1 or more", do="choose a number of shards")
+    check_values({"num_shards": num_shards}, num_shards=at_least(1))
     directory = Path(directory)
     # What makes two builds the same, in the form in which a manifest gives it back.
     asked = {"representation": representation, "layout": layout.to_json(), "base_sha256": base_sha256, "source": source}

@@ -52,7 +52,7 @@ class MappedShard:
         size = shard.path.stat().st_size
         self._columns = {}
         for name in sorted(filterfalse(is_failure_column, shard.columns())) if shard.count() else ():
-            offset, dtype, (count, *shape) = shard.place(name)
+            offset, dtype, (count, *shape) = shard.location(name)
             row_bytes = dtype.itemsize * math.prod(shape)
             if offset + count * row_bytes > size:
                 raise shard.broken(f"{name} reaches past the end of the file")
@@ -141,7 +141,7 @@ class Gatherer:
                 self.shards[number].advise(name, start, stop, WILL_NEED)
 
     def weights(self, shards: np.ndarray, rows: np.ndarray) -> dict[str, Tensor]:
-        """Tensors ``(B, *shape)`` of rows, each given by the number of its shard and its place there.
+        """Tensors ``(B, *shape)`` of rows, each by the number of its shard and its row there.
 
         The trick: all memory of the process is one table of overlapping rows, one starting at every byte, from which
         torch selects by address: one copy, in parallel, whatever files the rows are in.

@@ -125,8 +125,8 @@ class WeightStore:
 
     def id_of(self, row: int) -> str:
         """The id of a row."""
-        place = self.shards.locate(self.row(row))
-        return rows.decode(self.shards[place.shard].column("fields/id", slice(place.start, place.stop)))[0]
+        block = self.shards.locate(self.row(row))
+        return rows.decode(self.shards[block.shard].column("fields/id", slice(block.start, block.stop)))[0]
 
     def __getitem__(self, key: int | str) -> dict[str, Tensor]:
         """The weights of one field by row number or id; its checksum is compared.
@@ -145,14 +145,14 @@ class WeightStore:
     def record(self, key: int | str) -> dict:
         """What is known of one field besides its weights: id, label, split, seed, status, metrics."""
         table = self.shards.read(self.shards.locate(self.row(key)))
-        found = {"id": rows.decode(table["fields/id"])[0], "index": int(table["fields/index"][0])}
+        record = {"id": rows.decode(table["fields/id"])[0], "index": int(table["fields/index"][0])}
         label = int(table["fields/label"][0])
-        found["label"] = self.label_names[label] if label >= 0 else None
-        found["seed"] = int(table["fields/seed"][0])
+        record["label"] = self.label_names[label] if label >= 0 else None
+        record["seed"] = int(table["fields/seed"][0])
         for name in ("split", "status", "signal_sha256"):
-            found[name] = rows.decode(table[f"fields/{name}"])[0] or None
+            record[name] = rows.decode(table[f"fields/{name}"])[0] or None
         names = [name for name in table if name.startswith("metrics/")]
-        return found | {"metrics": {name.removeprefix("metrics/"): float(table[name][0]) for name in names}}
+        return record | {"metrics": {name.removeprefix("metrics/"): float(table[name][0]) for name in names}}
 
     def batches(
         self,
@@ -187,10 +187,10 @@ class WeightStore:
         names: list[str] = []
         parts = [np.zeros(0, dtype=np.int16)]
         for shard in self.shards:
-            found, inverse = np.unique(shard.column("fields/split"), return_inverse=True)
-            found = rows.decode(found)
-            names += [name for name in found if name not in names]
-            parts.append(np.array([names.index(name) for name in found], dtype=np.int16)[inverse])
+            values, inverse = np.unique(shard.column("fields/split"), return_inverse=True)
+            values = rows.decode(values)
+            names += [name for name in values if name not in names]
+            parts.append(np.array([names.index(name) for name in values], dtype=np.int16)[inverse])
         return np.concatenate(parts), names
 
     def count(self, split: str | None = None) -> int:
@@ -210,7 +210,7 @@ class WeightStore:
         return codes == names.index(split)
 
     def blocks(self, split: str | None = None) -> list[Block]:
-        """Runs of rows that are read at once; with ``split`` only its rows are chosen."""
+        """Runs of rows that are read at once; with ``split`` only its rows are kept."""
         return self.shards.blocks(None if split is None else self._in_split(split))
 
     def pool(self, blocks: Sequence[Block], *, check: bool = True) -> Table:
@@ -247,8 +247,8 @@ class WeightStore:
     @property
     def metric_names(self) -> list[str]:
         """Names of the metrics of any shard, sorted."""
-        found = {name for shard in self.shards for name in shard.columns()}
-        return sorted(name.removeprefix("metrics/") for name in found if name.startswith("metrics/"))
+        columns = {name for shard in self.shards for name in shard.columns()}
+        return sorted(name.removeprefix("metrics/") for name in columns if name.startswith("metrics/"))
 
     def metrics(self, name: str) -> np.ndarray:
         """One metric of each row in float64, NaN where a field has none."""
@@ -263,11 +263,11 @@ class WeightStore:
     @property
     def failures(self) -> list[tuple[str, str]]:
         """Id and reason of each signal that could not be fitted."""
-        found = []
+        failures = []
         for shard in self.shards:
             table = shard.failures()
-            found += zip(rows.decode(table["failures/id"]), rows.decode(table["failures/reason"]))
-        return found
+            failures += zip(rows.decode(table["failures/id"]), rows.decode(table["failures/reason"]))
+        return failures
 
     @cached_property
     def base(self):

@@ -54,13 +54,12 @@ def build_config(manifest: dict) -> dict:
     return {"representation": kept, "fit": manifest["fit"] | batch}
 
 
-def remaking_command(manifest: dict, *, data: str | None = None, out: str = "AGAIN") -> list[str]:
-    """The words of the command that makes the fields again, run in the folder of the store.
+def remaking_command(manifest: dict, *, data: str | None = None) -> list[str]:
+    """The words of the command that makes the fields again in ``AGAIN``, run in the folder of the store.
 
     Args:
         manifest: Of the store.
         data: The folder or file it was built from, where the source has no name.
-        out: Folder of the new store.
     """
     first = manifest[schema.ENVIRONMENTS][0]
     name, options = schema.source_name(manifest), schema.source_options(manifest)
@@ -68,7 +67,7 @@ def remaking_command(manifest: dict, *, data: str | None = None, out: str = "AGA
     words += ["--source", json.dumps(options)] if options else []
     words += ["--base", schema.BASE] if manifest["base_sha256"] else []
     words += ["--config", "build.yaml", "--shards", str(manifest["num_shards"])]
-    return [*words, "--device", first["device"], "--threads", str(first["machine"]["threads"]), "--out", out]
+    return [*words, "--device", first["device"], "--threads", str(first["machine"]["threads"]), "--out", "AGAIN"]
 
 
 def signals_sha256(store) -> str:
@@ -86,14 +85,14 @@ def _block(*lines: str, language: str = "") -> str:
 def _environments(environments: list[dict]) -> list[str]:
     """One line for each code, set of libraries and machine that fitted rows."""
     lines = []
-    for found in environments:
-        machine, changed = found["machine"], " with uncommitted changes" if found["dirty"] else ""
-        where = ", ".join(machine["gpus"]) if found["device"] == "cuda" else machine["cpu"]
+    for environment in environments:
+        machine, changed = environment["machine"], " with uncommitted changes" if environment["dirty"] else ""
+        where = ", ".join(machine["gpus"]) if environment["device"] == "cuda" else machine["cpu"]
         lines.append(
-            f"- wsrl {found['versions']['wsrl']}, commit {found['commit'] or 'unknown'}{changed}; "
-            f"Python {found['versions']['python']}, torch {found['versions']['torch']}; {where}, "
-            f"{machine['threads']} thread(s), {found['batch_size'] or 'the usual number of'} fields a batch, "
-            f"gradients by {GRADIENTS[found.get('gradient', 'autograd')]}; "
+            f"- wsrl {environment['versions']['wsrl']}, commit {environment['commit'] or 'unknown'}{changed}; "
+            f"Python {environment['versions']['python']}, torch {environment['versions']['torch']}; {where}, "
+            f"{machine['threads']} thread(s), {environment['batch_size'] or 'the usual number of'} fields a batch, "
+            f"gradients by {GRADIENTS[environment.get('gradient', 'autograd')]}; "
             f"{machine['system']}"
         )
     return ["Its rows were fitted by\n", "\n".join(lines) + "\n"]

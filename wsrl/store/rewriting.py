@@ -143,16 +143,16 @@ def rewrite_fields(
     )
 
 
-def fields_of_shard(
-    store: WeightStore, number: int, without: Set[int] = frozenset(), size: int = 1024
-) -> Iterator[list[FitResult]]:
-    """The fields of one shard, some at a time; every row is compared with its checksum.
+AT_ONCE = 1024
+
+
+def fields_of_shard(store: WeightStore, number: int, without: Set[int] = frozenset()) -> Iterator[list[FitResult]]:
+    """The fields of one shard, ``AT_ONCE`` and at most a block more at a time; every row is compared with its checksum.
 
     Args:
         store: The store.
-        number: The shard's place in the manifest.
+        number: Index of the shard in the manifest.
         without: Source indices to leave out.
-        size: Fields that are given at once, at least; a block more at most.
 
     Raises:
         UserError: A row is damaged.
@@ -161,7 +161,7 @@ def fields_of_shard(
     for block in store.blocks():
         if block.shard == number:
             pending += [result for result in _fields(store, store.shards.read(block)) if result.index not in without]
-            if len(pending) >= size:
+            if len(pending) >= AT_ONCE:
                 yield pending
                 pending = []
     if pending:
@@ -173,7 +173,7 @@ def failures_of_shard(store: WeightStore, number: int, without: Set[int] = froze
 
     Args:
         store: The store.
-        number: The shard's place in the manifest.
+        number: Index of the shard in the manifest.
         without: Source indices to leave out.
     """
     table = store.shards[number].failures()

@@ -45,25 +45,25 @@ def shard_range(shard: int, num_shards: int, num_signals: int) -> range:
     return range(shard * num_signals // num_shards, (shard + 1) * num_signals // num_shards)
 
 
-def check_version(found: dict, path: Path) -> None:
+def check_version(header: dict, path: Path) -> None:
     """Refuse what is not a store or was written by a later version.
 
     Args:
-        found: The keys ``schema`` and ``version`` of a manifest or of a shard.
+        header: The keys ``schema`` and ``version`` of a manifest or of a shard.
         path: Where they come from.
 
     Raises:
         UserError: The schema is another one, or newer.
     """
-    if found.get("schema") != SCHEMA or not isinstance(found.get("version"), int):
+    if header.get("schema") != SCHEMA or not isinstance(header.get("version"), int):
         raise UserError(
-            f"{path} is not part of a wsrl store: its schema is {found.get('schema')!r}",
+            f"{path} is not part of a wsrl store: its schema is {header.get('schema')!r}",
             allowed=f"schema {SCHEMA!r}",
             do="give the folder that `wsrl build` wrote",
         )
-    if found["version"] > VERSION:
+    if header["version"] > VERSION:
         raise UserError(
-            f"{path} has schema version {found['version']}, newer than this wsrl can read",
+            f"{path} has schema version {header['version']}, newer than this wsrl can read",
             allowed=f"versions up to {VERSION}",
             do="update wsrl",
         )
@@ -98,12 +98,12 @@ def read_manifest(directory: Path) -> dict:
     return manifest
 
 
-def with_form(found: dict) -> dict:
+def with_form(manifest: dict) -> dict:
     """A manifest or the header of a shard, with the form of its signals: schema 1 does not have it."""
-    known = {"source", "representation"} <= found.keys()
-    if FORM in found or not known:
-        return found
-    return found | {FORM: SignalForm.from_description(found["source"], found["representation"]).to_json()}
+    known = {"source", "representation"} <= manifest.keys()
+    if FORM in manifest or not known:
+        return manifest
+    return manifest | {FORM: SignalForm.from_description(manifest["source"], manifest["representation"]).to_json()}
 
 
 def write_manifest(directory: Path, manifest: dict) -> None:
@@ -139,8 +139,8 @@ def first_difference(there: object, asked: object, name: str) -> tuple[str, obje
         return None
     if isinstance(there, dict) and isinstance(asked, dict):
         for key in sorted(there.keys() | asked.keys()):
-            found = first_difference(there.get(key), asked.get(key), f"{name}.{key}")
-            if found:
-                return found
+            difference = first_difference(there.get(key), asked.get(key), f"{name}.{key}")
+            if difference:
+                return difference
         return None  # a key that one of them lacks is None in the other: an option that is newer than the store
     return name, there, asked

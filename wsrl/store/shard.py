@@ -84,9 +84,9 @@ class ShardFile:
 
     def broken(self, error: object, row: int | None = None) -> UserError:
         """The message for a file whose content cannot be used."""
-        place = f"{self.path}" if row is None else f"{self.path}, row {row}"
+        where = f"{self.path}" if row is None else f"{self.path}, row {row}"
         return UserError(
-            f"{place}: {error}",
+            f"{where}: {error}",
             allowed="a shard as `wsrl build` wrote it",
             do="run `wsrl verify` for a full list, delete the damaged file and run the same `wsrl build` again: "
             "only its rows are fitted again",
@@ -129,11 +129,11 @@ class ShardFile:
         if self._columns is None:
             try:
                 file = self.file
-                found = [name for name in file if isinstance(file[name], h5py.Dataset)]
+                paths = [name for name in file if isinstance(file[name], h5py.Dataset)]
                 for group in ("fields", "metrics", "failures"):
-                    found += [f"{group}/{name}" for name in file.get(group, ())]
+                    paths += [f"{group}/{name}" for name in file.get(group, ())]
                 specs = Layout.from_json(self.header()["layout"])
-                self._columns = tuple(found + [f"weights/{spec.name}" for spec in specs])
+                self._columns = tuple(paths + [f"weights/{spec.name}" for spec in specs])
             except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
                 raise error if isinstance(error, UserError) else self.broken(f"unreadable ({error})") from error
         return self._columns
@@ -162,7 +162,7 @@ class ShardFile:
             raise self.broken(f"{name} is not a column")
         return shape[0]
 
-    def place(self, name: str) -> tuple[int, np.dtype, tuple[int, ...]]:
+    def location(self, name: str) -> tuple[int, np.dtype, tuple[int, ...]]:
         """Where a column lies in the file: offset in bytes, type and shape."""
         file = self.file
         try:
@@ -200,10 +200,10 @@ class ShardFile:
             start: First row of the block.
             columns: The columns of its fitted rows, sorted by name.
         """
-        size, found = self.fingerprints()
-        if not size or start % size or start // size >= len(found):
+        size, fingerprints = self.fingerprints()
+        if not size or start % size or start // size >= len(fingerprints):
             return None
-        return fingerprint(columns) == int(found[start // size])
+        return fingerprint(columns) == int(fingerprints[start // size])
 
     def blocks(self, layout: Layout) -> Iterator[tuple[int, Table]]:
         """The first row and the table of each block, in file order, one block in memory at a time."""

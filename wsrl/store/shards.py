@@ -25,16 +25,16 @@ class Block(NamedTuple):
     """A run of rows of one shard that is read at once.
 
     Attributes:
-        shard: The shard's place in the manifest.
+        shard: Index of the shard in the manifest.
         start: First row in the shard.
         stop: Row after the last one.
-        chosen: Rows to keep, counted from ``start``; None keeps all.
+        kept: Rows to keep, counted from ``start``; None keeps all.
     """
 
     shard: int
     start: int
     stop: int
-    chosen: np.ndarray | None = None
+    kept: np.ndarray | None = None
 
 
 class ShardSet:
@@ -102,7 +102,7 @@ class ShardSet:
         self._open.clear()
 
     def locate(self, row: int) -> Block:
-        """The shard and the place in it of a row."""
+        """The block of a single row."""
         number = int(np.searchsorted(self._ends, row, side="right")) - 1
         local = row - int(self._ends[number])
         return Block(number, local, local + 1)
@@ -138,18 +138,18 @@ class ShardSet:
                 return row
         return None
 
-    def blocks(self, chosen: np.ndarray | None = None) -> list[Block]:
+    def blocks(self, kept: np.ndarray | None = None) -> list[Block]:
         """All rows in runs that are read at once.
 
         Args:
-            chosen: For each row whether it is wanted; None for all. Blocks without a wanted row are left out.
+            kept: For each row whether it is wanted; None for all. Blocks without a wanted row are left out.
         """
         size, blocks = block_rows(self.layout), []
         for number, entry in enumerate(self.manifest["shards"]):
             first = int(self._ends[number])
             for start in range(0, entry["count"], size):
                 stop = min(start + size, entry["count"])
-                mask = None if chosen is None else chosen[first + start : first + stop]
+                mask = None if kept is None else kept[first + start : first + stop]
                 if mask is None or mask.all():
                     blocks.append(Block(number, start, stop))
                 elif mask.any():
@@ -166,14 +166,14 @@ class ShardSet:
         Raises:
             UserError: A row is damaged; the message names file and row.
         """
-        shard, chosen = self[block.shard], block.chosen
+        shard, kept = self[block.shard], block.kept
         table = shard.read(slice(block.start, block.stop))
-        if chosen is not None:
-            table = {name: column[chosen] for name, column in table.items()}
+        if kept is not None:
+            table = {name: column[kept] for name, column in table.items()}
         if check:
             wrong = rows.wrong_rows(table, self.layout)
             if len(wrong):
-                local = int(wrong[0]) if chosen is None else int(chosen[wrong[0]])
+                local = int(wrong[0]) if kept is None else int(kept[wrong[0]])
                 raise shard.broken("the row does not match its checksum", row=block.start + local)
         return table
 
@@ -210,11 +210,11 @@ class ShardSet:
         )
 
     def _locations(self, block: Block) -> Table:
-        shard, start, stop, chosen = block
+        shard, start, stop, kept = block
         mapped = self._gatherer.shards[shard]
         table = {name: mapped.column(name, start, stop) for name in mapped.labelling}
         table |= {"row": np.arange(start, stop), "shard": np.full(stop - start, shard)}
-        return table if chosen is None else {name: column[chosen] for name, column in table.items()}
+        return table if kept is None else {name: column[kept] for name, column in table.items()}
 
     def _check(self, blocks: list[Block]) -> None:
         """Check blocks by their fingerprints, several at once; where that is not possible or fails, row by row."""
@@ -228,10 +228,10 @@ class ShardSet:
                     self._checked.add((block.shard, block.start))
 
     def _rows_agree(self, block: Block, *, fingerprint_differs: bool) -> bool:
-        """Whether every row of a block agrees with its checksum; wrong rows that are not chosen do no harm."""
+        """Whether every row of a block agrees with its checksum; wrong rows that are not kept do no harm."""
         shard = self[block.shard]
         wrong = rows.wrong_rows(shard.read(slice(block.start, block.stop)), self.layout)
-        harmful = wrong if block.chosen is None else np.intersect1d(wrong, block.chosen)
+        harmful = wrong if block.kept is None else np.intersect1d(wrong, block.kept)
         if len(harmful):
             raise shard.broken("the row does not match its checksum", row=block.start + int(harmful[0]))
         if fingerprint_differs and not len(wrong):

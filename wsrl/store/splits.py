@@ -89,29 +89,29 @@ class PartReader:
 
     Args:
         store: The store.
-        chosen: Boolean array over the rows of the store.
+        mask: Boolean array over the rows of the store.
         share: The share to read.
     """
 
-    def __init__(self, store: WeightStore, chosen: np.ndarray, share: Share):
-        self.store, self.chosen, self.share = store, chosen, share
+    def __init__(self, store: WeightStore, mask: np.ndarray, share: Share):
+        self.store, self.mask, self.share = store, mask, share
 
     def blocks(self, split: str | None = None) -> list[Block]:
-        """The blocks of the share, with the rows that are chosen in each."""
+        """The blocks of the share, with the rows of the part in each."""
         assert split is None, "the part decides about the rows"
-        found = [block._replace(chosen=_rows(block)) for block in self.store.shards.blocks(self.chosen)]
+        blocks = [block._replace(kept=_rows(block)) for block in self.store.shards.blocks(self.mask)]
         if self.share.seed is not None:
-            order = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.share.seed))
-            found = [found[place] for place in order.tolist()]
-        return self._cut(found)
+            order = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(self.share.seed))
+            blocks = [blocks[i] for i in order.tolist()]
+        return self._cut(blocks)
 
     def _cut(self, blocks: list[Block]) -> list[Block]:
-        first, last = self.share.limits(sum(len(block.chosen) for block in blocks))
+        first, last = self.share.limits(sum(len(block.kept) for block in blocks))
         kept, position = [], 0
         for block in blocks:
-            mine = block.chosen[max(first - position, 0) : max(last - position, 0)]
-            kept += [block._replace(chosen=mine)] if len(mine) else []
-            position += len(block.chosen)
+            mine = block.kept[max(first - position, 0) : max(last - position, 0)]
+            kept += [block._replace(kept=mine)] if len(mine) else []
+            position += len(block.kept)
         return kept
 
     def pool(self, blocks: Sequence[Block], *, check: bool = True) -> Table:
@@ -132,10 +132,10 @@ class PartReader:
 
 
 def _rows(block: Block) -> np.ndarray:
-    return np.arange(block.stop - block.start) if block.chosen is None else block.chosen
+    return np.arange(block.stop - block.start) if block.kept is None else block.kept
 
 
 def _metric(batch: Batch, name: str) -> torch.Tensor:
     """One metric ``(B,)``; NaN where no field of the batch has it."""
-    found = batch.metrics.get(name)
-    return torch.full((len(batch),), torch.nan) if found is None else found.float()
+    column = batch.metrics.get(name)
+    return torch.full((len(batch),), torch.nan) if column is None else column.float()

@@ -109,7 +109,7 @@ class ShardWriter:
         """Count a segment's rows as done, or delete it where it is damaged."""
         with ShardFile(path) as segment:
             try:
-                found = self._indices_of(segment)
+                indices = self._indices_of(segment)
                 for start, table in segment.blocks(self.layout):
                     wrong = rows.wrong_rows(table, self.layout)
                     if len(wrong):
@@ -120,21 +120,21 @@ class ShardWriter:
                 self.discarded.append((path.name, error.wrong))
                 path.unlink()
                 return
-        if found & self.done:
+        if indices & self.done:
             self.discarded.append((path.name, "its rows are in another segment too"))
             path.unlink()
             return
         if self.retry:
             failed = drop_failures(path, schema.shard_header(self.manifest, self.shard))
             self.failed |= failed
-            found -= failed
-        self.done |= found
+            indices -= failed
+        self.done |= indices
 
     def _indices_of(self, file: ShardFile) -> set[int]:
-        found = file.column("fields/index").tolist() + file.column("failures/index").tolist()
-        if len(set(found)) != len(found) or not set(found) <= set(self.indices):
+        indices = file.column("fields/index").tolist() + file.column("failures/index").tolist()
+        if len(set(indices)) != len(indices) or not set(indices) <= set(self.indices):
             raise file.broken("its source indices are not those of this shard")
-        return set(found)
+        return set(indices)
 
     def _temporary(self) -> Path:
         return self.path.with_name(f".{self.path.name}.tmp")

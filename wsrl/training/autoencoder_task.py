@@ -115,10 +115,12 @@ class AutoencoderTask(AveragedTask):
         """All losses; points and noise depend on seed, step and process alone, so a resumed run sees the same."""
         options, model = self.hparams, self.model
         generator = self.generator(options.seed, self.global_step, batch_index, self.global_rank)
+        # Noisy weights to latents, noisy latents to weights.
         clean = model.statistics.normalise(batch.weights)
         mean, log_variance = model.posterior(clean + options.weight_noise * normal_like(clean, generator))
         spread = options.latent_noise if log_variance is None else (0.5 * log_variance).exp()
         vector = model.write(mean + spread * normal_like(mean, generator))
+        # Errors of the weights and of what they show, and the size of the latents.
         parts = {"weight": mse_loss(vector, clean), "kl": divergence(mean, log_variance)}
         parts |= self._rendered_errors(batch.weights, vector, generator)
         loss = sum(options["kl_weight" if name == "kl" else f"{name}_loss"] * part for name, part in parts.items())
@@ -134,25 +136,27 @@ class AutoencoderTask(AveragedTask):
         if not self.hparams.signal_loss and not whole:
             return {}
         coords = signal.fixed_points().to(vector.device) if whole else signal.points(self.hparams.num_points, generator)
+        # What the stored and the rebuilt fields show at the same points.
         with torch.no_grad():
             wanted = signal.values(weights, coords)
-        found = signal.values(self.model.statistics.denormalise(vector), coords)
-        errors = {"signal": mse_loss(found, wanted) / self.signal_variance}
+        rebuilt = signal.values(self.model.statistics.denormalise(vector), coords)
+        errors = {"signal": mse_loss(rebuilt, wanted) / self.signal_variance}
         if whole:
-            errors["perceptual"] = signal.perceptual.to(vector.device)(signal.pictures(found), signal.pictures(wanted))
+            pictures = signal.pictures(rebuilt), signal.pictures(wanted)
+            errors["perceptual"] = signal.perceptual.to(vector.device)(*pictures)
         return errors
 
     def validation_step(self, batch, batch_index: int) -> None:
         """Errors of the averaged network without noise, and the same weighted sum of them as in training."""
         errors = self.errors(batch.weights)
         loss = self.hparams.weight_loss * errors["weight_error"] + self.hparams.signal_loss * errors["signal_error"]
-        found = {"val_loss": loss, **{f"val_{name}": value for name, value in errors.items()}}
-        self.log_dict(found, batch_size=len(batch), sync_dist=True)
+        metrics = {"val_loss": loss, **{f"val_{name}": value for name, value in errors.items()}}
+        self.log_dict(metrics, batch_size=len(batch), sync_dist=True)
 
     def test_step(self, batch, batch_index: int) -> None:
         """Errors of the averaged network."""
-        found = {f"test_{name}": value for name, value in self.errors(batch.weights).items()}
-        self.log_dict(found, batch_size=len(batch), sync_dist=True)
+        metrics = {f"test_{name}": value for name, value in self.errors(batch.weights).items()}
+        self.log_dict(metrics, batch_size=len(batch), sync_dist=True)
 
     @torch.no_grad()
     def errors(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -169,11 +173,11 @@ class AutoencoderTask(AveragedTask):
         clean = model.statistics.normalise(weights)
         vector = model.write(model.posterior(clean)[0])
         coords = self._signal.fixed_points().to(clean.device)
-        wanted, found = (self._signal.values(w, coords) for w in (weights, model.statistics.denormalise(vector)))
+        wanted, rebuilt = (self._signal.values(w, coords) for w in (weights, model.statistics.denormalise(vector)))
         return {
             "weight_error": mse_loss(vector, clean),
-            "signal_error": mse_loss(found, wanted) / self.signal_variance,
-            "psnr": psnr(found, wanted, self._signal.form.value_range).mean(),
+            "signal_error": mse_loss(rebuilt, wanted) / self.signal_variance,
+            "psnr": psnr(rebuilt, wanted, self._signal.form.value_range).mean(),
         }
 
     def on_train_end(self) -> None:
@@ -184,12 +188,12 @@ class AutoencoderTask(AveragedTask):
         self._is_measured = True
         batches = self.trainer.datamodule.batches("train")
         model = self.average.module
-        found = model.measure_latents({k: v.to(self.device) for k, v in batch.weights.items()} for batch in batches)
+        metrics = model.measure_latents({k: v.to(self.device) for k, v in batch.weights.items()} for batch in batches)
         self.model.latent_mean.copy_(model.latent_mean)
         self.model.latent_std.copy_(model.latent_std)
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in found.items()})
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in self.trainer.loggers:
-            logger.log_metrics(found, step=self.global_step)
+            logger.log_metrics(metrics, step=self.global_step)
 
     def exported(self) -> WeightAutoencoder:
         """The averaged network; its latents are measured here where a resumed run had nothing left to train."""
@@ -216,7 +220,7 @@ def normal_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def architecture_with_defaults(architecture: dict[str, Any]) -> dict[str, Any]:
-    """Every option of :class:`WeightAutoencoder` but those of the data; what is not given has its default."""
+    """Every option of :class:`WeightAutoencoder` but those of the data; those left out have their defaults."""
     bound = inspect.signature(WeightAutoencoder).bind(layout=[], **architecture)
     bound.apply_defaults()
     return {name: value for name, value in bound.arguments.items() if name not in ("layout", "gauge")}

@@ -78,6 +78,7 @@ def train_base(
     if (kept := _kept(out, recorded)) is not None:
         say(progress, f"{out} already holds this base field")
         return kept
+    # Recorded before the first step, scored and saved after the last.
     write_run(out, command or f"wsrl base {source.name}", recorded, seed=config.seed)
     train, heldout = _examples(source, config, progress)
     base, latents = _fit(config, train, target, out, progress)
@@ -158,6 +159,7 @@ def _fit(
     config: BaseTrainingConfig, train: Examples, device: torch.device, out: Path, progress: ShowProgress
 ) -> tuple[BaseField, Tensor]:
     """Train with Lightning: the base field, and the latents ``(N, Z)`` of the training signals."""
+    # One epoch of all stages, without Lightning's own logs and checkpoints.
     task = BaseFieldTask(config, len(train), *train.sizes, train.loss)
     batches = SignalBatches(train, config.stages, torch.Generator().manual_seed(config.seed + 1))
     with quiet_lightning():

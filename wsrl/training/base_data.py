@@ -39,7 +39,7 @@ class SignalBatch(NamedTuple):
     """Some signals at some points.
 
     Attributes:
-        indices: Places ``(B,)`` of the signals.
+        indices: Rows ``(B,)`` of the signals in the examples.
         coords: Points ``(P, D)`` that they share, or ``(B, P, D)``.
         values: Values ``(B, P, C)``.
         weights: Weights ``(B, P)`` in the loss, or None.
@@ -182,7 +182,7 @@ class SignalBatches:
         num = examples.values.shape[1]
         size = max(1, round(num * stage.resolution))
         for rows in self._rows(stage):
-            chosen = torch.randint(num, (len(rows), size), generator=self.generator)
-            place = (rows.unsqueeze(1), chosen)
-            weights = None if examples.weights is None else examples.weights[place]
-            yield SignalBatch(rows, examples.coords[place], examples.values[place], weights)
+            points = torch.randint(num, (len(rows), size), generator=self.generator)
+            pairs = (rows.unsqueeze(1), points)
+            weights = None if examples.weights is None else examples.weights[pairs]
+            yield SignalBatch(rows, examples.coords[pairs], examples.values[pairs], weights)

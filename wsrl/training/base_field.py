@@ -125,9 +125,9 @@ class BaseFieldTask(L.LightningModule):
         return base.eval().requires_grad_(False)
 
 
-def mean_losses(loss: PointLoss, found: Tensor, batch: SignalBatch) -> Tensor:
+def mean_losses(loss: PointLoss, values: Tensor, batch: SignalBatch) -> Tensor:
     """Mean loss ``(B,)`` of each signal of a batch, for found values ``(B, P, C)``."""
-    each = loss(found, batch.values)
+    each = loss(values, batch.values)
     return (each if batch.weights is None else each * batch.weights.unsqueeze(-1)).mean(dim=(1, 2))
 
 
@@ -149,6 +149,7 @@ def fit_latents(
     latents = torch.zeros(len(batch.values), base.config.latent_size, device=batch.values.device, requires_grad=True)
     optimizer = torch.optim.Adam([latents], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    # The signals are independent: the sum of their losses fits each on its own.
     for _ in range(steps):
         optimizer.zero_grad()
         mean_losses(loss, base(latents, batch.coords), batch).sum().backward()
@@ -163,6 +164,6 @@ def latent_psnr(base: BaseField, latents: Tensor, examples: Examples, num_points
     scores = []
     for start in range(0, len(latents), 100):
         batch = examples.points(slice(start, start + 100), num_points)
-        found = in_quantity(base(latents[start : start + 100], batch.coords), examples.form)
-        scores.append(psnr(found, batch.values, examples.form.value_range))
+        values = in_quantity(base(latents[start : start + 100], batch.coords), examples.form)
+        scores.append(psnr(values, batch.values, examples.form.value_range))
     return float(torch.cat(scores).mean())

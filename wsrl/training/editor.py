@@ -68,7 +68,7 @@ class EditExamples:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def chosen(self, index: Tensor | slice) -> "EditExamples":
+    def subset(self, index: Tensor | slice) -> "EditExamples":
         """Some of the fields."""
         weights = {name: tensor[index] for name, tensor in self.weights.items()}
         return EditExamples(weights, self.coords, self.targets[index])
@@ -144,7 +144,7 @@ class ShuffledExamples:
     def __iter__(self) -> Iterator[EditExamples]:
         order = torch.randperm(len(self.examples), generator=self.generator)
         for index in order[: len(self) * self.size].split(self.size):
-            yield self.examples.chosen(index)
+            yield self.examples.subset(index)
 
 
 def train_editor(
@@ -169,6 +169,7 @@ def train_editor(
         The same editor, in evaluation mode.
     """
     task = EditorTask(editor.train(), representation, config)
+    # Without Lightning's own logs and checkpoints: the editor itself is what is left.
     with quiet_lightning():
         trainer = L.Trainer(
             max_epochs=config.epochs,
@@ -197,6 +198,6 @@ def rendered(representation: Representation, examples: EditExamples, editor: Wei
     """
     parts = []
     for start in range(0, len(examples), RENDERED_AT_ONCE):
-        weights = examples.chosen(slice(start, start + RENDERED_AT_ONCE)).weights
+        weights = examples.subset(slice(start, start + RENDERED_AT_ONCE)).weights
         parts.append(representation.evaluate(weights if editor is None else editor(weights), examples.coords))
     return torch.cat(parts)

@@ -140,9 +140,9 @@ class WeightTask(L.LightningModule):
 
 def _first_vectors(data: WeightDataModule, encoder: WeightEncoder, num: int) -> Tensor:
     """Normalised weights of at most ``num`` training fields, in the order of the store."""
-    found = []
+    vectors = []
     for batch in data.batches("train"):
-        found.append(encoder.statistics.normalise(batch.weights))
-        if sum(map(len, found)) >= num:
+        vectors.append(encoder.statistics.normalise(batch.weights))
+        if sum(map(len, vectors)) >= num:
             break
-    return torch.cat(found)[:num]
+    return torch.cat(vectors)[:num]

@@ -4,7 +4,7 @@ A linear layer with independent Gaussian weights has Gaussian outputs: their mea
 weights, their variance that of a layer with the variances of the weights on squared inputs. Drawing outputs, each
 example on its own, gives gradients of less variance than drawing weights. For a layer that sees one input of each
 example this is the posterior exactly; outputs of a convolution, or of a linear layer along a sequence, are in truth
-correlated between places, which is left out.
+correlated between positions, which is left out.
 
 Source: Kingma, Salimans and Welling, NeurIPS 2015, section 2.3; Molchanov et al., ICML 2017, for convolutions.
 """

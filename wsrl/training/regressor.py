@@ -52,6 +52,7 @@ class RegressorTask(WeightTask):
                 allowed="a metric with at least two different finite values",
                 do=f"choose another --model.target: {', '.join(data.store.metric_names)}",
             )
+        # Targets are standardised by the training fields.
         model = WeightRegressor(encoder, target, self.hparams.head_dropout)
         model.target_mean.fill_(values.mean())
         model.target_std.fill_(values.std())

@@ -189,7 +189,7 @@ def assembled(cli: type[TrainCLI], task: str, options: dict[str, Any] | Sequence
 
 
 def _look_into(cli: TrainCLI, task: str, root: Path) -> RunState:
-    """What the folder of the run holds; a wrong option of the data is told before that."""
+    """What the folder of the run holds; a wrong option of the data is refused before that."""
     if isinstance(cli.model, WeightTask):
         cli.model.prepare(cli.datamodule)
     if cli.trainer.fast_dev_run or cli.trainer.checkpoint_callback is None:
@@ -214,6 +214,7 @@ def _record(cli: TrainCLI, command: str, root: Path) -> None:
 def _run(cli: TrainCLI, step: Callable[[], Any], progress: ShowProgress) -> Any:
     """Call a trainer entry point; an interrupt and a checkpoint that does not fit become what the user can act on."""
     try:
+        # Lightning ends an interrupted run by SystemExit; the other two come from the checkpoint.
         return step()
     except SystemExit:
         if not cli.trainer.interrupted:

@@ -78,9 +78,9 @@ def newest_checkpoint(folder: Path) -> Path | None:
     Lightning gives the last checkpoint of a second run into the same folder another name, ``last-v1.ckpt``.
     """
     for pattern in ("last*.ckpt", "*.ckpt"):
-        found = [path for path in folder.glob(pattern) if path.is_file()]
-        if found:
-            return max(found, key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name))
+        files = [path for path in folder.glob(pattern) if path.is_file()]
+        if files:
+            return max(files, key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name))
     return None
 
 

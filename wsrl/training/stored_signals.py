@@ -16,7 +16,7 @@ from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
 from wsrl.training.ema_task import VALIDATION_SEED
 
-MEASURED_FIELDS = 256
+VARIANCE_FIELDS = 256
 """Training fields whose rendered values say how large an error of the signal is."""
 
 TEST_POINTS = 2048
@@ -66,11 +66,11 @@ class PerceptualLoss(nn.Module):
             variance = level.var(dim=0, correction=0).mean()
             self.variances[i] = torch.maximum(variance, FLOOR * level.square().mean()).clamp_min(1e-12)
 
-    def forward(self, found: Tensor, wanted: Tensor) -> Tensor:
+    def forward(self, pictures: Tensor, wanted: Tensor) -> Tensor:
         """Mean over levels of the error of pictures ``(B, C, H, W)``, as a share of the variance of each."""
         with torch.no_grad():
             targets = self.levels(wanted)
-        errors = [(one - other).square().mean() for one, other in zip(self.levels(found), targets)]
+        errors = [(one - other).square().mean() for one, other in zip(self.levels(pictures), targets)]
         return (torch.stack(errors) / self.variances).mean()
 
 
@@ -109,13 +109,13 @@ class StoredSignals:
 
     @torch.no_grad()
     def some_values(self, batches, coords: Tensor) -> Tensor:
-        """Values ``(B, P, C)`` of the first ``MEASURED_FIELDS`` stored fields."""
-        found, num = [], 0
+        """Values ``(B, P, C)`` of the first ``VARIANCE_FIELDS`` stored fields."""
+        values, num = [], 0
         for batch in batches:
-            found.append(self.values(batch.weights, coords))
-            if (num := num + len(batch)) >= MEASURED_FIELDS:
+            values.append(self.values(batch.weights, coords))
+            if (num := num + len(batch)) >= VARIANCE_FIELDS:
                 break
-        return torch.cat(found)[:MEASURED_FIELDS]
+        return torch.cat(values)[:VARIANCE_FIELDS]
 
     def variance(self, batches, seed: int) -> Tensor:
         """Variance between stored fields of their values at a point, mean over points."""

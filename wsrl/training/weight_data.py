@@ -50,6 +50,7 @@ class CachedPart:
         """Go through a share once; with a seed in an order that mixes all fields, the same for every process."""
         total = len(self.labels)
         order = torch.arange(total)
+        # One order for all processes, of which each takes its run.
         if share.seed is not None:
             order = torch.randperm(total, generator=torch.Generator().manual_seed(share.seed))
         first, last = share.limits(total)
@@ -64,7 +65,7 @@ class PartDataset(IterableDataset):
 
     Args:
         store: The store; only its path and manifest travel to a worker.
-        chosen: Boolean array over the rows of the store.
+        mask: Boolean array over the rows of the store.
         batch_size: Fields in a batch.
         seed: Seed of the order, which changes with ``epoch``; None for the order of the store.
         num_workers: Worker processes of the loader, zero for none.
@@ -77,7 +78,7 @@ class PartDataset(IterableDataset):
     def __init__(
         self,
         store: WeightStore,
-        chosen: np.ndarray,
+        mask: np.ndarray,
         batch_size: int,
         *,
         seed: int | None,
@@ -87,7 +88,7 @@ class PartDataset(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ):
-        self.store, self.chosen, self.batch_size, self.seed = store, chosen, batch_size, seed
+        self.store, self.mask, self.batch_size, self.seed = store, mask, batch_size, seed
         self.readers, self.rank, self.world_size = max(num_workers, 1), rank, world_size
         self.metrics, self.cached = metrics, cached
         self.epoch = 0
@@ -102,12 +103,12 @@ class PartDataset(IterableDataset):
             yield from self.cached.batches(self.batch_size, self._share(0))
             return
         worker = get_worker_info()
-        reader = PartReader(self.store, self.chosen, self._share(worker.id if worker else 0))
+        reader = PartReader(self.store, self.mask, self._share(worker.id if worker else 0))
         yield from reader.batches(self.batch_size, metrics=self.metrics)
 
     def __len__(self) -> int:
         """Batches of this process in one epoch, exactly."""
-        limits = [self._share(worker).limits(int(self.chosen.sum())) for worker in range(self.readers)]
+        limits = [self._share(worker).limits(int(self.mask.sum())) for worker in range(self.readers)]
         return sum(-(-(last - first) // self.batch_size) for first, last in limits)
 
 
