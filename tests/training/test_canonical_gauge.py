@@ -180,7 +180,7 @@ def test_diffusion_lives_in_the_gauge_and_is_scored_in_it(store, tmp_path, repre
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-5)
     pipeline.set_progress_bar_config(disable=True)
     scores = score_generation(pipeline, data.store, GenerationOptions(num=6, steps=2, baselines=True))
-    for weights in (scores.weights, scores.comparison.train, scores.comparison.heldout):
+    for weights in (scores.weights, scores.comparison.fields.train, scores.comparison.fields.heldout):
         again = representation.canonical(weights)
         assert all(torch.equal(again[name], weights[name]) for name in weights)
     assert scores.metrics["nearest_ratio"] > 0
