@@ -27,7 +27,7 @@ from wsrl.training.base_field import BaseTrainingConfig
 PICTURES = {"digits": ("L", 8), "fashion-mnist": ("L", 28), "noto-emoji": ("RGB", 32)}
 POINTS = {"num_near": 200, "num_uniform": 200, "num_surface": 300, "num_heldout": 100}
 ONCE = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1, "limit_test_batches": 1}
-WHOLE = ("weight_editing", "posteriors", "network_alignment")
+WHOLE = ("weight_editing", "posteriors", "network_alignment", "benchmark_solids")
 """Pipelines that are run whole: they consist of other things than fields and models over weights."""
 
 

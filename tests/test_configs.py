@@ -59,6 +59,7 @@ PIPELINES = {
     "fitting": "benchmark_fitting",
     "meshing": "benchmark_meshing",
     "sampling": "benchmark_diffusion",
+    "solids": "benchmark_solids",
     "representations": "representations",
     "shapes": "shapes",
     "weight_editing": "weight_editing",

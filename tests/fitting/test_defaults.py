@@ -1,12 +1,15 @@
 """Defaults: sizes grow with the grid and the channels, and the kinds have about as many parameters as each other."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.representation import KINDS, Representation
+from wsrl.fitting.build import build_store
 from wsrl.fitting.defaults import SCATTERED, SIZES, SMALL, default_field, default_fit, default_representation, size_for
+from wsrl.signals import open_source
 from wsrl.signals.form import SignalForm
 from wsrl.training.base import default_base
 
@@ -60,9 +63,21 @@ def test_a_fit_suits_its_points(kind, form):
     assert fit.interleave == 1 or form.grid is not None
 
 
-def test_steps_of_a_base_field_cost_about_as_much_at_every_stage():
-    for side in SIDES[1:]:
-        stages = default_base(form_of(side), 10_000).stages
-        points = [stage.batch_size * (side * stage.resolution) ** 2 for stage in stages]
-        assert len(stages) >= 2 and stages[-1].resolution == 1
-        assert max(points) <= 6 * min(points)
+def test_a_card_says_which_sizes_are_the_defaults_and_which_were_asked_for(tmp_path):
+    source = open_source("digits", limit=4)
+    base = BaseField(BaseFieldConfig(field=default_field(source.form), latent_size=4), 2, 1)
+    config = replace(default_representation("mlora", source.form), rank=2)
+    fit = replace(default_fit("mlora", source.form), steps=3)
+    store = build_store(source, config, fit, base=base, out=tmp_path / "store")
+    card = " ".join((store.directory / "README.md").read_text().split())
+    assert "rank 2 (asked for; the default is 4), width of the base field 32 (the default)" in card
+    assert "steps 3 (asked for; the default is 60)" in card
+    assert "grids of up to 12 points a side and one channel" in card
+
+
+@pytest.mark.parametrize("side", [8, 28, 32, 64, 100, 128, 256])
+def test_stages_of_a_base_field_cost_about_as_much_and_end_at_the_full_grid(side):
+    stages = default_base(form_of(side), 10_000).stages
+    points = [stage.batch_size * (side * stage.resolution) ** 2 for stage in stages]
+    assert len(stages) >= 2 and stages[-1].resolution == 1
+    assert max(points) <= 6 * min(points)

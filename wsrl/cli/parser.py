@@ -79,8 +79,8 @@ def open_data(data: str, options: Mapping[str, Any]):
 
 def say_notes(source) -> None:
     """Say what the user should know of how a source was read, and which files of its folder are no signals."""
-    from wsrl.signals.passed_over import tell_passed_over
+    from wsrl.signals.passed_over import describe_passed_over
 
-    for note in (*source.notes, tell_passed_over(source.passed_over)):
+    for note in (*source.notes, describe_passed_over(source.passed_over)):
         if note:
             say(f"{source.name}: {note}")

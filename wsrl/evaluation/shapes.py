@@ -65,7 +65,7 @@ def sample_mesh(mesh: "trimesh.Trimesh", num_points: int, seed: int) -> SurfaceP
     Returns:
         Float32 points and normals.
     """
-    from wsrl.signals.shapes.soup import sample_triangles
+    from wsrl.signals.shapes.triangles import sample_triangles
 
     triangles = np.asarray(mesh.vertices)[np.asarray(mesh.faces)]  # (F, 3, 3)
     points, normals = sample_triangles(triangles, num_points, np.random.default_rng(seed))

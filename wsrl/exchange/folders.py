@@ -14,7 +14,7 @@ from wsrl.exchange import networks
 from wsrl.exchange.labels import Entry, assign, id_of
 from wsrl.exchange.peft_folders import CONFIG, adapter_files
 from wsrl.fields.tensor_files import SUFFIXES
-from wsrl.signals.passed_over import LINKED, ending, tell_passed_over
+from wsrl.signals.passed_over import LINKED, describe_passed_over, ending
 from wsrl.store import schema
 from wsrl.store.rows import FitResult
 
@@ -128,7 +128,7 @@ def open_folder(
     files = sorted(listed(directory, others, used))
     if not files:
         what = f"files {', '.join(SUFFIXES)}" if kind == "state_dicts" else f"folders with {CONFIG}"
-        skipped = f" ({tell_passed_over(others)})" if others else ""
+        skipped = f" ({describe_passed_over(others)})" if others else ""
         raise UserError(f"{directory} holds no fields{skipped}", allowed=f"a folder with {what}", do="check the path")
     # Labelled ones come first, in the order of the labels; each has an id of its own.
     known = assign(entries or [], files, suffixes, ignore_unmatched)

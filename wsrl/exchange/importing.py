@@ -18,7 +18,7 @@ from wsrl.fields.layout import Layout
 from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.tensor_files import FileReader, read_tensors
 from wsrl.options import check_values, one_of
-from wsrl.signals.passed_over import tell_passed_over
+from wsrl.signals.passed_over import describe_passed_over
 from wsrl.store import schema
 
 IMPORT_KINDS = ("state_dicts", "peft", "numpy")
@@ -91,7 +91,7 @@ class ImportPlan:
     @property
     def left_out(self) -> list[str]:
         """What of the folder and of its labels is not used, a line each."""
-        passed_over = tell_passed_over(self.folder.passed_over)
+        passed_over = describe_passed_over(self.folder.passed_over)
         return [*_label_notes(self.folder), *([passed_over] if passed_over else [])]
 
 

@@ -12,7 +12,7 @@ from wsrl.errors import UserError
 from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.build_progress import shown_build
-from wsrl.fitting.defaults import default_fit, default_representation
+from wsrl.fitting.defaults import default_fit, default_representation, sizes_explained
 from wsrl.fitting.devices import worker_devices, worker_threads
 from wsrl.fitting.engine import FitConfig
 from wsrl.fitting.fit_config import SPEED_KEYS
@@ -161,6 +161,7 @@ def _create(
         save_base=save_base if field else None,
         command=command,
         passed_over=source.passed_over,
+        sizes=sizes_explained(made, fit, source.form),
     )
 
 

@@ -8,11 +8,15 @@ the best, where no field fits badly. The prior's strength is chosen by ``pipelin
 from dataclasses import dataclass, replace
 
 from wsrl.fields.network import FieldConfig
-from wsrl.fields.representation import RepresentationConfig
+from wsrl.fields.representation import Representation, RepresentationConfig
 from wsrl.fitting.fit_config import FitConfig
 from wsrl.signals.form import SignalForm
 
 Grid = tuple[int, ...] | None
+TRADE = (
+    "Closer fields take more parameters, which a larger representation.rank gives, or more fit.steps; smaller and "
+    "faster ones take less of either."
+)
 LEARNING_RATES = {
     "mlp": 8e-2,
     "mlp_asym": 8e-2,
@@ -123,3 +127,38 @@ def default_fit(kind: str, form: SignalForm) -> FitConfig:
         # of the sweep's recipe in a third of the time.
         return FitConfig(steps=size.steps, learning_rate=rate, beta2=0.95, interleave=size.interleave)
     return FitConfig(steps=size.steps, learning_rate=rate)
+
+
+def sizes_explained(representation: Representation, fit: FitConfig, form: SignalForm) -> str:
+    """Which sizes of a store's fields are those of the table and which were asked for, and how to change them.
+
+    Args:
+        representation: What the weights are.
+        fit: How the fields are fitted.
+        form: That of the signals.
+
+    Returns:
+        Sentences for a data card.
+    """
+    config, field = representation.config, representation.field_config
+    usual, trunk, how = default_representation(config.kind, form), default_field(form), default_fit(config.kind, form)
+    values = {"steps": (fit.steps, how.steps), "prior strength": (fit.prior_strength, how.prior_strength)}
+    if config.is_adapter:
+        values |= {"rank": (config.rank, usual.rank)}
+        values |= {f"{key} of the base field": (getattr(field, key), getattr(trunk, key)) for key in ("width", "depth")}
+    else:
+        values |= {"width": (field.width, usual.field.width), "depth": (field.depth, usual.field.depth)}
+    parts = [
+        f"{name} {value:g} ({'the default' if value == default else f'asked for; the default is {default:g}'})"
+        for name, (value, default) in values.items()
+    ]
+    return f"Sizes: {', '.join(parts)}. The defaults are those for {described(form)}. {TRADE}"
+
+
+def described(form: SignalForm) -> str:
+    """The signals that a size is for, in words."""
+    if form.grid is None:
+        return "points on no grid"
+    side = size_for(form.grid).side
+    extent = f"of up to {side} points a side" if max(form.grid) <= side else f"of more than {side} points a side"
+    return f"grids {extent} and {'one channel' if form.out_features == 1 else 'several channels'}"

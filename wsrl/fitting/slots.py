@@ -70,6 +70,11 @@ class Part(NamedTuple):
     weights: Tensor | None
 
 
+# A field whose loss is so many times its least one has left the region where its steps make sense: it goes back to
+# where the loss was least, with half the step size, at most so often. Other fields are not touched.
+BLOWN_UP, MOST_RETURNS = 10.0, 6
+
+
 @dataclass(frozen=True)
 class Done:
     """A field that left its slot.
@@ -156,6 +161,10 @@ class Slots:
         self._steps = torch.zeros(num, dtype=torch.long, device=self.device)
         self._moving = torch.zeros(num, 1, **empty)  # 1 until a field meets its stopping rule
         self._threshold, self._error = torch.zeros(num, **empty), torch.zeros(num, **empty)
+        # Where each field was when its current turn of all subsets began, and where its loss over a turn was least.
+        self._begin, self._best = (torch.zeros(num, width, **empty) for _ in range(2))
+        self._least = torch.full((num,), torch.inf, **empty)
+        self._returns = torch.zeros(num, 1, **empty)
         self._taken = 0  # steps since the slots were last empty
 
     def _encode(self, coords: Tensor) -> Tensor:
@@ -208,8 +217,9 @@ class Slots:
         self._numbers[slot] = start.to(self.device)
         if self.config.prior_strength:
             self._start[slot] = self._numbers[slot]
-        for tensor in (self._mean, self._square, self._steps, self._error):
+        for tensor in (self._mean, self._square, self._steps, self._error, self._returns):
             tensor[slot] = 0
+        self._least[slot] = torch.inf
         self._moving[slot] = 1
         goal = self.config.target_psnr
         # Stricter by more than the rounding of a logarithm, so that the PSNR that is stored is not below the goal.
@@ -260,14 +270,37 @@ class Slots:
         size, scale = self._rates[:, steps.clamp(max=self.config.steps - 1)].unsqueeze(-1)  # (B, 1) each
         mean.lerp_(gradients, (1 - BETA1) * moving)
         square.lerp_(gradients.square_(), (1 - self.config.beta2) * moving)
-        numbers.sub_(mean / (square.sqrt() * scale).add_(EPSILON) * (size * moving))
+        if number == 0:
+            self._of_fields(self._begin).copy_(numbers)
+        size = size * moving * 0.5 ** self._of_fields(self._returns)
+        numbers.sub_(mean / (square.sqrt() * scale).add_(EPSILON) * size)
         steps.add_(moving[:, 0].long())
         error.mul_(number > 0).add_(losses / num_parts)
+        if number == num_parts - 1:
+            self._return_blown_up()
         rests = steps >= self.config.steps
         # Where the last steps see all points, the fields stay in step: none leaves early to make room for another.
         if number == num_parts - 1 and self.config.interleave_share == 1:
             rests |= (error <= self._of_fields(self._threshold)) | ~error.isfinite()
         moving.masked_fill_(rests[:, None], 0.0)
+
+    def _return_blown_up(self) -> None:
+        """After a turn of all subsets: note where each field was best, and put those back there that have blown up."""
+        numbers, begin, best, mean, square = map(
+            self._of_fields, (self._numbers, self._begin, self._best, self._mean, self._square)
+        )
+        error, least, returns = map(self._of_fields, (self._error, self._least, self._returns))
+        better = error < least
+        best.copy_(torch.where(better[:, None], begin, best))
+        least.copy_(torch.where(better, error, least))
+        blown_up = ~(error <= BLOWN_UP * least) & least.isfinite() & (returns[:, 0] < MOST_RETURNS)
+        if self.device.type == "cpu" and not blown_up.any():  # elsewhere asking would wait for the device
+            return
+        numbers.copy_(torch.where(blown_up[:, None], best, numbers))
+        error.copy_(torch.where(blown_up, least, error))
+        for moment in (mean, square):
+            moment.copy_(torch.where(blown_up[:, None], 0.0, moment))
+        returns.add_(blown_up[:, None])
 
     def _collect(self) -> list[Done]:
         """Take out the fields that rest, if all points together agree; otherwise they go on."""
@@ -309,7 +342,7 @@ class Slots:
         if slot == last:
             return
         state = (self._numbers, self._start, self._mean, self._square, self._steps)
-        state += (self._moving, self._threshold, self._error)
+        state += (self._moving, self._threshold, self._error, self._begin, self._best, self._least, self._returns)
         own = [tensor for part in self._all_parts() for tensor in (part.targets, part.weights)]
         own += [] if self.shared else [part.points for part in self._all_parts()]
         for tensor in (*state, *own):

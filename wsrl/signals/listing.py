@@ -35,7 +35,7 @@ def list_files(root: Path, extensions: tuple[str, ...], others: Counter | None =
     Raises:
         UserError: A folder cannot be listed.
     """
-    found: list[str] = []
+    wanted: list[str] = []
     skipped: Counter = Counter()
     pending = [""]
     while pending:
@@ -46,19 +46,16 @@ def list_files(root: Path, extensions: tuple[str, ...], others: Counter | None =
             if kind == "folder":
                 pending.append(path + "/")
             elif kind == "wanted":
-                found.append(path)
+                wanted.append(path)
             else:
                 skipped[kind] += 1
                 if others is not None and kind != "hidden":
                     others[LINKED if kind == "linked_folders" else ending(entry.name)] += 1
-    return sorted(found, key=os.fsencode), skipped
+    return sorted(wanted, key=os.fsencode), skipped
 
 
 def scan(folder: Path) -> list[os.DirEntry]:
     """The entries of a folder, in no order.
-
-    Args:
-        folder: The folder.
 
     Raises:
         UserError: It cannot be listed.
@@ -73,12 +70,7 @@ def scan(folder: Path) -> list[os.DirEntry]:
 
 
 def kind_of(entry: os.DirEntry, extensions: tuple[str, ...]) -> str:
-    """``folder``, ``wanted``, or why the entry is skipped.
-
-    Args:
-        entry: What a scan of a folder found.
-        extensions: Endings of the wanted files.
-    """
+    """``folder``, ``wanted`` for files with one of the extensions, or why the entry is skipped."""
     if entry.name.startswith("."):
         return "hidden"
     if entry.is_dir(follow_symlinks=False):
@@ -118,44 +110,40 @@ def splits_and_labels(paths: Sequence[str]) -> FolderNames:
         paths: Relative paths with ``/``.
     """
     folders = [tuple(map(printable, path.split("/")[:-1])) for path in paths]
-    found = two_folders(folders)
+    pairs = two_folders(folders)
     above = {names[:1] for names in folders}
     if len(above) == 1 and above != {()} and not known_split(folders[0][0]):
         # one folder holds everything: a class, or a folder too many
         below = two_folders([names[1:] for names in folders])
         if all(split for split, _ in below):
-            found = [(split, folders[0][0] if label is None else label) for split, label in below]
+            pairs = [(split, folders[0][0] if label is None else label) for split, label in below]
     unused = sorted(
         {
             name
-            for names, (split, _) in zip(folders, found)
+            for names, (split, _) in zip(folders, pairs)
             for name in names
             if LIKE_A_SPLIT.match(name) or known_split(name) not in (None, split)
         }
     )
     note = f"folders called {', '.join(unused)} were not used as splits: {LAYOUTS}"
     return FolderNames(
-        splits=[split for split, _ in found], labels=[label for _, label in found], notes=(note,) if unused else ()
+        splits=[split for split, _ in pairs], labels=[label for _, label in pairs], notes=(note,) if unused else ()
     )
 
 
 def two_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str | None, str | None]]:
-    """Split and label of each file by the first two folders that it stands in.
-
-    Args:
-        folders: Names of the folders of each file, the outermost first.
-    """
+    """Split and label of each file by the first two of the folders that it stands in, the outermost first."""
     inside: dict[str, set[str | None]] = {}
     for names in folders:
         if len(names) > 1:
             inside.setdefault(names[0], set()).add(known_split(names[1]))
-    found = []
+    pairs = []
     for names in folders:
         first, second = (*names, None, None)[:2]
         if first is not None and known_split(first):
-            found.append((known_split(first), second))
+            pairs.append((known_split(first), second))
         elif second is not None and None not in inside[first]:
-            found.append((known_split(second), first))
+            pairs.append((known_split(second), first))
         else:
-            found.append((None, first))
-    return found
+            pairs.append((None, first))
+    return pairs

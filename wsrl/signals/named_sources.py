@@ -68,13 +68,13 @@ def open_source(data: str | Path, **options) -> Source:
     text = str(data)
     if text in SOURCES:
         source, source_options = SOURCES[text][0]()
-        return source(source_options.from_given(options, text))
+        return source(source_options.from_mapping(options, text))
     path = Path(text)
     if path.is_dir():
         source, source_options = _folder(path)
-        return source(path, source_options.from_given(options, text))
+        return source(path, source_options.from_mapping(options, text))
     if path.is_file() and path.suffix.lower() in array.EXTENSIONS:
-        return array.ArraySource(path, array.ArrayOptions.from_given(options, text))
+        return array.ArraySource(path, array.ArrayOptions.from_mapping(options, text))
     raise unknown(text, path)
 
 
@@ -90,12 +90,7 @@ def _folder(path: Path) -> Opener:
 
 
 def unknown(text: str, path: Path) -> UserError:
-    """The error for data that is neither a name nor a usable path.
-
-    Args:
-        text: What the user gave.
-        path: The same as a path.
-    """
+    """The error for data that is neither a name nor a usable path."""
     allowed = f"{', '.join(SOURCES)}, a folder of pictures or meshes, or a {' or '.join(array.EXTENSIONS)} file"
     if path.is_file():
         return UserError(f"{text} is a single file of another kind", allowed=allowed, do="give the folder it is in")

@@ -81,11 +81,7 @@ def prepare_shapes(source: Any, out: Path, processes: int | None = None, progres
 
 
 def claim_prepared(out: Path, description: Mapping[str, Any]) -> None:
-    """Make the folder ours, or see that it is.
-
-    Args:
-        out: Folder to write to.
-        description: Description of the source, which an earlier run must have had too.
+    """Make the folder ours, or see that an earlier run did with the same description of its source.
 
     Raises:
         UserError: The folder holds something else.

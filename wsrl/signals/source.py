@@ -91,10 +91,7 @@ class Source(ABC):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Signal:
-        """Read one signal.
-
-        Args:
-            index: Place in the stable order; negative counts from the end.
+        """Read the signal at an index of the stable order; negative ones count from the end.
 
         Raises:
             SignalError: This signal cannot be used; the message is the reason.
@@ -110,9 +107,9 @@ class Source(ABC):
     def read(self, position: int, *, id: str, label: str | None, split: str | None) -> Signal:
         """The signal at a place of the full listing."""
 
-    def prepare(self, indices: Sequence[int], processes: int, tell: Callable[[int], None]) -> None:
+    def prepare(self, indices: Sequence[int], processes: int, advance: Callable[[int], None]) -> None:
         """Compute and keep what reading these signals needs, where that is worth doing beforehand."""
-        tell(len(indices))
+        advance(len(indices))
 
 
 def select(splits: Sequence[str | None], options: SourceOptions, name: str) -> np.ndarray:

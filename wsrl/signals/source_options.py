@@ -36,18 +36,13 @@ class SourceOptions:
             object.__setattr__(self, "limit", named)
 
     @classmethod
-    def from_given(cls, given: Mapping[str, object], source: str) -> "SourceOptions":
-        """Build the options, refusing those the source does not have.
-
-        Args:
-            given: Options by name.
-            source: Name of the source, for the message.
-        """
+    def from_mapping(cls, options: Mapping[str, object], source: str) -> "SourceOptions":
+        """Build the options, refusing those the source does not have."""
         known = [field.name for field in fields(cls)]
-        unknown = sorted(set(given) - set(known))
+        unknown = sorted(set(options) - set(known))
         if unknown:
             raise UserError(f"the source {source} has no option {', '.join(unknown)}", allowed=", ".join(known))
-        return cls(**given)
+        return cls(**options)
 
     def to_dict(self) -> dict:
         """The options as plain JSON; paths are left out, since they differ from machine to machine."""
@@ -56,9 +51,9 @@ class SourceOptions:
 
     def portable(self) -> dict:
         """All options, with paths that mean the same in any process of this machine."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        paths = {key: str(Path(given[key]).resolve()) for key in self.path_options() if given[key] is not None}
-        return given | paths
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        paths = {key: str(Path(options[key]).resolve()) for key in self.path_options() if options[key] is not None}
+        return options | paths
 
     @classmethod
     def path_options(cls) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from wsrl.signals.passed_over import tell_passed_over
+from wsrl.signals.passed_over import describe_passed_over
 from wsrl.store import schema
 from wsrl.store.remaking import how_to_make_again
 
@@ -26,7 +26,7 @@ def data_card(store) -> str:
         *_representation(store),
         "## Source\n",
         _json(manifest["source"]),
-        *([f"In its folder {text}.\n"] if (text := tell_passed_over(manifest.get(schema.PASSED_OVER, {}))) else []),
+        *([f"In its folder {text}.\n"] if (text := describe_passed_over(manifest.get(schema.PASSED_OVER, {}))) else []),
         *how_to_make_again(store),
         *_how(store),
     ]
@@ -112,7 +112,7 @@ def _overview(store, num_failures: int) -> list[tuple]:
         ("base field", manifest["base_sha256"] or "none"),
         ("schema", f"{manifest['schema']} version {manifest['version']}"),
     ]
-    if text := tell_passed_over(manifest.get(schema.PASSED_OVER, {})):
+    if text := describe_passed_over(manifest.get(schema.PASSED_OVER, {})):
         lines.append(("not read", text))
     command = manifest.get("command")
     return lines + ([("made by", command)] if command else [])
@@ -142,6 +142,7 @@ def _representation(store) -> list[str]:
     return [
         "## Representation\n",
         f"{layout.num_trainable} trainable parameters of {layout.num_weights} stored ones per field.\n",
+        *([f"{sizes}\n"] if (sizes := store.manifest.get(schema.SIZES)) else []),
         _table(("tensor", "shape", "parameters"), lines),
         _json(store.manifest["representation"]),
         "Fitting:\n",

@@ -34,6 +34,7 @@ def create_or_resume(
     save_base: Callable[[Path], None] | None = None,
     command: str = "",
     passed_over: Mapping[str, int] | None = None,
+    sizes: str = "",
     mended: str | None = None,
 ) -> None:
     """Make the store's directory, or check that what is there is the same build.
@@ -52,6 +53,7 @@ def create_or_resume(
         save_base: Called with the path of a new folder to write the base field to.
         command: The command that makes the store again; kept for the data card.
         passed_over: Number of files beside the signals that were not read, by ending; told in the data card.
+        sizes: Why the fields have the size that they have, for the data card.
         mended: Key of ``source`` that may differ from that of the store, since only signals without a field changed;
             all shards are then to be finished again, with ``ShardWriter(..., retry=True)``. The command is kept anew.
 
@@ -73,7 +75,7 @@ def create_or_resume(
             _check_same_build(directory, asked)
         else:
             head = {"schema": schema.SCHEMA, "version": schema.VERSION, "complete": False, "command": command}
-            schema.write_manifest(directory, head | asked | {"shards": []})
+            schema.write_manifest(directory, head | asked | {"shards": []} | ({schema.SIZES: sizes} if sizes else {}))
         _note(directory, dict(passed_over or {}))
         if save_base is not None:
             _save_base(directory, save_base)

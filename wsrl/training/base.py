@@ -26,6 +26,18 @@ from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_late
 from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.step_progress import TrainingProgress
 
+STEPS, SMALL_STEPS, WHOLE_STEPS = 1500, 800, 300
+"""Steps of a stage: as a rule, on small grids, and on the whole of grids finer than ``FINE``."""
+POINTS, SMALL_POINTS = 12_544, 4096
+"""Points that a step sees, as a rule and on small grids."""
+FINE = 64
+"""Points a side beyond which the stages but the last see a coarser grid: the base field is smooth there anyway."""
+HELDOUT_POINTS, SCORED_POINTS = 1 << 18, 1 << 22
+"""Points of all held-out signals on fine grids, and of all training signals whose reconstruction is scored."""
+MOST_SIGNALS = 4000
+VALUES_IN_MEMORY = 1 << 28
+"""Numbers of training signals that are kept in memory: a gigabyte."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedBase(os.PathLike):
@@ -99,15 +111,32 @@ def default_base(form: SignalForm, num_signals: int) -> BaseTrainingConfig:
         )
         how = {"num_signals": min(num_signals, 1000), "num_heldout": 32, "heldout_steps": 100}
         return BaseTrainingConfig(model=model, stages=stages, **how)
-    shares, steps, points_per_step = (0.25, 0.5, 1.0), 1500, 12_544
-    if is_small(form.grid):
-        shares, steps, points_per_step = (0.5, 1.0), 800, 4096
-    stages = []
-    for share in shares:
-        points = max(1, round(prod(form.grid) * share ** len(form.grid)))
-        batch = max(4, min(512, points_per_step // points))
-        stages.append(Stage(resolution=share, batch_size=batch, steps=steps))
-    return BaseTrainingConfig(model=model, stages=tuple(stages), num_signals=min(num_signals, 4000))
+    stages = tuple(_stage(form.grid, share, steps) for share, steps in _shares(max(form.grid)))
+    how = {"num_signals": min(num_signals, _most_signals(form))}
+    if max(form.grid) > FINE:  # the latents of held-out signals are fitted to all their points
+        how |= {"num_heldout": max(4, HELDOUT_POINTS // prod(form.grid)), "heldout_steps": 60}
+    return BaseTrainingConfig(model=model, stages=stages, **how)
+
+
+def _shares(side: int) -> list[tuple[float, int]]:
+    """Share of the full grid and steps of each stage; a fine grid is seen whole in few steps at the end."""
+    if is_small((side,)):
+        return [(0.5, SMALL_STEPS), (1.0, SMALL_STEPS)]
+    if side <= FINE:
+        return [(0.25, STEPS), (0.5, STEPS), (1.0, STEPS)]
+    return [*((coarse / side, STEPS) for coarse in (FINE / 4, FINE / 2, FINE)), (1.0, WHOLE_STEPS)]
+
+
+def _stage(grid: tuple[int, ...], share: float, steps: int) -> Stage:
+    """A stage whose steps see about ``POINTS`` points."""
+    points = max(1, round(prod(grid) * share ** len(grid)))
+    batch = (SMALL_POINTS if is_small(grid) else POINTS) // points
+    return Stage(resolution=share, batch_size=max(2, min(512, batch)), steps=steps)
+
+
+def _most_signals(form: SignalForm) -> int:
+    """As many signals as a base field is trained on, fewer where they would fill the memory."""
+    return max(1, min(MOST_SIGNALS, VALUES_IN_MEMORY // (prod(form.grid) * form.out_features)))
 
 
 def heldout_indices(source: Source, used: list[int], num_used: int) -> list[int]:
@@ -191,13 +220,14 @@ def _scores(
     Of signals on no grid so many points are compared as the fit of held-out ones sees.
     """
     num_points = config.heldout_points
-    seen = train.points(slice(0, 1000 if train.form.grid else 100), num_points)
+    num_scored = max(16, min(1000, SCORED_POINTS // prod(train.form.grid or (num_points,))))
+    seen = train.points(slice(0, num_scored if train.form.grid else 100), num_points)
     low, high = train.form.value_range
     # The trunk is the mean field: its PSNR is what the latents have to beat.
     with torch.no_grad():
         mean_error = (in_quantity(base.trunk(seen.coords), train.form) - seen.values).square().mean()
     metrics = {
-        "base.train_psnr_mean": latent_psnr(base, latents[:1000], train, num_points),
+        "base.train_psnr_mean": latent_psnr(base, latents[:num_scored], train, num_points),
         "base.mean_field_psnr": float(10 * torch.log10((high - low) ** 2 / mean_error)),
         "base.num_train": float(len(train)),
         "base.num_heldout": float(0 if heldout is None else len(heldout)),

@@ -24,7 +24,7 @@ def dense_surface(shape, resolution, copies):
     vertices, _ = mesh_union(shape, resolution)
     cell = float(np.ptp(vertices, axis=0).max()) / resolution
     moved = (vertices + generator.uniform(-1, 1, (copies, 1, 3)) * cell).reshape(-1, 3)
-    parts = [vertices, onto_surface(shape, moved)]
+    parts = [vertices, onto_surface(shape, moved)[0]]
     if shape.blend == 0 and len(shape.bodies) > 1:
         near = vertices[np.partition(np.abs(shape.parts(vertices)[0]), 1, axis=0)[1] < 2 * cell]
         parts.append(crease_points(shape, (near + generator.uniform(-2, 2, (10, 1, 3)) * cell).reshape(-1, 3))[0])

@@ -72,11 +72,7 @@ def read_picture(path: Path, size: tuple[int, int], mode: str, max_pixels: int =
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what would block or cannot be opened: pipes, devices, dangling links.
-
-    Args:
-        path: Picture file.
-    """
+    """Refuse what would block or cannot be opened: pipes, devices, dangling links."""
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
@@ -87,9 +83,6 @@ def check_regular(path: Path) -> None:
 
 def open_picture(path: Path) -> Image.Image:
     """Open a picture, reading its header only.
-
-    Args:
-        path: Picture file.
 
     Raises:
         SignalError: It is no picture, cannot be read, or its header announces a decompression bomb.
@@ -110,8 +103,8 @@ def open_picture(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise SignalError(f"{printable(path)}: too many pixels ({one_line(error)})", do="make it smaller") from error
     except DECODE_ERRORS as error:
-        told_by_system = isinstance(error, OSError) and error.errno is not None
-        problem = "cannot be read" if told_by_system else "damaged or truncated"
+        refused_by_system = isinstance(error, OSError) and error.errno is not None
+        problem = "cannot be read" if refused_by_system else "damaged or truncated"
         raise SignalError(f"{printable(path)}: {problem} ({one_line(error)})") from error
 
 
@@ -122,13 +115,7 @@ def starts_like_tiff(path: Path) -> bool:
 
 
 def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse pictures too small to be a signal or too large to be decoded.
-
-    Args:
-        path: Picture file, for the message.
-        size: Width and height from the header.
-        max_pixels: Largest number of pixels allowed.
-    """
+    """Refuse pictures whose (width, height) is too small for a signal or too large to be decoded."""
     width, height = size
     if min(width, height) < SMALLEST_SIDE:
         raise SignalError(f"{printable(path)}: {width}x{height} pixels, smaller than {SMALLEST_SIDE} pixels a side")
@@ -141,13 +128,7 @@ def check_dimensions(path: Path, size: tuple[int, int], max_pixels: int) -> None
 
 
 def decode(path: Path, picture: Image.Image, mode: str) -> Image.Image:
-    """Decode a picture, upright, to ``L``, ``RGB``, or ``F`` in [0, 1] where it has more than 8 bits.
-
-    Args:
-        path: Picture file, for the message.
-        picture: Opened picture.
-        mode: ``L`` or ``RGB``.
-    """
+    """Decode a picture, upright, to ``L``, ``RGB``, or ``F`` in [0, 1] where it has more than 8 bits."""
     try:
         picture.load()
         upright = flatten(ImageOps.exif_transpose(picture), mode, largest_value(picture))
@@ -203,14 +184,10 @@ def flatten(picture: Image.Image, mode: str, white: int = 65535) -> Image.Image:
 
 
 def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scale so that the shorter side fits and keep the centre.
+    """Scale to a size (height, width) so that the shorter side fits, and keep the centre.
 
     Equal to scaling the whole picture and cropping then, in exact fractions of a pixel, but only the part that is kept
     is computed, so an extreme shape costs no memory.
-
-    Args:
-        picture: Picture of mode ``L``, ``RGB`` or ``F``.
-        size: Height and width of the result.
     """
     height, width = size
     if picture.size == (width, height):
@@ -222,12 +199,7 @@ def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def resize_values(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize and crop an array ``(H, W, C)`` in [0, 1] as a picture would be, without rounding to 8 bits.
-
-    Args:
-        values: Array of any channels.
-        size: Height and width of the result.
-    """
+    """Resize and crop an array ``(H, W, C)`` in [0, 1] as a picture would be, without rounding to 8 bits."""
     if values.shape[:2] == tuple(size):
         return values
     channels = [Image.fromarray(np.ascontiguousarray(values[..., c], np.float32)) for c in range(values.shape[-1])]
@@ -236,11 +208,7 @@ def resize_values(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def to_values(picture: Image.Image) -> np.ndarray:
-    """Values ``(H, W, C)``, float32, of a picture of mode ``L``, ``RGB`` (divided by 255) or ``F`` (as it is).
-
-    Args:
-        picture: Picture of one of these modes.
-    """
+    """Values ``(H, W, C)``, float32, of a picture of mode ``L``, ``RGB`` (divided by 255) or ``F`` (as it is)."""
     array = np.asarray(picture)
     values = array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32)
     return values if values.ndim == 3 else values[..., None]
@@ -261,14 +229,7 @@ def with_mode(values: np.ndarray, mode: str | None) -> np.ndarray:
 
 
 def values_to_signal(values: np.ndarray, *, id: str, label: str | None, split: str | None) -> Signal:
-    """Make the signal of an array ``(H, W, C)`` in [0, 1].
-
-    Args:
-        values: The pixels.
-        id: Id of the signal.
-        label: Class name, or None.
-        split: Split, or None.
-    """
+    """Make the signal of an array ``(H, W, C)`` in [0, 1]."""
     height, width, channels = values.shape
     copied = np.array(values, dtype=np.float32)  # never a view of what the source holds
     flat = torch.from_numpy(copied.reshape(-1, channels))  # (P, C)

@@ -4,7 +4,7 @@ Letters: H height, W width, C channels.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,7 @@ class PictureOptions(SourceOptions):
 
 
 def checked_size(size: object) -> tuple[int, int]:
-    """The size as (height, width).
-
-    Args:
-        size: One side of a square, or a pair.
+    """One side of a square, or a pair, as (height, width).
 
     Raises:
         UserError: It is neither, or a side is too small to be a picture.
@@ -58,22 +55,9 @@ def checked_size(size: object) -> tuple[int, int]:
 class PictureSource(Source):
     """Pictures of one size, read as arrays."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        ids: Sequence[str],
-        labels: Sequence[str | None],
-        splits: Sequence[str | None],
-        grid: Sequence[int],
-        channels: int,
-        options: PictureOptions,
-        details: Mapping[str, object],
-    ):
+    def __init__(self, *, grid: Sequence[int], channels: int, **listing):
         """As :class:`Source`; all pictures have one ``grid`` (height, width) and number of channels."""
-        listing = {"name": name, "ids": ids, "labels": labels, "splits": splits}
-        form = SignalForm(in_features=2, out_features=channels, grid=tuple(grid))
-        super().__init__(**listing, form=form, options=options, details=details)
+        super().__init__(form=SignalForm(in_features=2, out_features=channels, grid=tuple(grid)), **listing)
 
     def read(self, position: int, *, id: str, label: str | None, split: str | None) -> Signal:
         """As :meth:`Source.read`."""

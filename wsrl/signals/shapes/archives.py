@@ -41,10 +41,6 @@ class Archive:
     def __init__(self, path: str | os.PathLike, limits: ArchiveLimits | None = None):
         """Read the directory of the archive.
 
-        Args:
-            path: The file.
-            limits: What is refused.
-
         Raises:
             UserError: It is no zip archive, or has too many members.
         """
@@ -60,33 +56,32 @@ class Archive:
         self.names = [member.filename for member in members]
 
     def read(self, name: str) -> bytes:
-        """Content of a member.
-
-        Args:
-            name: Its name, a relative path with ``/``.
+        """Content of a member, which a relative path with ``/`` names.
 
         Raises:
             SignalError: There is no such member, its name leads out of the archive, it is a link, encrypted or damaged,
                 or it is beyond the limits.
         """
-        told = f"{self.path.name}: {printable(name)}"
+        label = f"{self.path.name}: {printable(name)}"
         if reason := outside(name):
-            raise SignalError(f"{told}: the name {reason}")
+            raise SignalError(f"{label}: the name {reason}")
         try:
             member = self._open().getinfo(name)
         except KeyError:
-            raise SignalError(f"{told}: there is no such member") from None
+            raise SignalError(f"{label}: there is no such member") from None
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise SignalError(f"{told}: it is a link", allowed="members that are files")
+            raise SignalError(f"{label}: it is a link", allowed="members that are files")
         packed = max(member.compress_size, 1)
         if member.file_size > BLOCK and member.file_size / packed > self.limits.max_ratio:
-            raise SignalError(f"{told}: it unpacks to {member.file_size / packed:,.0f} times its size, like a zip bomb")
+            raise SignalError(
+                f"{label}: it unpacks to {member.file_size / packed:,.0f} times its size, like a zip bomb"
+            )
         limit = self.limits.max_member_bytes
         if member.file_size > limit:
-            raise SignalError(f"{told}: {member.file_size:,} bytes", allowed=f"at most {limit:,} bytes")
-        return self._unpack(member, told)
+            raise SignalError(f"{label}: {member.file_size:,} bytes", allowed=f"at most {limit:,} bytes")
+        return self._unpack(member, label)
 
-    def _unpack(self, member: zipfile.ZipInfo, told: str) -> bytes:
+    def _unpack(self, member: zipfile.ZipInfo, label: str) -> bytes:
         """Unpack in blocks, so that a member that lies about its size is caught before it fills the memory."""
         parts, size = [], 0
         try:
@@ -94,12 +89,12 @@ class Archive:
                 while part := file.read(BLOCK):
                     size += len(part)
                     if size > member.file_size:
-                        raise SignalError(f"{told}: it is larger than the {member.file_size:,} bytes it declares")
+                        raise SignalError(f"{label}: it is larger than the {member.file_size:,} bytes it declares")
                     parts.append(part)
         except SignalError:
             raise
         except ZIP_ERRORS as error:
-            raise SignalError(f"{told}: cannot be unpacked ({one_line(error)})") from error
+            raise SignalError(f"{label}: cannot be unpacked ({one_line(error)})") from error
         return b"".join(parts)
 
     def listing_sha256(self) -> str:
@@ -118,11 +113,7 @@ class Archive:
 
 
 def outside(name: str) -> str:
-    """Why a path may lead out of the folder it is relative to, or nothing.
-
-    Args:
-        name: A path as some file gives it.
-    """
+    """Why a path may lead out of the folder it is relative to, or nothing."""
     if "://" in name or name.startswith(("data:", "file:")):
         return "is an address, not a file"
     if "\\" in name or "\0" in name:
@@ -144,21 +135,21 @@ def read_inside(root: Path, folder: Path, name: str, max_bytes: int) -> bytes:
     Raises:
         SignalError: It leads out, is missing, or is too large.
     """
-    told = printable(name)
+    label = printable(name)
     if "://" in name or "\\" in name or "\0" in name or name.startswith("/") or name[1:2] == ":":
-        raise SignalError(f"it refers to {told}, which {outside(name)}", allowed="files of its folder")
+        raise SignalError(f"it refers to {label}, which {outside(name)}", allowed="files of its folder")
     path = Path(os.path.realpath(folder / name))
     if not path.is_relative_to(os.path.realpath(root)):
-        raise SignalError(f"it refers to {told}, which is outside of the folder {root}", allowed="files of the folder")
-    return read_bounded(path, f"it refers to {told}, which", max_bytes)
+        raise SignalError(f"it refers to {label}, which is outside of the folder {root}", allowed="files of the folder")
+    return read_bounded(path, f"it refers to {label}, which", max_bytes)
 
 
-def read_bounded(file: Path, told: str, max_bytes: int) -> bytes:
+def read_bounded(file: Path, label: str, max_bytes: int) -> bytes:
     """Content of a regular file that is not too large.
 
     Args:
         file: The file.
-        told: Its name in a message, before what is wrong with it.
+        label: Its name in a message, before what is wrong with it.
         max_bytes: Largest size.
 
     Raises:
@@ -166,10 +157,10 @@ def read_bounded(file: Path, told: str, max_bytes: int) -> bytes:
     """
     try:
         if not file.is_file():
-            raise SignalError(f"{told} is missing, a link to nothing, or no regular file")
+            raise SignalError(f"{label} is missing, a link to nothing, or no regular file")
         size = file.stat().st_size
         if size > max_bytes:
-            raise SignalError(f"{told} has {size:,} bytes", allowed=f"at most {max_bytes:,} bytes")
+            raise SignalError(f"{label} has {size:,} bytes", allowed=f"at most {max_bytes:,} bytes")
         return file.read_bytes()
     except OSError as error:
-        raise SignalError(f"{told} cannot be read ({error.strerror})") from error
+        raise SignalError(f"{label} cannot be read ({error.strerror})") from error

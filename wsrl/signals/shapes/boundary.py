@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from wsrl.signals.shapes.orientation import OFFSET, edge_balance
-from wsrl.signals.shapes.soup import double_areas
+from wsrl.signals.shapes.triangles import double_areas, draw_from_groups, longest_edge, random_points, unit_normals
 
 ACCURACY, ACCURACY_OF_SIDES = 1.5, 1.25
 """Of the far field, in radii of what is far: libigl's own default is 2; from 1.25 on, no side of a face changes."""
@@ -63,39 +63,20 @@ class Samples:
     normals: np.ndarray
 
     def sides(self, winding: Winding) -> tuple[np.ndarray, np.ndarray]:
-        """Winding number just outside and just inside of each sample.
-
-        Args:
-            winding: Of which faces.
-        """
+        """Winding number of some faces just outside and just inside of each sample."""
         both = np.concatenate([self.points + OFFSET * self.normals, self.points - OFFSET * self.normals])
         both = winding(both, ACCURACY_OF_SIDES)
         return both[: len(self.points)], both[len(self.points) :]
 
 
-def sample(triangles: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> Samples:
-    """One point, at an even place, on each of the chosen triangles.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)`` of triangles with an area.
-        chosen: Indices of triangles ``(R,)``, as often as points are wanted on them.
-        generator: Source of the randomness.
-    """
-    weights = generator.dirichlet((1, 1, 1), len(chosen))
-    corners = triangles[chosen]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)  # tiny areas round to none
-    return Samples(triangle=chosen, points=np.einsum("rc,rci->ri", weights, corners), normals=normals)
+def sample(triangles: np.ndarray, rows: np.ndarray, generator: np.random.Generator) -> Samples:
+    """One point, at an even place, on each of the triangles ``(T, 3, 3)`` in ``rows (R,)``, which may repeat."""
+    corners = triangles[rows]
+    return Samples(triangle=rows, points=random_points(corners, generator), normals=unit_normals(corners))
 
 
 def numbers_by_area(areas: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
-    """How many of about ``num`` points fall on each triangle; a random rounding keeps the share of small ones.
-
-    Args:
-        areas: Areas ``(T,)``.
-        num: How many points together.
-        generator: Source of the randomness.
-    """
+    """How many of about ``num`` points fall on each of ``areas (T,)``; random rounding gives small ones their share."""
     return np.floor(num * areas / areas.sum() + generator.random(len(areas))).astype(np.int64)
 
 
@@ -163,8 +144,8 @@ def caps(vertices: np.ndarray, faces: np.ndarray, generator: np.random.Generator
     cone = np.concatenate([rim, (len(vertices) + hole)[:, None]], axis=1)
     # close those where inside and outside meet, as often as the rim is passed too often
     open_holes = is_hole(extended, faces, cone, hole, num, generator)
-    chosen = open_holes[hole]
-    repeated = np.repeat(cone[chosen], np.abs(net[chosen]), axis=0)
+    closing = open_holes[hole]
+    repeated = np.repeat(cone[closing], np.abs(net[closing]), axis=0)
     return extended, repeated, int(open_holes.sum())
 
 
@@ -253,36 +234,22 @@ def groups(triangles: np.ndarray, patch: np.ndarray, cell: float, alone: np.ndar
         alone: Triangles that form a group by themselves.
     """
     # cell of each centre, and with the patch one whole number for it; negative ones stand alone
-    places = np.floor((triangles.mean(axis=1) + 1) / cell).astype(np.int64)
+    cells = np.floor((triangles.mean(axis=1) + 1) / cell).astype(np.int64)
     side = int(np.ceil(2 / cell)) + 1
-    keys = ((patch * side + places[:, 0]) * side + places[:, 1]) * side + places[:, 2]
+    keys = ((patch * side + cells[:, 0]) * side + cells[:, 1]) * side + cells[:, 2]
     keys[alone] = -1 - np.flatnonzero(alone)
     return np.unique(keys, return_inverse=True)[1]
 
 
 def sample_groups(triangles: np.ndarray, group: np.ndarray, generator: np.random.Generator) -> Samples:
-    """Points on groups of triangles, about ``SPACING`` apart, at least one on each group.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-        group: Group of each, from 0 on without gaps.
-        generator: Source of the randomness.
-    """
+    """Points on groups of triangles ``(T, 3, 3)``, about ``SPACING`` apart, at least one on each group."""
     # so many samples that they are SPACING apart on the area, or twice that along the longest edge
     areas = double_areas(triangles) / 2
     total = np.bincount(group, weights=areas)
     length = np.zeros(len(total))
     np.maximum.at(length, group, longest_edge(triangles))
     numbers = np.ceil(np.maximum(total / SPACING**2, length / (2 * SPACING))).clip(1, MOST_SAMPLES).astype(np.int64)
-    # triangles laid end to end by area, group by group; a random place in the stretch of a group is a triangle
-    order = np.argsort(group, kind="stable")
-    start = np.cumsum(total) - total
-    place = np.repeat(start, numbers) + generator.random(int(numbers.sum())) * np.repeat(total, numbers)
-    chosen = np.searchsorted(np.cumsum(areas[order]), place, side="right").clip(0, len(order) - 1)
-    first = np.searchsorted(group[order], np.arange(len(total)))  # rounding must not leave the group
-    last = np.append(first[1:], len(order)) - 1
-    owner = np.repeat(np.arange(len(total)), numbers)
-    return sample(triangles, order[chosen.clip(first[owner], last[owner])], generator)
+    return sample(triangles, draw_from_groups(areas, group, numbers, generator), generator)
 
 
 def kinds_of(samples: Samples, winding: Winding) -> tuple[np.ndarray, np.ndarray]:
@@ -291,21 +258,8 @@ def kinds_of(samples: Samples, winding: Winding) -> tuple[np.ndarray, np.ndarray
     return np.where(outer & inner, BURIED, np.where(outer | inner, BOUNDARY, SHEET)), outer & ~inner
 
 
-def longest_edge(triangles: np.ndarray) -> np.ndarray:
-    """Length ``(T,)`` of the longest edge of each triangle.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-    """
-    return np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2).max(axis=1, initial=0)
-
-
 def divided(triangles: np.ndarray) -> np.ndarray:
-    """Halve each triangle twice across its longest edges, which keeps the pieces from becoming needles.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-    """
+    """Halve triangles ``(T, 3, 3)`` twice across their longest edges, so that the pieces do not become needles."""
     for _ in range(2):
         # from (a, b, c) with the longest edge ab to (a, m, c) and (m, b, c), m the middle of ab
         length = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)

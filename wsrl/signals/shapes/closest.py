@@ -12,6 +12,7 @@ import numpy as np
 
 from wsrl.signals.shapes.orientation import OFFSET, edge_balance
 from wsrl.signals.shapes.soup import join_vertices
+from wsrl.signals.shapes.triangles import unit_normals
 
 CORNER = 1e-5
 """Barycentric coordinates below this are zero: the closest point is on an edge or at a vertex."""
@@ -86,8 +87,7 @@ class ClosestPoint:
         """Normals of faces ``(T, 3)``, edges and vertices ``(T, 3, 3)`` of each; zero where they tell nothing."""
         triangles = self._triangles
         vertices, faces = join_vertices(self._corners, self._faces)
-        normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        normals = unit_normals(triangles)
         edge, ends, net = edge_balance(faces, len(vertices))
         unsure = (np.bincount(edge.ravel(), minlength=len(net)) != 2) | (net != 0)
         of_edge = summed(edge, np.repeat(normals, 3, axis=0), len(net))
@@ -101,17 +101,13 @@ class ClosestPoint:
         return normals, of_edge[edge], of_vertex[faces]
 
 
-def summed(places: np.ndarray, vectors: np.ndarray, num: int) -> np.ndarray:
+def summed(groups: np.ndarray, vectors: np.ndarray, num: int) -> np.ndarray:
     """Sums of vectors by place, ``(num, 3)``."""
-    return np.stack([np.bincount(places.ravel(), weights=vectors[:, axis], minlength=num) for axis in range(3)], axis=1)
+    return np.stack([np.bincount(groups.ravel(), weights=vectors[:, axis], minlength=num) for axis in range(3)], axis=1)
 
 
 def angles(triangles: np.ndarray) -> np.ndarray:
-    """Angle ``(T, 3)`` at each corner.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-    """
+    """Angle ``(T, 3)`` at each corner of triangles ``(T, 3, 3)``."""
     following = np.roll(triangles, -1, axis=1) - triangles
     preceding = np.roll(triangles, 1, axis=1) - triangles
     length = np.linalg.norm(np.cross(following, preceding), axis=2)
@@ -119,12 +115,7 @@ def angles(triangles: np.ndarray) -> np.ndarray:
 
 
 def barycentric(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Coordinates ``(P, 3)`` of points in the planes of their triangles.
-
-    Args:
-        triangles: Corners ``(P, 3, 3)`` of triangles with an area.
-        points: Points ``(P, 3)``.
-    """
+    """Coordinates ``(P, 3)`` of points ``(P, 3)`` in the planes of their triangles ``(P, 3, 3)``, which have areas."""
     # p = a + second * u + third * v: the normal equations of least squares, by Cramer's rule
     u, v, w = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0], points - triangles[:, 0]
     uu, uv, vv, wu, wv = (np.einsum("pi,pi->p", a, b) for a, b in ((u, u), (u, v), (v, v), (w, u), (w, v)))
@@ -134,12 +125,7 @@ def barycentric(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def touching_others(triangles: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Triangles ``(T,)`` with a corner where triangles of another kind meet them.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-        kinds: Kind of each.
-    """
+    """Which triangles ``(T, 3, 3)`` have a corner where triangles of another kind meet them, ``(T,)``."""
     corners = triangles.reshape(-1, 3)
     vertices, faces = join_vertices(corners, np.arange(len(corners)).reshape(-1, 3))
     # smallest and largest kind that meets at each vertex

@@ -45,7 +45,7 @@ def match_diagonals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         for row in (first[one], first[other])
     ]
     turned = np.einsum("qi,qi->q", *normals) < 0
-    for taken, given in ((first, first), (second, second)):
-        source = faces[taken[one] // 3]
-        result[given[other] // 3] = np.where(turned[:, None], source[:, ::-1], source)
+    for half in (first, second):
+        source = faces[half[one] // 3]
+        result[half[other] // 3] = np.where(turned[:, None], source[:, ::-1], source)
     return result

@@ -89,12 +89,7 @@ def read_mesh(
 
 
 def check_faces(num: int, limits: MeshLimits) -> None:
-    """Refuse more faces than are allowed.
-
-    Args:
-        num: Number of faces.
-        limits: What is refused.
-    """
+    """Refuse more faces than are allowed."""
     if num > limits.max_faces:
         raise SignalError(
             f"{num:,} faces", allowed=f"at most {limits.max_faces:,} (option max_faces)", do="simplify it first"
@@ -104,12 +99,6 @@ def check_faces(num: int, limits: MeshLimits) -> None:
 def load(data: bytes, file_type: str, resolve: Callable[[str], bytes] | None, limits: MeshLimits) -> Polygons:
     """Read the faces of a file, those of a scene with their transforms.
 
-    Args:
-        data: Content of the file.
-        file_type: Its extension without the dot.
-        resolve: Gives the bytes of a file this one refers to.
-        limits: What is refused.
-
     Raises:
         SignalError: It holds no faces; the message names what it holds instead.
     """
@@ -117,7 +106,7 @@ def load(data: bytes, file_type: str, resolve: Callable[[str], bytes] | None, li
     polygons = readers[file_type](data) if file_type in readers else read_gltf(data, resolve)
     if not len(polygons.sizes):
         held = {"points": len(polygons.vertices)} | dict(polygons.others)
-        told = [f"{number:,} {name}" for name, number in held.items() if number]
-        wrong = f"it holds {' and '.join(told)} but no faces" if told else "it holds no faces"
+        contents = [f"{number:,} {name}" for name, number in held.items() if number]
+        wrong = f"it holds {' and '.join(contents)} but no faces" if contents else "it holds no faces"
         raise SignalError(wrong, allowed="a mesh of triangles or other polygons")
     return polygons

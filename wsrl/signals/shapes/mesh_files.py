@@ -50,12 +50,6 @@ def mesh_content(root: Path, path: str, limits: MeshLimits) -> Content:
 def buffers(root: Path, folder: Path, data: bytes, max_bytes: int) -> dict[str, bytes]:
     """The buffers that a glTF file refers to, by name; those inside of it (``data:``) are left to the reader.
 
-    Args:
-        root: Folder that a reference may not lead out of.
-        folder: Folder of the description.
-        data: The file, text or binary.
-        max_bytes: Largest size of all of them.
-
     Raises:
         SignalError: The description is damaged, or a buffer cannot be had.
     """
@@ -66,12 +60,12 @@ def buffers(root: Path, folder: Path, data: bytes, max_bytes: int) -> dict[str, 
         references = [buffer.get("uri") for buffer in described.get("buffers", [])]
     except (AttributeError, TypeError) as error:
         raise SignalError("damaged, or not a gltf file") from error
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for reference in references:
         if not isinstance(reference, str) or reference.startswith("data:"):
             continue
         reference = unquote(reference)
-        if reference not in found:
-            left = max_bytes - sum(map(len, found.values()))
-            found[reference] = read_inside(root, folder, reference, left)
-    return found
+        if reference not in contents:
+            left = max_bytes - sum(map(len, contents.values()))
+            contents[reference] = read_inside(root, folder, reference, left)
+    return contents

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping
 
 from wsrl.errors import SignalError
+from wsrl.signals.shapes.formats.ply import header
 from wsrl.signals.shapes.formats.stl import binary_facets
 from wsrl.signals.shapes.formats.words import plain
 
@@ -47,11 +48,7 @@ def announced_faces(data: bytes, file_type: str, max_bytes: int) -> int:
 
 
 def stl_faces(data: bytes) -> int:
-    """Faces of an STL file: by its length if that fits a binary one, else the facets of its text.
-
-    Args:
-        data: Content of the file.
-    """
+    """Faces of an STL file: by its length if that fits a binary one, else the facets of its text."""
     facets = binary_facets(data)
     if facets is not None:
         return facets
@@ -62,34 +59,23 @@ def stl_faces(data: bytes) -> int:
 
 
 def ply_faces(data: bytes) -> int:
-    """Faces of a PLY file by its header.
-
-    Args:
-        data: Content of the file.
-    """
-    header, end, _ = plain(data[:LARGEST_HEADER]).partition(b"end_header")
-    if not header.startswith(b"ply") or not end:
-        raise SignalError("damaged: it has no PLY header")
-    found = re.findall(rb"(?:^|[\r\n])[ \t]*element[ \t]+(\w+)[ \t]+(\d+)", header)
-    rows = {name: int(number) for name, number in found}
-    if sum(rows.values()) > len(data):
-        raise SignalError(f"damaged: it announces {sum(rows.values()):,} rows in {len(data):,} bytes")
-    return rows.get(b"face", 0)
+    """Faces of a PLY file by its header."""
+    _, elements, _ = header(plain(data))
+    num_rows = sum(element.rows for element in elements)
+    if num_rows > len(data):
+        raise SignalError(f"damaged: it announces {num_rows:,} rows in {len(data):,} bytes")
+    return sum(element.rows for element in elements if element.name.lower() == "face")
 
 
 def off_faces(data: bytes) -> int:
-    """Faces of an OFF file by its first line of numbers.
-
-    Args:
-        data: Content of the file.
-    """
+    """Faces of an OFF file by its first line of numbers."""
     text = re.sub(rb"#[^\r\n]*", b"", plain(data[:LARGEST_HEADER]))
-    found = re.match(rb"\s*(?:(?:ST)?C?N?4?N?OFF)?\s*(\d+)\s+(\d+)", text, re.IGNORECASE)
-    if not found:
+    match = re.match(rb"\s*(?:(?:ST)?C?N?4?N?OFF)?\s*(\d+)\s+(\d+)", text, re.IGNORECASE)
+    if not match:
         if re.match(rb"\s*\w*OFF\s+BINARY", text, re.IGNORECASE):
             return 0  # the reader tells
         raise SignalError("damaged: it has no OFF header")
-    vertices, faces = int(found[1]), int(found[2])
+    vertices, faces = int(match[1]), int(match[2])
     if vertices + faces > len(data):
         raise SignalError(f"damaged: it announces {vertices + faces:,} rows in {len(data):,} bytes")
     return faces
@@ -97,9 +83,6 @@ def off_faces(data: bytes) -> int:
 
 def gltf_parts(data: bytes) -> tuple[Mapping, bytes | None]:
     """The description of a glTF file, text or binary whatever its ending says, and its binary part or None.
-
-    Args:
-        data: Content of the file.
 
     Raises:
         SignalError: It is damaged, or of another version than 2.
@@ -113,28 +96,24 @@ def gltf_parts(data: bytes) -> tuple[Mapping, bytes | None]:
         raise SignalError("a GLB file of version 1 (glTF 1.0)", **SECOND_VERSION)
     if version != 2:
         raise SignalError(f"not a GLB file of version 2, but of {version}", **SECOND_VERSION)
-    place, chunks = GLB_HEADER.size, []
-    while place + GLB_CHUNK.size <= len(data):
-        length, kind = GLB_CHUNK.unpack_from(data, place)
-        place += GLB_CHUNK.size
-        if length > len(data) - place:
-            raise SignalError(f"damaged: a part of {length:,} bytes, of which {len(data) - place:,} are there")
-        chunks.append((kind, place, length))
-        place += length
+    position, chunks = GLB_HEADER.size, []
+    while position + GLB_CHUNK.size <= len(data):
+        length, kind = GLB_CHUNK.unpack_from(data, position)
+        position += GLB_CHUNK.size
+        if length > len(data) - position:
+            raise SignalError(f"damaged: a part of {length:,} bytes, of which {len(data) - position:,} are there")
+        chunks.append((kind, position, length))
+        position += length
     if not chunks or chunks[0][0] != b"JSON":
         raise SignalError("damaged: it has no description")
     (_, start, length), *rest = chunks
     described = description(data[start : start + length])
-    found = rest and rest[0][0] == b"BIN\0"
-    return described, data[rest[0][1] : rest[0][1] + rest[0][2]] if found else None
+    has_binary = rest and rest[0][0] == b"BIN\0"
+    return described, data[rest[0][1] : rest[0][1] + rest[0][2]] if has_binary else None
 
 
 def description(text: bytes) -> Mapping:
-    """The JSON object of a glTF file.
-
-    Args:
-        text: The JSON.
-    """
+    """The JSON object of a glTF file."""
     try:
         described = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -152,10 +131,6 @@ def description(text: bytes) -> Mapping:
 
 def gltf_faces(described: Mapping, max_bytes: int) -> int:
     """Faces of a glTF scene, those of a mesh as often as it is shown.
-
-    Args:
-        described: The JSON.
-        max_bytes: Largest size of what its accessors describe.
 
     Raises:
         SignalError: It is inconsistent, or describes too much.
@@ -184,41 +159,27 @@ def checked_count(count: object) -> int:
 
 
 def primitive_faces(primitive: Mapping, accessors: list) -> int:
-    """Triangles of one part of a mesh; none where it holds lines or points.
-
-    Args:
-        primitive: The part.
-        accessors: Tables of the scene.
-    """
+    """Triangles of one part of a mesh; none where it holds lines or points."""
     corners = accessors[primitive.get("indices", primitive["attributes"]["POSITION"])]["count"]
     mode = primitive.get("mode", TRIANGLES)
     return corners // 3 if mode == TRIANGLES else corners if mode in (STRIP, FAN) else 0
 
 
 def shown_times(node: Mapping, accessors: list) -> int:
-    """How often a node shows its mesh: the rows of its table of instances, if it has one.
-
-    Args:
-        node: The node.
-        accessors: Tables of the scene.
-    """
-    given = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
-    if given is None:
+    """How often a node shows its mesh: the rows of its table of instances, if it has one."""
+    instancing = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
+    if instancing is None:
         return 1
-    return max((accessors[number]["count"] for number in given.get("attributes", {}).values()), default=0)
+    return max((accessors[number]["count"] for number in instancing.get("attributes", {}).values()), default=0)
 
 
 def shown_meshes(nodes: list) -> list[tuple[Mapping, int]]:
-    """Each node that has a mesh, and the mesh; the nodes must be trees, as glTF demands.
-
-    Args:
-        nodes: Nodes of the scene.
-    """
+    """Each node that has a mesh, and the mesh; the nodes must be trees, as glTF demands."""
     children = [child for node in nodes for child in node.get("children", [])]
     if len(set(children)) != len(children) or not all(0 <= child < len(nodes) for child in children):
         raise SignalError("damaged: its nodes are no trees")
     inner = set(children)
-    reached, waiting = 0, [place for place in range(len(nodes)) if place not in inner]
+    reached, waiting = 0, [index for index in range(len(nodes)) if index not in inner]
     while waiting:
         reached += 1
         waiting.extend(nodes[waiting.pop()].get("children", []))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import igl
 import numpy as np
 
-from wsrl.signals.shapes.soup import double_areas
+from wsrl.signals.shapes.triangles import double_areas, draw_from_groups, random_points, unit_normals
 
 RAYS = 20_000
 LEAST_RAYS, MOST_RAYS = 4, 200
@@ -41,12 +41,7 @@ class Oriented:
 
 
 def orient(vertices: np.ndarray, faces: np.ndarray) -> Oriented:
-    """Turn faces so that they point out.
-
-    Args:
-        vertices: Vertices ``(V, 3)`` in normalised coordinates.
-        faces: Faces ``(F, 3)``, none twice.
-    """
+    """Turn faces, none of them given twice, so that they point out; vertices are in normalised coordinates."""
     # neighbours in a patch agree, so only whole patches are left to turn
     consistent, patch = consistent_patches(vertices, faces)
     num = int(patch.max()) + 1
@@ -99,10 +94,6 @@ def edge_balance(
 def consistent_patches(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Make neighbours agree; components that are closed and consistent as given are left alone.
 
-    Args:
-        vertices: Vertices ``(V, 3)``.
-        faces: Faces ``(F, 3)``.
-
     Returns:
         Faces with the orientation that most of the area of their patch had, and the patch of each face.
     """
@@ -126,15 +117,10 @@ def consistent_patches(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndar
 
 
 def same_orientation(faces: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether faces with the same corners run through them in the same direction.
-
-    Args:
-        faces: Faces ``(F, 3)``.
-        others: Faces ``(F, 3)`` with the same corners in any order.
-    """
+    """Whether faces ``(F, 3)`` pass their corners in the same direction as others with the same corners."""
     # where the first corner stands in the other face, and what follows it there
-    place = (others == faces[:, :1]).argmax(axis=1)
-    following = np.take_along_axis(others, ((place + 1) % 3)[:, None], axis=1)[:, 0]
+    offset = (others == faces[:, :1]).argmax(axis=1)
+    following = np.take_along_axis(others, ((offset + 1) % 3)[:, None], axis=1)[:, 0]
     return following == faces[:, 1]
 
 
@@ -168,14 +154,7 @@ def turned_closed(
 
 
 def contained_patches(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, num: int) -> np.ndarray:
-    """Which patches ``(num,)`` lie inside others, judged at a few of their faces.
-
-    Args:
-        vertices: Vertices ``(V, 3)``.
-        faces: Faces ``(F, 3)`` of closed patches that all point out.
-        patch: Patch of each face.
-        num: Number of patches.
-    """
+    """Which patches ``(num,)`` of closed ones that point out lie inside others, judged at a few of their faces."""
     order = np.argsort(patch, kind="stable")
     size = np.bincount(patch, minlength=num)
     start = np.cumsum(size) - size
@@ -184,12 +163,10 @@ def contained_patches(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray
     rows = [order[start[present] + (size[present] - 1) * step // 3] for step in range(4)]
     inside = np.zeros(num, bool)
     inside[present] = True
-    for chosen in rows:
-        corners = vertices[faces[chosen]]
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    for row in rows:
+        corners = vertices[faces[row]]
         # just outside of the face a patch within another has a winding number of 1
-        length = np.linalg.norm(normal, axis=1, keepdims=True)
-        outside = corners.mean(1) + OFFSET * normal / np.maximum(length, 1e-300)
+        outside = corners.mean(1) + OFFSET * unit_normals(corners)
         inside[present] &= igl.fast_winding_number(vertices, faces, outside) > 0.5
     return inside
 
@@ -206,17 +183,14 @@ def turned_open(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, clos
     generator = np.random.default_rng(0)
     areas = np.where(closed[patch], 0, double_areas(vertices[faces]))
     # the faces that rays start from; faces without area stop none
-    chosen = rays_of_patches(areas, patch, len(closed), generator)
+    rays = rays_of_patches(areas, patch, len(closed), generator)
     solid = double_areas(vertices[faces]) > 0
     target = np.ascontiguousarray(faces[solid])
     tree = igl.AABB()
     tree.init(vertices, target)
-    corners = vertices[faces[chosen]]
+    corners = vertices[faces[rays]]
     # starts at even places of the faces (R, 3), directions spread evenly over the half space in front
-    weights = generator.dirichlet((1, 1, 1), len(chosen))
-    points = np.einsum("rc,rci->ri", weights, corners)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+    points, normals = random_points(corners, generator), unit_normals(corners)
     directions = generator.standard_normal(points.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     directions *= np.where(np.einsum("ri,ri->r", directions, normals) < 0, -1, 1)[:, None]
@@ -225,21 +199,15 @@ def turned_open(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, clos
     for side in (1.0, -1.0):
         origin = points + side * OFFSET * normals
         hit, _, _ = tree.intersect_ray_first(vertices, target, origin, side * directions)
-        escaped.append(np.bincount(patch[chosen], weights=hit < 0, minlength=len(closed)))
+        escaped.append(np.bincount(patch[rays], weights=hit < 0, minlength=len(closed)))
     # turned where the back sees clearly more; where both see as much, the file is believed
     front, back = escaped
-    shot = np.bincount(patch[chosen], minlength=len(closed))
+    shot = np.bincount(patch[rays], minlength=len(closed))
     return ~closed & (back - front > MARGIN * shot)
 
 
 def rays_of_patches(areas: np.ndarray, patch: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
-    """Faces that rays start from, some of every patch, large ones more often.
-
-    Args:
-        areas: Area of each face; zero for faces that need no ray.
-        patch: Patch of each face.
-        num: Number of patches.
-        generator: Source of the randomness.
+    """Faces that rays start from, some of every patch, large ones more often, none whose area is 0.
 
     Returns:
         Indices of faces, sorted by patch.
@@ -248,9 +216,4 @@ def rays_of_patches(areas: np.ndarray, patch: np.ndarray, num: int, generator: n
     # rays in proportion to the area of a patch, within bounds
     rays = np.ceil(RAYS * total / max(total.sum(), 1e-300)).clip(LEAST_RAYS, MOST_RAYS).astype(np.int64)
     rays[total == 0] = 0
-    order = np.argsort(patch, kind="stable")
-    # faces laid end to end by area, patch by patch: a random place in the stretch of a patch is a face of it
-    cumulated = np.cumsum(areas[order])
-    start = np.cumsum(total) - total
-    place = np.repeat(start, rays) + generator.random(int(rays.sum())) * np.repeat(total, rays)
-    return order[np.searchsorted(cumulated, place, side="right").clip(0, len(order) - 1)]
+    return draw_from_groups(areas, patch, rays, generator)

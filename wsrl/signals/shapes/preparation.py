@@ -22,7 +22,7 @@ class Preparable(Protocol):
 
 
 def prepare_in_processes(
-    source: Preparable, indices: Sequence[int], processes: int, tell: Callable[[int], None]
+    source: Preparable, indices: Sequence[int], processes: int, advance: Callable[[int], None]
 ) -> Iterator[tuple[int, str]]:
     """Prepare shapes; what the shapes in work need is all the memory this takes.
 
@@ -32,7 +32,7 @@ def prepare_in_processes(
         source: Whose shapes.
         indices: Places in the stable order.
         processes: Processes that work at one time.
-        tell: Called with the number of shapes that are ready since the last call.
+        advance: Called with the number of shapes that are ready since the last call.
 
     Yields:
         Place and reason of each shape that cannot be prepared because its process dies.
@@ -42,23 +42,17 @@ def prepare_in_processes(
     """
     waiting = iter(indices)
     while True:
-        left = run(source, waiting, processes, tell)
+        left = run(source, waiting, processes, advance)
         if not left:
             break
         for index in left:
-            if run(source, iter([index]), 1, tell):
-                tell(1)
+            if run(source, iter([index]), 1, advance):
+                advance(1)
                 yield index, DIED
 
 
-def run(source: Preparable, waiting: Iterator[int], processes: int, tell: Callable[[int], None]) -> list[int]:
+def run(source: Preparable, waiting: Iterator[int], processes: int, advance: Callable[[int], None]) -> list[int]:
     """Prepare shapes until there are none, or until a process dies.
-
-    Args:
-        source: Whose shapes.
-        waiting: Places in the stable order; those not begun stay in it.
-        processes: Processes that work at one time.
-        tell: Called with the number of shapes that are ready since the last call.
 
     Returns:
         The shapes that were in work when a process died.
@@ -75,7 +69,7 @@ def run(source: Preparable, waiting: Iterator[int], processes: int, tell: Callab
                 for future in done:
                     future.result()
                     del in_work[future]
-                    tell(1)
+                    advance(1)
         except BrokenProcessPool:
             return list(in_work.values())
         except UserError:
@@ -87,11 +81,7 @@ _source: list[Preparable] = []
 
 
 def begin(source: Preparable) -> None:
-    """Set up a process: one thread, and the source.
-
-    Args:
-        source: Whose shapes it will prepare.
-    """
+    """Set up a process: one thread, and the source."""
     os.environ["IGL_NUM_THREADS"] = "1"  # libigl looks at it when it first uses threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which lets the shapes in work finish
     threading.Thread(target=end_with_parent, daemon=True).start()

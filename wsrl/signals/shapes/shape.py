@@ -187,10 +187,11 @@ def prepare_shape(shape: Solid | trimesh.Trimesh, options: ShapeOptions, seed: i
     surface, normals = solid.sample_surface(options.num_surface, generator)
     pool = draw_pool(solid, options, generator)
     heldout = generator.uniform(-1, 1, (options.num_heldout, 3)).astype(np.float32)
-    heldout_distances = solid.signed_distance(heldout.astype(np.float64)).astype(np.float32)
+    distances = solid.signed_distance(np.concatenate([pool, heldout], dtype=np.float64)).astype(np.float32)
+    distances, heldout_distances = np.split(distances, [len(pool)])
     return PreparedShape(
         points=pool,
-        distances=solid.signed_distance(pool.astype(np.float64)).astype(np.float32),
+        distances=distances,
         surface=surface.astype(np.float32),
         normals=normals.astype(np.float32),
         heldout_points=heldout,
@@ -204,13 +205,7 @@ def prepare_shape(shape: Solid | trimesh.Trimesh, options: ShapeOptions, seed: i
 
 
 def draw_pool(solid: Solid, options: ShapeOptions, generator: np.random.Generator) -> np.ndarray:
-    """Points ``(P, 3)``, float32, near the surface and in the cube, shuffled.
-
-    Args:
-        solid: Whose surface.
-        options: How many points, and where.
-        generator: Source of the randomness.
-    """
+    """Points ``(P, 3)``, float32, near the surface and in the cube, shuffled."""
     parts = [generator.uniform(-1, 1, (options.num_uniform, 3))]
     for scale in options.near_scales:
         surface, _ = solid.sample_surface(options.num_near, generator)
@@ -220,12 +215,7 @@ def draw_pool(solid: Solid, options: ShapeOptions, generator: np.random.Generato
 
 
 def rejected(reason: str, quality: dict[str, float] | None = None) -> PreparedShape:
-    """The record of a shape that cannot be used.
-
-    Args:
-        reason: Why, in words of the user.
-        quality: What is known of the mesh.
-    """
+    """The record of a shape that cannot be used, for a reason in words of the user."""
     none, nowhere = np.zeros(0, np.float32), np.zeros((0, 3), np.float32)
     return PreparedShape(
         points=nowhere,

@@ -32,58 +32,45 @@ def cache_path(directory: str | Path, key: str) -> Path:
 
 
 def load_prepared(path: Path) -> PreparedShape | None:
-    """Read a prepared shape; None where there is none or the file is damaged.
-
-    Args:
-        path: File from ``cache_path``.
-    """
+    """Read a prepared shape; None where there is none or the file is damaged."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            told = file.attrs["facts"]
+            facts_text = file.attrs["facts"]
             arrays = {name: file[name][()] for name in ARRAYS}
-            if file.attrs["sha256"] != digest(arrays, told):
+            if file.attrs["sha256"] != digest(arrays, facts_text):
                 return None
-            facts = json.loads(told)
+            facts = json.loads(facts_text)
     except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError):  # what h5py raises on damage
         return None
     return PreparedShape(**arrays, **(facts | {"reasons": tuple(facts["reasons"])}))
 
 
 def save_prepared(path: Path, prepared: PreparedShape) -> None:
-    """Write a prepared shape so that it appears complete or not at all.
-
-    Args:
-        path: File from ``cache_path``; its folder is made.
-        prepared: The shape; rejected ones are kept too, so that they are not tried again.
+    """Write a prepared shape, also a rejected one, so that it appears complete or not at all.
 
     Raises:
         UserError: The disk refuses.
     """
     arrays = {name: np.ascontiguousarray(getattr(prepared, name)) for name in ARRAYS}
-    told = json.dumps({name: getattr(prepared, name) for name in FACTS})
+    facts_text = json.dumps({name: getattr(prepared, name) for name in FACTS})
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for name, array in arrays.items():
             file[name] = array
-        file.attrs["facts"] = told
-        file.attrs["sha256"] = digest(arrays, told)
+        file.attrs["facts"] = facts_text
+        file.attrs["sha256"] = digest(arrays, facts_text)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, buffer.getvalue())
 
 
-def digest(arrays: Mapping[str, np.ndarray], told: str) -> str:
-    """Hash of all that is kept.
-
-    Args:
-        arrays: Arrays by name.
-        told: The other facts as JSON.
-    """
-    total = hashlib.sha256(told.encode())
+def digest(arrays: Mapping[str, np.ndarray], facts_text: str) -> str:
+    """Hash of all that is kept: the arrays by name, and the other facts as JSON."""
+    total = hashlib.sha256(facts_text.encode())
     for name in ARRAYS:
         total.update(f"{name}{arrays[name].shape}{arrays[name].dtype.str}".encode())
         total.update(np.ascontiguousarray(arrays[name]).tobytes())

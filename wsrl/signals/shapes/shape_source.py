@@ -6,7 +6,7 @@ A shape that cannot be used is a bad signal with its reasons; nothing here ends 
 import multiprocessing
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,43 +58,14 @@ class ShapeSource(Source):
 
     options: ShapeOptions
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        ids: Sequence[str],
-        labels: Sequence[str | None],
-        splits: Sequence[str | None],
-        options: ShapeOptions,
-        details: Mapping[str, object],
-    ):
-        """Select what the options ask for from the full listing.
-
-        Args:
-            name: Name of the source.
-            ids: Ids of the full listing, in order.
-            labels: Class name of each, or None.
-            splits: Split of each, or None.
-            options: Options given by the user.
-            details: Further plain JSON for the description.
-        """
-        super().__init__(
-            name=name,
-            ids=ids,
-            labels=labels,
-            splits=splits,
-            form=options.form,
-            options=options,
-            details=details,
-        )
+    def __init__(self, *, options: ShapeOptions, **listing):
+        """As :class:`Source`; the form is that of the options."""
+        super().__init__(form=options.form, options=options, **listing)
         self._keys: dict[int, str] = {}  # of shapes read before, so that their files are not read and hashed again
 
     @abstractmethod
     def content(self, position: int) -> Content:
-        """The shape at a place of the full listing.
-
-        Args:
-            position: Place in the full listing, before any selection.
+        """The shape at a position of the full listing, before any selection.
 
         Raises:
             SignalError: Its bytes cannot be had; nothing is kept of that, so it is tried again next time.
@@ -103,12 +74,6 @@ class ShapeSource(Source):
     def read(self, position: int, *, id: str, label: str | None, split: str | None) -> ShapeSignal:
         """See ``Source``.
 
-        Args:
-            position: Place in the full listing.
-            id: Its id.
-            label: Its class name, or None.
-            split: Its split, or None.
-
         Raises:
             SignalError: The shape is rejected; the message has the reasons.
         """
@@ -116,10 +81,6 @@ class ShapeSource(Source):
 
     def prepared(self, position: int, id: str) -> PreparedShape:
         """The prepared shape, from the cache where it has it.
-
-        Args:
-            position: Place in the full listing.
-            id: Its id.
 
         Raises:
             SignalError: Its bytes cannot be had.
@@ -149,11 +110,7 @@ class ShapeSource(Source):
         return text_number(f"{self.options.seed}/{id}")
 
     def is_cached(self, index: int) -> bool:
-        """Whether a shape, or its rejection, is in the cache; what cannot be read counts, for there is nothing to do.
-
-        Args:
-            index: Place in the stable order.
-        """
+        """Whether a shape, or its rejection, is in the cache; one that cannot be read counts as if it were."""
         try:
             content = self.content(int(self.positions[index]))
         except SignalError:
@@ -161,11 +118,7 @@ class ShapeSource(Source):
         return self.cache_file(content, self.ids[index]).is_file()
 
     def record(self, index: int) -> ShapeRecord:
-        """What is known of a shape; prepares it if that has not been done.
-
-        Args:
-            index: Place in the stable order.
-        """
+        """What is known of a shape; prepares it if that has not been done."""
         id = self.ids[index]
         try:
             shape = self.prepared(int(self.positions[index]), id)
@@ -175,9 +128,6 @@ class ShapeSource(Source):
 
     def mesh(self, index: int) -> trimesh.Trimesh:
         """The surface of a shape in normalised coordinates, as it is taken for the boundary of a solid; it is not kept.
-
-        Args:
-            index: Place in the stable order.
 
         Raises:
             SignalError: The shape cannot be used.
@@ -190,38 +140,27 @@ class ShapeSource(Source):
         path = self.cache_file(self.content(int(self.positions[index])), self.ids[index])
         save_prepared(path, rejected(f"{reason}; to try it again remove {path}"))
 
-    def prepare(self, indices: Sequence[int], processes: int, tell: Callable[[int], None]) -> None:
+    def prepare(self, indices: Sequence[int], processes: int, advance: Callable[[int], None]) -> None:
         """Prepare shapes that are not in the cache, in processes of one thread each.
 
         Only the shapes in work are in memory. A process that dies takes no other shape with it; the shape that kills
         its process twice is rejected.
-
-        Args:
-            indices: Places in the stable order.
-            processes: Processes that work at one time.
-            tell: Called with the number of shapes that are ready since the last call.
         """
         missing = [index for index in indices if not self.is_cached(index)]
         if len(missing) < len(indices):
-            tell(len(indices) - len(missing))
+            advance(len(indices) - len(missing))
         # The processes of a build are daemons, which may have no children.
         if min(processes, len(missing)) > 1 and not multiprocessing.current_process().daemon:
-            for index, reason in prepare_in_processes(self, missing, processes, tell):
+            for index, reason in prepare_in_processes(self, missing, processes, advance):
                 self.reject(index, reason)
             return
         for index in missing:
             self.record(index)
-            tell(1)
+            advance(1)
 
 
 def prepare_content(content: Content, options: ShapeOptions, seed: int) -> PreparedShape:
-    """Prepare one shape; whatever is wrong with it makes it rejected.
-
-    Args:
-        content: The shape.
-        options: How it is sampled.
-        seed: Seed of its points.
-    """
+    """Prepare one shape; whatever is wrong with it makes it rejected."""
     try:
         return prepare_shape(content.make(), options, seed)
     except SignalError as error:

@@ -13,8 +13,9 @@ from wsrl.errors import SignalError
 from wsrl.signals.shapes.boundary import BOUNDARY, BURIED, NEGLIGIBLE, SHEET, Winding, caps, classify, winding_patches
 from wsrl.signals.shapes.closest import ClosestPoint, touching_others
 from wsrl.signals.shapes.orientation import Oriented, edge_balance, orient
-from wsrl.signals.shapes.soup import Soup, clean, double_areas, sample_triangles
+from wsrl.signals.shapes.soup import Soup, clean
 from wsrl.signals.shapes.thin_shells import HALF_THICKNESS, ThickSheets
+from wsrl.signals.shapes.triangles import area_vectors, double_areas, sample_triangles
 from wsrl.signals.shapes.twofold import split_twofold
 
 THICKENED_SHARE = 0.005
@@ -223,11 +224,11 @@ class MeshSolid(Solid):
         """See ``Solid``; points that lie inside the rest of the solid are drawn again."""
         if self._sheets is None:
             return sample_triangles(self._bounding, num, generator)
-        parts, found = [], 0
-        while found < num:
+        parts, num_drawn = [], 0
+        while num_drawn < num:
             points, normals = self._sample_union(num, generator)
             parts.append((points, normals))
-            found += len(points)
+            num_drawn += len(points)
         points, normals = (np.concatenate([part[k] for part in parts])[:num] for k in range(2))
         return points, normals
 
@@ -247,24 +248,15 @@ class MeshSolid(Solid):
         return points[order], normals[order]
 
 
-def share_of(triangles: np.ndarray, chosen: np.ndarray) -> float:
-    """Share of the area that some of the triangles have.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
-        chosen: Which ``(T,)``.
-    """
+def share_of(triangles: np.ndarray, some: np.ndarray) -> float:
+    """Share of the area of triangles ``(T, 3, 3)`` that some ``(T,)`` of them have."""
     areas = double_areas(triangles)
-    return float(areas[chosen].sum() / areas.sum())
+    return float(areas[some].sum() / areas.sum())
 
 
 def repairs(quality: dict[str, float]) -> list[str]:
-    """What was done to a mesh, in words.
-
-    Args:
-        quality: Its quality record.
-    """
-    told: list[tuple[float, Callable[[float], str]]] = [
+    """What was done to a mesh, in words, by its quality record."""
+    phrases: list[tuple[float, Callable[[float], str]]] = [
         (quality["out_of_range"], lambda n: f"dropped {n} faces with indices out of range"),
         (quality["not_finite"], lambda n: f"dropped {n} faces with NaN or infinite vertices"),
         (quality["zero_area"], lambda n: f"dropped {n} faces without area"),
@@ -278,7 +270,7 @@ def repairs(quality: dict[str, float]) -> list[str]:
         ),
         (quality["thickened"], lambda _: f"thickened open sheets by {HALF_THICKNESS} to each side"),
     ]
-    return [say(number) for number, say in told if number]
+    return [say(number) for number, say in phrases if number]
 
 
 def inside_by_rays(
@@ -300,8 +292,7 @@ def inside_by_rays(
     # the sign of each face for a ray: +1 where the ray leaves through it
     tree = igl.AABB()
     tree.init(vertices, faces)
-    corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = area_vectors(vertices[faces])
     # inside where a ray leaves once more than it enters; the majority of the rays decides
     votes = np.zeros(len(points))
     for direction in generator.standard_normal((AGREEMENT_RAYS, 3)):
@@ -312,13 +303,10 @@ def inside_by_rays(
 
 
 def along_a_curve(points: np.ndarray) -> np.ndarray:
-    """An order of points in [-1, 1]^3 in which neighbours follow each other (Morton), which is easy on caches.
-
-    Args:
-        points: Points ``(P, 3)``.
-    """
+    """An order of points ``(P, 3)``, most in [-1, 1]^3, in which neighbours follow each other (Morton)."""
     # 64 cells a side, the 6 bits of each coordinate spread out and interleaved
-    cells = ((np.asarray(points) + 1) * 32).astype(np.int64).clip(0, 63)
+    low, high = points.min(axis=0, initial=-1), points.max(axis=0, initial=1)
+    cells = ((points - low) * (63 / (high - low).max())).astype(np.int64)
     for shift, mask in ((8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
         cells = (cells | cells << shift) & mask
     return np.argsort(cells[:, 0] | cells[:, 1] << 1 | cells[:, 2] << 2, kind="stable")

@@ -9,6 +9,7 @@ import numpy as np
 
 from wsrl.errors import SignalError
 from wsrl.signals.shapes.diagonals import match_diagonals
+from wsrl.signals.shapes.triangles import double_areas
 
 NORMALISED_RADIUS = 0.9
 MERGE_DISTANCE = 1e-6
@@ -76,10 +77,7 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Soup:
 
 
 def normalisation(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre of the bounding box, and the scale that puts the farthest vertex at ``NORMALISED_RADIUS``.
-
-    Args:
-        vertices: Vertices ``(V, 3)`` that faces use.
+    """Centre of the box around vertices ``(V, 3)``, and the scale that puts the farthest at ``NORMALISED_RADIUS``.
 
     Raises:
         SignalError: All vertices are one point, or too far apart for numbers of double precision.
@@ -93,12 +91,7 @@ def normalisation(vertices: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def join_vertices(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give equal vertices one index; each keeps the place of the first.
-
-    Args:
-        vertices: Vertices ``(V, 3)`` in [-1, 1].
-        faces: Faces ``(F, 3)``.
-    """
+    """Give equal vertices ``(V, 3)`` in [-1, 1] one index in the faces ``(F, 3)``; the first of them stays."""
     cells = np.rint((vertices + 1) / MERGE_DISTANCE).astype(np.int64)  # below 2^21 along each axis
     keys = cells[:, 0] << 42 | cells[:, 1] << 21 | cells[:, 2]
     _, first, joined = np.unique(keys, return_index=True, return_inverse=True)
@@ -136,36 +129,3 @@ def unique_faces(faces: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.n
     twofold = np.zeros(len(faces), bool)
     twofold[first] = net == 0
     return faces[kept], twofold[kept], len(faces) - len(kept)
-
-
-def double_areas(triangles: np.ndarray) -> np.ndarray:
-    """Twice the area of each triangle.
-
-    Args:
-        triangles: Corners ``(F, 3, 3)``.
-    """
-    return np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
-
-
-def sample_triangles(triangles: np.ndarray, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points evenly over triangles, by area.
-
-    Args:
-        triangles: Corners ``(F, 3, 3)``.
-        num: How many points.
-        generator: Source of the randomness.
-
-    Returns:
-        Points ``(num, 3)`` and the unit normals ``(num, 3)`` of their triangles.
-    """
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    # a triangle with a chance in proportion to its area
-    double_areas = np.linalg.norm(normals, axis=1)
-    cumulated = np.cumsum(double_areas)
-    chosen = np.searchsorted(cumulated, generator.random(num) * cumulated[-1], side="right").clip(0, len(triangles) - 1)
-    u, v = generator.random((2, num, 1))
-    # a point of the parallelogram, folded into the triangle
-    outside = u + v > 1
-    u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
-    a, b, c = np.moveaxis(triangles[chosen], 1, 0)
-    return a + u * (b - a) + v * (c - a), normals[chosen] / double_areas[chosen, None]

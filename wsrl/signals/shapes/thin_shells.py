@@ -7,7 +7,8 @@ import numpy as np
 
 from wsrl.signals.shapes.closest import ClosestPoint
 from wsrl.signals.shapes.orientation import edge_balance
-from wsrl.signals.shapes.soup import double_areas, join_vertices, sample_triangles
+from wsrl.signals.shapes.soup import join_vertices
+from wsrl.signals.shapes.triangles import area_vectors, double_areas, sample_triangles
 
 HALF_THICKNESS = 0.01
 
@@ -34,19 +35,11 @@ class ThickSheets:
         return np.linalg.norm(self._rims[:, 1] - self._rims[:, 0], axis=1)
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance ``(P,)``, negative inside the thickness.
-
-        Args:
-            points: Points ``(P, 3)``, float64.
-        """
+        """Signed distance ``(P,)`` of points ``(P, 3)``, negative inside the thickness."""
         return self._closest.distance(points) - HALF_THICKNESS
 
     def sample(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Points evenly over the thickened surface, those inside other sheets' thickness among them.
-
-        Args:
-            num: How many.
-            generator: Source of the randomness.
 
         Returns:
             Points ``(num, 3)`` and unit normals ``(num, 3)``.
@@ -58,8 +51,8 @@ class ThickSheets:
         # the flat parts, on either side
         normals *= np.where(generator.random(len(normals)) < 0.5, -1, 1)[:, None]
         # the rims, by length, at an even angle from one side over the edge to the other
-        chosen = np.searchsorted(np.cumsum(lengths), generator.random(on_rims) * lengths.sum(), side="right")
-        start, end, away, up = np.moveaxis(self._rims[chosen.clip(0, max(len(lengths) - 1, 0))], 1, 0)
+        rim = np.searchsorted(np.cumsum(lengths), generator.random(on_rims) * lengths.sum(), side="right")
+        start, end, away, up = np.moveaxis(self._rims[rim.clip(0, max(len(lengths) - 1, 0))], 1, 0)
         angle = generator.uniform(-np.pi / 2, np.pi / 2, (on_rims, 1))
         round_normals = np.cos(angle) * away + np.sin(angle) * up
         round_points = start + generator.random((on_rims, 1)) * (end - start)
@@ -68,10 +61,7 @@ class ThickSheets:
 
 
 def rims(triangles: np.ndarray) -> np.ndarray:
-    """Edges that only one triangle has.
-
-    Args:
-        triangles: Corners ``(T, 3, 3)``.
+    """Edges that only one of the triangles ``(T, 3, 3)`` has.
 
     Returns:
         For each its two ends, the unit vector in the triangle's plane away from it, and the triangle's unit normal,
@@ -83,8 +73,7 @@ def rims(triangles: np.ndarray) -> np.ndarray:
     # sides whose edge no other triangle has
     face, side = np.nonzero(np.bincount(edge_of.ravel())[edge_of] == 1)
     start, end = triangles[face, side], triangles[face, (side + 1) % 3]
-    a, b, c = np.moveaxis(triangles[face], 1, 0)
-    up = np.cross(b - a, c - a)
+    up = area_vectors(triangles[face])
     away = np.cross(end - start, up)
     unit = [vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-300) for vector in (away, up)]
     return np.stack([start, end, *unit], axis=1)

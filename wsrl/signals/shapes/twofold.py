@@ -18,18 +18,13 @@ def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
     mostly at open edges of those closes them; one that ends mostly at edges that are closed without it is a wall in the
     solid or a fin on it. One that meets none is a skin of its own.
 
-    Args:
-        soup: Clean triangles.
-
     Returns:
         Faces that can bound a solid, and those that cannot.
     """
     if not soup.twofold.any():
         return soup.faces, soup.faces[:0]
     edge_of, ends, _ = edge_balance(soup.faces, len(soup.vertices))
-    once, twice = (
-        np.bincount(edge_of[chosen].ravel(), minlength=len(ends)) for chosen in (~soup.twofold, soup.twofold)
-    )
+    once, twice = (np.bincount(edge_of[group].ravel(), minlength=len(ends)) for group in (~soup.twofold, soup.twofold))
     # sheets: doubled faces that meet in pairs, where nothing else does
     doubled = np.flatnonzero(soup.twofold)
     inner = (once == 0) & (twice == 2)
@@ -42,7 +37,7 @@ def split_twofold(soup: Soup) -> tuple[np.ndarray, np.ndarray]:
     border = np.where(inner | (once == 0), 0, length)[sides]
     odd = (once % 2 == 1)[sides]
     closing, crossing = (
-        np.bincount(sheet, weights=(border * chosen).sum(axis=1), minlength=num) for chosen in (odd, ~odd)
+        np.bincount(sheet, weights=(border * sides_of).sum(axis=1), minlength=num) for sides_of in (odd, ~odd)
     )
     loose = np.zeros(len(soup.faces), bool)
     loose[doubled] = (crossing > closing)[sheet]

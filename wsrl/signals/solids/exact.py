@@ -9,7 +9,8 @@ import numpy as np
 import trimesh
 
 from wsrl.signals.shapes.solid import Solid
-from wsrl.signals.shapes.soup import NORMALISED_RADIUS, sample_triangles
+from wsrl.signals.shapes.soup import NORMALISED_RADIUS
+from wsrl.signals.shapes.triangles import sample_triangles
 from wsrl.signals.solids.meshing import mesh_union, onto_surface
 from wsrl.signals.solids.nearest_point import UnionDistance
 from wsrl.signals.solids.primitives import lengths
@@ -19,7 +20,7 @@ RESOLUTION = 96
 
 
 class ExactSolid(Solid):
-    """A procedural shape; distances are exact up to ``closest.ERROR_BOUND``, most of them to rounding.
+    """A procedural shape; distances are exact up to ``nearest_point.ERROR_BOUND``, most of them to rounding.
 
     Args:
         shape: The union, in units of its own.
@@ -56,6 +57,5 @@ class ExactSolid(Solid):
     def sample_surface(self, num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See ``Solid``: points of the mesh moved onto the surface, with the surface's own normals."""
         points, _ = sample_triangles(np.asarray(self.mesh.triangles), num, generator)
-        points = onto_surface(self.shape, points * self.scale + self.center)
-        _, gradient = self.shape.value(points)
+        points, gradient = onto_surface(self.shape, points * self.scale + self.center)
         return (points - self.center) / self.scale, gradient / np.maximum(lengths(gradient), 1e-12)[:, None]

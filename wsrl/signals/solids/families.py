@@ -35,11 +35,7 @@ def make_union(family: str, generator: np.random.Generator) -> Union:
 
 
 def any_rotation(generator: np.random.Generator) -> np.ndarray:
-    """A rotation, uniform over all of them.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A rotation, uniform over all of them."""
     quaternion = generator.normal(size=4)
     w, x, y, z = quaternion / np.linalg.norm(quaternion)
     return np.array(
@@ -52,11 +48,7 @@ def any_rotation(generator: np.random.Generator) -> np.ndarray:
 
 
 def standing_pose(generator: np.random.Generator) -> np.ndarray:
-    """A rotation that leaves z nearly up, then takes z to y.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A rotation that leaves z nearly up, then takes z to y."""
     heading, towards = generator.uniform(0, 2 * np.pi, 2)
     tilt = generator.uniform(0, MAX_TILT)
     lean = about_z(towards) @ about_x(tilt) @ about_z(-towards)
@@ -86,11 +78,7 @@ def ellipsoid(generator: np.random.Generator) -> Union:
 
 
 def box(generator: np.random.Generator) -> Union:
-    """A box with half sides from 0.25 to 1, its edges sharp or rounded.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A box with half sides from 0.25 to 1, its edges sharp or rounded."""
     half = generator.uniform(0.25, 1, 3)
     rounding = float(generator.uniform(0, 0.15)) * (generator.uniform() < 0.5)
     return Union(bodies=(Box(half=half - rounding, rounding=rounding),))
@@ -107,11 +95,7 @@ def torus(generator: np.random.Generator) -> Union:
 
 
 def cone(generator: np.random.Generator) -> Union:
-    """A cone, pointed or cut off, its edges sharp or rounded.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A cone, pointed or cut off, its edges sharp or rounded."""
     bottom, height = generator.uniform(0.5, 1), generator.uniform(0.8, 2)
     top = generator.uniform(0.1, 0.5) * bottom * (generator.uniform() < 0.5)
     rounding = float(generator.uniform(0, 0.1)) * (generator.uniform() < 0.5)
@@ -134,11 +118,7 @@ def frustum(bottom: float, top: float, low: float, high: float, **where) -> Revo
 
 
 def table(generator: np.random.Generator) -> Union:
-    """A rectangular top on four legs, or a round one on a column with a foot.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A rectangular top on four legs, or a round one on a column with a foot."""
     thick, height = generator.uniform(0.07, 0.13), generator.uniform(0.8, 1.4)
     if generator.uniform() < 0.3:
         radius, column = generator.uniform(0.7, 1), generator.uniform(0.1, 0.18)
@@ -153,13 +133,7 @@ def table(generator: np.random.Generator) -> Union:
 
 
 def legs(generator: np.random.Generator, half: np.ndarray, height: float) -> list[Primitive]:
-    """Four equal legs below a plate, from height 0 to the middle of the plate.
-
-    Args:
-        generator: Source of randomness.
-        half: Half sides of the plate.
-        height: Height of the middle of the plate.
-    """
+    """Four equal legs from height 0 to the middle of a plate: its half sides and its height."""
     thick, square = generator.uniform(0.08, 0.13), generator.uniform() < 0.5
     inset = thick + generator.uniform(0.03, 0.1)
     stands = [np.array([x * (half[0] - inset), y * (half[1] - inset), height / 2]) for x in (-1, 1) for y in (-1, 1)]
@@ -170,11 +144,7 @@ def legs(generator: np.random.Generator, half: np.ndarray, height: float) -> lis
 
 
 def chair(generator: np.random.Generator) -> Union:
-    """A seat on four legs with a leaning back.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A seat on four legs with a leaning back."""
     half = np.array([generator.uniform(0.4, 0.55), generator.uniform(0.4, 0.55), generator.uniform(0.06, 0.11)])
     height, tall = generator.uniform(0.7, 1), generator.uniform(0.4, 0.65)
     seat = Box(half=half, center=np.array([0, 0, height]))
@@ -186,11 +156,7 @@ def chair(generator: np.random.Generator) -> Union:
 
 
 def lamp(generator: np.random.Generator) -> Union:
-    """A foot, a stem and a shade, which is a full or a hollow cone.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A foot, a stem and a shade, which is a full or a hollow cone."""
     height, stem = generator.uniform(1.2, 2), generator.uniform(0.07, 0.12)
     foot, shade = generator.uniform(0.35, 0.6), generator.uniform(0.5, 0.8)
     tall, top = generator.uniform(0.5, 0.8), shade * generator.uniform(0.4, 0.7)
@@ -207,11 +173,7 @@ def lamp(generator: np.random.Generator) -> Union:
 
 
 def mug(generator: np.random.Generator) -> Union:
-    """A cup with a handle.
-
-    Args:
-        generator: Source of randomness.
-    """
+    """A cup with a handle."""
     bottom, height = generator.uniform(0.4, 0.65), generator.uniform(1.1, 1.5)
     top, wall = bottom * generator.uniform(0.95, 1.25), generator.uniform(0.1, 0.15)
     cup = shell(bottom, top, -height / 2, height / 2, wall, closed_at="bottom")

@@ -3,20 +3,23 @@
 The implicit function f of a union is never steeper than 1, so the distance is at least |f|. Where the foot of a point
 on its deepest (or nearest) body lies on the surface of the union and is |f| away, it is the closest point: this settles
 all points outside a sharp union and most others, to rounding. The rest (points within a body whose foot is covered by
-another body, points near a blend) start from the nearest of a dense set of surface points, creases between bodies
-included, and go down to a closest point by Newton's method on the surface. What they get is the distance to a point of
-the surface, so never too small; the tests bound the excess by :data:`ERROR_BOUND`.
+another body, points near a blend) start from the nearest of a dense set of surface points and from the nearest point of
+a mesh, go down to a closest point by Newton's method on the surface, and are compared with creases between bodies. What
+they get is the distance to a point of the surface, so never too small; the tests bound the excess by
+:data:`ERROR_BOUND`.
 
 Letters: P points, S samples of the surface, B bodies.
 """
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
-from wsrl.signals.solids.meshing import onto_surface
+from wsrl.signals.shapes.solid import along_a_curve
+from wsrl.signals.solids.meshing import CONVERGED, onto_surface
 from wsrl.signals.solids.primitives import lengths
-from wsrl.signals.solids.union import Union
+from wsrl.signals.solids.union import Union, blocks
 
 ERROR_BOUND = 1e-4  # of a shape in the unit sphere
 ON_SURFACE = 1e-9
@@ -60,12 +63,12 @@ class UnionSurface:
         edges = [part[free] for part in edges]
         if shape.blend > 0:
             near = vertices[second < shape.blend + spacing]
-            dense = onto_surface(shape, (near + shifts).reshape(-1, 3))
+            dense, _ = onto_surface(shape, (near + shifts).reshape(-1, 3))
             dense = dense[np.abs(shape.value(dense)[0]) < ON_SURFACE]
             return cls(np.concatenate([vertices, dense]), *edges)
         near = vertices[second < 1.5 * spacing]
-        found = crease_points(shape, (near + 1.5 * shifts).reshape(-1, 3))
-        return cls(vertices, *(np.concatenate(parts) for parts in zip(edges, found, strict=True)))
+        meetings = crease_points(shape, (near + 1.5 * shifts).reshape(-1, 3))
+        return cls(vertices, *(np.concatenate(parts) for parts in zip(edges, meetings, strict=True)))
 
 
 def crease_points(shape: Union, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,16 +80,21 @@ def crease_points(shape: Union, starts: np.ndarray) -> tuple[np.ndarray, np.ndar
     """
     distances, _ = shape.parts(starts)
     pair = np.argsort(np.abs(distances), axis=0, kind="stable")[:2]  # (2, S)
-    points, rows = starts.copy(), np.arange(len(starts))
+    points, todo = starts.copy(), np.arange(len(starts))
     for _ in range(6):
-        distances, gradients = shape.parts(points)
-        first, second = gradients[pair[0], rows], gradients[pair[1], rows]
+        distances, gradients = shape.parts(points[todo])
+        a, b = distances[pair[:, todo], np.arange(len(todo))]
+        first, second = gradients[pair[:, todo], np.arange(len(todo))]
+        # the point where the two tangent planes meet that is closest to the present one
         cosine = np.einsum("pd,pd->p", first, second)
         apart = np.maximum(1 - cosine**2, 1e-3)
-        a, b = distances[pair[0], rows], distances[pair[1], rows]
-        points -= ((a - cosine * b) / apart)[:, None] * first + ((b - cosine * a) / apart)[:, None] * second
+        points[todo] -= ((a - cosine * b) / apart)[:, None] * first + ((b - cosine * a) / apart)[:, None] * second
+        todo = todo[np.maximum(np.abs(a), np.abs(b)) > CONVERGED]
+        if len(todo) == 0:
+            break
     distances, gradients = shape.parts(points)
-    tangents = np.cross(gradients[pair[0], rows], gradients[pair[1], rows])
+    rows = np.arange(len(points))
+    tangents = np.cross(*gradients[pair, rows])
     size = lengths(tangents)
     good = (np.abs(distances[pair, rows]).max(axis=0) < ON_SURFACE) & (distances.min(axis=0) > -ON_SURFACE)
     good &= size > 0.05
@@ -97,88 +105,80 @@ class UnionDistance:
     """Signed distance of one union, with a search structure that is made when it is first needed."""
 
     def __init__(self, shape: Union, vertices: np.ndarray, faces: np.ndarray):
-        """Keep the shape.
-
-        Args:
-            shape: The union.
-            vertices: Vertices ``(V, 3)`` of a mesh of it, on its surface.
-            faces: Faces ``(F, 3)`` of that mesh.
-        """
+        """Keep the union and a mesh of it, vertices ``(V, 3)`` on its surface and faces ``(F, 3)``."""
         self.shape = shape
         self._mesh = vertices, faces
         edges = vertices[faces[:, 0]] - vertices[faces[:, 1]]
         self._spacing = 2 * float(np.median(lengths(edges))) if len(edges) else 0.0
-        self._trees = None
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance ``(P,)``, negative inside.
+        """Signed distance ``(P,)`` of points ``(P, 3)``, float64, negative inside."""
+        value, upper = np.empty(len(points)), np.empty(len(points))
+        for block in blocks(len(points)):
+            value[block], upper[block] = self.bounds(points[block])
+        far = np.abs(value)
+        hard = np.flatnonzero(upper > far + ENOUGH)
+        hard = hard[along_a_curve(points[hard])]  # neighbours one after the other look at the same parts of the trees
+        for start in range(0, len(hard), CHUNK):
+            rows = hard[start : start + CHUNK]
+            upper[rows] = self.search(points[rows], upper[rows])
+        return np.copysign(np.maximum(far, upper), value)
 
-        Args:
-            points: Points ``(P, 3)``, float64.
-        """
-        chunks = [self.chunk(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
-        return np.concatenate(chunks) if chunks else np.zeros(0)
-
-    def chunk(self, points: np.ndarray) -> np.ndarray:
-        """The same for few points.
-
-        Args:
-            points: Points ``(P, 3)``.
-        """
+    def bounds(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The implicit function ``(P,)``, whose size bounds the distance from below, and an upper bound ``(P,)``."""
         distances, gradients = self.shape.parts(points)
         value, _ = self.shape.join(distances, gradients)
+        upper = np.abs(value)
         if len(self.shape.bodies) == 1:
-            return value
-        sharp = self.shape.blend == 0
-        open_ = np.flatnonzero(value < 0) if sharp else np.arange(len(points))
-        best = distances[:, open_].argmin(axis=0)
-        reach = distances[best, open_]
-        feet = points[open_] - reach[:, None] * gradients[best, open_]
+            return value, upper
+        # outside a sharp union the function is the distance; elsewhere the foot on one body may be the closest point
+        unsure = np.flatnonzero(value < 0) if self.shape.blend == 0 else np.arange(len(points))
+        best = distances[:, unsure].argmin(axis=0)
+        reach = distances[best, unsure]
+        feet = points[unsure] - reach[:, None] * gradients[best, unsure]
         on_surface = np.abs(self.shape.value(feet)[0]) < ON_SURFACE
-        upper = np.where(on_surface, np.abs(reach), np.inf)
-        hard = upper > np.abs(value[open_]) + ENOUGH
-        far = np.abs(value)
-        far[open_[~hard]] = upper[~hard]
-        far[open_[hard]] = np.minimum(upper[hard], self.search(points[open_[hard]]))
-        return np.copysign(far, value)
+        upper[unsure] = np.where(on_surface, np.abs(reach), np.inf)
+        return value, upper
 
-    def search(self, points: np.ndarray) -> np.ndarray:
+    def search(self, points: np.ndarray, upper: np.ndarray) -> np.ndarray:
         """Distance ``(P,)`` to the surface by search.
 
         Args:
-            points: Points ``(P, 3)`` inside or outside.
+            points: Points ``(P, 3)``, one at least.
+            upper: The distance to the foot on the nearest body, ``(P,)``, infinite where another body covers it. Where
+                it is finite for a point that is not settled, the point is outside a blend: of all parts of the surface
+                that are parts of one body's that foot is the closest point, so only blends can be closer.
         """
-        if len(points) == 0:
-            return np.zeros(0)
-        sampled, mesh_tree, tree, crease_tree = self._search_trees()
+        sampled, mesh_tree, tree, crease_tree = self._trees
         far, nearest = tree.query(points)
-        feet = sampled.points[nearest]
-        # The mesh is dense everywhere and right where the surface is flat; the sample is dense where it is curved.
-        on_mesh = onto_surface(self.shape, mesh_tree.squared_distance(*self._mesh, points)[2], steps=3)
-        reached = lengths(points - on_mesh)
-        reached[np.abs(self.shape.value(on_mesh)[0]) > ON_SURFACE] = np.inf
-        other = (lengths(on_mesh - feet) > self._spacing) & np.isfinite(reached)  # two places may be the closest
-        closer = reached < far
-        first, second = np.where(closer[:, None], on_mesh, feet), np.where(closer[:, None], feet, on_mesh)
-        best = descend(self.shape, points, first, np.minimum(far, reached))
-        second_far = np.maximum(far, reached)[other]
-        best[other] = np.minimum(best[other], descend(self.shape, points[other], second[other], second_far))
-        far = best
+        best = np.minimum(upper, far)
+        # The sample is dense where the surface is curved; the mesh is dense everywhere and right where it is flat.
+        starts = sampled.points[nearest]
+        covered = np.flatnonzero(np.isinf(upper))
+        on_mesh, _ = onto_surface(self.shape, mesh_tree.squared_distance(*self._mesh, points[covered])[2], steps=1)
+        closer = lengths(on_mesh - points[covered]) < far[covered]
+        apart = lengths(on_mesh - starts[covered]) > self._spacing  # two points of the surface may be the closest
+        second = np.where(closer[:, None], starts[covered], on_mesh)[apart]
+        starts[covered[closer]] = on_mesh[closer]
+        # go down from all starts that can lead to anything closer
+        leads = np.flatnonzero(far < upper + self._spacing)
+        rows, starts = np.concatenate([leads, covered[apart]]), np.concatenate([starts[leads], second])
+        np.minimum.at(best, rows, descend(self.shape, points[rows], starts))
         if crease_tree is not None:
-            far = np.minimum(far, self.crease_distance(points, *crease_tree.query(points)))
-        return far
+            best = np.minimum(best, self.crease_distance(points, *crease_tree.query(points)))
+        return best
 
-    def _search_trees(self):
+    @cached_property
+    def _trees(self):
         from igl import AABB
         from scipy.spatial import cKDTree
 
-        if self._trees is None:
-            sampled = UnionSurface.of(self.shape, self._mesh[0], self._spacing)
-            mesh_tree = AABB()
-            mesh_tree.init(*self._mesh)
-            crease_tree = cKDTree(sampled.creases) if len(sampled.creases) else None
-            self._trees = sampled, mesh_tree, cKDTree(sampled.points), crease_tree
-        return self._trees
+        sampled = UnionSurface.of(self.shape, self._mesh[0], self._spacing)
+        mesh_tree = AABB()
+        mesh_tree.init(*self._mesh)
+        # of points on surfaces, trees of this kind answer five times faster than the balanced ones of the default
+        build = partial(cKDTree, leafsize=32, compact_nodes=False, balanced_tree=False)
+        return sampled, mesh_tree, build(sampled.points), build(sampled.creases) if len(sampled.creases) else None
 
     def crease_distance(self, points: np.ndarray, far: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         """Distance ``(P,)`` to the creases: to the tangent at the nearest point of them, where that is on the surface.
@@ -188,7 +188,7 @@ class UnionDistance:
             far: Distance to the nearest of the points of the creases, ``(P,)``.
             nearest: Which that is, ``(P,)``.
         """
-        sampled = self._search_trees()[0]
+        sampled = self._trees[0]
         feet, tangents = sampled.creases[nearest], sampled.tangents[nearest]
         along = np.einsum("pd,pd->p", points - feet, tangents)
         feet = feet + np.clip(along, -self._spacing, self._spacing)[:, None] * tangents
@@ -196,22 +196,24 @@ class UnionDistance:
         return np.where(ends_here, far, lengths(points - feet))
 
 
-def descend(shape: Union, points: np.ndarray, feet: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """Distance ``(P,)`` to the surface after moving points of it closer.
+def descend(shape: Union, points: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Distance ``(P,)`` to the surface after moving points of it closer; infinite where none is found.
 
     Args:
         shape: The union.
         points: Points ``(P, 3)`` whose distance is sought.
-        feet: A point of the surface for each, ``(P, 3)``.
-        far: The distance between the two, ``(P,)``.
+        starts: A point near the surface for each, ``(P, 3)``.
     """
-    far, feet = far.copy(), feet.copy()
-    _, gradient = shape.value(feet)
+    feet = starts.copy()
+    value, gradient = shape.value(feet)
+    far = np.where(np.abs(value) < ON_SURFACE, lengths(points - feet), np.inf)
     damping = np.ones(len(points))
     todo = np.arange(len(points))
     for _ in range(NEWTON_STEPS):
+        if len(todo) == 0:
+            break
         step = tangential_step(shape, points[todo], feet[todo], gradient[todo]) * damping[todo, None]
-        moved = onto_surface(shape, feet[todo] + step, steps=2)
+        moved, _ = onto_surface(shape, feet[todo] + step, steps=2)
         value, slope = shape.value(moved)
         moved -= value[:, None] * slope  # a last step, too short to turn the gradient
         reached = lengths(points[todo] - moved)
@@ -220,8 +222,6 @@ def descend(shape: Union, points: np.ndarray, feet: np.ndarray, far: np.ndarray)
         feet[todo[better]], far[todo[better]], gradient[todo[better]] = moved[better], reached[better], slope[better]
         damping[todo[~better]] /= 4  # it went too far; where there is nothing to gain the step is soon nothing
         todo = todo[np.where(better, gain > ENOUGH, damping[todo] * lengths(step) > ENOUGH)]
-        if len(todo) == 0:
-            break
     return far
 
 

@@ -4,7 +4,8 @@ Every distance is the Euclidean distance to the surface, inside as well as outsi
 ``p - distance * gradient`` is the closest point of the surface. On a medial axis, where several points are closest,
 the gradient points away from one of them.
 
-Letters: P points, E edges of a polygon.
+Letters: P points, E edges of a polygon. Points of the world are rows ``(P, 3)``; within a primitive's own frame a
+coordinate is a row ``(3, P)``, so that each step of the arithmetic runs over memory in order.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 TINY = 1e-14
+ON_EDGE = 1e-12
 NEWTON_STEPS = 200
 CREASE_POINTS = 4096
 
@@ -32,13 +34,9 @@ class Primitive(ABC):
     rounding: float = 0.0
 
     def distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distance ``(P,)`` and its gradient ``(P, 3)``.
-
-        Args:
-            points: Points ``(P, 3)`` of the world, float64.
-        """
-        distance, gradient = self.own_distance((points - self.center) @ self.rotation)
-        return distance - self.rounding, gradient @ self.rotation.T
+        """Signed distance ``(P,)`` and its gradient ``(P, 3)`` at points ``(P, 3)`` of the world, float64."""
+        distance, gradient = self.own_distance(self.rotation.T @ (points - self.center).T)  # (P,), (3, P)
+        return distance - self.rounding, gradient.T @ self.rotation.T
 
     def reach(self) -> float:
         """Radius of a ball about the centre that holds the whole shape."""
@@ -55,11 +53,7 @@ class Primitive(ABC):
 
     @abstractmethod
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance and gradient in the own frame, without the rounding.
-
-        Args:
-            points: Points ``(P, 3)`` of the own frame.
-        """
+        """Distance ``(P,)`` and gradient ``(3, P)`` at points ``(3, P)`` of the own frame, without the rounding."""
 
     @abstractmethod
     def own_reach(self) -> float:
@@ -78,15 +72,17 @@ class Box(Primitive):
 
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Primitive`."""
-        sign = np.where(points < 0, -1.0, 1.0)
-        beyond = np.abs(points) - self.half  # (P, 3), the signed distances to the nearer plane of each pair
+        beyond = np.abs(points) - self.half[:, None]  # (3, P), the signed distances to the nearer plane of each pair
         out = np.maximum(beyond, 0)
-        far = lengths(out)
-        axis = beyond.argmax(axis=1)
-        inside = far <= 0
-        gradient = out / np.maximum(far, TINY)[:, None]
-        gradient[inside] = np.eye(3)[axis[inside]]
-        return np.where(inside, beyond[np.arange(len(axis)), axis], far), gradient * sign
+        distance = column_lengths(out)
+        gradient = np.copysign(out / np.maximum(distance, TINY), points)
+        # inside, the nearest plane is the closest
+        inside = np.flatnonzero(distance <= 0)
+        axis = beyond[:, inside].argmax(axis=0)
+        distance[inside] = beyond[axis, inside]
+        gradient[:, inside] = 0
+        gradient[axis, inside] = np.copysign(1.0, points[axis, inside])
+        return distance, gradient
 
     def own_reach(self) -> float:
         """See :class:`Primitive`."""
@@ -108,7 +104,7 @@ class Capsule(Primitive):
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Primitive`."""
         offset = points.copy()
-        offset[:, 2] -= np.clip(points[:, 2], -self.half_length, self.half_length)
+        offset[2] -= np.clip(points[2], -self.half_length, self.half_length)
         return tube(offset, self.radius, (1.0, 0.0, 0.0))
 
     def own_reach(self) -> float:
@@ -132,9 +128,9 @@ class Torus(Primitive):
 
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Primitive`."""
-        angle = np.arctan2(points[:, 1], points[:, 0])
+        angle = np.arctan2(points[1], points[0])
         angle = np.clip(angle, -self.half_angle, self.half_angle)
-        arc = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1) * self.major
+        arc = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)]) * self.major
         return tube(points - arc, self.minor, (0.0, 0.0, 1.0))
 
     def own_reach(self) -> float:
@@ -154,11 +150,11 @@ class Revolution(Primitive):
 
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Primitive`."""
-        radius = np.hypot(points[:, 0], points[:, 1])
-        distance, slope = polygon_distance(np.stack([radius, points[:, 2]], axis=1), self.profile)
-        safe = np.maximum(radius, TINY)
-        outwards = np.where(radius[:, None] > TINY, points[:, :2] / safe[:, None], [[1.0, 0.0]])
-        return distance, np.concatenate([outwards * slope[:, :1], slope[:, 1:]], axis=1)
+        radius = column_lengths(points[:2])
+        distance, slope_r, slope_z = polygon_distance(radius, points[2], self.profile)
+        outwards = points[:2] / np.maximum(radius, TINY)
+        outwards[:, radius <= TINY] = [[1.0], [0.0]]
+        return distance, np.stack([outwards[0] * slope_r, outwards[1] * slope_r, slope_z])
 
     def own_reach(self) -> float:
         """See :class:`Primitive`."""
@@ -166,9 +162,7 @@ class Revolution(Primitive):
 
     def own_creases(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Primitive`: circles through the corners that point inwards."""
-        edges = np.roll(self.profile, -1, axis=0) - self.profile
-        normals = sense(self.profile) * np.stack([edges[:, 1], -edges[:, 0]], axis=1)
-        normals /= lengths(normals)[:, None]  # of the edge that begins at each corner
+        normals = outer_normals(self.profile)
         before = np.roll(normals, 1, axis=0)
         inwards = sense(self.profile) * (before[:, 0] * normals[:, 1] - before[:, 1] * normals[:, 0]) < 0
         apart = 1 + (before * normals).sum(axis=1)
@@ -195,11 +189,12 @@ class Ellipsoid(Primitive):
 
     def own_distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Primitive`."""
-        foot = ellipsoid_foot(np.abs(points), self.axes)  # (P, 3) in the first octant
-        normal = foot / self.axes**2
-        normal /= lengths(normal)[:, None]
-        distance = ((np.abs(points) - foot) * normal).sum(axis=1)
-        return distance, normal * np.where(points < 0, -1.0, 1.0)
+        folded = np.abs(points)
+        foot = ellipsoid_foot(folded, self.axes)  # (3, P) in the first octant
+        normal = foot / self.axes[:, None] ** 2
+        normal /= column_lengths(normal)
+        distance = ((folded - foot) * normal).sum(axis=0)
+        return distance, np.copysign(normal, points)
 
     def own_reach(self) -> float:
         """See :class:`Primitive`."""
@@ -207,112 +202,124 @@ class Ellipsoid(Primitive):
 
 
 def lengths(vectors: np.ndarray) -> np.ndarray:
-    """Length ``(P,)`` of each row.
-
-    Args:
-        vectors: Vectors ``(P, D)``.
-    """
+    """Length ``(P,)`` of each row of ``(P, D)``."""
     return np.sqrt(np.einsum("pd,pd->p", vectors, vectors))
+
+
+def column_lengths(vectors: np.ndarray) -> np.ndarray:
+    """Length ``(P,)`` of each column of ``(D, P)``."""
+    return np.sqrt(np.einsum("dp,dp->p", vectors, vectors))
 
 
 def tube(offset: np.ndarray, radius: float, across: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Distance and gradient of all that lies within a radius of a curve.
 
     Args:
-        offset: From the closest point of the curve to each point, ``(P, 3)``.
+        offset: From the closest point of the curve to each point, ``(3, P)``.
         radius: Radius of the tube.
         across: A direction across the curve, the gradient on the curve itself.
     """
-    far = lengths(offset)
-    gradient = offset / np.maximum(far, TINY)[:, None]
-    gradient[far <= TINY] = across
+    far = column_lengths(offset)
+    gradient = offset / np.maximum(far, TINY)
+    gradient[:, far <= TINY] = np.array(across)[:, None]
     return far - radius, gradient
 
 
-def polygon_distance(points: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def polygon_distance(
+    radius: np.ndarray, height: np.ndarray, profile: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Signed distance to the surface that a polygon turned about the axis has, and its gradient, in the half plane.
 
     Edges on the axis are inside the turned body and bound nothing.
 
     Args:
-        points: Points ``(P, 2)``, (radius, height).
+        radius: Distance of each point from the axis, ``(P,)``.
+        height: Height of each point, ``(P,)``.
         profile: Corners ``(E, 2)``.
+
+    Returns:
+        The distance, and its slopes along the radius and along the height, ``(P,)`` each.
     """
-    radius, height = points.T.copy()
-    best = np.full(len(points), np.inf)
-    offset_r, offset_z, normal_r, normal_z = np.zeros((4, len(points)))
-    odd = np.zeros(len(points), dtype=bool)
-    ends = np.roll(profile, -1, axis=0)
-    turn = sense(profile)
-    for start, end in zip(profile, ends, strict=True):
+    nearest, which = np.full(len(radius), np.inf), np.zeros(len(radius), np.int8)
+    offset_r, offset_z = np.zeros((2, len(radius)))
+    odd = np.zeros(len(radius), dtype=bool)
+    for index, (start, end) in enumerate(zip(profile, np.roll(profile, -1, axis=0), strict=True)):
         if start[0] <= 0 and end[0] <= 0:
             continue
         across, up = end - start
         out, above = radius - start[0], height - start[1]
         # foot of the point on the edge, and from there to the point
-        along = np.clip((out * across + above * up) / (across**2 + up**2), 0, 1)
+        along = np.clip(out * (across / (across**2 + up**2)) + above * (up / (across**2 + up**2)), 0, 1)
         away_r, away_z = out - along * across, above - along * up
+        # keep the nearest edge
         square = away_r**2 + away_z**2
-        # keep the nearest edge, and its outer normal for points on it
-        nearer = square < best
-        np.copyto(best, square, where=nearer)
+        nearer = square < nearest
+        np.minimum(nearest, square, out=nearest)
+        np.copyto(which, index, where=nearer)
         np.copyto(offset_r, away_r, where=nearer)
         np.copyto(offset_z, away_z, where=nearer)
-        np.copyto(normal_r, turn * up / np.hypot(across, up), where=nearer)
-        np.copyto(normal_z, -turn * across / np.hypot(across, up), where=nearer)
         if up != 0:  # a ray towards growing radius crosses this edge
-            odd ^= ((height < start[1]) != (height < end[1])) & (out * abs(up) < above * across * np.sign(up))
-    # inside where a ray crosses the border an odd number of times
-    far = np.sqrt(best)
+            odd ^= ((height < start[1]) != (height < end[1])) & (out * abs(up) < above * (across * np.sign(up)))
+    # inside where a ray crosses the border an odd number of times; the gradient points away from the foot
+    far = np.sqrt(nearest)
     sign = np.where(odd, -1.0, 1.0)
-    on_edge = far <= 1e-12
-    # the gradient points away from the foot; on the edge itself it is the normal
-    scale = sign / np.where(on_edge, 1, far)
-    slope_r, slope_z = np.where(on_edge, normal_r, scale * offset_r), np.where(on_edge, normal_z, scale * offset_z)
-    return sign * far, np.stack([slope_r, slope_z], axis=1)
+    scale = sign / np.maximum(far, ON_EDGE)
+    slope_r, slope_z = scale * offset_r, scale * offset_z
+    # on an edge it is the outer normal of that edge
+    on_edge = np.flatnonzero(far <= ON_EDGE)
+    slope_r[on_edge], slope_z[on_edge] = outer_normals(profile)[which[on_edge]].T
+    return sign * far, slope_r, slope_z
+
+
+def outer_normals(profile: np.ndarray) -> np.ndarray:
+    """Unit normals ``(E, 2)`` out of a polygon, of the edge that begins at each corner ``(E, 2)``."""
+    edges = np.roll(profile, -1, axis=0) - profile
+    return sense(profile) * np.stack([edges[:, 1], -edges[:, 0]], axis=1) / lengths(edges)[:, None]
 
 
 def sense(profile: np.ndarray) -> float:
-    """1 for a polygon that runs from the first axis to the second, else -1.
-
-    Args:
-        profile: Corners ``(E, 2)``.
-    """
-    ends = np.roll(profile, -1, axis=0)
-    return 1.0 if (profile[:, 0] * ends[:, 1] - profile[:, 1] * ends[:, 0]).sum() > 0 else -1.0
+    """1 for a polygon with corners ``(E, 2)`` that runs from the first axis to the second, else -1."""
+    following = np.roll(profile, -1, axis=0)
+    return 1.0 if (profile[:, 0] * following[:, 1] - profile[:, 1] * following[:, 0]).sum() > 0 else -1.0
 
 
 def ellipsoid_foot(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Closest point of an ellipsoid, ``(P, 3)``.
+    """Closest point of an ellipsoid, ``(3, P)``.
 
     With y the point and e the half axes, the foot is ``e^2 y / (t + e^2)`` for the largest root t of
     ``F(t) = sum (e y / (t + e^2))^2 - 1``. F falls and is convex beyond its largest pole, so Newton's method climbs to
-    the root from a lower bound of it without overshooting. A point in the plane of the two longer axes that has no
-    root beyond the pole takes the pole, and its third coordinate from the surface.
+    the root from a lower bound of it without overshooting: from where one of the terms alone is 1, or from where the
+    tangent at t = 0 is zero, which for points near the surface is the root nearly. A point in the plane of the two
+    longer axes that has no root beyond the pole takes the pole, and its third coordinate from the surface.
 
     Args:
-        points: Points ``(P, 3)`` of the first octant.
+        points: Points ``(3, P)`` of the first octant.
         axes: Half axes ``(3,)``.
 
     Source: D. Eberly, Distance from a Point to an Ellipse, an Ellipsoid, or a Hyperellipsoid, section 2 (with Newton's
     method in place of bisection).
     """
-    squares, scaled = axes**2, points * axes  # (3,), (P, 3)
+    squares = axes[:, None] ** 2  # (3, 1)
+    scaled = points * axes[:, None]  # (3, P)
     shortest = int(np.argmin(axes))
     apart = squares - squares[shortest]  # t + e^2 = u + apart, with u = t + e_min^2 free of cancellation
-    root = np.maximum((scaled - apart).max(axis=1), 0)  # (P,), u where one of the terms alone is 1, so F >= 0
-    todo = np.arange(len(points))
+    # two lower bounds of the root (P,), and nearly the pole itself
+    one_term = (scaled - apart).max(axis=0)
+    level = (points / axes[:, None]) ** 2  # (3, P)
+    tangent = squares[shortest] + (level.sum(axis=0) - 1) / np.maximum(2 * (level / squares).sum(axis=0), TINY)
+    root = np.maximum(np.maximum(one_term, tangent), TINY**2)
+    todo, left = np.arange(len(root)), scaled
     for _ in range(NEWTON_STEPS):
-        below = np.maximum(root[todo, None] + apart, TINY**2)
-        terms = (scaled[todo] / below) ** 2  # (P, 3)
-        step = (terms.sum(axis=1) - 1) / np.maximum(2 * (terms / below).sum(axis=1), TINY)
+        below = root[todo] + apart
+        terms = (left / below) ** 2  # (3, P)
+        step = (terms.sum(axis=0) - 1) / np.maximum(2 * (terms / below).sum(axis=0), TINY)
         root[todo] += np.maximum(step, 0)
-        todo = todo[step > 1e-15 * root[todo]]
+        unsettled = step > 1e-15 * root[todo]
+        todo, left = todo[unsettled], left[:, unsettled]
         if len(todo) == 0:
             break
-    foot = squares * points / np.maximum(root[:, None] + apart, TINY**2)
-    on_pole = points[:, shortest] <= TINY**2
-    if on_pole.any():
-        rest = 1 - (np.delete(foot[on_pole] / axes, shortest, axis=1) ** 2).sum(axis=1)
-        foot[on_pole, shortest] = axes[shortest] * np.sqrt(np.maximum(rest, 0))
+    foot = squares * points / (root + apart)
+    on_pole = np.flatnonzero(points[shortest] <= TINY**2)
+    rest = 1 - (np.delete(foot[:, on_pole] / axes[:, None], shortest, axis=0) ** 2).sum(axis=0)
+    foot[shortest, on_pole] = axes[shortest] * np.sqrt(np.maximum(rest, 0))
     return foot

@@ -54,10 +54,6 @@ class ArraySource(PictureSource):
     def __init__(self, path: str | os.PathLike, options: ArrayOptions):
         """Open the file.
 
-        Args:
-            path: A ``.npy`` or ``.npz`` file.
-            options: Which pictures, in which form.
-
         Raises:
             UserError: The file or the shape or type of an array in it cannot be used.
         """
@@ -94,9 +90,6 @@ class ArraySource(PictureSource):
     def read_values(self, position: int) -> np.ndarray:
         """Values ``(H, W, C)`` of one picture.
 
-        Args:
-            position: Place in the full listing.
-
         Raises:
             SignalError: It holds NaN or infinity, or leaves [0, 1].
         """
@@ -122,19 +115,14 @@ def scale(row: np.ndarray, white: float) -> np.ndarray:
     return row.astype(np.float32) if white == 1 else (row / np.float64(white)).astype(np.float32)
 
 
-def white_of(path: Path, images: np.ndarray, given: float | None) -> tuple[float, tuple[str, ...]]:
+def white_of(path: Path, images: np.ndarray, asked: float | None) -> tuple[float, tuple[str, ...]]:
     """The value that becomes 1, and what the user should know about it.
-
-    Args:
-        path: The file, for the message.
-        images: All pictures.
-        given: What the user gave, or None.
 
     Raises:
         UserError: They are integers that end far below the largest value of their type, so that they would be black.
     """
-    if given is not None or images.dtype.kind not in "ui":
-        return given or 1, ()
+    if asked is not None or images.dtype.kind not in "ui":
+        return asked or 1, ()
     blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
     top, largest = np.iinfo(images.dtype).max, max(int(block.max()) for block in blocks)
     wide = images.dtype.itemsize > 1
@@ -159,9 +147,6 @@ def likely_white(largest: int) -> int:
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name; that of a ``.npy`` file, or the only picture array of a ``.npz``, is ``images``.
-
-    Args:
-        path: A ``.npy`` or ``.npz`` file.
 
     Raises:
         UserError: It is damaged, holds Python objects, or does not say which array has the pictures.
@@ -189,10 +174,6 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 def check_images(path: Path, images: np.ndarray) -> np.ndarray:
     """The pictures as ``(N, H, W, C)``.
 
-    Args:
-        path: The file, for the message.
-        images: What it holds.
-
     Raises:
         UserError: Shape or type are not those of pictures.
     """
@@ -207,14 +188,7 @@ def check_images(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def side_array(path: Path, arrays: dict[str, np.ndarray], name: str, num: int) -> list[str | None]:
-    """Labels or splits as text, one for each picture; None for each where the file has no such array.
-
-    Args:
-        path: The file, for the message.
-        arrays: Arrays of the file.
-        name: ``labels`` or ``splits``.
-        num: Number of pictures.
-    """
+    """``labels`` or ``splits`` as ``num`` texts, one for each picture; all None where the file has no such array."""
     if name not in arrays:
         return [None] * num
     array = arrays[name]

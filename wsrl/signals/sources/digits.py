@@ -23,11 +23,7 @@ class Digits(PictureSource):
     """The digits of scikit-learn, ids ``digits/00000`` to ``digits/01796``, labels ``0`` to ``9``."""
 
     def __init__(self, options: DigitsOptions):
-        """Read the data that ship inside scikit-learn.
-
-        Args:
-            options: Which digits, in which form.
-        """
+        """Read the data that ship inside scikit-learn."""
         from sklearn.datasets import load_digits  # slow to import, and only needed here
 
         bunch = load_digits()

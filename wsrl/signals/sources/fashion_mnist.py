@@ -54,11 +54,7 @@ class FashionMnist(PictureSource):
     class_names = CLASSES
 
     def __init__(self, options: FashionMnistOptions):
-        """Read the IDX files; the raw bytes of all pictures stay in memory (55 MB).
-
-        Args:
-            options: Which pictures, in which form, from where.
-        """
+        """Read the IDX files; the raw bytes of all pictures stay in memory (55 MB)."""
         root = find_root(options.root)
         stamps = tuple((root / name).stat().st_mtime_ns for name in file_names())
         self._pixels, classes, sha256 = load_files(root.resolve(), stamps)
@@ -74,11 +70,7 @@ class FashionMnist(PictureSource):
         )
 
     def read_values(self, position: int) -> np.ndarray:
-        """Values ``(H, W, C)`` of one picture.
-
-        Args:
-            position: Place in the full listing.
-        """
+        """Values ``(H, W, C)`` of one picture."""
         num_train = len(self._pixels["train"])
         split, row = ("train", position) if position < num_train else ("test", position - num_train)
         values = self._pixels[split][row].astype(np.float32)[..., None] / 255  # (28, 28, 1)
@@ -110,34 +102,27 @@ def load_files(root: Path, stamps: tuple[int, ...]) -> tuple[dict[str, np.ndarra
 
 
 def find_root(root: str | os.PathLike | None) -> Path:
-    """The folder that holds the files.
-
-    Args:
-        root: Folder given by the user, or None to look in the usual places.
+    """The folder given by the user, or the one of the usual places that holds the files.
 
     Raises:
         UserError: None of the places has all four files.
     """
     prepared = Path(os.environ.get("WSRL_DATA", "data")) / "fashion_mnist"
-    places = [Path(root)] if root is not None else [prepared, Path("data/fashion_mnist"), DEBIAN_ROOT]
+    folders = [Path(root)] if root is not None else [prepared, Path("data/fashion_mnist"), DEBIAN_ROOT]
     names = file_names()
-    for place in places:
-        if all((place / name).is_file() for name in names):
-            return place
+    for folder in folders:
+        if all((folder / name).is_file() for name in names):
+            return folder
     raise UserError(
-        f"the files of fashion-mnist are not in {' nor in '.join(str(place) for place in dict.fromkeys(places))}",
+        f"the files of fashion-mnist are not in {' nor in '.join(str(folder) for folder in dict.fromkeys(folders))}",
         allowed=f"a folder with {', '.join(names)}",
         do="apt-get install dataset-fashion-mnist, or download them from "
-        f"https://github.com/zalandoresearch/fashion-mnist into {places[0]}",
+        f"https://github.com/zalandoresearch/fashion-mnist into {folders[0]}",
     )
 
 
 def read_idx(path: Path, num_axes: int) -> np.ndarray:
-    """Read a gzip'd IDX file of unsigned bytes.
-
-    Args:
-        path: The file.
-        num_axes: Number of axes it has to have.
+    """Read a gzip'd IDX file of unsigned bytes that has so many axes.
 
     Raises:
         UserError: It is damaged or no such file.
@@ -156,13 +141,7 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
 
 
 def check_match(root: Path, pixels: dict[str, np.ndarray], classes: dict[str, np.ndarray]) -> None:
-    """Refuse labels that do not belong to the pictures.
-
-    Args:
-        root: Folder, for the message.
-        pixels: Pictures ``(N, H, W)`` of each split.
-        classes: Class numbers ``(N,)`` of each split.
-    """
+    """Refuse class numbers ``(N,)`` of a split that do not belong to its pictures ``(N, H, W)``."""
     for split in SPLITS:
         if len(pixels[split]) != len(classes[split]) or (classes[split] >= len(CLASSES)).any():
             raise UserError(

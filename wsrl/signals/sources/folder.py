@@ -50,17 +50,13 @@ class Folder(PictureSource):
     def __init__(self, root: str | os.PathLike, options: FolderOptions):
         """List the folder; no picture is decoded yet.
 
-        Args:
-            root: The folder.
-            options: Which pictures, in which form.
-
         Raises:
             UserError: It has no pictures, or a folder in it cannot be listed.
         """
         self.root = Path(root).absolute()
         others: Counter = Counter()
-        found, skipped = list_files(self.root, EXTENSIONS, others)
-        if not found:
+        paths, skipped = list_files(self.root, EXTENSIONS, others)
+        if not paths:
             raise UserError(
                 f"the folder {root} has no pictures ({describe_skipped(skipped)})",
                 allowed=f"files ending in {' '.join(EXTENSIONS)}, in class sub-folders or not",
@@ -68,16 +64,16 @@ class Folder(PictureSource):
             )
         self.num_skipped = dict(sorted(skipped.items()))
         self.passed_over = dict(sorted(others.items()))
-        self._paths = found
-        self._mode = options.mode or probe_mode([self.root / path for path in found])
-        ids = [printable(path) for path in found]
-        placed = splits_and_labels(found)
-        self.notes = placed.notes
+        self._paths = paths
+        self._mode = options.mode or probe_mode([self.root / path for path in paths])
+        ids = [printable(path) for path in paths]
+        names = splits_and_labels(paths)
+        self.notes = names.notes
         super().__init__(
             name=self.root.resolve().name or "root",
             ids=ids,
-            labels=placed.labels,
-            splits=placed.splits,
+            labels=names.labels,
+            splits=names.splits,
             grid=options.size or DEFAULT_SIZE,
             channels=1 if self._mode == "L" else 3,
             options=options,
@@ -91,11 +87,7 @@ class Folder(PictureSource):
 
 
 def probe_mode(paths: list[Path]) -> str:
-    """``L`` if all probed headers that can be read are grey, and one can; else ``RGB``.
-
-    Args:
-        paths: All pictures, in order; up to 256 of them, evenly spread, are probed.
-    """
+    """``L`` if all of up to 256 pictures, evenly spread, that can be read are grey, and one can; else ``RGB``."""
     num_grey = 0
     for index in np.unique(np.linspace(0, len(paths) - 1, min(len(paths), NUM_PROBED)).astype(int)):
         if not paths[index].is_file():

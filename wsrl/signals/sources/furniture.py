@@ -65,11 +65,7 @@ class Furniture(ShapeSource):
     """Models in the order of the catalogues, these by name; labels are the categories."""
 
     def __init__(self, options: FurnitureOptions):
-        """Read the catalogues; models are read when they are asked for.
-
-        Args:
-            options: Which models, and how they are sampled.
-        """
+        """Read the catalogues; models are read when they are asked for."""
         self._archives = [Archive(path) for path in catalogue_files(options.path)]
         models = list_models(self._archives)
         categories = sorted({model.category for model in models if model.category is not None})
@@ -98,10 +94,7 @@ class Furniture(ShapeSource):
 
 
 def catalogue_files(path: str | os.PathLike) -> list[Path]:
-    """The catalogues, sorted by name.
-
-    Args:
-        path: A folder of them, or one.
+    """The catalogues of a folder, sorted by name, or the one that the path is.
 
     Raises:
         UserError: There is none.
@@ -109,18 +102,15 @@ def catalogue_files(path: str | os.PathLike) -> list[Path]:
     path = Path(path).absolute()
     if path.is_file():
         return [path]
-    found = sorted(file for file in path.glob(f"*{EXTENSION}") if file.is_file()) if path.is_dir() else []
-    if not found:
+    files = sorted(file for file in path.glob(f"*{EXTENSION}") if file.is_file()) if path.is_dir() else []
+    if not files:
         wrong = f"{path} has no {EXTENSION} files" if path.is_dir() else f"{path} is missing"
         raise UserError(wrong, do=f"apt-get install {PACKAGE}, or give the option path")
-    return found
+    return files
 
 
 def list_models(archives: list[Archive]) -> list[Model]:
     """The models of all catalogues, in order.
-
-    Args:
-        archives: The catalogues.
 
     Raises:
         UserError: One of them lists no model.
@@ -132,17 +122,17 @@ def list_models(archives: list[Archive]) -> list[Model]:
             properties = parse_properties(archive.read(CATALOGUE))
         except SignalError as error:
             raise UserError(f"{archive.path} is no catalogue of furniture: {error.wrong}") from error
-        places = sorted(int(key[6:]) for key in properties if re.fullmatch(r"model#[0-9]{1,9}", key))
-        if not places:
+        model_numbers = sorted(int(key[6:]) for key in properties if re.fullmatch(r"model#[0-9]{1,9}", key))
+        if not model_numbers:
             raise UserError(f"{archive.path} lists no model")
-        for place in places:
-            member = properties[f"model#{place}"].removeprefix("/")
-            given = properties.get(f"id#{place}") or PurePosixPath(member).stem
-            name = printable(given.rsplit("#", 1)[-1]).replace("/", "-") or str(place)
+        for model_number in model_numbers:
+            member = properties[f"model#{model_number}"].removeprefix("/")
+            text = properties.get(f"id#{model_number}") or PurePosixPath(member).stem
+            name = printable(text.rsplit("#", 1)[-1]).replace("/", "-") or str(model_number)
             id = f"furniture/{printable(archive.path.stem.lower())}/{name}"
             taken[id] += 1
             id = id if taken[id] == 1 else f"{id}~{taken[id]}"
-            category = printable(properties.get(f"category#{place}", "")) or None
+            category = printable(properties.get(f"category#{model_number}", "")) or None
             models.append(Model(id=id, category=category, archive=number, member=member))
     return models
 

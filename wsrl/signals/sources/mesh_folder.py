@@ -33,10 +33,6 @@ class MeshFolder(ShapeSource):
     def __init__(self, root: str | os.PathLike, options: MeshFolderOptions):
         """List the folder; no mesh is read yet.
 
-        Args:
-            root: The folder.
-            options: Which meshes, and how they are sampled.
-
         Raises:
             UserError: It has no meshes, or a folder in it cannot be listed.
         """
@@ -54,13 +50,13 @@ class MeshFolder(ShapeSource):
             others.pop(".bin", None)  # their buffers
         self.passed_over = dict(sorted(others.items()))
         ids = [printable(path) for path in self._paths]
-        placed = splits_and_labels(self._paths)
-        self.notes = placed.notes
+        names = splits_and_labels(self._paths)
+        self.notes = names.notes
         super().__init__(
             name=self.root.resolve().name or "root",
             ids=ids,
-            labels=placed.labels,
-            splits=placed.splits,
+            labels=names.labels,
+            splits=names.splits,
             options=options,
             details={"listing_sha256": text_sha256(*ids)},
         )

@@ -60,11 +60,7 @@ class NotoEmoji(PictureSource):
     """Emoji in the order of emoji-test.txt, ids such as ``noto-emoji/1f468-200d-1f9b0``; labels are (sub)groups."""
 
     def __init__(self, options: NotoEmojiOptions):
-        """Read the list; glyphs are drawn when they are asked for.
-
-        Args:
-            options: Which emoji, in which form, from where.
-        """
+        """Read the list; glyphs are drawn when they are asked for."""
         font = existing(options.font, "fonts-noto-color-emoji")
         listing = existing(options.emoji_test, "unicode-data")
         sequences = read_sequences(listing)
@@ -100,9 +96,6 @@ class NotoEmoji(PictureSource):
     def read_values(self, position: int) -> np.ndarray:
         """Values ``(H, W, C)`` of one emoji, over white.
 
-        Args:
-            position: Place in the full listing.
-
         Raises:
             SignalError: It is not one glyph of the font.
         """
@@ -121,11 +114,7 @@ class NotoEmoji(PictureSource):
 
 
 def draw_glyph(font: ImageFont.FreeTypeFont, text: str) -> Image.Image:
-    """Draw one glyph over white at the bitmap's own size.
-
-    Args:
-        font: The emoji font.
-        text: Code points of one emoji.
+    """Draw the glyph of the code points of one emoji over white at the bitmap's own size.
 
     Raises:
         SignalError: The font draws it as several glyphs or as none.
@@ -157,11 +146,7 @@ def _check_known(what: str, asked: tuple[str, ...], known: set[str]) -> None:
 
 
 def read_sequences(path: Path) -> list[Emoji]:
-    """The fully-qualified sequences, in the order of the file.
-
-    Args:
-        path: emoji-test.txt.
-    """
+    """The fully-qualified sequences, in the order of the file."""
     group = subgroup = ""
     sequences = []
     try:
@@ -182,11 +167,7 @@ def read_sequences(path: Path) -> list[Emoji]:
 
 
 def load_font(path: Path) -> ImageFont.FreeTypeFont:
-    """Open the font at the size of its bitmaps.
-
-    Args:
-        path: The font file.
-    """
+    """Open the font at the size of its bitmaps."""
     try:
         return ImageFont.truetype(str(path), BITMAP_SIZE)
     except OSError as error:

@@ -10,25 +10,18 @@ SEPARATOR = re.compile(r"(?<!\\)(?:\\\\)*(?P<at>[ \t\f]*[=:][ \t\f]*|[ \t\f]+)")
 def parse_properties(data: bytes) -> dict[str, str]:
     """Keys and values, in the order of the file; a later value of a key takes the place of an earlier one.
 
-    Args:
-        data: Content of the file.
-
     Source: java.util.Properties.load.
     """
-    found: dict[str, str] = {}
+    properties: dict[str, str] = {}
     for line in logical_lines(data.decode("latin-1")):
         match = SEPARATOR.search(line)
         key, value = (line[: match.start("at")], line[match.end("at") :]) if match else (line, "")
-        found[unescape(key)] = unescape(value)
-    return found
+        properties[unescape(key)] = unescape(value)
+    return properties
 
 
 def logical_lines(text: str) -> list[str]:
-    """Lines without comments; one that ends in a backslash goes on in the next.
-
-    Args:
-        text: The file.
-    """
+    """Lines without comments; one that ends in a backslash goes on in the next."""
     lines: list[str] = []
     begun = ""
     for raw in re.split(r"\r\n|\n|\r", text):

@@ -98,14 +98,14 @@ class ShapeNetOptions(ShapeOptions):
         super().__post_init__()
         if self.synsets is None:
             return
-        given = (self.synsets,) if isinstance(self.synsets, str) else self.synsets
+        asked = (self.synsets,) if isinstance(self.synsets, str) else self.synsets
         ids = {name: id for id, name in NAMES.items()}
-        found = tuple(ids.get(str(synset), str(synset)) for synset in given)
-        wrong = [synset for synset in found if not SYNSET.fullmatch(synset)]
-        if wrong or not found:
+        synsets = tuple(ids.get(str(synset), str(synset)) for synset in asked)
+        wrong = [synset for synset in synsets if not SYNSET.fullmatch(synset)]
+        if wrong or not synsets:
             allowed = f"ids of eight digits, or {', '.join(sorted(ids))}"
             raise UserError(f"synsets is {self.synsets!r}", allowed=allowed)
-        object.__setattr__(self, "synsets", found)
+        object.__setattr__(self, "synsets", synsets)
 
 
 class ShapeNet(ShapeSource):
@@ -119,10 +119,6 @@ class ShapeNet(ShapeSource):
 
     def __init__(self, root: str | os.PathLike, options: ShapeNetOptions):
         """List the folder; no mesh is read yet.
-
-        Args:
-            root: The folder that holds the synsets.
-            options: Which models, and how they are sampled.
 
         Raises:
             UserError: It has none of the asked models, or its lists of splits cannot be read.
@@ -164,12 +160,7 @@ def synset_folders(root: Path) -> list[str]:
 
 
 def list_models(root: Path, synset: str) -> Iterator[tuple[str, str, str]]:
-    """Synset, model id and relative path of the models of a synset, sorted.
-
-    Args:
-        root: The folder.
-        synset: Name of the synset's folder.
-    """
+    """Synset, model id and relative path of the models of a synset, sorted."""
     for name in sorted((entry.name for entry in scan(root / synset) if entry.is_dir()), key=os.fsencode):
         for file in FILES:
             if (root / synset / name / file).exists():
@@ -180,30 +171,22 @@ def list_models(root: Path, synset: str) -> Iterator[tuple[str, str, str]]:
 def read_splits(root: Path, synsets: list[str]) -> dict[tuple[str, str], str]:
     """Split by synset and model id.
 
-    Args:
-        root: The folder.
-        synsets: The synsets that are taken.
-
     Raises:
         UserError: A list cannot be read.
     """
     if (root / SPLIT_FILE).is_file():
         return read_csv(root / SPLIT_FILE)
-    found = {}
+    splits = {}
     for synset in synsets:
         for split in SPLITS:
             path = root / synset / f"{split}.lst"
             if path.is_file():
-                found |= {(synset, line.strip()): split for line in read_text(path).splitlines() if line.strip()}
-    return found
+                splits |= {(synset, line.strip()): split for line in read_text(path).splitlines() if line.strip()}
+    return splits
 
 
 def read_csv(path: Path) -> dict[tuple[str, str], str]:
-    """Split by synset and model id, from ShapeNet's table.
-
-    Args:
-        path: The table.
-    """
+    """Split by synset and model id, from ShapeNet's table."""
     rows = csv.DictReader(read_text(path).splitlines())
     wanted = ("synsetId", "modelId", "split")
     absent = [column for column in wanted if column not in (rows.fieldnames or ())]
@@ -216,11 +199,7 @@ def read_csv(path: Path) -> dict[tuple[str, str], str]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a list.
-
-    Args:
-        path: The file.
-    """
+    """The text of a list."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from wsrl.signals.solids.exact import ExactSolid
 from wsrl.signals.solids.families import FAMILIES, make_union
 from wsrl.signals.source_options import is_whole
 
-VERSION = 3  # of the families: another one makes other shapes
+VERSION = 4  # of the families and their distances: another one makes other signals
 TEST_EVERY = 5
 
 
@@ -39,11 +39,7 @@ class Solids(ShapeSource):
     """
 
     def __init__(self, options: SolidsOptions):
-        """List the shapes; each is made when it is asked for.
-
-        Args:
-            options: Which shapes, and how they are sampled.
-        """
+        """List the shapes; each is made when it is asked for."""
         self._families = list(FAMILIES)
         num_families = len(self._families)
         splits = ["test" if index // num_families % TEST_EVERY == 1 else "train" for index in range(options.num)]

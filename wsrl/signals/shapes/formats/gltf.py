@@ -51,14 +51,16 @@ def read_gltf(data: bytes, resolve: Callable[[str], bytes] | None = None) -> Pol
     Raises:
         SignalError: It is damaged, or has geometry in a form that is not read.
     """
+    # the description, and what it refers to
     described, binary = gltf_parts(data)
     refuse_extensions(described)
     tables = Tables(described, binary, resolve)
     meshes, nodes, skins = (described.get(name, []) for name in ("meshes", "nodes", "skins"))
     world = world_matrices(nodes) if skins else []
+    # each part of each mesh as often as the scene shows it, in the scene's coordinates
     others: Counter = Counter()
     vertices, faces, num = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
-    shown = shown_nodes(described) if nodes else (({"mesh": place}, np.eye(4)) for place in range(len(meshes)))
+    shown = shown_nodes(described) if nodes else (({"mesh": index}, np.eye(4)) for index in range(len(meshes)))
     for node, matrix in shown:
         if "mesh" not in node:
             continue
@@ -81,9 +83,6 @@ def read_gltf(data: bytes, resolve: Callable[[str], bytes] | None = None) -> Pol
 
 def refuse_extensions(described: Mapping) -> None:
     """Refuse what a file requires and we do not know.
-
-    Args:
-        described: The description.
 
     Raises:
         SignalError: With the name of the extension.
@@ -113,6 +112,7 @@ def parts(
         others: Counts the parts that are points or lines.
     """
     for primitive in mesh["primitives"]:
+        # parts that hold no faces, or hold them in a form that is not read
         mode, attributes = primitive.get("mode", TRIANGLES), primitive["attributes"]
         for name in primitive.get("extensions", {}):
             if CHANGING.fullmatch(name):
@@ -126,6 +126,7 @@ def parts(
             continue  # the specification: nothing is drawn
         if DRACO in primitive.get("extensions", {}) and not tables.is_filled(attributes["POSITION"]):
             raise SignalError(f"its meshes are packed by {DRACO}", do="export it without compression of meshes")
+        # vertices moved by morph targets, then by joints
         points = positions(primitive, node.get("weights", mesh.get("weights", [])), tables)
         if skin is not None:
             points = skinned(points, attributes, skin, tables)
@@ -133,13 +134,7 @@ def parts(
 
 
 def positions(primitive: Mapping, weights: list[float], tables: Tables) -> np.ndarray:
-    """Vertices ``(V, 3)`` of a part, moved by its morph targets.
-
-    Args:
-        primitive: The part.
-        weights: Weight of each target.
-        tables: Tables of the file.
-    """
+    """Vertices ``(V, 3)`` of a part, moved by its morph targets with these weights."""
     points = tables[primitive["attributes"]["POSITION"]].astype(np.float64)
     if points.shape[1] != 3:
         raise SignalError(f"damaged: positions of {points.shape[1]} numbers")
@@ -158,6 +153,7 @@ def skinned(points: np.ndarray, attributes: Mapping, skin: np.ndarray, tables: T
         skin: Matrices of the joints ``(J, 4, 4)``.
         tables: Tables of the file.
     """
+    # the joints of each vertex and their weights, which add up to 1
     sets = [name.removeprefix("JOINTS_") for name in attributes if name.startswith("JOINTS_")]
     if not sets:
         return points
@@ -166,6 +162,7 @@ def skinned(points: np.ndarray, attributes: Mapping, skin: np.ndarray, tables: T
     if joints.size and joints.max() >= len(skin):
         raise SignalError(f"damaged: a vertex hangs on joint {joints.max()} of {len(skin)}")
     weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+    # the mean of where each of its joints would move it
     result = np.zeros_like(points)
     for column in range(joints.shape[1]):  # four or eight; all at once would need a matrix for each vertex
         matrices = skin[joints[:, column]]  # (V, 4, 4)
@@ -175,13 +172,7 @@ def skinned(points: np.ndarray, attributes: Mapping, skin: np.ndarray, tables: T
 
 
 def triangles_of(primitive: Mapping, mode: int, tables: Tables) -> np.ndarray:
-    """Triangles ``(F, 3)`` of a part.
-
-    Args:
-        primitive: The part; without indices its vertices follow each other.
-        mode: Separate triangles, a strip, or a fan.
-        tables: Tables of the file.
-    """
+    """Triangles ``(F, 3)`` of a part in its mode; without indices its vertices follow each other."""
     if "indices" not in primitive:
         runs = [np.arange(tables.count(primitive["attributes"]["POSITION"]))]
     else:

@@ -19,24 +19,22 @@ def shown_nodes(described: Mapping) -> Iterator[tuple[Mapping, np.ndarray]]:
     """Each node that the scene shows, with its matrix ``(4, 4)`` to the scene.
 
     The scene is the one that the file names, else its first; without any, all nodes; the nodes must be trees.
-
-    Args:
-        described: The description.
     """
     nodes, scenes = described.get("nodes", []), described.get("scenes", [])
     inner = {child for node in nodes for child in node.get("children", [])}
-    roots = [place for place in range(len(nodes)) if place not in inner]
+    roots = [index for index in range(len(nodes)) if index not in inner]
     if scenes:
         number = described.get("scene", 0)
         if not (isinstance(number, int) and 0 <= number < len(scenes)):
             raise SignalError(f"damaged: it shows scene {number!r} of {len(scenes)}")
         roots = scenes[number].get("nodes", [])
-    waiting = [(place, np.eye(4)) for place in reversed(roots)]
+    # downwards from the roots; what a hidden node holds is hidden too
+    waiting = [(index, np.eye(4)) for index in reversed(roots)]
     while waiting:
-        place, above = waiting.pop()
-        if not (isinstance(place, int) and 0 <= place < len(nodes)):
-            raise SignalError(f"damaged: it refers to node {place!r} of {len(nodes)}")
-        node = nodes[place]
+        index, above = waiting.pop()
+        if not (isinstance(index, int) and 0 <= index < len(nodes)):
+            raise SignalError(f"damaged: it refers to node {index!r} of {len(nodes)}")
+        node = nodes[index]
         if not node.get("extensions", {}).get(VISIBILITY, {}).get("visible", True):
             continue
         matrix = above @ local_matrix(node)
@@ -45,28 +43,20 @@ def shown_nodes(described: Mapping) -> Iterator[tuple[Mapping, np.ndarray]]:
 
 
 def world_matrices(nodes: list[Mapping]) -> list[np.ndarray]:
-    """Matrix ``(4, 4)`` of every node to its root.
-
-    Args:
-        nodes: Nodes of the file, which are trees.
-    """
-    parent = {child: place for place, node in enumerate(nodes) for child in node.get("children", [])}
+    """Matrix ``(4, 4)`` of every node to its root; the nodes must be trees."""
+    parent = {child: index for index, node in enumerate(nodes) for child in node.get("children", [])}
     result = []
-    for place, node in enumerate(nodes):
+    for index, node in enumerate(nodes):
         matrix = local_matrix(node)
-        while place in parent:
-            place = parent[place]
-            matrix = local_matrix(nodes[place]) @ matrix
+        while index in parent:
+            index = parent[index]
+            matrix = local_matrix(nodes[index]) @ matrix
         result.append(matrix)
     return result
 
 
 def local_matrix(node: Mapping) -> np.ndarray:
-    """Matrix ``(4, 4)`` of a node to its parent.
-
-    Args:
-        node: With ``matrix``, column by column, or ``translation``, ``rotation`` and ``scale``.
-    """
+    """Matrix ``(4, 4)`` of a node to its parent: its ``matrix``, column by column, or that of its movements."""
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
     parts = [
@@ -97,17 +87,11 @@ def composed(translation: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -
 
 
 def instances(node: Mapping, matrix: np.ndarray, tables: Tables) -> np.ndarray:
-    """Matrices ``(I, 4, 4)`` with which the mesh of a node is shown.
-
-    Args:
-        node: The node.
-        matrix: Its matrix to the scene.
-        tables: Tables of the file.
-    """
-    given = node.get("extensions", {}).get(INSTANCING)
-    if given is None:
+    """Matrices ``(I, 4, 4)`` to the scene with which the mesh of a node is shown, whose own is ``matrix``."""
+    instancing = node.get("extensions", {}).get(INSTANCING)
+    if instancing is None:
         return matrix[None]
-    attributes = {name: tables[number].astype(np.float64) for name, number in given.get("attributes", {}).items()}
+    attributes = {name: tables[number].astype(np.float64) for name, number in instancing.get("attributes", {}).items()}
     num = {len(values) for values in attributes.values()}
     if len(num) > 1:
         raise SignalError(f"damaged: {INSTANCING} with tables of {', '.join(map(str, sorted(num)))} rows")
@@ -117,13 +101,7 @@ def instances(node: Mapping, matrix: np.ndarray, tables: Tables) -> np.ndarray:
 
 
 def joint_matrices(skin: Mapping, world: list[np.ndarray], tables: Tables) -> np.ndarray:
-    """Matrices ``(J, 4, 4)`` that take the mesh of a skin to the scene, one for each joint.
-
-    Args:
-        skin: The skin.
-        world: Matrix of every node.
-        tables: Tables of the file.
-    """
+    """Matrices ``(J, 4, 4)`` that take the mesh of a skin to the scene, one for each joint."""
     joints = np.array([world[joint] for joint in skin["joints"]])
     if "inverseBindMatrices" not in skin:
         return joints

@@ -41,11 +41,13 @@ class Tables:
         """
         accessor = self._entry("accessors", number)
         kind, width, count = np.dtype(KINDS[accessor["componentType"]]), COMPONENTS[accessor["type"]], accessor["count"]
+        # its rows, or zeros
         if "bufferView" in accessor:
             values = self._view(accessor["bufferView"], accessor.get("byteOffset", 0), kind, count, width)
         else:
             self._refuse_unknown(accessor, "a table")
             values = np.zeros((count, width), kind)
+        # rows that are given apart, then numbers of a range as fractions of it
         if "sparse" in accessor:
             values = self._replaced(values, accessor["sparse"])
         if accessor.get("normalized") and kind.kind in "iu":
@@ -73,9 +75,9 @@ class Tables:
 
     def _replaced(self, values: np.ndarray, sparse: Mapping) -> np.ndarray:
         """The table with some of its rows replaced."""
-        count, places, rows = sparse["count"], sparse["indices"], sparse["values"]
+        count, indices, rows = sparse["count"], sparse["indices"], sparse["values"]
         index = self._view(
-            places["bufferView"], places.get("byteOffset", 0), np.dtype(KINDS[places["componentType"]]), count, 1
+            indices["bufferView"], indices.get("byteOffset", 0), np.dtype(KINDS[indices["componentType"]]), count, 1
         )[:, 0].astype(np.int64)
         if count and index.max() >= len(values):
             raise SignalError(f"damaged: a sparse table replaces row {index.max()} of {len(values)}")
@@ -129,11 +131,7 @@ class Tables:
 
 
 def from_data_uri(uri: str) -> bytes:
-    """The bytes of a ``data:`` address.
-
-    Args:
-        uri: The address, in base64 or with percent signs.
-    """
+    """The bytes of a ``data:`` address, in base64 or with percent signs."""
     form, _, text = uri.partition(",")
     raw = unquote_to_bytes(text)
     if not form.endswith(";base64"):

@@ -17,10 +17,7 @@ OTHERS = {b"l": "lines", b"p": "points", b"curv": "curves", b"curv2": "curves", 
 
 
 def read_obj(data: bytes) -> Polygons:
-    """Vertices and faces of a file.
-
-    Args:
-        data: Content of the file.
+    """Vertices and faces of the content of a file.
 
     Raises:
         SignalError: A statement is damaged, or the geometry is not made of faces.
@@ -31,6 +28,7 @@ def read_obj(data: bytes) -> Polygons:
     others: Counter = Counter()
     rows = iter(enumerate(plain(data).splitlines(), 1))
     for number, row in rows:
+        # a statement: its line without a comment, and the lines that go on with it
         words = row.partition(b"#")[0].split()
         if not words:
             continue
@@ -38,6 +36,7 @@ def read_obj(data: bytes) -> Polygons:
         while kind in CONTINUED and words[-1].endswith(b"\\"):
             words[-1] = words[-1][:-1]
             words = [word for word in words if word] + next(rows, (0, b""))[1].partition(b"#")[0].split()
+        # vertices and faces are kept, other geometry is counted, all else passed over
         if kind == b"v":
             vertices.append(vertex(words, number))
         elif kind in (b"f", b"fo"):
@@ -46,25 +45,23 @@ def read_obj(data: bytes) -> Polygons:
             sizes.append(len(face))
         elif kind in OTHERS:
             others[OTHERS[kind]] += 1
+    # refuse what would be lost or points nowhere
     if others["free-form surfaces"]:
         raise SignalError("it holds free-form surfaces (surf)", allowed="polygons", do="export it as polygons")
-    found = np.array(corners, np.int64)
-    if len(found) and not (found.min() >= 0 and found.max() < len(vertices)):
+    lowest, highest = min(corners, default=0), max(corners, default=-1)
+    if not (lowest >= 0 and highest < len(vertices)):
         raise SignalError(
-            f"damaged: a face with vertex {found.max() + 1 if found.min() >= 0 else found.min() + 1} is out of bounds",
+            f"damaged: a face with vertex {highest + 1 if lowest >= 0 else lowest + 1} is out of bounds",
             allowed=f"1 to {len(vertices)}, or negative ones that count back from the face's own line",
         )
     points = np.array(vertices, np.float64).reshape(-1, 3)
-    return Polygons(vertices=points, corners=found, sizes=np.array(sizes, np.int64), others=others)
+    return Polygons(
+        vertices=points, corners=np.array(corners, np.int64), sizes=np.array(sizes, np.int64), others=others
+    )
 
 
 def vertex(words: list[bytes], number: int) -> tuple[float, float, float]:
-    """The place of a vertex; a colour behind it is passed over.
-
-    Args:
-        words: ``v``, three coordinates, and a weight or a colour.
-        number: Number of the line, for messages.
-    """
+    """The coordinates in ``v x y z``; a colour behind them is passed over, a weight must be 1."""
     try:
         x, y, z = map(float, words[1:4])
         weight = float(words[4]) if len(words) == 5 else 1.0
@@ -89,13 +86,13 @@ def indices(words: list[bytes], number: int, num_vertices: int) -> list[int]:
         num_vertices: Number of vertices before it.
     """
     try:
-        given = [int(word.partition(b"/")[0]) for word in words[1:]]
+        signed = [int(word.partition(b"/")[0]) for word in words[1:]]
     except ValueError:
         wrong = next(word for word in words[1:] if not word.partition(b"/")[0].lstrip(b"+-").isdigit())
         raise SignalError(f"damaged: line {number}: {printable(wrong[:40])!r} is no corner of a face") from None
-    if 0 in given or (given and min(given) < -num_vertices):
+    if 0 in signed or (signed and min(signed) < -num_vertices):
         raise SignalError(
-            f"damaged: line {number}: vertex {min(given, key=abs) if 0 in given else min(given)} is out of bounds",
+            f"damaged: line {number}: vertex {min(signed, key=abs) if 0 in signed else min(signed)} is out of bounds",
             allowed=f"from 1, or from -{num_vertices} to -1 for the vertices before it",
         )
-    return [index - 1 if index > 0 else num_vertices + index for index in given]
+    return [index - 1 if index > 0 else num_vertices + index for index in signed]

@@ -15,41 +15,36 @@ KEYWORD = re.compile(rb"\s*(?:(st)?(c)?(n)?(4)?(n)?off)?", re.IGNORECASE)
 
 
 def read_off(data: bytes) -> Polygons:
-    """Vertices and faces of a file.
-
-    Args:
-        data: Content of the file.
+    """Vertices and faces of the content of a file.
 
     Raises:
         SignalError: It is damaged, binary, or not three-dimensional.
     """
+    # lines without comments and empty ones
     rows = [row.partition(b"#")[0].strip() for row in plain(data).splitlines()]
     rows = [row for row in rows if row]
+    # the keyword says what each vertex has; the numbers may follow it on its line
     keyword = KEYWORD.match(rows[0] if rows else b"")
     prefix, rest = keyword[0][:-3], rows[0][keyword.end() :].strip() if rows else b""
     if rest.lower().startswith(b"binary"):
         raise SignalError("a binary OFF file", allowed="OFF files of text", do="export it as text, or as PLY")
     if b"4" in prefix or (prefix.endswith(b"n") and keyword[0].endswith(b"OFF")):
         raise SignalError("vertices of four or any number of coordinates (4OFF, nOFF)", allowed="three coordinates")
+    # how many vertices and faces
     rows = [rest, *rows[1:]] if rest else rows[1:]
     words = b" ".join(rows).split()
     counts = numbers(words[:2], "its numbers of vertices and faces")
     if len(counts) < 2:
         raise SignalError("damaged: it has no OFF header")
     num_vertices, num_faces = int(counts[0]), int(counts[1])
+    # where there are lines enough each is a vertex or a face; else only the words count
     if len(rows[0].split()) in (2, 3) and len(rows) - 1 >= num_vertices + num_faces:
         return by_lines(rows[1:], num_vertices, num_faces)
     return by_words(words[3:], num_vertices, num_faces, 6 if b"n" in prefix.lower() else 3)
 
 
 def by_lines(rows: list[bytes], num_vertices: int, num_faces: int) -> Polygons:
-    """One vertex or face a line; what follows on the line is its colour or the like.
-
-    Args:
-        rows: Lines after the header.
-        num_vertices: Number of vertices.
-        num_faces: Number of faces.
-    """
+    """One vertex or face a line; what follows on the line is its colour or the like."""
     points = [numbers(row.split()[:3], "a vertex") for row in rows[:num_vertices]]
     if any(len(point) < 3 for point in points):
         raise SignalError("damaged: a vertex of fewer than three numbers")
@@ -65,34 +60,23 @@ def by_lines(rows: list[bytes], num_vertices: int, num_faces: int) -> Polygons:
 
 
 def by_words(words: list[bytes], num_vertices: int, num_faces: int, width: int) -> Polygons:
-    """Vertices and faces whatever the line breaks; faces have no colours then.
-
-    Args:
-        words: Words after the header.
-        num_vertices: Number of vertices.
-        num_faces: Number of faces.
-        width: Numbers of each vertex.
-    """
-    place = num_vertices * width
-    points = np.array(numbers(words[:place], "a vertex")).reshape(-1, width)[:, :3]
+    """Vertices of ``width`` numbers and faces whatever the line breaks; faces have no colours then."""
+    position = num_vertices * width
+    points = np.array(numbers(words[:position], "a vertex")).reshape(-1, width)[:, :3]
     corners: list[int] = []
     sizes = []
     for _ in range(num_faces):
-        size = whole(words[place]) if place < len(words) else len(words)
-        if place + size >= len(words):
+        size = whole(words[position]) if position < len(words) else len(words)
+        if position + size >= len(words):
             raise SignalError(f"damaged: it ends after {len(sizes):,} of {num_faces:,} faces")
-        corners += map(whole, words[place + 1 : place + 1 + size])
+        corners += map(whole, words[position + 1 : position + 1 + size])
         sizes.append(size)
-        place += 1 + size
+        position += 1 + size
     return checked(points, corners, sizes)
 
 
 def whole(word: bytes) -> int:
-    """A word as a whole number from 0.
-
-    Args:
-        word: The word.
-    """
+    """A word as a whole number from 0."""
     try:
         number = int(word)
     except ValueError:
@@ -103,15 +87,9 @@ def whole(word: bytes) -> int:
 
 
 def checked(points: np.ndarray | list, corners: list[int], sizes: list[int]) -> Polygons:
-    """The polygons, whose corners are vertices.
-
-    Args:
-        points: Vertices.
-        corners: Vertex of each corner.
-        sizes: Number of corners of each face.
-    """
+    """The polygons of corners and sizes, whose corners are vertices."""
     vertices = np.array(points, np.float64).reshape(-1, 3)
-    found = np.array(corners, np.int64)
-    if len(found) and found.max() >= len(vertices):
-        raise SignalError(f"damaged: vertex {found.max()} of a face is outside the range of {len(vertices)} vertices")
-    return Polygons(vertices=vertices, corners=found, sizes=np.array(sizes, np.int64))
+    indices = np.array(corners, np.int64)
+    if len(indices) and indices.max() >= len(vertices):
+        raise SignalError(f"damaged: vertex {indices.max()} of a face is outside the range of {len(vertices)} vertices")
+    return Polygons(vertices=vertices, corners=indices, sizes=np.array(sizes, np.int64))

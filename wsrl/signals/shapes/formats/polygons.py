@@ -53,33 +53,29 @@ def triangulate(polygons: Polygons) -> np.ndarray:
     parts, owners = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.int64)]
     # polygons of one size at once
     for size in np.unique(sizes):
-        chosen = np.flatnonzero(sizes == size)
+        members = np.flatnonzero(sizes == size)
         if size == 0:
             continue
-        index = corners[starts[chosen][:, None] + np.arange(size)]  # (M, n)
+        index = corners[starts[members][:, None] + np.arange(size)]  # (M, n)
         if size <= 3:
-            faces, owner = index[:, [0, min(1, size - 1), size - 1]], np.arange(len(chosen))
+            faces, owner = index[:, [0, min(1, size - 1), size - 1]], np.arange(len(members))
         else:
             faces, owner = divide(vertices, index, rank)
         parts.append(faces)
-        owners.append(chosen[owner])
+        owners.append(members[owner])
     # triangles in the order of their polygons again
     owner = np.concatenate(owners)
     return np.concatenate(parts)[np.argsort(owner, kind="stable")]
 
 
 def ranks(vertices: np.ndarray) -> np.ndarray:
-    """Place ``(V,)`` of each vertex in the order of their coordinates; equal vertices have equal places.
-
-    Args:
-        vertices: Vertices ``(V, 3)``.
-    """
+    """Rank ``(V,)`` of each vertex ``(V, 3)`` in the order of their coordinates, the same for equal vertices."""
     order = np.lexsort(vertices.T)
     new = np.ones(len(order), np.int64)
     new[1:] = (vertices[order[1:]] != vertices[order[:-1]]).any(axis=1)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.cumsum(new)
-    return place
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.cumsum(new)
+    return rank
 
 
 def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,10 +108,10 @@ def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[n
     plain = np.setdiff1d(np.arange(num), by_ears)
     # those that are no fan one by one, as they are rare
     parts, owners = [faces[plain].reshape(-1, 3)], [np.repeat(plain, size - 2)]
-    for place in by_ears:
-        cut = ordered[place][ears(points[place], normal[place], rank[ordered[place]])]
+    for polygon in by_ears:
+        cut = ordered[polygon][ears(points[polygon], normal[polygon], rank[ordered[polygon]])]
         parts.append(cut)
-        owners.append(np.full(len(cut), place))
+        owners.append(np.full(len(cut), polygon))
     result, owner = np.concatenate(parts), np.concatenate(owners)
     # back to the sense that the polygon was given in
     result[turned[owner]] = result[turned[owner]][:, ::-1]
@@ -123,23 +119,14 @@ def divide(vertices: np.ndarray, index: np.ndarray, rank: np.ndarray) -> tuple[n
 
 
 def newell(points: np.ndarray) -> np.ndarray:
-    """Normal ``(M, 3)`` of polygons, twice their area long, also where they are not quite flat.
-
-    Args:
-        points: Corners ``(M, n, 3)``.
-    """
+    """Normal ``(M, 3)`` of polygons ``(M, n, 3)``, twice their area long, also where they are not quite flat."""
     # the sum of the cross products of neighbouring corners, seen from the first for precision
     from_first = points - points[:, :1]
     return np.cross(from_first[:, 1:-1], from_first[:, 2:]).sum(axis=1)
 
 
 def is_fan(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Whether triangles around the first corner divide each polygon ``(M,)``: it sees all others in order.
-
-    Args:
-        points: Corners ``(M, n, 3)``.
-        normal: Normal of each, twice its area long.
-    """
+    """Whether triangles around the first corner divide each polygon ``(M, n, 3)``: it sees all others in order."""
     spokes = points[:, 1:] - points[:, :1]  # (M, n - 1, 3)
     area = np.einsum("mi,mi->m", normal, normal)[:, None]
     turns = [
@@ -177,26 +164,16 @@ def ears(points: np.ndarray, normal: np.ndarray, rank: np.ndarray) -> np.ndarray
 
 
 def signed_areas(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Twice the area ``(F,)`` of triangles of a plane, negative where they run clockwise.
-
-    Args:
-        flat: Points ``(n, 2)``.
-        faces: Triangles ``(F, 3)``.
-    """
+    """Twice the area ``(F,)`` of triangles ``(F, 3)`` of points ``(n, 2)``, negative where they run clockwise."""
     a, b, c = flat[faces[:, 0]], flat[faces[:, 1]], flat[faces[:, 2]]
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
 
 
 def gaps(size: int, faces: np.ndarray) -> np.ndarray:
-    """Triangles that are missing between the sides of a polygon and the border of some triangles in it.
-
-    Args:
-        size: Number of corners of the polygon.
-        faces: Triangles ``(F, 3)``.
-    """
+    """Triangles that are missing between the ``size`` sides of a polygon and the border of triangles in it."""
     # how often each side is still free in either direction
     balance: dict[tuple[int, int], int] = {}
-    sides = [((place, (place + 1) % size), 1) for place in range(size)]
+    sides = [((corner, (corner + 1) % size), 1) for corner in range(size)]
     sides += [((int(face[k]), int(face[(k + 1) % 3])), -1) for face in faces for k in range(3)]
     for (start, end), sign in sides:
         key = (min(start, end), max(start, end))
@@ -207,7 +184,7 @@ def gaps(size: int, faces: np.ndarray) -> np.ndarray:
         start, end = (low, high) if net > 0 else (high, low)
         following.setdefault(start, []).extend([end] * abs(net))
     # each closed walk along free sides is a gap, filled by a fan
-    found = []
+    fillings = []
     for start in sorted(following):
         while following[start]:
             loop = [start]
@@ -215,17 +192,12 @@ def gaps(size: int, faces: np.ndarray) -> np.ndarray:
                 loop.append(following[loop[-1]].pop())
                 if loop[-1] == start:
                     break
-            found += [(start, *pair) for pair in itertools.pairwise(loop[1:-1])]
-    return np.array(found, np.int64).reshape(-1, 3)
+            fillings += [(start, *pair) for pair in itertools.pairwise(loop[1:-1])]
+    return np.array(fillings, np.int64).reshape(-1, 3)
 
 
 def without_needles(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Turn the longest edge of triangles without area to the corner that lies on it, where a neighbour allows it.
-
-    Args:
-        flat: Points ``(n, 2)``.
-        faces: Triangles ``(F, 3)`` that run counter-clockwise.
-    """
+    """Turn the longest edge of triangles without area to the corner that lies on it, where a neighbour allows it."""
     faces = faces.copy()
     smallest = FLAT * np.abs(signed_areas(flat, faces)).sum()
     for _ in range(len(faces)):
@@ -260,11 +232,7 @@ def turn_edge(flat: np.ndarray, faces: np.ndarray, needle: int, smallest: float)
 
 
 def strip_triangles(strip: np.ndarray) -> np.ndarray:
-    """Triangles ``(n - 2, 3)`` of a strip, each second one turned so that all face the same way.
-
-    Args:
-        strip: Vertices of the strip ``(n,)``.
-    """
+    """Triangles ``(n - 2, 3)`` of a strip ``(n,)``, each second one turned so that all face the same side."""
     if len(strip) < 3:
         return np.zeros((0, 3), np.int64)
     faces = np.stack([strip[:-2], strip[1:-1], strip[2:]], axis=1)

@@ -29,15 +29,13 @@ def binary_facets(data: bytes) -> int | None:
 
 
 def read_stl(data: bytes) -> Polygons:
-    """Triangles of a file.
-
-    Args:
-        data: Content of the file.
+    """Triangles of the content of a file.
 
     Raises:
         SignalError: It is neither, or ends too early.
     """
     facets = binary_facets(data)
+    # binary where the length fits; the text of a file may be in any encoding
     if facets is not None:
         corners = np.frombuffer(data, FACET, facets, HEADER_BYTES)["corners"]
         return loops(corners.reshape(-1, 3).astype(np.float64), np.full(facets, 3))
@@ -45,17 +43,14 @@ def read_stl(data: bytes) -> Polygons:
 
 
 def read_text(data: bytes) -> Polygons:
-    """Facets of a text, of any case and any line breaks.
-
-    Args:
-        data: Content of the file.
-    """
+    """Facets of a text, of any case and any line breaks."""
     named = NAME.sub(b"", data)  # a name may hold any word
     points: list[tuple[float, ...]] = []
     sizes, done = [], 0
-    for end, *place in STEP.findall(named if b"vertex" in named.lower() else data):
+    # vertices gather until the end of their loop
+    for end, *coordinates in STEP.findall(named if b"vertex" in named.lower() else data):
         if not end:
-            points.append(numbers(place, "a vertex"))
+            points.append(numbers(coordinates, "a vertex"))
         elif len(points) > done:  # endfacet follows endloop
             sizes.append(len(points) - done)
             done = len(points)
@@ -65,10 +60,5 @@ def read_text(data: bytes) -> Polygons:
 
 
 def loops(points: np.ndarray, sizes: np.ndarray) -> Polygons:
-    """Polygons whose corners follow each other.
-
-    Args:
-        points: Corners ``(N, 3)``.
-        sizes: Number of corners of each ``(P,)``.
-    """
+    """Polygons whose corners ``(N, 3)`` follow each other, ``sizes (P,)`` of them each."""
     return Polygons(vertices=points, corners=np.arange(len(points)), sizes=sizes)

@@ -8,11 +8,7 @@ BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", ""), (b"\xff\xfe", "utf-16-le"), (b"\xfe\x
 
 
 def plain(data: bytes) -> bytes:
-    """The text in an encoding that extends ASCII, without a byte order mark.
-
-    Args:
-        data: Content of a text file.
-    """
+    """The text of a file in an encoding that extends ASCII, without a byte order mark."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if data.startswith(mark):
             rest = data[len(mark) :]
@@ -21,11 +17,7 @@ def plain(data: bytes) -> bytes:
 
 
 def numbers(words: Iterable[bytes], what: str) -> tuple[float, ...]:
-    """Words as numbers.
-
-    Args:
-        words: The words.
-        what: What they are, for the message.
+    """Words as numbers; ``what`` they are stands in the message.
 
     Raises:
         SignalError: One is no number.
@@ -38,11 +30,7 @@ def numbers(words: Iterable[bytes], what: str) -> tuple[float, ...]:
 
 
 def not_number(words: Iterable[bytes]) -> str:
-    """The first of the words that is no number, as it may be printed.
-
-    Args:
-        words: The words.
-    """
+    """The first of the words that is no number, as it may be printed."""
     for word in words:
         try:
             float(word)
