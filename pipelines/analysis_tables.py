@@ -3,21 +3,45 @@
 KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
 SHOWN_LAMBDAS = ("0.1", "0.5", "1")
 DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
+OF_STRUCTURE = (
+    ("cosine", "cosine", ".2f"),
+    ("cosine_ba", "cosine of BA", ".2f"),
+    ("overlap", "overlap (chance; other signals)", ".2f"),
+    ("barrier_relative", "barrier / loss", ".1f"),
+    ("barrier_ba_relative", "barrier / loss in BA", ".1f"),
+    ("psnr_path", "least PSNR (dB)", ".1f"),
+)
+WITHOUT_GAUGE = ("cosine_ba", "overlap", "barrier_ba_relative")
+"""Columns of records that have the measures that no gauge of the factors changes."""
 
 
 def structure(*records: dict) -> str:
-    """What two fits of one signal have in common, one row for each kind, at some distances of their starts."""
-    titles = ("cosine", "barrier / loss", "least PSNR (dB)")
-    groups = [f"{title}, {name}" for name in DATA_OF_STRUCTURE for title in titles]
+    """What two fits of one signal have in common, one row for each kind, at some distances of their starts.
+
+    A fourth number is of fields that each have a start of their own. Behind overlaps stand those of random subspaces
+    and of fields of different signals, in the last case of the cell.
+    """
+    has_products = any(key.endswith(".cosine_ba") for record in records for key in record)
+    columns = [column for column in OF_STRUCTURE if has_products or column[0] not in WITHOUT_GAUGE]
+    groups = [f"{title}, {name}" for name in DATA_OF_STRUCTURE for _, title, _ in columns]
     lines = ["| representation | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
-    for kind in dict.fromkeys(key.split(".")[0] for key in records[0] if ".lambda_1." in key):
-        cells = []
-        for record in records:
-            for key, form in (("cosine", ".2f"), ("barrier_relative", ".1f"), ("psnr_path", ".1f")):
-                values = [record.get(f"{kind}.lambda_{distance}.{key}") for distance in SHOWN_LAMBDAS]
-                cells.append(" / ".join("" if value is None else format(value, form) for value in values))
+    for kind in dict.fromkeys(key.split(".")[0] for key in records[0] if key.split(".")[1] == "lambda_1"):
+        cells = [_of_pairs(record, kind, key, form) for record in records for key, _, form in columns]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _of_pairs(record: dict, kind: str, key: str, form: str) -> str:
+    """A measure at some distances of the starts, and from random ones where the record has them."""
+    rows = [f"lambda_{distance}" for distance in SHOWN_LAMBDAS]
+    rows += ["random"] if f"{kind}.random.{key}" in record else []
+    text = " / ".join(format(record[name], form) if (name := f"{kind}.{row}.{key}") in record else "" for row in rows)
+    if not text.strip(" /"):
+        return ""
+    beside = [record.get(f"{kind}.{rows[-1]}.{name}") for name in ("overlap_chance", "overlap_others")]
+    if key != "overlap" or None in beside:
+        return text
+    return f"{text} ({'; '.join(format(value, form) for value in beside)})"
 
 
 DATA_OF_PROBES = {
@@ -27,6 +51,7 @@ DATA_OF_PROBES = {
     "solids": "solids families",
 }
 PROBED = {"ari": "ARI", "one_nn": "1-NN", "logistic": "logistic"}
+READINGS = {"canonical": "canonical", "products": "products BA"}
 
 
 def probes(*records: dict) -> str:
@@ -39,10 +64,15 @@ def probes(*records: dict) -> str:
     rows = {kind: (kind,) for kind in KINDS} | {
         "pixels, or D2 histograms": ("pixels", "d2"),
         "mlora_asym, random starts": ("random_start.mlora_asym", "random_start"),
-        "mlp, random starts": ("random_start.mlp",),
+        **{f"{kind}, random starts": (f"random_start.{kind}",) for kind in ("mlora", "lora", "mlp")},
     }
+    for reading, title in READINGS.items():
+        rows |= {f"{kind}, {title}": (f"{kind}.{reading}",) for kind in KINDS}
+        rows |= {f"{kind}, random starts, {title}": (f"random_start.{kind}.{reading}",) for kind in KINDS}
     for title, keys in rows.items():
-        lines.append(f"| {title} | {' | '.join(_probed(record, keys) for record in names.values())} |")
+        cells = [_probed(record, keys) for record in names.values()]
+        if any(cells):  # not all records have been read without the gauge
+            lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

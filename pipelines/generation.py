@@ -26,12 +26,14 @@ from wsrl.cli.parser import show_progress
 from wsrl.diffusion.decoder import FieldDecoder
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.encoders.autoencoder import open_autoencoder
+from wsrl.errors import UserError
 from wsrl.evaluation.generation import GenerationOptions
 from wsrl.evaluation.generation_scores import other_rows, verdict
 from wsrl.evaluation.picture_classifier import ClassifierOptions
 from wsrl.evaluation.picture_features import LabelledPictures, kept_classifier
 from wsrl.evaluation.real_signals import read_pictures
 from wsrl.evaluation.references import Comparison
+from wsrl.fields.gauge import RAW
 from wsrl.report.closest_pairs import draw_closest
 from wsrl.report.comparisons import MESH_RESOLUTION
 from wsrl.report.contact_sheet import CELL, beside, grid_sheet, save_picture
@@ -133,6 +135,24 @@ def trained(task: str, options: dict[str, Any], store: Path, root: Path, config:
     return root
 
 
+def gauge_of(kind: str, config: GenerationConfig) -> str:
+    """The gauge of the weights that the models of a kind are trained on, in which all are compared.
+
+    Raises:
+        UserError: They are trained in several.
+    """
+    rows = [row for row in config.rows.values() if row.kind == kind]
+    options = [config.autoencoder | row.autoencoder if row.latent else config.diffusion | row.model for row in rows]
+    gauges = sorted({each.get("data.gauge", RAW) for each in options}) or [RAW]
+    if len(gauges) > 1:
+        raise UserError(
+            f"models of {kind} are trained in the gauges {', '.join(gauges)}",
+            allowed="one data.gauge for the rows of a kind, which are compared with the same fields",
+            do="give the other rows a kind of their own",
+        )
+    return gauges[0]
+
+
 class Scorer:
     """Models of one kind, judged against the same training and held-out fields.
 
@@ -147,7 +167,8 @@ class Scorer:
         self.store = WeightStore.open(self.store_path)
         self.decoder = FieldDecoder.from_store(self.store)
         self.options = GenerationOptions(**{"baselines": True, "seed": config.seed} | config.scores)
-        self.comparison = Comparison.of(self.store, self.decoder, self.options, show_progress)
+        self.gauge = gauge_of(kind, config)
+        self.comparison = Comparison.of(self.store, self.decoder, self.options, show_progress, self.gauge)
         self.references = self.comparison.references
 
     def fits(self) -> dict[str, float]:
@@ -170,6 +191,7 @@ class Scorer:
         name = "baselines" if self.kind == self.config.main else f"baselines-{self.kind}"
         latent = self._latent_row()
         through = () if latent is None else (self.autoencoder(latent).name,)
+        through += () if self.gauge == RAW else (self.gauge,)
         return self._kept(name, name, (self.config.scores, self.config.seed, *through), self._score_baselines)
 
     def _latent_row(self) -> RowConfig | None:
@@ -185,7 +207,8 @@ class Scorer:
             heldout = {name: tensor[: self.options.num] for name, tensor in self.comparison.fields.heldout.items()}
             space = open_autoencoder(self.autoencoder(latent), self.store.layout)
             with torch.no_grad():
-                rows["reconstructed_test"] = self.references.judge(space(heldout)).metrics
+                written = space.statistics.in_gauge(space(heldout))
+            rows["reconstructed_test"] = self.references.judge(written).metrics
         return {f"{row}.{name}": value for row, metrics in rows.items() for name, value in metrics.items()}
 
     def autoencoder(self, row: RowConfig) -> Path:
@@ -230,7 +253,8 @@ class Scorer:
         started = time.perf_counter()
         samples = pipeline(num, labels, row.guidance, generator, num_inference_steps=row.steps)
         seconds = time.perf_counter() - started
-        judged = self.references.judge(samples.weights)
+        # What a network writes is only near to the form that it was trained on.
+        judged = self.references.judge(pipeline.space.statistics.in_gauge(samples.weights))
         metrics = judged.metrics | {"seconds_per_1000": 1000 * seconds / num}
         metrics |= {"num_parameters": pipeline.transformer.num_parameters(), "steps": row.steps}
         if labels is not None:

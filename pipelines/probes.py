@@ -2,7 +2,8 @@
 
 Stores of every kind with the same signals, the same splits and the same readers on all of them; on the pixels or the
 D2 histograms of the signals; and on fields fitted another way (such as each from a start of its own), where the usual
-fields of the same signals stand beside them. What an earlier run finished is kept.
+fields of the same signals stand beside them. Adapters are also read without the gauge of their factors: in canonical
+form, and by random sums over their products. What an earlier run finished is kept.
 
     python -m pipelines.probes --config configs/fashion_mnist/probes.yaml
 
@@ -19,9 +20,11 @@ import numpy as np
 from pipelines.experiment import FieldExperiment, Kind, main
 from pipelines.probe_figures import draw_figures
 from pipelines.probe_scores import Scores, order_of, score_items
+from wsrl.errors import UserError
 from wsrl.evaluation.features import labelled_rows
 from wsrl.evaluation.importance import importance_scores
-from wsrl.evaluation.labelled_fields import LabelledFields, signal_kind
+from wsrl.evaluation.labelled_fields import READINGS, LabelledFields, signal_kind
+from wsrl.evaluation.product_space import has_products
 from wsrl.evaluation.protocol import Protocol
 from wsrl.store import WeightStore
 
@@ -58,6 +61,7 @@ class ProbesConfig(FieldExperiment):
         kinds: Rows of the table by name.
         main: The kind whose row of a variant stands for the variant.
         variants: Fields that are fitted another way, by name.
+        readings: Without the gauge: ``canonical``, ``products``, or both; rows ``<row>.canonical``, ``<row>.products``.
         protocol: Seeds and splits of every score.
         least_members: Classes with fewer fields are left out.
         label_counts: Labelled fields of each class for the curve of label efficiency.
@@ -75,6 +79,7 @@ class ProbesConfig(FieldExperiment):
     kinds: dict[str, ProbedKind] = field(default_factory=dict)
     main: str = "mlora_asym"
     variants: dict[str, Variant] = field(default_factory=dict)
+    readings: tuple[str, ...] = ()
     protocol: Protocol = Protocol()
     least_members: int = 8
     label_counts: tuple[int, ...] = (1, 5, 10, 100)
@@ -88,6 +93,11 @@ class ProbesConfig(FieldExperiment):
     importance_picture: str | None = None
     out: str = "runs/probes"
 
+    def __post_init__(self):
+        unknown = [reading for reading in self.readings if reading not in READINGS]
+        if unknown:
+            raise UserError(f"the reading {unknown[0]!r} is unknown", allowed=", ".join(READINGS), do="choose of these")
+
 
 def run(config: ProbesConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
@@ -99,6 +109,7 @@ def run(config: ProbesConfig) -> dict[str, float]:
     for name in config.kinds:
         rows[name] = scored(name, stores[name], config)
         results |= reconstruction(name, stores[name]) | rows[name].entries(name)
+        results |= without_gauge(name, stores[name], config)
     with WeightStore.open(stores[name]) as store:
         control = signal_kind(store)
     rows[control] = scored(control, stores[name], config, features=control)
@@ -110,6 +121,7 @@ def run(config: ProbesConfig) -> dict[str, float]:
         alike = not config.variants[variant].source  # the same signals as in the whole row of the kind
         usual = rows[kind] if alike else scored(f"{row}.usual", stores[kind], config, only=stores[row])
         results |= reconstruction(row, stores[row]) | rows[row].entries(row) | usual.entries(f"{row}.usual")
+        results |= without_gauge(row, stores[row], config)
         if kind == config.main:
             results |= rows[row].entries(variant)
     # What the rows say together, and what each part of a field is worth.
@@ -119,6 +131,15 @@ def run(config: ProbesConfig) -> dict[str, float]:
     results |= facts(first)
     draw_figures(config, stores, rows, measured)
     return results
+
+
+def without_gauge(row: str, path: Path, config: ProbesConfig) -> dict[str, float]:
+    """Scores of a row's adapters that the gauge of their factors does not touch; nothing of standalone networks."""
+    with WeightStore.open(path) as store:
+        readings = config.readings if has_products(store.layout) else ()
+    names = {reading: f"{row}.{reading}" for reading in readings}
+    scores = {name: scored(name, path, config, features=reading) for reading, name in names.items()}
+    return {key: value for name, each in scores.items() for key, value in each.entries(name).items()}
 
 
 def build(config: ProbesConfig) -> dict[str, Path]:
@@ -147,7 +168,7 @@ def items_of(path: Path, config: ProbesConfig, kind: str = "weights", only: Path
     Args:
         path: The store.
         config: The experiment.
-        kind: What is read of them: ``weights``, ``pixels`` or ``d2``.
+        kind: What is read of them, as :meth:`LabelledFields.read` names it.
         only: A store; fields of signals that it does not have are left out.
     """
     with WeightStore.open(path) as store:
@@ -157,7 +178,7 @@ def items_of(path: Path, config: ProbesConfig, kind: str = "weights", only: Path
         if only is not None:
             with WeightStore.open(only) as other:
                 kept &= np.isin(store.ids, other.ids)
-        source = None if kind == "weights" else config.open()
+        source = None if kind in ("weights", *READINGS) else config.open()
         return LabelledFields.read(store, labelled_rows(store, config.seed).within(kept), kind, source, config.seed)
 
 

@@ -1,7 +1,9 @@
 """How structured the weights of every representation are: fits of the same signals from starts that lie apart.
 
 Every signal is fitted from one start and from others ``lambda`` away; the pairs of fields are compared by cosine
-similarity, overlap of their factors, effective rank and the barrier of the loss on the straight line between them.
+similarity, overlap of their factors, effective rank and the barrier of the loss on the straight line between them, and
+adapters by their products too, which do not depend on the gauge of the factors. In the rows ``random`` every field of
+either set has a start of its own.
 
     python -m pipelines.structure --config configs/fashion_mnist/structure.yaml
 
@@ -11,23 +13,36 @@ Source: arXiv 2512.01759, section on the structure of weight spaces.
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from pipelines.experiment import FieldExperiment, main
 from wsrl.cli.parser import show_progress
 from wsrl.durable import write_bytes
-from wsrl.evaluation.structure import NUM_POINTS
-from wsrl.evaluation.structure_fits import LAMBDAS, Fits, fit_from, measure_starts, read_usable, starts_of
+from wsrl.evaluation.structure_fits import (
+    LAMBDAS,
+    Fits,
+    fit_from,
+    fit_from_own_starts,
+    measure_pair,
+    measure_starts,
+    own_starts,
+    read_usable,
+    starts_of,
+)
 from wsrl.fields import BaseField, Representation, RepresentationConfig
-from wsrl.fitting.engine import FitConfig
+from wsrl.fitting.engine import FitConfig, field_seed
 from wsrl.progress import Progress
 from wsrl.report.figures import Series, draw_lines, new_figure, save_figure
+from wsrl.signals.signal import Signal
 from wsrl.signals.source import prepare_signals
+from wsrl.symmetry.matching.barriers import NUM_POINTS
 
 PANELS = {
     "cosine": ("cosine similarity of the weights", False),
@@ -63,6 +78,7 @@ class StructureConfig(FieldExperiment):
         lambdas: Distances of the starts.
         num: Number of signals.
         num_points: Points of the path between two fields.
+        random_starts: Compare fields that each have a start of their own, too.
         picture: PNG file of the figure; None for none.
         seed: Seed of the noise of the second starts and of the bootstrap.
     """
@@ -73,6 +89,7 @@ class StructureConfig(FieldExperiment):
     lambdas: tuple[float, ...] = LAMBDAS
     num: int = 50
     num_points: int = NUM_POINTS
+    random_starts: bool = True
     picture: str | None = None
     out: str = "runs/structure"
     seed: int = 1
@@ -104,41 +121,82 @@ def run(config: StructureConfig) -> dict[str, float]:
 def measure(name: str, kind: StructureKind, representation, signals, config: StructureConfig) -> dict[str, float]:
     """Every measure of one kind at every distance, with its confidence band."""
     fit, folder = replace(config.fit, learning_rate=kind.learning_rate), Path(config.out) / name
-    with show_progress(f"{name}: fields", len(signals) * len({0.0, *config.lambdas})) as shown:
+    num_sets = len({0.0, *config.lambdas}) + (2 if config.random_starts else 0)
+    with show_progress(f"{name}: fields", len(signals) * num_sets) as shown:
 
         def fitted(distance: float) -> Fits:
-            return kept_fits(folder, distance, representation, signals, fit, config, shown)
+            start = starts_of(representation, distance, config.seed)
+            asked = [representation.to_dict(), asdict(fit), config.seed]
+            kept = KeptFits(folder, f"lambda_{distance:g}", asked, config)
+            return kept.fits(
+                signals, lambda: fit_from(representation, signals, fit, start, shown), lambda _: start, shown
+            )
+
+        def fitted_from_own_starts(number: int) -> Fits:
+            seeded = replace(fit, seed=field_seed(config.seed, f"random {number}"))
+            kept = KeptFits(folder, f"random_{number}", [representation.to_dict(), asdict(seeded)], config)
+            return kept.fits(
+                signals,
+                lambda: fit_from_own_starts(representation, signals, seeded, shown),
+                lambda ids: own_starts(representation, ids, seeded.seed),
+                shown,
+            )
 
         sizes = {"seed": config.seed, "num_points": config.num_points}
-        return measure_starts(representation, signals, fitted, config.lambdas, **sizes)
+        found = measure_starts(representation, signals, fitted, config.lambdas, **sizes)
+        if config.random_starts:
+            pair = fitted_from_own_starts(0), fitted_from_own_starts(1)
+            own = measure_pair(representation, signals, pair, **sizes)
+            found |= {f"random.{name}": value for name, value in own.items()}
+    return found
 
 
-def kept_fits(
-    folder: Path,
-    distance: float,
-    representation: Representation,
-    signals,
-    fit: FitConfig,
-    config: StructureConfig,
-    shown: Progress,
-) -> Fits:
-    """Fits from the start at a distance: read where an earlier run left them, else made and kept."""
-    start = starts_of(representation, distance, config.seed)
-    ids = [signal.id for signal in signals]
-    # The file is named by all that decides the fits.
-    asked = json.dumps([representation.to_dict(), asdict(fit), config.seed, ids], sort_keys=True, default=str)
-    path = folder / f"lambda_{distance:g}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
-    there = path.is_file()
-    with config.parts.timed(f"fits.{folder.name}.lambda_{distance:g}", there=there):
-        if not there:
-            fits = fit_from(representation, signals, fit, start, shown)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, save(fits.weights, metadata={"ids": json.dumps(fits.ids)}))
-            return fits
-    shown.advance(len(signals))
-    with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Fits(json.loads(file.metadata()["ids"]), weights, start)
+@dataclass(frozen=True)
+class KeptFits:
+    """Fits that an earlier run may have left.
+
+    Attributes:
+        folder: Folder of the kind.
+        name: What they were fitted from.
+        asked: Everything that decides them but for the signals, as plain values.
+        config: The experiment.
+    """
+
+    folder: Path
+    name: str
+    asked: list
+    config: StructureConfig
+
+    def fits(
+        self,
+        signals: list[Signal],
+        make: Callable[[], Fits],
+        start: Callable[[list[str]], dict[str, Tensor]],
+        shown: Progress,
+    ) -> Fits:
+        """Read the fits where they are, else make and keep them.
+
+        Args:
+            signals: The signals.
+            make: Fits them.
+            start: From the ids of the fields to what they were fitted from.
+            shown: The loop's progress.
+        """
+        # The file is named by all that decides the fits.
+        asked = json.dumps([*self.asked, [signal.id for signal in signals]], sort_keys=True, default=str)
+        path = self.folder / f"{self.name}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
+        there = path.is_file()
+        with self.config.parts.timed(f"fits.{self.folder.name}.{self.name}", there=there):
+            if not there:
+                fits = make()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(path, save(fits.weights, metadata={"ids": json.dumps(fits.ids)}))
+                return fits
+        shown.advance(len(signals))
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            ids = json.loads(file.metadata()["ids"])
+        return Fits(ids, weights, start(ids))
 
 
 def draw(results: dict[str, float], config: StructureConfig) -> None:

@@ -27,7 +27,8 @@ from wsrl.provenance import write_json_atomic
 from wsrl.report.figures import Series, draw_bars, draw_lines, new_figure, save_figure
 from wsrl.signals.signal import grid_coords
 from wsrl.store import WeightStore
-from wsrl.store.aligned import AlignConfig, AlignedFields, align_fields
+from wsrl.store.aligned import AlignConfig, align_fields
+from wsrl.store.rewriting import AlignedFields
 
 UNALIGNED, ALIGNED = "unaligned", "aligned"
 NUM_CHECKED = 256

@@ -199,3 +199,40 @@ def test_deeper_layers_count_less():
     representation = Representation.build(RepresentationConfig(kind="mlp", field=field), in_features=2, out_features=1)
     found = depth_factors(representation, 10.0)
     assert [found[f"layers.{i}.weight"] for i in range(4)] == [100.0, 10.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", ["lora", "mlora_asym"])
+def test_factors_come_out_in_canonical_gauge(build, tmp_path, refused, capsys, kind):
+    assert build(tmp_path / "store", "--representation", kind) == 0
+    capsys.readouterr()
+    assert main(["align", str(tmp_path / "store"), "--gauge", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "20 fields brought into canonical gauge" in printed and "sum of squares" in printed
+    assert_same_fields(tmp_path / "store", tmp_path / "out")
+    with WeightStore.open(tmp_path / "store") as before, WeightStore.open(tmp_path / "out") as after:
+        assert after.manifest["fit"]["aligned"]["gauge"] == "canonical"
+        assert after.manifest["command"] == f"wsrl align {tmp_path / 'store'} --gauge --out {tmp_path / 'out'}"
+        assert '"gauge": "canonical"' in (tmp_path / "out" / "README.md").read_text()
+        for row in range(len(before)):
+            expected = before.representation.canonical(before[row])
+            assert all(torch.equal(after[row][name], tensor) for name, tensor in expected.items())
+    # again: left alone; a second form of it is the same, bit for bit
+    stamp = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
+    assert main(["align", str(tmp_path / "store"), "--gauge", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == stamp
+    assert main(["align", str(tmp_path / "out"), "--gauge", "--out", str(tmp_path / "again")]) == 0
+    assert_same_fields(tmp_path / "out", tmp_path / "again", moved=False)
+    assert "holds another build" in refused("align", tmp_path / "again", "--gauge", "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "more, wrong",
+    [
+        (("--gauge",), "without factors: they have no gauge"),
+        (("--gauge", "--template", "mean"), "--gauge is given with --template"),
+        (("--gauge", "--method", "activations"), "--gauge is given with --template or --method"),
+    ],
+)
+def test_a_gauge_that_is_not_there_is_refused(digits_store, tmp_path, refused, more, wrong):
+    assert wrong in refused("align", digits_store, "--out", tmp_path / "out", *more)
+    assert not (tmp_path / "out").exists()

@@ -59,3 +59,17 @@ def test_maps_show_the_fields(digits_store, tmp_path):
 )
 def test_mistakes_are_refused(digits_store, asked, told, refused):
     assert told in refused("eval", "probe", digits_store, *asked)
+
+
+def test_canonical_factors_stand_beside_the_raw_ones(make_store, tmp_path, capsys):
+    metrics = run(tmp_path, make_store(tmp_path / "store"), "--gauge", "canonical", "--importance")
+    printed = capsys.readouterr().out
+    assert "from their canonical form:" in printed
+    for name in ONCE:
+        assert f"probe.canonical_{name}" in metrics and f"probe.weights_{name}" in metrics
+    assert any(metrics[f"probe.canonical_{name}"] != metrics[f"probe.weights_{name}"] for name in ONCE)
+
+
+def test_a_gauge_of_networks_without_factors_is_refused(digits_store, refused):
+    assert "without factors" in refused("eval", "probe", digits_store, "--gauge", "canonical")
+    assert "gauge is 'balanced'" in refused("eval", "probe", digits_store, "--gauge", "balanced")

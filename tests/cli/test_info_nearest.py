@@ -58,3 +58,17 @@ def test_wrong_questions_are_refused(digits_store, refused, more, wrong):
 def test_without_a_question_the_store_is_described(digits_store, capsys):
     assert main(["info", str(digits_store)]) == 0
     assert "Counts" in capsys.readouterr().out
+
+
+def test_neighbours_by_canonical_factors(make_store, tmp_path, capsys):
+    path = make_store(tmp_path / "store")
+    with WeightStore.open(path) as store:
+        query = store.id_of(3)
+        found = nearest_fields(store, 3, 4, gauge="canonical")
+        ids = [store.id_of(int(row)) for row in found.rows]
+        assert found.rows.tolist() != nearest_fields(store, 3, 4).rows.tolist()
+    assert main(["info", str(path), "--nearest", query, "-k", "4", "--gauge", "canonical"]) == 0
+    printed = capsys.readouterr().out
+    assert "standardised canonical weights" in printed
+    listed = [line.split()[1] for line in printed.splitlines() if line.split()[:1] and line.split()[0] in "1234"]
+    assert listed == ids

@@ -9,9 +9,9 @@ from contracts import tiny_representation
 from scipy.linalg import subspace_angles
 
 from wsrl.evaluation.linear_paths import path_between
+from wsrl.evaluation.pair_measures import compare
 from wsrl.evaluation.structure import (
     banded,
-    compare,
     cosine_between,
     cosine_similarity,
     effective_rank,

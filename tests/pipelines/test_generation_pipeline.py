@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import yaml
 from PIL import Image
 
 from pipelines import experiment, generation, tables
+from wsrl.errors import UserError
 
 CONFIG = """
 name: tiny
@@ -80,3 +82,41 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     models = sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))
     assert experiment.main(generation.run, argv=argv) == 0  # what is finished is kept
     assert models == sorted(path.stat().st_mtime_ns for path in paths["out"].glob("models/*/metrics.json"))
+
+
+def row(**options):
+    return generation.RowConfig(**{"kind": "lora"} | options)
+
+
+def test_models_of_a_kind_are_compared_in_their_own_gauge():
+    canonical = {"data.gauge": "canonical"}
+
+    def found(rows, **options):
+        config = generation.GenerationConfig(name="tiny", data="digits", rows=rows, **options)
+        return generation.gauge_of("lora", config)
+
+    assert found({}) == found({"a": row()}) == found({"a": row(kind="mlora", model=canonical)}) == "raw"
+    assert found({"a": row(), "b": row(model={"model.width": 8})}, diffusion=canonical) == "canonical"
+    assert found({"a": row(latent=True), "b": row(model=canonical)}, autoencoder=canonical) == "canonical"
+    with pytest.raises(UserError, match=r"models of lora are trained in the gauges canonical, raw.*kind of their own"):
+        found({"a": row(), "b": row(model=canonical)})
+
+
+@pytest.mark.slow
+def test_an_experiment_in_canonical_gauge(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
+    monkeypatch.setenv("WSRL_CACHE", str(tmp_path / "cache"))
+    config = yaml.safe_load(CONFIG)
+    config["kinds"].pop("mlp")
+    config["rows"] = {name: config["rows"][name] for name in ("mlora_asym.weights", "mlora_asym.latent")}
+    for task in ("autoencoder", "diffusion"):
+        config[task]["data.gauge"] = "canonical"
+    (tmp_path / "generation.yaml").write_text(yaml.safe_dump(config))
+    paths = {"out": tmp_path / "out", "base_dir": tmp_path / "base"}
+    argv = ["--config", str(tmp_path / "generation.yaml"), *(f"--{name}={value}" for name, value in paths.items())]
+    assert experiment.main(generation.run, argv=argv) == 0
+    record = json.loads((tmp_path / "records" / "generation" / "tiny.json").read_text())
+    assert record["noise_0.nearest_ratio"] == 0 < record["mlora_asym.weights.nearest_ratio"]
+    folders = [path.parent / "model" for path in paths["out"].glob("models/*/metrics.json")]
+    spaces = [json.loads(path.read_text()) for folder in folders for path in folder.glob("**/config.json")]
+    assert [each["gauge"] for each in spaces if "gauge" in each] == ["canonical"] * 3  # the autoencoder's own, and both

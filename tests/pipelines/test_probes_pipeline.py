@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import experiment, probes
+from pipelines import analysis_tables, experiment, probes
 from pipelines.probe_scores import Scores, order_of, score_items
+from wsrl.errors import UserError
 from wsrl.evaluation.labelled_fields import LabelledFields
 from wsrl.evaluation.protocol import Protocol, Spread
 
@@ -42,6 +43,7 @@ variants:
       mlora:
         representation: {{kind: mlora, {ADAPTER}, start: random}}
         fit: *fit
+readings: [canonical, products]
 protocol: {{seeds: 2}}
 label_counts: [1, 5]
 important: [mlora]
@@ -80,6 +82,21 @@ def test_scores_survive_their_file():
     assert entries["mlp.precision_at_8.b"] > 0.9
 
 
+def test_an_unknown_reading_is_refused():
+    with pytest.raises(UserError, match=r"the reading 'weight' is unknown.*canonical, products"):
+        probes.ProbesConfig(name="tiny", data="digits", readings=("weight",))
+
+
+def test_the_table_has_a_row_for_each_reading_that_a_record_has():
+    scored = {f"{row}.{score}": 0.5 for row in ("lora", "lora.products", "random_start.lora.canonical") for score in
+              ("ari", "one_nn", "logistic")}  # fmt: skip
+    table = analysis_tables.probes(scored, {}, {}, {}).splitlines()
+    assert [line.split(" |")[0] for line in table[2:]] == [
+        "| lora", "| lora, random starts, canonical", "| lora, products BA"
+    ]  # fmt: skip
+    assert table[2] == "| lora | 50.0 / 50.0 / 50.0 |  |  |  |"
+
+
 @pytest.mark.slow
 def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
@@ -91,7 +108,11 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     assert experiment.main(probes.run, argv=argv) == 0
     path = tmp_path / "records" / "probes" / "tiny.json"
     record = json.loads(path.read_text())
-    for row in ("mlora", "lora", "mlp", "pixels", "random_start.mlora", "random_start", "random_start.mlora.usual"):
+    rows = ["mlora", "lora", "mlp", "pixels", "random_start.mlora", "random_start", "random_start.mlora.usual"]
+    adapters = ("mlora", "lora", "random_start.mlora")
+    rows += [f"{row}.{reading}" for row in adapters for reading in ("canonical", "products")]
+    assert not any(key.startswith(("mlp.canonical", "mlp.products")) for key in record)
+    for row in rows:
         for name in ("ari", "nmi", "silhouette", "one_nn", "knn", "logistic", "svm"):
             assert record[f"{row}.{name}_seeds"] == 2 and f"{row}.{name}_std" in record
         assert 0 <= record[f"{row}.precision_at_8"] <= 1 and f"{row}.label_efficiency.5" in record

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from wsrl.cli import parser as parsers
-from wsrl.cli.display import show_progress
 from wsrl.errors import UserError
 from wsrl.options import at_least, check_values
 from wsrl.symmetry.matching import MATCHING_METHODS
 
 POSTERIOR_PARTS = ("mean.", "deviation.")
-FOR_STORES = "a folder of a store, with --template and --out"
+FOR_STORES = "a folder of a store, with --template or --gauge, and --out"
 FOR_FILES = "two safetensors files of networks or of posteriors"
 
 
@@ -20,7 +19,11 @@ def main(argv: list[str]) -> int:
     check_values(vars(options), "--", **{name: at_least(number) for name, number in least.items()})
     kind = kind_of(options.paths)
     if kind == "store":
-        return align_store(options)
+        from wsrl.cli.align_store import align_store, canonicalise_store
+
+        return canonicalise_store(options) if options.gauge else align_store(options)
+    if options.gauge:
+        raise UserError("--gauge is given for two files", allowed=FOR_STORES, do="leave out --gauge")
     if kind == "posteriors":
         from wsrl.cli.align_posteriors import align_posteriors
 
@@ -37,8 +40,7 @@ def make_parser():
     what = f"{FOR_FILES}, of which the second is moved; or {FOR_STORES}"
     add("paths", type=str, nargs="+", metavar="PATH", help=what)
     add("--out", type=str, required=True, metavar="DIR", help="folder to write to; of a store: the new store")
-    template = "of a store: the field that all are aligned to; mean for their own mean"
-    add("--template", type=text, metavar="ID", help=template)
+    _add_forms(add)
     method = "what is matched; straight-through trains the permutation on --data"
     add("--method", type=str, choices=MATCHING_METHODS, default="weights", help=method)
     network = "makes the module; not needed for plain stacks of linear layers"
@@ -56,26 +58,12 @@ def make_parser():
     return parser
 
 
-def align_store(options) -> int:
-    """Write every field of a store in the form nearest to a template; returns 0."""
-    from wsrl.store.aligned import TEMPLATE, AlignConfig, align_fields
-
-    (path,), allowed = options.paths, "the id of a field, mean, or a safetensors file"
-    if options.template is None:
-        raise UserError("no template is given", allowed=allowed, do="pass --template mean")
-    if options.method != "weights":
-        wrong = f"--method is {options.method!r} for a store"
-        raise UserError(wrong, allowed="weights", do="leave out --method for stores")
-    limit = {} if options.limit is None else {"num_fields": options.limit}
-    config = AlignConfig(template=options.template, seed=options.seed, **limit)
-    done = align_fields(Path(path), Path(options.out), config, progress=show_progress)
-    if done.num_fields:
-        print(
-            f"{done.num_fields} fields aligned in {done.elapsed_s:.1f} s, {done.num_fields / done.elapsed_s:.0f}/s; "
-            f"mean squared distance to the template {done.before:.4g} before, {done.after:.4g} after"
-        )
-    print(f"the aligned store is in {options.out}; its template in {Path(options.out) / TEMPLATE}")
-    return 0
+def _add_forms(add) -> None:
+    """The options of stores alone."""
+    template = "of a store: the field that all are aligned to; mean for their own mean"
+    add("--template", type=str | None, metavar="ID", help=template)
+    gauge = "of a store of adapters: every field's factors in their one form, balanced and ordered, without a template"
+    add("--gauge", action="store_true", help=gauge)
 
 
 def kind_of(paths: list[str]) -> str:

@@ -55,6 +55,10 @@ def _add_probe(action: ArgumentParser) -> None:
     efficiency = "also accuracies from 1, 5, 10 and 100 labelled fields per class"
     add("--label-efficiency", action="store_true", help=efficiency)
     add("--importance", action="store_true", help="also what each tensor, layer and factor is worth: takes minutes")
+    gauge = (
+        "raw; canonical also reads the factors of adapters in their one form, which --importance and --maps then show"
+    )
+    add("--gauge", type=str, default="raw", metavar="{raw,canonical}", help=gauge)
     maps = "draw PCA and t-SNE maps of up to 2,000 fields as DIR/pca.png, DIR/tsne.png"
     add("--maps", type=str | None, metavar="DIR", help=maps)
 
@@ -79,7 +83,8 @@ def _add_structure(action: ArgumentParser) -> None:
         "DATA is fitted from one start and from others that are lambda away, as wsrl build would fit it. Of a STORE "
         "the effective rank and the cosine similarity between its fields are told; --with a second one of the same "
         "signals, the fields of either are compared. Two stores with independent starts and equal masks come from "
-        "wsrl build --representation.start random with two values of --fit.seed."
+        "wsrl build --representation.start random with two values of --fit.seed. Figures with _ba are of the products "
+        "B A of adapters, which are the same for all factors of a field; _others compares fields of different signals."
     )
     add = action.add_argument
     add("--with", type=str | None, metavar="STORE", help="STORE: a second one of the same signals and layout")

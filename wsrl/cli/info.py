@@ -38,6 +38,8 @@ def make_parser():
     add("--nearest", type=str, help="list the fields whose weights are nearest to those of the one with this id")
     add("-k", type=int, default=8, help="for --nearest: how many")
     add("--metric", type=str, default="cosine", help="for --nearest: cosine or euclidean, of standardised weights")
+    gauge = "for --nearest: raw, or canonical: factors of adapters in their one form, whatever start they came from"
+    add("--gauge", type=str, default="raw", help=gauge)
     add("--out", type=str, help="for --nearest: PNG file of what the fields show, the one asked about first")
     return parser
 
@@ -56,12 +58,13 @@ def _show_nearest(store, options, console) -> None:
     if options.out is not None:
         _check_drawable(store)
     row = store.row(options.nearest)
-    neighbours = nearest_fields(store, row, options.k, options.metric)
+    neighbours = nearest_fields(store, row, options.k, options.metric, options.gauge)
     rows, lines = [row, *neighbours.rows.tolist()], []
     for rank, (neighbour, distance) in enumerate(zip(rows, [0.0, *neighbours.distances.tolist()])):
         record = store.record(neighbour)
         lines.append((rank or "query", record["id"], record["label"] or "", record["split"] or "", f"{distance:.4f}"))
-    title = f"Nearest by {options.metric} distance of standardised weights"
+    form = "" if options.gauge == "raw" else f"{options.gauge} "
+    title = f"Nearest by {options.metric} distance of standardised {form}weights"
     console.print(_rendered(title, ("rank", "id", "label", "split", "distance"), lines))
     if options.out is not None:
         from wsrl.report.contact_sheet import save_picture

@@ -92,6 +92,10 @@ def _readers(scores: Metrics, metrics: Metrics) -> Iterator[tuple[str, str]]:
         texts.insert(0, f"{metrics['classifier.test_accuracy']:.1%} by the trained classifier")
     if texts:
         yield "classes", f"right from weights: {', '.join(texts)}"
+    key = "canonical"
+    texts = [f"{scores[f'{key}_{of}']:.1%} by {name}" for of, name in names.items() if f"{key}_{of}" in scores]
+    if texts:
+        yield "", f"from their canonical form: {', '.join(texts)}"
     texts = [f"{scores[f'{other}_{key}']:.1%} by {name}" for key, name in names.items() if f"{other}_{key}" in scores]
     if texts:
         what = {"pixels": "pixels", "d2": "D2 histograms"}[other]
@@ -143,7 +147,7 @@ def _structure(scores: Metrics) -> Iterator[tuple[str, str]]:
     if len(rows) > MOST_STRUCTURE_ROWS:
         ends = {".lambda_0", ".lambda_1", ""}
         rows = {row: values for row, values in rows.items() if f".{row}"[f".{row}".rfind(".lambda_") :] in ends}
-    names = ("cosine", "barrier", "effective_rank", "cosine_between_signals")
+    names = ("cosine", "cosine_ba", "barrier", "effective_rank", "cosine_between_signals", "cosine_ba_between_signals")
     for row, values in rows.items():
         texts = []
         for name in names:

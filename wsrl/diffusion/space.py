@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wsrl.encoders.normalisation import WeightStatistics, pooled_statistics
 from wsrl.encoders.precision import KeepsFloat32
+from wsrl.fields.gauge import RAW
 from wsrl.fields.layout import Layout
 from wsrl.options import check_values, one_of
 
@@ -23,12 +24,13 @@ class WeightSpace(KeepsFloat32, ModelMixin, ConfigMixin):
 
     Args:
         layout: Layout of the fields, as plain lists and dicts (``Layout.to_json``).
+        gauge: ``raw``, or ``canonical`` where weights are brought into that form first.
     """
 
     @register_to_config
-    def __init__(self, layout: list):
+    def __init__(self, layout: list, gauge: str = RAW):
         super().__init__()
-        self.statistics = WeightStatistics(Layout.from_json(layout))
+        self.statistics = WeightStatistics(Layout.from_json(layout), gauge)
 
     @classmethod
     def of(cls, statistics: WeightStatistics, scale: str = "entry") -> "WeightSpace":
@@ -43,7 +45,7 @@ class WeightSpace(KeepsFloat32, ModelMixin, ConfigMixin):
         """
         check_values({"scale": scale}, scale=one_of(*SCALES))
         scaled = statistics if scale == "entry" else pooled_statistics(statistics)
-        space = cls(layout=statistics.layout.to_json())
+        space = cls(layout=statistics.layout.to_json(), gauge=statistics.gauge)
         space.statistics.load_state_dict(scaled.state_dict())
         return space
 

@@ -18,6 +18,7 @@ from wsrl.encoders.normalisation import STD_FLOOR, Moments, WeightStatistics
 from wsrl.encoders.precision import KeepsFloat32
 from wsrl.encoders.transformer import TransformerConfig
 from wsrl.errors import UserError
+from wsrl.fields.gauge import RAW
 from wsrl.fields.layout import Layout
 from wsrl.fields.saving import CONFIG_FILE
 from wsrl.options import check_values, one_of
@@ -44,6 +45,8 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         linear: Add a linear map of the whole latent to what the decoder writes.
         kl: The encoder gives a Gaussian of learned width, of which ``encode`` takes the mean; otherwise a point.
         encoder_options: Further options of the UNF, by name.
+        gauge: ``raw``, or ``canonical`` where weights are brought into that form before they are read; what is written
+            is near to it.
 
     Raises:
         UserError: An option does not fit.
@@ -65,13 +68,14 @@ class WeightAutoencoder(KeepsFloat32, ModelMixin, ConfigMixin):
         linear: bool = True,
         kl: bool = False,
         encoder_options: dict[str, Any] | None = None,
+        gauge: str = RAW,
     ):
         super().__init__()
         check_values({"encoder": encoder, "decoder": decoder}, encoder=one_of(*READERS), decoder=one_of(*WRITERS))
         fields = Layout.from_json(layout)
         sizes = {"width": width, "heads": heads, "expansion": expansion, "dropout": 0.0}
         # Normalisation, what reads weights into latents (and their variance, for the divergence), and what writes them.
-        self.statistics = WeightStatistics(fields)
+        self.statistics = WeightStatistics(fields, gauge)
         read = latent_channels * (2 if kl else 1)
         if encoder == "unf":
             self.reader = UnfReader(fields, {"depth": depth, **(encoder_options or {})}, latent_tokens, read)

@@ -17,6 +17,7 @@ from wsrl.encoders.encoder import EncoderConfig
 from wsrl.encoders.mlp import perceptron
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
 from wsrl.errors import UserError
+from wsrl.fields.gauge import RAW
 from wsrl.fields.layout import Layout
 from wsrl.fields.saving import read_model, write_model
 from wsrl.options import Allowed, at_least, every, from_plain, one_of, option
@@ -60,6 +61,7 @@ class WeightEditor(nn.Module):
     def forward(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Edited weights ``(B, *shape)`` of weights ``(B, *shape)``."""
         statistics = self.statistics
+        weights = statistics.in_gauge(weights)
         change = self.change(statistics.normalise(weights)) * statistics.std
         scaled = zip(self._tensors(change).items(), self.scale)
         return {name: weights[name] + scale * moved for (name, moved), scale in scaled}
@@ -76,6 +78,7 @@ class WeightEditor(nn.Module):
     def save_pretrained(self, directory: Path | str) -> None:
         """Write ``config.json`` (kind, options, layout) and ``model.safetensors`` (network and statistics)."""
         data = {"kind": self.kind, "options": asdict(self.config), "layout": self.layout.to_json()}
+        data["gauge"] = self.statistics.gauge
         write_model(directory, {"model": "WeightEditor", **data}, self)
 
     @staticmethod
@@ -87,7 +90,10 @@ class WeightEditor(nn.Module):
         """
 
         def build(data: dict) -> WeightEditor:
-            return build_editor(data["kind"], data["options"], WeightStatistics(Layout.from_json(data["layout"])))
+            gauge = data.get("gauge", RAW)  # earlier editors do not say: there was no other
+            return build_editor(
+                data["kind"], data["options"], WeightStatistics(Layout.from_json(data["layout"]), gauge)
+            )
 
         return read_model(directory, build, "an editor of weights")
 

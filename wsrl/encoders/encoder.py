@@ -84,7 +84,8 @@ class WeightEncoder(nn.Module):
 
     def to_json(self) -> dict:
         """Plain values from which ``registry.encoder_from_json`` rebuilds the encoder without its parameters."""
-        return {"kind": self.kind, "options": asdict(self.config), "layout": self.layout.to_json()}
+        common = {"kind": self.kind, "options": asdict(self.config), "layout": self.layout.to_json()}
+        return common | {"gauge": self.statistics.gauge}
 
     def save_pretrained(self, directory: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors``; :func:`wsrl.encoders.registry.load_encoder` loads them."""

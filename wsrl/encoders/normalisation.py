@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
+from wsrl.fields.gauge import CANONICAL, RAW, canonical, check_gauge
 from wsrl.fields.layout import Layout
 
 STD_FLOOR = 1e-3
@@ -23,13 +24,20 @@ class WeightStatistics(nn.Module):
     that hardly varies is divided by the floor ``STD_FLOOR`` times the root mean square of all, so that rounding
     noise is not blown up to unit size. They are buffers: they are saved and moved with the model that owns them.
 
+    Here alone a model's weights are brought into its gauge, so that training, evaluation and sampling agree on it.
+
     Args:
         layout: Layout of the fields.
+        gauge: ``raw`` takes weights as they are, ``canonical`` in the form of :mod:`wsrl.fields.gauge`.
+
+    Raises:
+        UserError: The gauge is unknown, or the fields have no factors.
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout, gauge: str = RAW):
         super().__init__()
-        self.layout = layout
+        check_gauge(gauge, layout)
+        self.layout, self.gauge = layout, gauge
         trainable = layout.trainable()
         self.register_buffer("trainable_index", trainable.nonzero().squeeze(1), persistent=False)
         self.register_buffer("frozen_index", (~trainable).nonzero().squeeze(1), persistent=False)
@@ -38,12 +46,13 @@ class WeightStatistics(nn.Module):
         self.register_buffer("frozen", torch.zeros(layout.num_weights - layout.num_trainable))
 
     @classmethod
-    def from_batches(cls, layout: Layout, batches: Iterable[dict[str, Tensor]]) -> "WeightStatistics":
+    def from_batches(cls, layout: Layout, batches: Iterable[dict[str, Tensor]], gauge: str = RAW) -> "WeightStatistics":
         """Measure a stream of fields in one pass, with memory for one batch.
 
         Args:
             layout: Layout of the fields.
             batches: Weight dictionaries with a leading axis, ``(B, *shape)`` each; B may vary.
+            gauge: The gauge that the weights are measured in.
 
         Returns:
             The statistics, in float32 (accumulated in float64).
@@ -53,9 +62,9 @@ class WeightStatistics(nn.Module):
 
         Source: Chan, Golub and LeVeque 1979, the pairwise update of mean and sum of squares.
         """
-        statistics, moments = cls(layout), Moments(layout.num_trainable)
+        statistics, moments = cls(layout, gauge), Moments(layout.num_trainable)
         for weights in batches:
-            flat = layout.flatten(weights).cpu()
+            flat = layout.flatten(statistics.in_gauge(weights)).cpu()
             if moments.count == 0 and len(flat):
                 statistics.frozen.copy_(flat[0, statistics.frozen_index])
             moments.update(flat[:, statistics.trainable_index].double())
@@ -75,12 +84,17 @@ class WeightStatistics(nn.Module):
         self.mean.copy_(moments.mean)
         self.std.copy_(std.clamp_min(floor) if floor > 0 else torch.ones_like(std))
 
+    def in_gauge(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights ``(B, *shape)`` of the same fields in the gauge that the model is made for."""
+        return canonical(self.layout, weights) if self.gauge == CANONICAL else weights
+
     def normalise(self, weights: dict[str, Tensor]) -> Tensor:
         """The trainable entries ``(B, V)`` of weights ``(B, *shape)``, each with mean 0 and variance 1 over the set."""
-        return (self.layout.flatten(weights)[..., self.trainable_index] - self.mean) / self.std
+        flat = self.layout.flatten(self.in_gauge(weights))
+        return (flat[..., self.trainable_index] - self.mean) / self.std
 
     def denormalise(self, vector: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, *shape)`` of vectors ``(B, V)``; the inverse of :meth:`normalise` to rounding."""
+        """Weights ``(B, *shape)`` of vectors ``(B, V)``; the inverse of :meth:`normalise` to rounding, in its gauge."""
         values = vector * self.std + self.mean  # float32 at least, also where an autocast network wrote the vector
         flat = values.new_empty(*vector.shape[:-1], self.layout.num_weights)
         flat[..., self.trainable_index] = values
@@ -137,7 +151,7 @@ def _averaged(statistics: WeightStatistics, groups: Tensor) -> WeightStatistics:
     def average(values: Tensor) -> Tensor:
         return (values.new_zeros(len(counts)).index_add_(0, groups, values) / counts)[groups]
 
-    shared = WeightStatistics(statistics.layout)
+    shared = WeightStatistics(statistics.layout, statistics.gauge)
     shared.mean.copy_(average(mean))
     shared.std.copy_((average(std.square()) + average((mean - average(mean)).square())).sqrt())
     shared.frozen.copy_(statistics.frozen)

@@ -12,6 +12,7 @@ from wsrl.encoders.statnn import StatNNEncoder
 from wsrl.encoders.transformer import TransformerEncoder
 from wsrl.encoders.unf import UnfEncoder
 from wsrl.errors import UserError
+from wsrl.fields.gauge import RAW
 from wsrl.fields.layout import Layout
 from wsrl.fields.saving import read_model
 from wsrl.options import from_plain
@@ -63,7 +64,8 @@ def encoder_from_json(data: Mapping[str, Any]) -> WeightEncoder:
     Raises:
         UserError: The kind or an option is unknown.
     """
-    return build_encoder(data["kind"], data["options"], WeightStatistics(Layout.from_json(data["layout"])))
+    gauge = data.get("gauge", RAW)  # earlier encoders do not say: there was no other
+    return build_encoder(data["kind"], data["options"], WeightStatistics(Layout.from_json(data["layout"]), gauge))
 
 
 def load_encoder(directory: Path | str) -> WeightEncoder:

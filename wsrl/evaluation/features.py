@@ -13,6 +13,7 @@ from torch import Tensor
 from wsrl.errors import UserError
 from wsrl.evaluation.probe import fixed_split
 from wsrl.evaluation.shapes import d2_histogram
+from wsrl.fields.gauge import CANONICAL, RAW, canonical, check_gauge, factor_pairs
 from wsrl.fitting.engine import field_seed
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
@@ -21,19 +22,71 @@ from wsrl.store import WeightStore
 BATCH = 256
 
 
-def weight_features(store: WeightStore, rows: np.ndarray) -> Tensor:
-    """Trainable weights ``(N, V)`` of some fields, in the order of ``rows``; the store is read block by block."""
+def weight_features(store: WeightStore, rows: np.ndarray, gauge: str = RAW) -> Tensor:
+    """Trainable weights ``(N, V)`` of some fields, in the order of ``rows``; the store is read block by block.
+
+    Args:
+        store: The store.
+        rows: Rows of the fields.
+        gauge: ``raw``, or ``canonical``: in the form of :mod:`wsrl.fields.gauge`.
+
+    Raises:
+        UserError: The fields have no canonical gauge.
+    """
     mask, layout = store.layout.trainable(), store.layout
     features = torch.empty(len(rows), layout.num_trainable)
-    for targets, weights in blocks_of_rows(store, rows):
+    for targets, weights in blocks_of_rows(store, rows, gauge):
         features[targets] = layout.flatten(weights)[:, mask]
     return features
 
 
-def stored_weights(store: WeightStore, rows: np.ndarray) -> dict[str, Tensor]:
-    """Weights ``(N, *shape)`` of many fields of a store, in the order of ``rows``; it is read block by block."""
-    fields = {spec.name: torch.empty(len(rows), *spec.shape) for spec in store.layout}
+def product_features(store: WeightStore, rows: np.ndarray, seed: int, num: int | None = None) -> Tensor:
+    """What all gauges of the fields have in common: random sums ``(N, F)`` over the entries of their products ``B A``.
+
+    Each number is the sum of ``u^T B A v`` over the layers, with entries of ``u`` and ``v`` that are 1 or -1 at random,
+    so that squared distances between features are on average those between the products, to ``sqrt(2 / F)`` or so.
+
+    Args:
+        store: A store of adapters.
+        rows: Rows of the fields.
+        seed: Seed of the signs; equal seeds and layouts have the same.
+        num: Number F of features; None for as many as a field has trainable weights.
+
+    Raises:
+        UserError: The fields have no factors.
+
+    Source: random projections, Johnson and Lindenstrauss 1984; with signs, Achlioptas 2003.
+    """
+    check_gauge(CANONICAL, store.layout, "the gauge of the features")
+    pairs, num = factor_pairs(store.layout), num or store.layout.num_trainable
+    generator = torch.Generator().manual_seed(seed)
+
+    def signs(size: int) -> Tensor:
+        return torch.randint(0, 2, (num, size), generator=generator).float() * 2 - 1
+
+    sides = [(signs(pair.up.shape[0]), signs(pair.down.shape[1])) for pair in pairs]
+    features = torch.zeros(len(rows), num)
     for targets, weights in blocks_of_rows(store, rows):
+        for pair, (left, right) in zip(pairs, sides):
+            ups = torch.einsum("fo,nor->nfr", left, weights[pair.up.name])  # (B, F, r)
+            downs = torch.einsum("fi,nri->nfr", right, weights[pair.down.name])  # (B, F, r)
+            features[targets] += (ups * downs).sum(-1) / num**0.5
+    return features
+
+
+def stored_weights(store: WeightStore, rows: np.ndarray, gauge: str = RAW) -> dict[str, Tensor]:
+    """Weights ``(N, *shape)`` of many fields of a store, in the order of ``rows``; it is read block by block.
+
+    Args:
+        store: The store.
+        rows: Rows of the fields.
+        gauge: ``raw``, or ``canonical``: in the form of :mod:`wsrl.fields.gauge`.
+
+    Raises:
+        UserError: The fields have no canonical gauge.
+    """
+    fields = {spec.name: torch.empty(len(rows), *spec.shape) for spec in store.layout}
+    for targets, weights in blocks_of_rows(store, rows, gauge):
         for name, tensor in fields.items():
             tensor[targets] = weights[name]
     return fields
@@ -45,8 +98,11 @@ def weights_of_rows(store: WeightStore, rows: Sequence[int]) -> dict[str, Tensor
     return {name: torch.stack([field[name] for field in fields]) for name in (fields[0] if fields else ())}
 
 
-def blocks_of_rows(store: WeightStore, rows: np.ndarray) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+def blocks_of_rows(
+    store: WeightStore, rows: np.ndarray, gauge: str = RAW
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Indices into ``rows`` ``(B,)`` and weights ``(B, *shape)`` of those fields, in the order of the store."""
+    check_gauge(gauge, store.layout)
     index_of_row = np.full(len(store), -1)
     index_of_row[rows] = np.arange(len(rows))
     start = 0
@@ -54,7 +110,8 @@ def blocks_of_rows(store: WeightStore, rows: np.ndarray) -> Iterator[tuple[Tenso
         targets = torch.from_numpy(index_of_row[start : start + len(batch)])
         start += len(batch)
         if bool((wanted := targets >= 0).any()):
-            yield targets[wanted], {name: tensor[wanted] for name, tensor in batch.weights.items()}
+            weights = {name: tensor[wanted] for name, tensor in batch.weights.items()}
+            yield targets[wanted], canonical(store.layout, weights) if gauge == CANONICAL else weights
 
 
 def pixel_features(store: WeightStore, source: Source, rows: np.ndarray) -> Tensor:

@@ -77,9 +77,12 @@ def score_generation(
     progress: ShowProgress = silent,
 ) -> GenerationScores:
     """Sample a model, and score the samples, held-out fields and where asked for baselines by the same lines."""
-    comparison = Comparison.of(store, pipeline.decoder, options, progress)
+    statistics = pipeline.space.statistics
+    comparison = Comparison.of(store, pipeline.decoder, options, progress, statistics.gauge)
     generator = torch.Generator().manual_seed(options.seed)
     weights = pipeline(options.num, generator=generator, num_inference_steps=options.steps).weights
+    # What a network writes is only near to the form that it was trained on.
+    weights = statistics.in_gauge(weights)
     samples = comparison.references.judge(weights)
     rows = {"samples": samples.metrics} | other_rows(comparison, options)
     metrics = flat_metrics(rows) | distances(samples)

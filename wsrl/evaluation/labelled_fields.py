@@ -9,12 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsrl.evaluation.clustering import cluster_scores
-from wsrl.evaluation.features import LabelledRows, d2_features, pixel_features, weight_features
+from wsrl.evaluation.features import LabelledRows, d2_features, pixel_features, product_features, weight_features
 from wsrl.evaluation.protocol import PROBES, Items, Protocol, Spread, precision_by_class, probe_scores
+from wsrl.fields.gauge import CANONICAL
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
 
 PRECISION_NEIGHBOURS = 8
+PRODUCTS = "products"
+READINGS = (CANONICAL, PRODUCTS)
+"""Kinds of features of adapters that the gauge of their factors does not touch."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,21 @@ class LabelledFields(Items):
         Args:
             store: The store.
             parts: Rows of its fields.
-            kind: ``weights``, or of the signals ``pixels`` or ``d2``.
-            source: The source that the store was built from; weights need none.
-            seed: Seed of D2's pairs of points.
+            kind: ``weights``; ``canonical``, the same in that gauge; ``products``, random sums over the products
+                ``B A`` of adapters, as many as trainable weights; or of the signals ``pixels`` or ``d2``.
+            source: The source that the store was built from; what is read of weights needs none.
+            seed: Seed of D2's pairs of points, and of the sums.
+
+        Raises:
+            UserError: The fields have no canonical gauge.
         """
         rows = np.sort(np.concatenate([parts.train, parts.test]))
         if kind == "weights":
             features = weight_features(store, rows)
+        elif kind == CANONICAL:
+            features = weight_features(store, rows, kind)
+        elif kind == PRODUCTS:
+            features = product_features(store, rows, seed)
         elif kind == "pixels":
             features = pixel_features(store, source, rows)
         else:

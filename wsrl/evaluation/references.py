@@ -14,6 +14,7 @@ from wsrl.evaluation.generated_pictures import PictureReferences
 from wsrl.evaluation.generated_shapes import ShapeReferences
 from wsrl.evaluation.generation import GenerationOptions, KnownFields
 from wsrl.evaluation.real_signals import picture_references, shape_references
+from wsrl.fields.gauge import RAW
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.store import WeightStore
 from wsrl.store.splits import PARTS, part_codes
@@ -48,6 +49,7 @@ class Comparison:
         decoder: FieldDecoder,
         options: GenerationOptions,
         progress: ShowProgress = silent,
+        gauge: str = RAW,
     ) -> "Comparison":
         """Part a store as training a model parts it, and open the real pictures or shapes; says which.
 
@@ -56,13 +58,14 @@ class Comparison:
             decoder: What renders its fields.
             options: Limits, features and seed.
             progress: Shows the training of a classifier or the meshing of shapes; takes lines on what is compared with.
+            gauge: That of the model: the stored fields are compared in it.
 
         Raises:
             UserError: There are too few fields, or the source is another one.
         """
         # Training and held-out fields, as training a model parts them.
         rows, train_ids = parted_rows(store, options, progress)
-        train, heldout = (stored_weights(store, part) for part in rows)
+        train, heldout = (stored_weights(store, part, gauge) for part in rows)
         fields = KnownFields(layout=store.layout, decoder=decoder, train=train, heldout=heldout)
         pictures = None
         # Real shapes by points of their surfaces, real pictures by the features of a classifier.

@@ -14,6 +14,7 @@ from torch import Tensor
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
 from wsrl.evaluation.features import BATCH
+from wsrl.fields.gauge import RAW
 from wsrl.options import at_least, check_values, one_of
 from wsrl.store import WeightStore
 
@@ -34,7 +35,7 @@ class Neighbours:
     distances: np.ndarray
 
 
-def nearest_fields(store: WeightStore, row: int, k: int, metric: str = "cosine") -> Neighbours:
+def nearest_fields(store: WeightStore, row: int, k: int, metric: str = "cosine", gauge: str = RAW) -> Neighbours:
     """The fields of a store whose trainable weights, each standardised over the store, are nearest to those of one.
 
     The store is read twice, block by block: for means and standard deviations, and for distances. Fields with a weight
@@ -45,15 +46,16 @@ def nearest_fields(store: WeightStore, row: int, k: int, metric: str = "cosine")
         row: The field that is asked about; it is not among its neighbours.
         k: Number of neighbours, K; all others where there are fewer.
         metric: ``cosine`` or ``euclidean``.
+        gauge: ``raw``, or ``canonical``: weights in the form of :mod:`wsrl.fields.gauge`.
 
     Returns:
         The neighbours; of equally near ones the first in the store.
 
     Raises:
-        UserError: The metric is unknown, or ``k`` is less than one.
+        UserError: The metric is unknown, ``k`` is less than one, or the fields have no canonical gauge.
     """
     _check(metric, k)
-    statistics = WeightStatistics.from_batches(store.layout, _finite_batches(store))
+    statistics = WeightStatistics.from_batches(store.layout, _finite_batches(store), gauge)
     query = statistics.normalise({name: tensor[None] for name, tensor in store[row].items()}).double()
     best = (torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
     start = 0

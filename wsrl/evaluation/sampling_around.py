@@ -79,7 +79,7 @@ def interpolate_fields(
         predict = one_class_predictor(pipeline, labels, options.guidance)
         between = ode_interpolation(pipeline, ends, options.num, predict=predict, steps=options.steps)
     else:
-        between = linear_interpolation(ends, options.num, space)
+        between = linear_interpolation(pipeline.space.statistics.in_gauge(ends), options.num, space)
     # What they show, and how far each step is from the ends and from other signals.
     samples = pipeline.samples_of(between)
     cells, bad = write_fields(samples, options, progress)

@@ -18,7 +18,8 @@ from wsrl.evaluation.labelled_fields import LabelledFields, signal_kind
 from wsrl.evaluation.maps import TSNE_AXES, draw_map, in_unit_square, pca_map, spaced_points, tsne_map
 from wsrl.evaluation.probe import logistic_probe, one_nn
 from wsrl.evaluation.protocol import PROBES, Protocol, label_efficiency
-from wsrl.options import at_least, check, option
+from wsrl.fields.gauge import CANONICAL, GAUGES, RAW
+from wsrl.options import at_least, check, one_of, option
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.report.figures import new_figure, save_figure
 from wsrl.report.render import field_picture
@@ -44,6 +45,8 @@ class ProbeOptions:
         importance: Also what each tensor, layer and factor is worth.
         maps: Folder for maps of up to ``MAPPED`` fields, ``pca.png`` and ``tsne.png``; None draws none.
         data: What the store was built from; None where the manifest knows it.
+        gauge: ``raw``, or ``canonical``: also weights in the form of :mod:`wsrl.fields.gauge`, under ``canonical_``;
+            importance and maps are then of these.
         seed: Seed of the split where the store has none, and of maps.
 
     Raises:
@@ -57,6 +60,7 @@ class ProbeOptions:
     importance: bool = False
     maps: str | None = None
     data: str | None = None
+    gauge: str = option(RAW, one_of(*GAUGES))
     seed: int = 0
 
     def __post_init__(self):
@@ -88,18 +92,23 @@ def probe_store(path: Path | str, options: ProbeOptions, *, progress: ShowProgre
                 for count, spread in label_efficiency(items, protocol.seeds, COUNTS).items():
                     metrics |= spread.entries(f"{kind}_label_efficiency.{count}")
         if options.importance:
-            scores = importance_scores(weights, store.layout, protocol.seeds)
+            scores = importance_scores(fields.get(CANONICAL, weights), store.layout, protocol.seeds)
             metrics |= {f"importance.{key}": value for key, value in scores.items()}
         if options.maps:
-            draw_maps(store, weights, Path(options.maps), options.seed, progress)
+            draw_maps(store, fields.get(CANONICAL, weights), Path(options.maps), options.seed, progress)
     return metrics
 
 
 def read_fields(store: WeightStore, options: ProbeOptions) -> dict[str, LabelledFields]:
-    """The labelled fields by their weights and, where the source is known, by the pixels or D2 of their signals."""
+    """The labelled fields by their weights and, where the source is known, by the pixels or D2 of their signals.
+
+    Raises:
+        UserError: The weights are asked for in canonical gauge too, which they do not have.
+    """
     source = find_store_source(store, options.data)
     parts = labelled_rows(store, options.seed, options.limit)
-    kinds = ("weights",) if source is None else ("weights", signal_kind(store))
+    kinds = ("weights", *(() if options.gauge == RAW else (options.gauge,)))
+    kinds += () if source is None else (signal_kind(store),)
     return {kind: LabelledFields.read(store, parts, kind, source, options.seed) for kind in kinds}
 
 

@@ -9,12 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsrl.evaluation.linear_paths import path_between
 from wsrl.fields.representation import LayerParts, Representation
-from wsrl.signals.signal import Signal
-from wsrl.symmetry.matching.barriers import NUM_POINTS
 
-CONNECTED = 1.0
 LEVEL, NUM_DRAWS = 0.95, 2000
 
 Weights = dict[str, Tensor]
@@ -155,49 +151,6 @@ def _spaces(representation: Representation, weights: Weights, start: Weights) ->
             rank = min(representation.config.rank, *change.shape[-2:])
             sides = [(side * values.unsqueeze(-2))[..., :rank] for side in (left, right.mT)]
         yield from (side for side in sides if side.shape[-1] < side.shape[-2])
-
-
-def compare(
-    representation: Representation,
-    signals: Sequence[Signal],
-    pair: tuple[Weights, Weights],
-    starts: tuple[Weights, Weights],
-    num_points: int = NUM_POINTS,
-) -> dict[str, np.ndarray]:
-    """Every measure of pairs of fields that were fitted to the same signals.
-
-    Args:
-        representation: What the weights are.
-        signals: What both were fitted to, in order.
-        pair: Weights ``(N, *shape)`` of the fields and of their partners.
-        starts: Weights ``(N, *shape)`` or ``shape`` that either were fitted from.
-        num_points: Points of the path between them.
-
-    Returns:
-        For each pair ``(N,)``: ``cosine``, and ``cosine_start``, that of the starts; ``overlap`` of the factors, with
-        ``overlap_chance``; ``effective_rank``, mean of both; ``barrier`` of the loss, and ``barrier_relative``, over
-        the mean loss of the ends, ``loss``; ``connected``, 1 where the relative barrier is below ``CONNECTED``: the
-        loss rises by less than there is at the ends, some 3 dB; ``psnr``, mean of the ends, and ``psnr_path``, the
-        least along the path, in dB.
-    """
-    # The factors as subspaces, and the loss on the straight line between the fields.
-    overlap, chance = factor_overlap(representation, pair, starts)
-    path = path_between(representation, signals, *pair, num_points)
-    loss = path.losses[:, [0, -1]].mean(1)
-    relative = path.barriers / loss
-    return {
-        "cosine": cosine_similarity(representation, *pair).numpy(),
-        "cosine_start": np.broadcast_to(cosine_similarity(representation, *starts).numpy(), loss.shape),
-        "overlap": overlap.numpy(),
-        "overlap_chance": np.full(len(loss), chance),
-        "effective_rank": np.mean([mean_effective_rank(representation, weights).numpy() for weights in pair], axis=0),
-        "barrier": path.barriers,
-        "barrier_relative": relative,
-        "loss": loss,
-        "connected": (relative < CONNECTED).astype(float),
-        "psnr": path.psnr[:, [0, -1]].mean(1),
-        "psnr_path": path.psnr.min(1),
-    }
 
 
 def with_band(name: str, values: Sequence[float] | np.ndarray, seed: int = 0) -> dict[str, float]:

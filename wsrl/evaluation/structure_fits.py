@@ -4,20 +4,22 @@ Letters: N fields.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wsrl.errors import SignalError
-from wsrl.evaluation.structure import NUM_POINTS, banded, compare
+from wsrl.evaluation.pair_measures import compare
+from wsrl.evaluation.structure import banded
 from wsrl.fields.representation import Representation
 from wsrl.fields.starts import start_apart
 from wsrl.fitting.engine import FitConfig, field_seed, fit
 from wsrl.progress import UNSEEN, Progress
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
+from wsrl.symmetry.matching.barriers import NUM_POINTS
 
 LAMBDAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 Weights = dict[str, Tensor]
@@ -86,6 +88,42 @@ def fit_from(
         start: Weights ``shape`` to start from.
         shown: The loop's progress; each field counts one.
     """
+    ids, weights = _fitted(representation, signals, config, start, shown)
+    return Fits(ids, weights, start)
+
+
+def fit_from_own_starts(
+    representation: Representation, signals: Sequence[Signal], config: FitConfig, shown: Progress = UNSEEN
+) -> Fits:
+    """Fit a field to every signal, each from a start of its own.
+
+    Args:
+        representation: What the weights are; its mask and frozen values are those of all fields.
+        signals: The signals.
+        config: How to fit; its seed and the id of a signal give the start.
+        shown: The loop's progress; each field counts one.
+    """
+    options = replace(representation.config, start="random")
+    sizes = {"in_features": representation.in_features, "out_features": representation.out_features}
+    own = Representation.build(options, representation.base, **sizes)
+    ids, weights = _fitted(own, signals, config, None, shown)
+    return Fits(ids, weights, own_starts(representation, ids, config.seed))
+
+
+def own_starts(representation: Representation, ids: Sequence[str], seed: int) -> Weights:
+    """Starts ``(N, *shape)`` of the fields of :func:`fit_from_own_starts`, by the seed of the fit and the ids."""
+    starts = [representation.initial(torch.Generator().manual_seed(field_seed(seed, name))) for name in ids]
+    return _stacked(representation, starts)
+
+
+def _fitted(
+    representation: Representation,
+    signals: Sequence[Signal],
+    config: FitConfig,
+    start: Weights | None,
+    shown: Progress,
+) -> tuple[list[str], Weights]:
+    """Ids and weights ``(N, *shape)`` of the signals that could be fitted, in their order."""
     items = ((index, signal.id, signal) for index, signal in enumerate(signals))
     results = {}
     for result in fit(representation, items, config, start=start):
@@ -93,13 +131,15 @@ def fit_from(
         if result.weights is not None:
             results[result.index] = result
     fields = [results[index] for index in sorted(results)]
-    weights = {
-        spec.name: torch.stack([field.weights[spec.name] for field in fields])
-        if fields
-        else torch.empty(0, *spec.shape)
+    return [field.id for field in fields], _stacked(representation, [field.weights for field in fields])
+
+
+def _stacked(representation: Representation, fields: Sequence[Weights]) -> Weights:
+    """Weights ``(N, *shape)`` of fields; with no fields, empty."""
+    return {
+        spec.name: torch.stack([field[spec.name] for field in fields]) if fields else torch.empty(0, *spec.shape)
         for spec in representation.layout
     }
-    return Fits([field.id for field in fields], weights, start)
 
 
 def compare_fits(
@@ -109,7 +149,7 @@ def compare_fits(
     second: Fits,
     num_points: int = NUM_POINTS,
 ) -> dict[str, np.ndarray]:
-    """The measures of :func:`wsrl.evaluation.structure.compare` for the signals that have both fields.
+    """The measures of :func:`wsrl.evaluation.pair_measures.compare` for the signals that have both fields.
 
     Args:
         representation: What the weights are.
@@ -156,7 +196,27 @@ def measure_starts(
     first, metrics = fitted(0.0), {}
     for distance in distances:
         second = fitted(distance) if distance else first
-        measures = compare_fits(representation, signals, first, second, num_points)
-        measures = {"num": len(next(iter(measures.values()), ())), **banded(measures, seed)}
+        measures = measure_pair(representation, signals, (first, second), seed=seed, num_points=num_points)
         metrics |= {f"lambda_{distance:g}.{name}": value for name, value in measures.items()}
     return metrics
+
+
+def measure_pair(
+    representation: Representation,
+    signals: Sequence[Signal],
+    fits: tuple[Fits, Fits],
+    *,
+    seed: int,
+    num_points: int = NUM_POINTS,
+) -> dict[str, float]:
+    """Means and bands of every measure between two sets of fields of the same signals, and ``num``, that of pairs.
+
+    Args:
+        representation: What the weights are.
+        signals: The signals.
+        fits: Both sets.
+        seed: Seed of the confidence bands.
+        num_points: Points of the path between the fields of a pair.
+    """
+    measures = compare_fits(representation, signals, *fits, num_points)
+    return {"num": len(next(iter(measures.values()), ())), **banded(measures, seed)}

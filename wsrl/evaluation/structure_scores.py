@@ -12,6 +12,7 @@ import torch
 
 from wsrl.errors import UserError
 from wsrl.evaluation.features import signals_of_rows, some_rows, weights_of_rows
+from wsrl.evaluation.product_space import has_products, product_cosine_between
 from wsrl.evaluation.structure import banded, cosine_between, mean_effective_rank, with_band
 from wsrl.evaluation.structure_fits import (
     LAMBDAS,
@@ -110,7 +111,10 @@ def measure_kind(
 
 
 def measure_store(path: Path | str, options: StructureOptions) -> dict[str, float]:
-    """Effective rank of the fields of a store, and the cosine similarity of fields of different signals."""
+    """Effective rank of the fields of a store, and the cosine similarity of fields of different signals.
+
+    That of adapters is also told of their products ``B A``, which are the same in every gauge.
+    """
     with WeightStore.open(path) as store:
         if not len(store):
             raise UserError(f"{path} holds no fields", do="build some")
@@ -120,6 +124,9 @@ def measure_store(path: Path | str, options: StructureOptions) -> dict[str, floa
         if len(ranks) > 1:
             cosines = cosine_between(store.representation, weights).numpy()
             metrics |= with_band("cosine_between_signals", cosines, options.seed)
+        if len(ranks) > 1 and has_products(store.layout):
+            cosines = product_cosine_between(store.layout, weights).numpy()
+            metrics |= with_band("cosine_ba_between_signals", cosines, options.seed)
     return metrics
 
 

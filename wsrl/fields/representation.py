@@ -11,6 +11,7 @@ from torch import Tensor
 from wsrl.adapters.masks import asymmetric_mask
 from wsrl.adapters.scaling import FORMS, INIT_STD, scale_weight, start_factors
 from wsrl.errors import UserError
+from wsrl.fields import gauge
 from wsrl.fields.layout import Layout, TensorSpec
 from wsrl.fields.modulated_base import BaseField
 from wsrl.fields.network import Encoding, FieldConfig, apply_layers, initial_layers
@@ -185,6 +186,20 @@ class Representation:
         """Values ``(N, C, P)`` for points that :attr:`encoding` has encoded, ``(F, P)`` or ``(N, F, P)``."""
         layer_weights, layer_biases = self.layers(weights)
         return apply_layers(self.field_config, features, layer_weights, layer_biases)
+
+    def canonical(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The one member of each class of weights that differ by the gauge of their factors (:mod:`wsrl.fields.gauge`).
+
+        Args:
+            weights: Weights ``(N, *shape)``, or ``shape`` of one field.
+
+        Returns:
+            Weights of the same functions. Standalone fields have no factors and stay as they are; the order and the
+            signs of their neurons are what :mod:`wsrl.symmetry.fields.canonical` aligns to a template.
+
+        Source: arXiv 2603.15990.
+        """
+        return gauge.canonical(self.layout, weights)
 
     def to(self, device: torch.device | str) -> "Representation":
         """Move the base field and the encoding to a device, in place; starts are always drawn on the CPU."""

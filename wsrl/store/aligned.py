@@ -5,12 +5,8 @@ splits, metrics and base field of the old one, and is continued where it was int
 """
 
 import hashlib
-import json
-import shlex
-import shutil
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +21,9 @@ from wsrl.fields.representation import Representation
 from wsrl.fields.tensor_files import as_weights, match_names, read_tensors
 from wsrl.options import POSITIVE, at_least, check, option
 from wsrl.progress import ShowProgress, silent
-from wsrl.store import schema
-from wsrl.store.directory import create_or_resume, finalize
+from wsrl.store.directory import finalize
 from wsrl.store.reader import WeightStore
-from wsrl.store.rewriting import failures_of_shard, fields_of_shard
-from wsrl.store.writer import ShardWriter
+from wsrl.store.rewriting import AlignedFields, Rewritten, create_like, refuse_itself, rewrite_fields
 from wsrl.symmetry.fields.canonical import Aligner, mean_template
 from wsrl.symmetry.fields.signed import SignedSymmetry
 
@@ -68,25 +62,6 @@ class AlignConfig:
         check(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlignedFields:
-    """What an alignment did.
-
-    Attributes:
-        num_fields: Fields that were aligned by this run; those of earlier runs are kept.
-        elapsed_s: Seconds that their alignment took, reading and writing included, the template not.
-        cpu_s: Seconds of this process's own computing among them, whatever else the machine did.
-        before: Mean squared distance to the template before; NaN where no field was aligned.
-        after: The same afterwards.
-    """
-
-    num_fields: int
-    elapsed_s: float
-    cpu_s: float
-    before: float
-    after: float
-
-
 def align_fields(path: Path, out: Path, config: AlignConfig, *, progress: ShowProgress = silent) -> AlignedFields:
     """Write the store ``out``: the fields of the one at ``path``, aligned.
 
@@ -96,11 +71,13 @@ def align_fields(path: Path, out: Path, config: AlignConfig, *, progress: ShowPr
         config: What to align to, and how.
         progress: Shows how many fields the template is taken of, and how many are aligned.
 
+    Returns:
+        Their number, and the mean squared distance to the template before and after.
+
     Raises:
         UserError: No permutation leaves the fields as they are, the template is unknown, or ``out`` is something else.
     """
-    if path.resolve() == out.resolve():
-        raise UserError(f"{out} is the store itself", allowed="another folder", do="choose another --out")
+    refuse_itself(path, out)
     with WeightStore.open(path) as store:
         if not store.manifest["representation"]:
             raise UserError(f"{path} doesn't say what its fields are", allowed="a store that `wsrl build` wrote")
@@ -109,7 +86,14 @@ def align_fields(path: Path, out: Path, config: AlignConfig, *, progress: ShowPr
         find_template = _template_finder(store, symmetry, factors, config, progress)
         _create(store, out, config)
         template = _kept_template(out, store, find_template)
-        outcome = _fill(store, out, Aligner(symmetry, template, importance=factors), progress)
+        aligner = Aligner(symmetry, template, importance=factors)
+
+        def moved(weights: dict[str, Tensor]) -> Rewritten:
+            # The nearest member of each field's class; moving weights leaves the function as it is.
+            aligned = aligner.align(weights)
+            return Rewritten(symmetry.apply(weights, aligned.moves), aligner.distance(weights), aligned.distances)
+
+        outcome = rewrite_fields(store, out, moved, progress)
     finalize(out)
     return outcome
 
@@ -189,28 +173,11 @@ def _read_template(path: Path, layout: Layout) -> dict[str, Tensor]:
 
 def _create(store: WeightStore, out: Path, config: AlignConfig) -> None:
     """Make the new store, or check that the one there is of the same alignment."""
-    manifest = store.manifest
-    shards = [[entry["file"], entry["sha256"]] for entry in manifest["shards"]]
-    aligned = asdict(config) | {"store_sha256": hashlib.sha256(json.dumps(shards).encode()).hexdigest()}
+    told = asdict(config)
     if config.template.endswith(".safetensors"):
-        aligned |= {"template_sha256": hashlib.sha256(Path(config.template).read_bytes()).hexdigest()}
-    words = ["wsrl", "align", str(store.directory), "--template", config.template, "--out", str(out)]
-    create_or_resume(
-        out,
-        layout=store.layout,
-        representation=manifest["representation"],
-        base_sha256=manifest["base_sha256"],
-        source=manifest["source"],
-        form=store.form,
-        fit=manifest["fit"] | {"aligned": aligned},
-        num_signals=manifest["num_signals"],
-        num_shards=manifest["num_shards"],
-        label_names=store.label_names,
-        save_base=(lambda folder: shutil.copytree(store.directory / schema.BASE, folder, dirs_exist_ok=True))
-        if manifest["base_sha256"]
-        else None,
-        command=shlex.join([*words, "--seed", str(config.seed), "--limit", str(config.num_fields)]),
-    )
+        told |= {"template_sha256": hashlib.sha256(Path(config.template).read_bytes()).hexdigest()}
+    options = ["--template", config.template, "--seed", str(config.seed), "--limit", str(config.num_fields)]
+    create_like(store, out, told, options)
 
 
 def _kept_template(out: Path, store: WeightStore, find_template: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -221,35 +188,3 @@ def _kept_template(out: Path, store: WeightStore, find_template: Callable[[], di
             weights = {name: tensor.contiguous() for name, tensor in find_template().items()}
             write_bytes(path, save(weights))
         return _read_template(path, store.layout)
-
-
-def _fill(store: WeightStore, out: Path, aligner: Aligner, progress: ShowProgress) -> AlignedFields:
-    """Align and write every field that has no row yet."""
-    started, cpu, num, before, after = time.monotonic(), time.process_time(), 0, 0.0, 0.0
-    with progress("align", len(store)) as shown:
-        for number, shard in enumerate(store.shards):
-            with ShardWriter(out, number) as writer:
-                # Rows that an earlier run finished are kept.
-                shown.advance(len(writer.done.intersection(shard.column("fields/index").tolist())))
-                for results in fields_of_shard(store, number, frozenset(writer.done)):
-                    weights = {k: torch.stack([r.weights[k] for r in results]) for k in aligner.template}  # (N, *shape)
-                    # The nearest member of each field's class; moving weights leaves the function as it is.
-                    aligned = aligner.align(weights)
-                    moved = aligner.symmetry.apply(weights, aligned.moves)
-                    rows = [replace(r, weights={k: t[i] for k, t in moved.items()}) for i, r in enumerate(results)]
-                    writer.write_segment(rows)
-                    num += len(rows)
-                    before += float(aligner.distance(weights).sum())
-                    after += float(aligned.distances.sum())
-                    shown.advance(len(rows))
-                # What could not be fitted stays recorded.
-                writer.write_segment(failures_of_shard(store, number, writer.done))
-                writer.finish()
-    share = num or float("nan")
-    return AlignedFields(
-        num_fields=num,
-        elapsed_s=time.monotonic() - started,
-        cpu_s=time.process_time() - cpu,
-        before=before / share,
-        after=after / share,
-    )

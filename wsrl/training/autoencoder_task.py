@@ -14,6 +14,7 @@ from wsrl.encoders.autoencoder import WeightAutoencoder
 from wsrl.encoders.encoder import NORMALISATIONS
 from wsrl.encoders.normalisation import WeightStatistics, shared_statistics
 from wsrl.errors import UserError
+from wsrl.fields.gauge import RAW
 from wsrl.fields.layout import Layout
 from wsrl.options import SHARE, at_least, check_values, multiple_of, one_of
 from wsrl.signals.fidelity import psnr
@@ -46,7 +47,7 @@ class AutoencoderTask(AveragedTask):
         ema_decay: Decay of the moving average of the parameters.
         seed: Seed of initial parameters, points and noise.
         export_dir: Where ``model/`` is written; None takes the trainer's root directory.
-        **architecture: Options of :class:`WeightAutoencoder`.
+        **architecture: Options of :class:`WeightAutoencoder`, but for the layout and the gauge, which the data say.
 
     Raises:
         UserError: An option does not fit.
@@ -92,19 +93,21 @@ class AutoencoderTask(AveragedTask):
             self.signal_variance.copy_(self._signal.variance(data.batches("train"), self.hparams.seed))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the layout, from which the network is rebuilt, as plain types."""
-        checkpoint["layout"] = self.model.layout.to_json()
+        """Keep the layout and the gauge, from which the network is rebuilt, as plain types."""
+        checkpoint["layout"], checkpoint["gauge"] = self.model.layout.to_json(), self.model.statistics.gauge
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Rebuild the network where there is no data module, as in ``load_from_checkpoint``."""
         if self.model is None:
-            self.build(WeightStatistics(Layout.from_json(checkpoint["layout"])))
+            gauge = checkpoint.get("gauge", RAW)  # earlier checkpoints do not say: there was no other
+            self.build(WeightStatistics(Layout.from_json(checkpoint["layout"]), gauge))
 
     def build(self, statistics: WeightStatistics) -> None:
         """Build the network for the fields that ``statistics`` describe."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams.seed)
-            self.model = WeightAutoencoder(layout=statistics.layout.to_json(), **self.architecture)
+            layout = statistics.layout.to_json()
+            self.model = WeightAutoencoder(layout=layout, gauge=statistics.gauge, **self.architecture)
         self.model.statistics.load_state_dict(statistics.state_dict())
         self.start_average()
 
@@ -217,10 +220,10 @@ def normal_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def architecture_with_defaults(architecture: dict[str, Any]) -> dict[str, Any]:
-    """Every option of :class:`WeightAutoencoder` but the layout; those left out have their defaults."""
+    """Every option of :class:`WeightAutoencoder` but those of the data; those left out have their defaults."""
     bound = inspect.signature(WeightAutoencoder).bind(layout=[], **architecture)
     bound.apply_defaults()
-    return {name: value for name, value in bound.arguments.items() if name != "layout"}
+    return {name: value for name, value in bound.arguments.items() if name not in ("layout", "gauge")}
 
 
 def check_options(options: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from wsrl.diffusion.samplers import sampler as make_sampler
 from wsrl.diffusion.space import WeightSpace
 from wsrl.encoders.autoencoder import WeightAutoencoder, open_autoencoder
 from wsrl.errors import UserError
+from wsrl.fields.gauge import RAW
 from wsrl.options import SHARE, check_values, multiple_of
 from wsrl.training.ema_task import VALIDATION_SEED, AveragedTask
 
@@ -101,6 +102,12 @@ class DiffusionTask(AveragedTask):
             space = WeightSpace.of(data.statistics(), options.scale)
         else:
             space = open_autoencoder(options.autoencoder, data.layout)
+            if data.hparams.gauge not in (RAW, space.statistics.gauge):
+                raise UserError(
+                    f"data.gauge is {data.hparams.gauge!r}, and the autoencoder reads {space.statistics.gauge} weights",
+                    allowed=f"{RAW}, which leaves it to the autoencoder",
+                    do="leave out data.gauge, or train an autoencoder with it",
+                )
         self.build(space, data.label_names if options.conditional else ())
         size = f"{self.model.num_parameters():,} parameters, {self.model.num_tokens} tokens"
         self.summary = f"denoiser: {size}, {self.model.count_flops() / 1e6:.1f} MFLOP for one field and step"

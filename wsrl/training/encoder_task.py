@@ -16,6 +16,8 @@ from torch import Tensor
 from wsrl.encoders.encoder import WeightEncoder
 from wsrl.encoders.models import WeightModel
 from wsrl.encoders.registry import build_encoder, encoder_config
+from wsrl.errors import UserError
+from wsrl.fields.gauge import CANONICAL, RAW
 from wsrl.options import SHARE, check_values
 from wsrl.training.augmentation import UNCHANGED, Augmentation, AugmentConfig
 from wsrl.training.optimisation import scheduled
@@ -75,6 +77,12 @@ class WeightTask(L.LightningModule):
             return
         data = self.trainer.datamodule
         assert isinstance(data, WeightDataModule), "a task over weights is trained on a WeightDataModule"
+        if self.augment.permute and data.hparams.gauge == CANONICAL:
+            raise UserError(
+                "model.augment.permute is on, and data.gauge is canonical, which undoes every permutation",
+                allowed=f"one of both: data.gauge {RAW} with permutations, or {CANONICAL} without",
+                do="leave out one of them",
+            )
         self.prepare(data)
         encoder = build_encoder(self.hparams.encoder, self.encoder_options, data.statistics())
         encoder.measure(_first_vectors(data, encoder, MEASURED_FIELDS))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from wsrl.errors import UserError
+from wsrl.fields.gauge import RAW
 from wsrl.progress import ShowProgress, say, silent
 from wsrl.provenance import METRICS_FILE, dotted, recorded_run
 
@@ -21,6 +22,7 @@ DECIDING_OPTIONS = ("precision", "gradient_clip_val", "gradient_clip_algorithm",
 LENGTHS = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "overfit_batches")
 SPEED_OF_DATA = ("store", "num_workers", "cache_mb")
 """Options of the data that leave the model as it is; the store counts by its content."""
+RAW_GAUGE = ("gauge", RAW)
 LAST = "last"
 
 
@@ -143,7 +145,8 @@ def _deciding(config: dict[str, Any]) -> dict[str, Any]:
     """Options that decide the model, by dotted name."""
     parts = {
         "model": {k: v for k, v in config.get("model", {}).items() if k != "export_dir"},
-        "data": {k: v for k, v in config.get("data", {}).items() if k not in SPEED_OF_DATA},
+        # records from before there was a gauge do not name it
+        "data": {k: v for k, v in config.get("data", {}).items() if k not in SPEED_OF_DATA and (k, v) != RAW_GAUGE},
         "trainer": {k: v for k, v in config.get("trainer", {}).items() if k in DECIDING_OPTIONS},
     }
     options = {"seed_everything": config.get("seed_everything")}

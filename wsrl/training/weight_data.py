@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from wsrl.encoders.normalisation import WeightStatistics
 from wsrl.errors import UserError
+from wsrl.fields.gauge import GAUGES, RAW, check_gauge
 from wsrl.fields.layout import Layout
-from wsrl.options import SHARE, at_least, check_values
+from wsrl.options import SHARE, at_least, check_values, one_of
 from wsrl.store import Batch, WeightStore
 from wsrl.store.splits import PARTS, PartReader, Share, part_codes
 
@@ -145,6 +146,11 @@ class WeightDataModule(L.LightningDataModule):
         test_fraction: Share held out for the test, where the fields have no split.
         seed: Seed of the order of the training batches.
         cache_mb: Largest train part that is kept in memory, in MB of 2^20 bytes; zero keeps none.
+        gauge: ``raw``, or ``canonical``: the model reads weights in the form of :mod:`wsrl.fields.gauge`, and keeps
+            that in mind. Batches hold the weights of the store.
+
+    Raises:
+        UserError: A number is out of range, or the gauge is unknown.
     """
 
     def __init__(
@@ -156,12 +162,13 @@ class WeightDataModule(L.LightningDataModule):
         test_fraction: float = 0.2,
         seed: int = 0,
         cache_mb: int = 1024,
+        gauge: str = RAW,
     ):
         super().__init__()
         self.save_hyperparameters()
         self._metrics: tuple[str, ...] = ()
         rules = {"batch_size": at_least(1), "num_workers": at_least(0), "cache_mb": at_least(0)}
-        check_values(locals(), "data.", **rules, val_fraction=SHARE, test_fraction=SHARE)
+        check_values(locals(), "data.", **rules, val_fraction=SHARE, test_fraction=SHARE, gauge=one_of(*GAUGES))
 
     @cached_property
     def store(self) -> WeightStore:
@@ -218,10 +225,16 @@ class WeightDataModule(L.LightningDataModule):
 
     @cached_property
     def _statistics(self) -> WeightStatistics:
-        return WeightStatistics.from_batches(self.layout, (batch.weights for batch in self.batches("train")))
+        check_gauge(self.hparams.gauge, self.layout, "data.gauge")
+        batches = (batch.weights for batch in self.batches("train"))
+        return WeightStatistics.from_batches(self.layout, batches, self.hparams.gauge)
 
     def statistics(self) -> WeightStatistics:
-        """Mean and standard deviation of each trainable weight over the train part, in one pass; measured once."""
+        """Mean and standard deviation of each trainable weight over the train part, in one pass; measured once.
+
+        Raises:
+            UserError: The fields have no canonical gauge.
+        """
         return self._statistics
 
     def train_dataloader(self) -> EpochLoader:
