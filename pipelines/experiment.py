@@ -44,9 +44,12 @@ class Parts:
 
     def __init__(self, path: Path):
         self.path = path
-        self.noted: dict[str, dict] = json.loads(path.read_text()) if path.is_file() else {}
+        self.noted = self._read()
         self.used: list[str] = []
         self._inside: list[float] = []
+
+    def _read(self) -> dict[str, dict]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     @cached_property
     def _commit(self) -> str | None:
@@ -81,7 +84,7 @@ class Parts:
         elif not there:
             before = 0.0 if known.get("finished", True) else known["elapsed_s"]  # of a run that was interrupted
             known = {"commit": self._commit, "elapsed_s": before + seconds}
-        self.noted[name] = {**known, "finished": finished}
+        self.noted = self._read() | {name: {**known, "finished": finished}}  # another run may have noted others
         write_json_atomic(self.path, self.noted)
 
     def entries(self) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Size:
         interleave: Subsets that the points are dealt into, one for each step.
         rate: Share of the learning rates of ``LEARNING_RATES`` for multiplicative adapters: products of larger factors
             move further in a step.
+        prior: Strength of the prior of multiplicative adapters of one channel; those with more parameters take less of
+            it, so that all of them together are pulled as much. Measured for grids up to 32 points alone.
     """
 
     side: int
@@ -57,16 +59,19 @@ class Size:
     steps: int
     interleave: int
     rate: float = 1.0
+    prior: float = 0.0
 
 
 SMALL = Size(side=12, width=32, num_frequencies=16, frequency_scale=0.4, steps=60, interleave=1, rate=0.25)
 SCATTERED = Size(side=0, frequency_scale=0.5, activation="leaky_relu", steps=300, interleave=1)
 SIZES = (
     SMALL,
-    Size(side=32, num_frequencies=32, frequency_scale=2.2, colour_rank=6, steps=250, interleave=3, rate=0.75),
+    Size(
+        side=32, num_frequencies=32, frequency_scale=2.2, colour_rank=8, steps=200, interleave=3, rate=0.75, prior=3e-6
+    ),
     Size(side=64, depth=4, frequency_scale=3.0, rank=6, colour_rank=8, steps=400, interleave=8, rate=0.5),
     Size(side=128, depth=4, frequency_scale=3.5, rank=8, colour_rank=12, steps=400, interleave=12, rate=0.5),
-    Size(side=256, depth=4, frequency_scale=4.0, rank=12, colour_rank=16, steps=500, interleave=40, rate=0.5),
+    Size(side=256, depth=4, frequency_scale=6.0, rank=12, colour_rank=16, steps=600, interleave=16, rate=0.5),
 )
 """By rising side; the last one serves larger grids as well."""
 
@@ -83,6 +88,12 @@ def is_small(grid: Grid) -> bool:
     return size_for(grid) is SMALL
 
 
+def rank_for(form: SignalForm) -> int:
+    """The rank of an adapter that suits signals."""
+    size = size_for(form.grid)
+    return size.rank if form.out_features == 1 else size.colour_rank
+
+
 def default_field(form: SignalForm) -> FieldConfig:
     """A trunk for the base field: wider, with more and higher frequencies, for finer grids."""
     size = size_for(form.grid)
@@ -97,8 +108,7 @@ def default_field(form: SignalForm) -> FieldConfig:
 
 def default_representation(kind: str, form: SignalForm) -> RepresentationConfig:
     """The representation of a kind; standalone networks have about as many parameters as adapters."""
-    size = size_for(form.grid)
-    rank = size.rank if form.out_features == 1 else size.colour_rank
+    rank = rank_for(form)
     standalone = RepresentationConfig().field
     # Each hidden layer of the base field has factors (rank, in) and (out, rank).
     hidden = default_field(form).layer_shapes(form.in_features, form.out_features)[:-1]
@@ -126,7 +136,8 @@ def default_fit(kind: str, form: SignalForm) -> FitConfig:
     # A part of the points in each step and a short memory in Adam: on Fashion-MNIST the quality and the readings of all
     # points in each step, in a third of the time.
     if kind.startswith("mlora"):
-        return FitConfig(steps=size.steps, learning_rate=rate * size.rate, beta2=0.95, interleave=size.interleave)
+        how = {"learning_rate": rate * size.rate, "prior_strength": size.prior * size.rank / rank_for(form)}
+        return FitConfig(steps=size.steps, beta2=0.95, interleave=size.interleave, **how)
     if size.side <= 32:
         return FitConfig(steps=size.steps, learning_rate=rate)
     return FitConfig(steps=size.steps, learning_rate=rate, beta2=0.95, interleave=size.interleave)

@@ -26,8 +26,8 @@ from wsrl.training.base_field import BaseFieldTask, BaseTrainingConfig, fit_late
 from wsrl.training.lightning_noise import quiet_lightning
 from wsrl.training.step_progress import TrainingProgress
 
-STEPS, SMALL_STEPS, WHOLE_STEPS = 1500, 800, 300
-"""Steps of a stage: as a rule, on small grids, and on the whole of grids finer than ``FINE``."""
+STEPS, SMALL_STEPS, FINE_STEPS, WHOLE_STEPS = 1500, 800, 1000, 300
+"""Steps of a stage: up to 32 points a side, on small grids, on finer grids, and on the whole of the finest."""
 POINTS, SMALL_POINTS = 12_544, 4096
 """Points that a step sees, as a rule and on small grids."""
 FINE = 64
@@ -123,15 +123,16 @@ def _shares(side: int) -> list[tuple[float, int]]:
     if is_small((side,)):
         return [(0.5, SMALL_STEPS), (1.0, SMALL_STEPS)]
     if side <= FINE:
-        return [(0.25, STEPS), (0.5, STEPS), (1.0, STEPS)]
-    return [*((coarse / side, STEPS) for coarse in (FINE / 4, FINE / 2, FINE)), (1.0, WHOLE_STEPS)]
+        steps = STEPS if side <= FINE // 2 else FINE_STEPS
+        return [(0.25, steps), (0.5, steps), (1.0, steps)]
+    return [*((coarse / side, FINE_STEPS) for coarse in (FINE / 4, FINE / 2, FINE)), (1.0, WHOLE_STEPS)]
 
 
 def _stage(grid: tuple[int, ...], share: float, steps: int) -> Stage:
     """A stage whose steps see about ``POINTS`` points."""
     points = max(1, round(prod(grid) * share ** len(grid)))
     batch = (SMALL_POINTS if is_small(grid) else POINTS) // points
-    return Stage(resolution=share, batch_size=max(2, min(512, batch)), steps=steps)
+    return Stage(resolution=share, batch_size=max(1, min(512, batch)), steps=steps)
 
 
 def _most_signals(form: SignalForm) -> int:
