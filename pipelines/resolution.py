@@ -8,7 +8,7 @@ without a configuration; with ``sizes`` other sizes are tried, from which the ta
 
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ from wsrl.signals import open_source
 from wsrl.signals.fidelity import psnr
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source, training_indices
-from wsrl.training.base import default_base, heldout_indices, train_base
+from wsrl.training.base import TrainedBase, default_base, heldout_indices, train_base
 
 KIND = "mlora_asym"
 LEFT_OUT = 1 / 3
@@ -59,6 +59,7 @@ class ResolutionConfig(Experiment):
 
     Attributes:
         rows: Pictures by name.
+        traded: Rows that are also fitted with half and with twice the rank.
         num_between: Held-out pictures of each row that are also fitted to a part of their pixels.
         seed: Seed of the pixels that are left out.
     """
@@ -66,6 +67,7 @@ class ResolutionConfig(Experiment):
     folder: ClassVar[str] = "representations"
 
     rows: dict[str, RowConfig] = field(default_factory=dict)
+    traded: tuple[str, ...] = ()
     num_between: int = 8
     seed: int = 0
     out: str = "runs/resolution"
@@ -79,6 +81,10 @@ def run(config: ResolutionConfig) -> dict[str, float]:
         found = config.kept(name, path, lambda name=name, row=row: measure(name, row, config), how)
         print(name, {key: round(value, 3) for key, value in found.items()}, file=sys.stderr, flush=True)
         results |= {f"{name}.{key}": value for key, value in found.items()}
+    for name in config.traded:
+        path, how = Path(config.out) / f"{name}.trade.json", fingerprint([asdict(config.rows[name])])
+        found = config.kept(f"{name}.trade", path, lambda name=name: trade(name, config.rows[name], config), how)
+        results |= {f"{name}.{key}": value for key, value in found.items()}
     return results
 
 
@@ -90,23 +96,38 @@ def open_row(row: RowConfig, out: Path) -> Source:
     return open_source(row.data, **row.source, size=row.size, mode=row.mode)
 
 
-def measure(name: str, row: RowConfig, config: ResolutionConfig) -> dict[str, float]:
-    """Train the base field of a row, fit its held-out pictures, and say how good and how fast that is."""
+def prepared(name: str, row: RowConfig, config: ResolutionConfig) -> tuple[Source, TrainedBase, list]:
+    """The source of a row, its base field, and its held-out pictures."""
     source = open_row(row, Path(config.out))
     train = training_indices(source)
     training = default_base(source.form, min(len(train), row.num_train))
-    folder = Path(config.out) / f"{name}.base"
-    started = time.perf_counter()
-    base = train_base(source, training, out=folder, progress=show_progress)
-    found = {"base_s": time.perf_counter() - started} | dict(base.metrics)
+    base = train_base(source, training, out=Path(config.out) / f"{name}.base", progress=show_progress)
     heldout = heldout_indices(source, train, training.num_signals)
     some = heldout[:: max(1, len(heldout) // row.num_fields)][: row.num_fields]
-    signals = list(read_signals(source, some))
+    return source, base, list(read_signals(source, some))
+
+
+def measure(name: str, row: RowConfig, config: ResolutionConfig) -> dict[str, float]:
+    """Train the base field of a row, fit its held-out pictures, and say how good and how fast that is."""
+    started = time.perf_counter()
+    source, base, signals = prepared(name, row, config)
+    found = {"base_s": time.perf_counter() - started} | dict(base.metrics)
     how = default_fit(KIND, source.form)
     representation = Representation.build(default_representation(KIND, source.form), base.field, **source.form.sizes)
     found |= fitted(representation, signals, how)
     unseen = [between(representation, signal, how, config.seed) for _, _, signal in signals[: config.num_between]]
     return found | {"psnr_between": float(np.mean(unseen))}
+
+
+def trade(name: str, row: RowConfig, config: ResolutionConfig) -> dict[str, float]:
+    """Parameters and quality with half and with twice the rank."""
+    source, base, signals = prepared(name, row, config)
+    how, usual, found = default_fit(KIND, source.form), default_representation(KIND, source.form), {}
+    for word, rank in (("half_rank", usual.rank // 2), ("twice_rank", usual.rank * 2)):
+        representation = Representation.build(replace(usual, rank=rank), base.field, **source.form.sizes)
+        scores = fitted(representation, signals, how)
+        found |= {f"{word}.{key}": scores[key] for key in ("numbers", "psnr_mean", "psnr_min", "ms_per_field")}
+    return found
 
 
 def fitted(representation: Representation, signals: list, how: FitConfig) -> dict[str, float]:

@@ -1,0 +1,61 @@
+"""The experiment on sizes as a whole, on a few pictures of a folder, and what it says between the pixels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines import experiment, photographs, resolution
+from tests import contracts
+from wsrl.fitting.engine import FitConfig
+from wsrl.signals.form import SignalForm
+from wsrl.signals.signal import Signal, grid_coords
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / "pictures" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "pictures"
+
+
+@pytest.mark.slow
+def test_whole_experiment_on_a_few_pictures(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
+    row = {"data": str(pictures), "size": 9, "num_train": 4, "num_fields": 2}
+    argv = ["--name", "resolution", "--out", str(tmp_path / "out"), "--num_between", "1"]
+    argv += ["--rows", json.dumps({"own.9": row}), "--traded", json.dumps(["own.9"])]
+    assert experiment.main(resolution.run, argv=argv) == 0
+    record = json.loads((tmp_path / "records" / "representations" / "resolution.json").read_text())
+    assert record["own.9.num_fields"] == 2 and record["own.9.width"] == 32 and record["own.9.psnr_between"] > 0
+    counts = [record[f"own.9.{key}"] for key in ("half_rank.numbers", "numbers", "twice_rank.numbers")]
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_pixels_between_are_not_seen():
+    """A field that fits noise closely where it looks cannot know it elsewhere."""
+    values = torch.rand(64, 1, generator=torch.Generator().manual_seed(0))
+    form = SignalForm(in_features=2, out_features=1, grid=(8, 8))
+    signal = Signal(id="noise", coords=grid_coords((8, 8)), values=values, form=form)
+    smooth = Signal(id="smooth", coords=signal.coords, values=0.5 + 0.2 * signal.coords[:, :1], form=form)
+    representation = contracts.tiny_representation("mlp")
+    how = FitConfig(steps=300, learning_rate=0.02)
+    assert resolution.between(representation, signal, how, 0) < 12 < resolution.between(representation, smooth, how, 0)
+
+
+@pytest.mark.skipif(not photographs.FOLDER.is_dir(), reason=f"Debian's {photographs.PACKAGE} is not installed")
+def test_patches_of_photographs_keep_the_splits_apart(tmp_path):
+    out = photographs.cut_patches(tmp_path / "patches", 16, {"train": 20, "test": 7})
+    parts = {split: sorted(path.parent.name for path in (out / split).rglob("*.png")) for split in ("train", "test")}
+    assert (len(parts["train"]), len(parts["test"])) == (20, 7)
+    assert set(parts["test"]) == set(photographs.HELD_OUT) and not set(parts["test"]) & set(parts["train"])
+    again = photographs.cut_patches(tmp_path / "again", 16, {"train": 20, "test": 7})
+    for path in out.rglob("*.png"):
+        assert path.read_bytes() == (again / path.relative_to(out)).read_bytes()
+        with Image.open(path) as patch:
+            assert patch.size == (16, 16) and patch.mode == "RGB"
