@@ -189,7 +189,7 @@ def test_no_field_of_a_first_pass_is_an_error(source, base):
     representation = Representation.build(PLAN[0], base, **source.form.sizes)
     with pytest.raises(UserError, match="first pass"):
         # As many steps as no number of returns to the start can make up for.
-        first_pass(source, [0, 1], representation, replace(PLAN[1], learning_rate=1e30, steps=30))
+        first_pass(source, [0, 1], representation, replace(PLAN[1], learning_rate=1e30, steps=10))
 
 
 @pytest.mark.parametrize("change", [{"prior_strength": -1.0}, {"prior_scale": "signal"}, {"prior_strength": np.nan}])

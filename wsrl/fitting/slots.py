@@ -296,11 +296,13 @@ class Slots:
         blown_up = ~(error <= BLOWN_UP * least) & least.isfinite() & (returns[:, 0] < MOST_RETURNS)
         if self.device.type == "cpu" and not blown_up.any():  # elsewhere asking would wait for the device
             return
+        # Steps that end in no number at all are too large by orders: one return, with the smallest of step sizes.
+        used_up = blown_up & ~error.isfinite()
         numbers.copy_(torch.where(blown_up[:, None], best, numbers))
         error.copy_(torch.where(blown_up, least, error))
         for moment in (mean, square):
             moment.copy_(torch.where(blown_up[:, None], 0.0, moment))
-        returns.add_(blown_up[:, None])
+        returns.add_(blown_up[:, None]).masked_fill_(used_up[:, None], MOST_RETURNS)
 
     def _collect(self) -> list[Done]:
         """Take out the fields that rest, if all points together agree; otherwise they go on."""
