@@ -19,9 +19,11 @@ from pipelines.experiment import FieldExperiment, fingerprint, read_config
 from tests.test_configs import CONFIGS, FILES, PIPELINES, STAGES, base, build, stage_of
 from wsrl.cli.main import main
 from wsrl.fields import BaseField, Representation, RepresentationConfig
+from wsrl.fitting.defaults import default_fit, default_representation
 from wsrl.fitting.engine import fit, read_signals
 from wsrl.fitting.fit_config import FitConfig
 from wsrl.signals import open_source
+from wsrl.training.base import default_base
 from wsrl.training.base_field import BaseTrainingConfig
 
 PICTURES = {"digits": ("L", 8), "fashion-mnist": ("L", 28), "noto-emoji": ("RGB", 32)}
@@ -154,6 +156,18 @@ def shrunk(value, root: Path, data: str):
     return value
 
 
+def step_sizes(config, root: Path) -> None:
+    """Step the defaults of every form of pictures that the experiment on sizes has."""
+    for size, mode in {(row.size, row.mode) for row in config.rows.values()}:
+        given = {"data": str(root / "noto-emoji"), "source": {"size": size, "mode": mode}}
+        form = open_source(given["data"], **given["source"]).form
+        out = root / "sizes" / f"{size}{mode}"
+        experiment = FieldExperiment(name="sizes", out=str(out), base=one_step(default_base(form, 8)), **given)
+        assert experiment.train_base()["base.num_train"] == 3
+        kind, how = default_representation("mlora_asym", form), one_fit(default_fit("mlora_asym", form))
+        assert not experiment.build("fields", kind, how).failures
+
+
 def step_pipeline(module: str, path: Path, root: Path) -> None:
     """Build and step what an experiment is made of."""
     run = import_module(f"pipelines.{module}").run
@@ -161,6 +175,9 @@ def step_pipeline(module: str, path: Path, root: Path) -> None:
     data = getattr(config, "data", "fashion-mnist")
     if module in WHOLE:
         assert run(shrunk(config, root, data))
+        return
+    if module == "resolution":
+        step_sizes(config, root)
         return
     training = getattr(config, "base", None)
     bases = getattr(config, "bases", {})
