@@ -61,6 +61,7 @@ class ResolutionConfig(Experiment):
         rows: Pictures by name.
         traded: Rows that are also fitted with half and with twice the rank.
         num_between: Held-out pictures of each row that are also fitted to a part of their pixels.
+        num_timed: Held-out pictures of each row whose fits are timed.
         seed: Seed of the pixels that are left out.
     """
 
@@ -69,6 +70,7 @@ class ResolutionConfig(Experiment):
     rows: dict[str, RowConfig] = field(default_factory=dict)
     traded: tuple[str, ...] = ()
     num_between: int = 8
+    num_timed: int = 4
     seed: int = 0
     out: str = "runs/resolution"
 
@@ -81,6 +83,27 @@ def run(config: ResolutionConfig) -> dict[str, float]:
         found = config.kept(name, path, lambda name=name, row=row: measure(name, row, config), how)
         print(name, {key: round(value, 3) for key, value in found.items()}, file=sys.stderr, flush=True)
         results |= {f"{name}.{key}": value for key, value in found.items()}
+    how = fingerprint([str(config.rows), config.num_timed])
+    path = Path(config.out) / "times.json"
+    results |= config.kept("times", path, lambda: time_rows(config), how)  # alone, after everything else
+    return results | traded(config)
+
+
+def time_rows(config: ResolutionConfig) -> dict[str, float]:
+    """Milliseconds per field of every row, one after the other in one run."""
+    found = {}
+    for name, row in config.rows.items():
+        source, base, signals = prepared(name, row, config)
+        how, kind = default_fit(KIND, source.form), default_representation(KIND, source.form)
+        representation = Representation.build(kind, base.field, **source.form.sizes)
+        scores = fitted(representation, signals[: config.num_timed], how)
+        found[f"{name}.ms_per_field"] = scores["ms_per_field"]
+    return found
+
+
+def traded(config: ResolutionConfig) -> dict[str, float]:
+    """Rows with half and with twice the rank."""
+    results: dict[str, float] = {}
     for name in config.traded:
         path, how = Path(config.out) / f"{name}.trade.json", fingerprint([asdict(config.rows[name])])
         found = config.kept(f"{name}.trade", path, lambda name=name: trade(name, config.rows[name], config), how)
