@@ -107,7 +107,7 @@ def traded(config: ResolutionConfig) -> dict[str, float]:
     for name in config.traded:
         path, how = Path(config.out) / f"{name}.trade.json", fingerprint([asdict(config.rows[name])])
         found = config.kept(f"{name}.trade", path, lambda name=name: trade(name, config.rows[name], config), how)
-        results |= {f"{name}.{key}": value for key, value in found.items()}
+        results |= {f"{name}.{key}": value for key, value in found.items() if "ms_per" not in key}
     return results
 
 
@@ -150,7 +150,7 @@ def trade(name: str, row: RowConfig, config: ResolutionConfig) -> dict[str, floa
     for word, rank in (("half_rank", usual.rank // 2), ("twice_rank", usual.rank * 2)):
         representation = Representation.build(replace(usual, rank=rank), base.field, **source.form.sizes)
         scores = fitted(representation, signals, how)
-        found |= {f"{word}.{key}": scores[key] for key in ("numbers", "psnr_mean", "psnr_min", "ms_per_field")}
+        found |= {f"{word}.{key}": scores[key] for key in ("numbers", "psnr_mean", "psnr_min")}
     return found
 
 

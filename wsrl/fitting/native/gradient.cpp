@@ -11,6 +11,10 @@
 #include <new>
 #include <vector>
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 #include "vectors.h"
 
 namespace {
@@ -365,10 +369,28 @@ class Field {
 
 }  // namespace
 
+namespace {
+
+// Numbers too small for a float's full precision count as zero while one of these lives, in its thread: they change no
+// result that can be seen, and a product with one takes a processor a hundred times longer.
+class WithoutSubnormals {
+ public:
+#if defined(__SSE__)
+  WithoutSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }  // flush to zero, denormals are zero
+  ~WithoutSubnormals() { _mm_setcsr(before_); }
+
+ private:
+  const unsigned before_;
+#endif
+};
+
+}  // namespace
+
 extern "C" int wsrl_gradients(const Network* net, const Layer* layers, const Batch* batch, int64_t num_threads) {
   int failed = 0;
 #pragma omp parallel num_threads(num_threads)
   {
+    const WithoutSubnormals fast;
     try {
       Field field(*net, layers, *batch);
 #pragma omp for schedule(dynamic) nowait
