@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from wsrl.durable import whole
+from wsrl.errors import UserError
+
 FOLDER = Path("/usr/share/backgrounds/mate/nature")
 PACKAGE = "mate-backgrounds"
 HELD_OUT = ("Blinds", "GreenMeadow", "Storm")
@@ -19,7 +22,7 @@ def cut_patches(out: Path, size: int, num: dict[str, int], seed: int = 0) -> Pat
     ``size`` by averaging, so that details of every scale occur.
 
     Args:
-        out: New folder; one that is there is kept.
+        out: The folder, whole or not there; one that is there is kept.
         size: Pixels of a side.
         num: Patches of the splits ``train`` and ``test``.
         seed: Seed of places and zooms.
@@ -28,20 +31,26 @@ def cut_patches(out: Path, size: int, num: dict[str, int], seed: int = 0) -> Pat
         The folder.
 
     Raises:
-        FileNotFoundError: The photographs are not installed.
+        UserError: The photographs are not installed, or the disk refuses.
     """
     paths = sorted(FOLDER.glob("*.jpg"))
     if not paths:
-        raise FileNotFoundError(f"{FOLDER} has no photographs. What to do: apt-get install {PACKAGE}")
+        raise UserError(f"{FOLDER} has no photographs", allowed=f"those of Debian's {PACKAGE}", do=f"install {PACKAGE}")
     if out.is_dir():
         return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out, alone=True) as temporary:
+        _cut_all(paths, temporary, size, num, seed)
+    return out
+
+
+def _cut_all(paths: list[Path], out: Path, size: int, num: dict[str, int], seed: int) -> None:
     for split, total in num.items():
         photographs = [path for path in paths if (path.stem in HELD_OUT) == (split == "test")]
         for number, path in enumerate(photographs):
             generator = np.random.default_rng([seed, size, number, split == "test"])
             count = total // len(photographs) + (number < total % len(photographs))
             _cut(path, out / split / path.stem, size, count, generator)
-    return out
 
 
 def _cut(path: Path, folder: Path, size: int, count: int, generator: np.random.Generator) -> None:

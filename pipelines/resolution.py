@@ -115,7 +115,7 @@ def open_row(row: RowConfig, out: Path) -> Source:
     """The pictures of a row."""
     if row.data == "photographs":
         num = {"train": row.num_train, "test": row.num_fields}
-        patches = cut_patches(out / f"patches_{row.size}", row.size, num)
+        patches = cut_patches(out / f"patches_{row.size}_{row.num_train}_{row.num_fields}", row.size, num)
         return open_source(str(patches), size=row.size, mode=row.mode)
     return open_source(row.data, **row.source, size=row.size, mode=row.mode)
 

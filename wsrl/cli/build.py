@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 ABOUT_SIZES = (
     "The size of fields and how they are fitted follow the grid and the channels of the data; the data card says what "
-    "was chosen. For more dB raise --representation.rank (twice the rank: twice the parameters) or --fit.steps, or set "
-    "--fit.prior_strength to 0."
+    "was chosen."
 )
 ABOUT_FINISH = (
     "``wsrl build --finish --out DIR``: complete a store whose shards were built one by one, without the data."
@@ -56,9 +55,10 @@ def main(argv: list[str]) -> int:
 def make_parser() -> ArgumentParser:
     """The parser of the command line."""
     from wsrl.fields.representation import RepresentationConfig
+    from wsrl.fitting.defaults import TRADE
     from wsrl.fitting.engine import FitConfig
 
-    parser = parsers.make_parser("build", f"{__doc__} {ABOUT_SIZES}")
+    parser = parsers.make_parser("build", f"{__doc__} {ABOUT_SIZES} {TRADE}")
     parsers.add_source_arguments(parser)
     parser.add_argument("--out", type=str, required=True, help="folder of the store")
     parser.add_argument("--base", type=str | None, default=None, help="folder of a base field; adapters need one")

@@ -14,8 +14,8 @@ from wsrl.signals.form import SignalForm
 
 Grid = tuple[int, ...] | None
 TRADE = (
-    "Closer fields take more parameters, which a larger representation.rank gives, or more fit.steps; smaller and "
-    "faster ones take less of either."
+    "For more dB raise representation.rank (twice the rank: twice the parameters) or fit.steps, or set "
+    "fit.prior_strength to 0; for smaller fields or faster fits lower the first two."
 )
 LEARNING_RATES = {
     "mlp": 8e-2,

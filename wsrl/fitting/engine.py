@@ -116,7 +116,7 @@ def fit(
             yield from _empty(slots, config)
             slots = _slots_for(representation, signal, config, device, prior_widths)
         seed = field_seed(config.seed, signal.id)
-        numbers = shared_start if is_shared else _own_start(representation, seed)
+        numbers = shared_start if is_shared else own_start(representation, seed)
         place = Place(index, signal, _order(signal, config, seed))
         own = None if slots.shared else place.given(signal.coords)
         slots.put(place, numbers, place.given(signal.values), _peak(signal), own, place.given(signal.weights))
@@ -170,7 +170,7 @@ def _order(signal: Signal, config: FitConfig, seed: int) -> Tensor | None:
     return torch.randperm(len(signal.coords), generator=torch.Generator().manual_seed(seed))
 
 
-def _own_start(representation: Representation, seed: int) -> Tensor:
+def own_start(representation: Representation, seed: int) -> Tensor:
     """Numbers ``(W,)`` that a field starts from where the fields do not share a start."""
     return representation.layout.flatten(representation.initial(torch.Generator().manual_seed(seed)))
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.representation import Representation
-from wsrl.fitting.engine import fit, read_signals
+from wsrl.fitting.engine import fit, own_start, read_signals
 from wsrl.fitting.fit_config import FitConfig
-from wsrl.signals.source import Source
+from wsrl.signals.source import Source, prepare_signals
 
 NUM_SIGNALS = 256
 """Signals of the first pass: the widths are then known to about 4%."""
@@ -60,6 +60,7 @@ def first_pass(
     """
     layout, step = representation.layout, max(1, len(indices) // NUM_SIGNALS)
     some = list(indices)[::step][:NUM_SIGNALS]
+    prepare_signals(source, some)
     results = fit(representation, read_signals(source, some), replace(config, prior_strength=0.0), device=device)
     fields = [result for result in results if result.weights is not None]
     if not fields:
@@ -70,12 +71,7 @@ def first_pass(
         )
     ends = torch.stack([layout.flatten(result.weights) for result in fields])  # (N, W)
     if representation.config.start == "shared":
-        starts = layout.flatten(representation.initial()).cpu()
+        starts = layout.flatten(representation.initial()).cpu()  # (W,)
     else:
-        starts = torch.stack(
-            [
-                layout.flatten(representation.initial(torch.Generator().manual_seed(result.seed))).cpu()
-                for result in fields
-            ]
-        )
+        starts = torch.stack([own_start(representation, result.seed).cpu() for result in fields])  # (N, W)
     return prior_widths(ends - starts, layout.trainable())
