@@ -14,7 +14,7 @@ Letters: F fits of a picture, N pictures.
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.signals.source import Source, training_indices
 
-BY_GRID, BY_UNSEEN = "", "by_unseen"
+BY_UNSEEN = "by_unseen"
+"""Ending of the rows whose settings, rate and steps are the best by the PSNR of pixels that the fits did not see."""
 MEASURES = ("psnr", "ssim", "unseen")
 """PSNR (dB) and SSIM on the grid, PSNR (dB) at pixels that a fit of the others did not see."""
 
@@ -127,19 +128,22 @@ def run(config: RepresentationsConfig) -> dict[str, float]:
     source = config.open()
     pictures = Pictures.of(config, source)
     results, bases = train_bases(config)
-    rows, curves = {}, {}
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    curves: dict[str, dict[str, float]] = {}
     for name, kind in config.kinds.items():
         own = bases if kind.representation.is_adapter else [None]
-        for criterion, choice, swept in choices(name, kind, own[0], source, pictures, config):
-            row = f"{name}.{criterion}" if criterion else name
-            results |= swept
-            if config.sweep_only:
-                continue
-            rows[row] = scores_of(row, choice, own, source, pictures, config)
+        chosen, swept = choices(name, kind, own[0], source, pictures, config)
+        results |= swept
+        if config.sweep_only:
+            continue
+        for row, choice in chosen.items():
+            # The same choice by another criterion is the same row.
+            same = [other for other in chosen if other in rows and chosen[other].fitted == choice.fitted]
+            rows[row] = rows[same[0]] if same else scores_of(row, choice, own, source, pictures, config)
             results |= summary(row, rows[row], len(own))
-            if criterion == BY_GRID and config.curve_steps:
-                curves[name] = read_fields(name, choice, own[0], source, pictures, config)
-                results |= {f"{name}.curve.{key}": value for key, value in curves[name].items()}
+        if config.curve_steps:
+            curves[name] = read_fields(name, chosen[name], own[0], source, pictures, config)
+            results |= {f"{name}.curve.{key}": value for key, value in curves[name].items()}
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
     if config.sweep_only:
         return results
@@ -169,17 +173,16 @@ def choices(
     source: Source,
     pictures: Pictures,
     config: RepresentationsConfig,
-) -> Iterator[tuple[str, Choice, dict[str, float]]]:
-    """What is best by every criterion, with what the record says of the sweep; on the first base field."""
+) -> tuple[dict[str, Choice], dict[str, float]]:
+    """What is best by every criterion, by the name of its row, and what the record says; on the first base field."""
     how = [source.description, list(pictures.swept), _name_of(base)]
-    by_grid = fitted_psnr(source, pictures.swept, base)
-    choice = choose(config, name, kind, config.fit, by_grid, how=how)
-    yield BY_GRID, choice, choice.numbers(name)
-    if config.unseen_steps:
-        by_unseen, steps = unseen_psnr(source, pictures.swept, base, config.seed), config.unseen_steps
-        how = [*how, config.seed]
-        choice = choose(config, name, kind, config.fit, by_unseen, steps=steps, sweep="sweep_unseen", how=how)
-        yield BY_UNSEEN, choice, choice.numbers(f"{name}.{BY_UNSEEN}", "sweep_unseen")
+    by_grid = choose(config, name, kind, config.fit, fitted_psnr(source, pictures.swept, base), how=how)
+    if not config.unseen_steps:
+        return {name: by_grid}, by_grid.numbers(name)
+    score, how = unseen_psnr(source, pictures.swept, base, config.seed), [*how, config.seed]
+    steps, row = config.unseen_steps, f"{name}.{BY_UNSEEN}"
+    by_unseen = choose(config, name, kind, config.fit, score, steps=steps, sweep="sweep_unseen", how=how)
+    return {name: by_grid, row: by_unseen}, by_grid.numbers(name) | by_unseen.numbers(row, "sweep_unseen")
 
 
 def unseen_psnr(source: Source, indices: Sequence[int], base: BaseField | None, seed: int) -> Score:

@@ -79,6 +79,11 @@ class Choice:
     trials: tuple[Trial, ...]
 
     @property
+    def fitted(self) -> tuple[RepresentationConfig, FitConfig]:
+        """All that decides the fields."""
+        return self.representation, self.fit
+
+    @property
     def inside(self) -> bool:
         """Whether larger and smaller rates than the best one were tried with it."""
         rates = [trial.learning_rate for trial in self.trials if _line(trial) == _line(self.best)]
