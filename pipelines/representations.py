@@ -28,8 +28,10 @@ from wsrl.errors import UserError
 from wsrl.evaluation.structure import with_band
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.engine import FitConfig, fit, read_signals
+from wsrl.report.comparisons import save_reconstructions
 from wsrl.signals.source import Source, training_indices
 
+NUM_SHOWN = 24
 BY_UNSEEN = "by_unseen"
 """Ending of the rows whose settings, rate and steps are the best by the PSNR of pixels that the fits did not see."""
 MEASURES = ("psnr", "ssim", "unseen")
@@ -43,12 +45,15 @@ class RepresentationsConfig(FieldExperiment):
     Attributes:
         kinds: Rows of the table by name.
         fit: How fields are fitted; each kind brings its own learning rate.
-        num_sweep: Training pictures that each point of the sweep is tried on: the last ones.
+        num_sweep: Training pictures that each point of the sweep is tried on: the last ones, or some without a split.
         sweep_only: Stop after the sweep.
         unseen_steps: Steps that are tried where the pixels that a fit did not see decide; empty: nothing is chosen so.
         num_bases: Base fields of the adapters, which differ by the seed of their training.
         num_fits: Fits of each picture on each base field, which differ by start, mask and frozen values.
-        num_scored: Test pictures that are fitted.
+        num_scored: Test pictures that are fitted; where there is no test split, some that the base fields did not see.
+        num_unseen: The first so many of them are also fitted to a part of their pixels; None for all.
+        on_all: The row that is also fitted to every picture there is; None for none.
+        sheet: PNG file of pictures beside the fields of that row; None for none.
         reference: The row that the others are compared with, picture by picture.
         curve_steps: Steps of the fits that are read; empty: nothing is read.
         num_read_train: Training pictures whose fields are read: the first ones that the base fields did not see.
@@ -64,6 +69,9 @@ class RepresentationsConfig(FieldExperiment):
     num_bases: int = 2
     num_fits: int = 2
     num_scored: int = 300
+    num_unseen: int | None = None
+    on_all: str | None = None
+    sheet: str | None = None
     reference: str = "mlora_asym"
     curve_steps: tuple[int, ...] = ()
     num_read_train: int = 1000
@@ -72,11 +80,11 @@ class RepresentationsConfig(FieldExperiment):
     out: str = "runs/representations"
 
     def __post_init__(self):
-        if not self.sweep_only and self.reference not in self.kinds:
-            wrong = f"reference is {self.reference!r}"
-            raise UserError(
-                wrong, allowed=", ".join(self.kinds) or "none", do="name a row that the others stand beside"
-            )
+        for option in () if self.sweep_only else ("reference", "on_all"):
+            name = getattr(self, option)
+            if name not in self.kinds and name is not None:
+                allowed = ", ".join(self.kinds) or "none"
+                raise UserError(f"{option} is {name!r}", allowed=allowed, do="name a row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +96,14 @@ class Pictures:
         read_train: What readers learn on.
         read_test: What readers are tested on.
         scored: Test pictures of the table.
+        unseen: Those of them that are also fitted to a part of their pixels.
     """
 
     swept: Sequence[int]
     read_train: Sequence[int]
     read_test: Sequence[int]
     scored: Sequence[int]
+    unseen: Sequence[int]
 
     @classmethod
     def of(cls, config: RepresentationsConfig, source: Source) -> "Pictures":
@@ -104,23 +114,35 @@ class Pictures:
         """
         training = training_indices(source)
         rest, test = training[config.base.num_signals :], sorted(set(range(len(source))) - set(training))
-        read = 0 if config.sweep_only or not config.curve_steps else config.num_read_train
+        read = config.num_read_train if config.curve_steps and not config.sweep_only else 0
+        tested = 0 if config.sweep_only else max(config.num_scored, read and config.num_read_test)
+        if test:
+            swept, rest = rest[max(0, len(rest) - config.num_sweep) :], rest[: -config.num_sweep]
+        else:  # a source in an order of its own: everything is spread over what the base fields did not see
+            swept, rest = _spread(rest, config.num_sweep)
+            test, rest = _spread(rest, tested)
         for name, found, needed in (
-            ("training pictures that the base fields did not see", len(rest), read + config.num_sweep),
-            (
-                "test pictures",
-                len(test),
-                0 if config.sweep_only else max(config.num_scored, read and config.num_read_test),
-            ),
+            ("pictures that the base fields did not see, for the sweep", swept, config.num_sweep),
+            ("pictures that the base fields did not see, for the readers", rest, read),
+            ("test pictures", test, tested),
         ):
-            if found < needed:
-                raise UserError(f"there are {found} {name}", allowed=f"{needed} or more", do="raise source.limit")
+            if len(found) < needed:
+                raise UserError(f"there are {len(found)} {name}", allowed=f"{needed} or more", do="raise source.limit")
         return cls(
-            swept=rest[-config.num_sweep :],
+            swept=swept,
             read_train=rest[: config.num_read_train],
             read_test=test[: config.num_read_test],
             scored=test[: config.num_scored],
+            unseen=test[: config.num_scored][: config.num_unseen],
         )
+
+
+def _spread(items: Sequence[int], num: int) -> tuple[list[int], list[int]]:
+    """So many items, spread over all of them, and the others."""
+    taken = {len(items) * number // num for number in range(num)}
+    return [item for i, item in enumerate(items) if i in taken], [
+        item for i, item in enumerate(items) if i not in taken
+    ]
 
 
 def run(config: RepresentationsConfig) -> dict[str, float]:
@@ -141,6 +163,8 @@ def run(config: RepresentationsConfig) -> dict[str, float]:
             same = [other for other in chosen if other in rows and chosen[other].fitted == choice.fitted]
             rows[row] = rows[same[0]] if same else scores_of(row, choice, own, source, pictures, config)
             results |= summary(row, rows[row], len(own))
+        if name == config.on_all:
+            results |= fit_all(name, chosen[name], source, config)
         if config.curve_steps:
             curves[name] = read_fields(name, chosen[name], own[0], source, pictures, config)
             results |= {f"{name}.curve.{key}": value for key, value in curves[name].items()}
@@ -223,6 +247,7 @@ def scores_of(
                 asdict(how),
                 source.description,
                 list(pictures.scored),
+                list(pictures.unseen),
                 _name_of(base),
                 config.seed,
             ]
@@ -236,6 +261,18 @@ def scores_of(
     return {key: np.array([one[key] for one in found]) for key in (*MEASURES, "numbers", "failed")}
 
 
+def fit_all(name: str, choice: Choice, source: Source, config: RepresentationsConfig) -> dict[str, float]:
+    """Fit a row to every picture, those that the base field saw among them; draw some beside their fields."""
+    with config.build(f"{name}_all", choice.representation, choice.fit, source=source) as store:
+        if config.sheet is not None:
+            rows = range(0, len(store), -(-len(store) // NUM_SHOWN))
+            save_reconstructions(source, store, rows, Path(config.sheet), size=max(source.form.grid))
+        psnr, ssim = store.metrics("psnr"), store.metrics("ssim")
+        numbers = {"num": len(store), "num_failed": len(source) - len(store), "psnr_mean": psnr.mean()}
+        numbers |= {"psnr_5th": np.percentile(psnr, 5), "psnr_min": psnr.min(), "ssim_mean": ssim.mean()}
+    return {f"{name}.all.{key}": float(value) for key, value in numbers.items()}
+
+
 def score(
     representation: Representation, how: FitConfig, source: Source, pictures: Pictures, seed: int
 ) -> dict[str, list[float] | int]:
@@ -243,7 +280,7 @@ def score(
     items = list(read_signals(source, pictures.scored))
     results = sorted(fit(representation, items, how), key=lambda result: result.index)
     measured = {key: [result.metrics.get(key, 0.0) for result in results] for key in ("psnr", "ssim")}
-    unseen = heldout_psnr(representation, [signal for _, _, signal in items], how, seed)
+    unseen = heldout_psnr(representation, [signal for _, _, signal in items[: len(pictures.unseen)]], how, seed)
     failed = sum(result.weights is None for result in results)
     return measured | {"unseen": unseen.tolist(), "numbers": representation.layout.num_trainable, "failed": failed}
 

@@ -10,6 +10,7 @@ from pipelines import experiment, representations
 from wsrl.errors import UserError
 from wsrl.signals import open_source
 from wsrl.signals.source import training_indices
+from wsrl.store import WeightStore
 
 CONFIG = """
 name: tiny
@@ -81,6 +82,33 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
+@pytest.mark.slow
+def test_a_source_without_a_test_split_and_a_row_fitted_to_everything(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "RECORDS", tmp_path / "records")
+    rows = CONFIG[: CONFIG.index("  mlp:")].replace("unseen_steps: [5, 10]", "num_unseen: 3").replace("[4, 30]", "[]")
+    text = rows.replace("source: {limit: {train: 60, test: 20}}", "source: {split: train, limit: 60}", 1)
+    text = text.replace("base_source: {limit: {train: 24, test: 4}}", "num_bases: 1\nnum_fits: 1")
+    (tmp_path / "tiny.yaml").write_text(f"on_all: mlora_asym\nsheet: {tmp_path / 'sheet.png'}\n{text}")
+    argv = ["--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "out")]
+    config = experiment.read_config(representations.run, argv)
+    source = config.open()
+    pictures = representations.Pictures.of(config, source)
+    # Spread over everything that the base field did not see, in the order of the source.
+    assert len(pictures.scored) == 10 and min(pictures.scored) >= 24 and max(pictures.scored) > 50
+    assert not set(pictures.swept) & set(pictures.scored) and list(pictures.unseen) == list(pictures.scored)[:3]
+    assert experiment.main(representations.run, argv=argv) == 0
+    record = json.loads((tmp_path / "records" / "representations" / "tiny.json").read_text())
+    with WeightStore.open(tmp_path / "out" / "mlora_asym_all") as store:
+        assert len(store) == record["mlora_asym.all.num"] == 60
+        assert store.metrics("psnr").mean() == pytest.approx(record["mlora_asym.all.psnr_mean"])
+        # The row and the store are the same fits.
+        position = {store.id_of(row): row for row in range(len(store))}
+        same = [store.metrics("psnr")[position[source.ids[index]]] for index in pictures.scored]
+    assert np.mean(same) == pytest.approx(record["mlora_asym.psnr_mean"])
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.width > 8 * 6, "pictures, fields and errors in six columns"
+
+
 def test_pictures_for_one_thing_are_for_nothing_else():
     config = representations.RepresentationsConfig(
         name="x",
@@ -104,7 +132,7 @@ def test_pictures_for_one_thing_are_for_nothing_else():
 def test_too_few_pictures_are_refused():
     small = {"name": "x", "data": "digits", "source": {"limit": {"train": 60, "test": 20}}, "sweep_only": True}
     config = representations.RepresentationsConfig(**small, base=experiment.BaseTrainingConfig(num_signals=58))
-    with pytest.raises(UserError, match="there are 2 training pictures that the base fields did not see"):
+    with pytest.raises(UserError, match="there are 2 pictures that the base fields did not see, for the sweep"):
         representations.Pictures.of(config, config.open())
     with pytest.raises(UserError, match="reference is 'mlora_asym'"):
         representations.RepresentationsConfig(name="x", data="digits")
