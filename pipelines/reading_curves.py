@@ -50,7 +50,7 @@ def read_fields(
     numbers: dict[str, float] = {}
     for steps in config.curve_steps:
         how, part = replace(choice.fit, steps=steps), f"curve.{name}.{steps}"
-        asked = [asdict(choice.representation), asdict(how), source.description, config.seed]
+        asked = [choice.representation.to_dict(), asdict(how), source.description, config.seed]
         asked += [list(pictures.read_train), list(pictures.read_test), None if base is None else base.sha256()]
 
         def make(how=how) -> dict[str, float]:

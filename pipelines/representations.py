@@ -243,7 +243,7 @@ def scores_of(
             how = replace(choice.fit, seed=choice.fit.seed + fit_number)
             part = f"scores.{row}.base_{base_number}.fit_{fit_number}"
             asked = [
-                asdict(seeded),
+                seeded.to_dict(),
                 asdict(how),
                 source.description,
                 list(pictures.scored),

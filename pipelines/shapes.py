@@ -98,8 +98,9 @@ def run(config: ShapesConfig) -> dict[str, float]:
         choice = choose(config, name, kind, config.fit, fitted_psnr(whole, tried, base), how=how)
         results |= choice.numbers(name)
         results |= build(name, heldout, choice, config)
-        path, how = out / f"{name}.scores.json", fingerprint([*map(asdict, choice.fitted), how, scoring(config)])
-        results |= config.kept(f"scores.{name}", path, lambda name=name: score(name, config), how)
+        asked = [choice.representation.to_dict(), asdict(choice.fit), *how, heldout.description, scoring(config)]
+        path = out / f"{name}.scores.json"
+        results |= config.kept(f"scores.{name}", path, lambda name=name: score(name, config), fingerprint(asked))
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
     results |= differences(config)
     results |= config.kept("scores.d2", out / "d2.scores.json", lambda: geometric_baseline(heldout, config))

@@ -44,6 +44,10 @@ class SweptKind:
                 raise UserError(f"the setting {name!r} has a dot", allowed="names without one", do="rename it")
             overridden(self.representation, overrides)
 
+    def to_dict(self) -> dict:
+        """Plain values."""
+        return asdict(self) | {"representation": self.representation.to_dict()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -130,7 +134,7 @@ def choose(
         how: Whatever else decides the scores, as plain values.
     """
     steps = tuple(steps) or (fitted.steps,)
-    path, asked = Path(config.out) / f"{sweep}.{name}.json", fingerprint([asdict(kind), asdict(fitted), steps, how])
+    path, asked = Path(config.out) / f"{sweep}.{name}.json", fingerprint([kind.to_dict(), asdict(fitted), steps, how])
 
     def make() -> dict:
         return {"trials": [asdict(trial) for trial in tried(f"{sweep} {name}", kind, fitted, score, steps)]}

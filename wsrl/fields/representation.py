@@ -75,6 +75,13 @@ class RepresentationConfig:
         """Whether some entries are frozen."""
         return self.kind.endswith("_asym")
 
+    def to_dict(self) -> dict:
+        """Plain values; what was written before frozen entries could lie elsewhere says nothing of where they are."""
+        plain = asdict(self)
+        if self.frozen_at == FROZEN_AT[0]:
+            del plain["frozen_at"]
+        return plain
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerParts:
@@ -219,10 +226,7 @@ class Representation:
 
     def to_dict(self) -> dict:
         """Plain values from which :func:`~wsrl.fields.open.open_representation` rebuilds the representation."""
-        plain = {**asdict(self.config), "in_features": self.in_features, "out_features": self.out_features}
-        if self.config.frozen_at == "zero":  # left out, as in what was written before there was a choice
-            del plain["frozen_at"]
-        return plain
+        return {**self.config.to_dict(), "in_features": self.in_features, "out_features": self.out_features}
 
     def _set_up(self) -> None:
         raise NotImplementedError
