@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -22,7 +22,7 @@ from wsrl.cli.parser import parse, show_progress
 from wsrl.errors import UserError
 from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.build import build_store
-from wsrl.fitting.engine import FitConfig, fit, read_signals
+from wsrl.fitting.engine import FitConfig, Item, fit, read_signals
 from wsrl.provenance import RUN_FILE, code_state, machine, merge_metrics, versions, write_json_atomic
 from wsrl.signals import open_source
 from wsrl.signals.source import Source
@@ -273,14 +273,35 @@ def best_rate(
     Returns:
         The rate, and what the record says about the sweep.
     """
-    path = Path(config.out) / "sweep.json"
-    scores = json.loads(path.read_text()) if path.exists() else {}
     base = BaseField.from_pretrained(config.base_folder) if kind.representation.is_adapter else None
     representation = Representation.build(kind.representation, base, **source.form.sizes)
-    keys = {f"{name}.{rate:g}": rate for rate in kind.learning_rates}
+    return swept_rate(config, representation, read_signals(source, indices), name, kind.learning_rates, fitted)
+
+
+def swept_rate(
+    config: Experiment,
+    representation: Representation,
+    signals: Iterable[Item],
+    name: str,
+    rates: Sequence[float],
+    fitted: FitConfig,
+) -> tuple[float, dict[str, float]]:
+    """As :func:`best_rate`, for a representation that is there.
+
+    Args:
+        config: The experiment.
+        representation: What the weights are.
+        signals: Index, id and signal of those that the rates are compared on.
+        name: Name of the kind.
+        rates: Learning rates.
+        fitted: How fields are fitted, but for the rate.
+    """
+    path, signals = Path(config.out) / "sweep.json", list(signals)
+    scores = json.loads(path.read_text()) if path.exists() else {}
+    keys = {f"{name}.{rate:g}": rate for rate in rates}
     with config.parts.timed(f"sweep.{name}", there=set(keys) <= set(scores)):
         for key in [key for key in keys if key not in scores]:
-            results = fit(representation, read_signals(source, indices), replace(fitted, learning_rate=keys[key]))
+            results = fit(representation, signals, replace(fitted, learning_rate=keys[key]))
             scores[key] = float(np.mean([result.metrics.get("psnr", 0.0) for result in results]))
             merge_metrics(path, {key: scores[key]})
             print(f"sweep {key}: {scores[key]:.2f} dB", file=sys.stderr, flush=True)
