@@ -249,7 +249,8 @@ def learned_start(
             made = learn_start(representation, pictures.coords, values, row.meta, progress=show_progress)
             np.savez(path, start=made.start.numpy(), rates=made.rates.numpy())
         arrays = {key: torch.from_numpy(array) for key, array in np.load(path).items()}
-    return MetaStart(representation=representation, steps=row.meta.inner_steps, **arrays)
+    how = {"steps": row.meta.inner_steps, "longest": row.meta.longest}
+    return MetaStart(representation=representation, **how, **arrays)
 
 
 def measure(way: Way, numbers: Tensor, pictures: Pictures) -> dict[str, float]:

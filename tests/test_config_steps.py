@@ -179,9 +179,7 @@ def step_alternatives(config, root: Path) -> None:
         base_field = BaseField.from_pretrained(trained_base(config.bases.get(row.base, config.base), config.data, root))
         made, start = row.build(base_field), None
         if row.meta is not None:
-            # A step size that suits a trained base field is too large for one that is none yet.
-            short = replace(row.meta, steps=1, batch_size=2, inner_rate=0.001)
-            start = learn_start(made, coords, values, short)
+            start = learn_start(made, coords, values, replace(row.meta, steps=1, batch_size=2))
         way = Way(row=replace(row, fit=one_fit(row.fit)), representation=made, start=start)
         assert torch.isfinite(way.values(way.fit(items), coords)).all()
 

@@ -11,6 +11,7 @@ from wsrl.fields.latent import LatentRepresentation
 from wsrl.fitting.meta import MetaConfig, MetaStart, learn_start
 
 COORDS = points(32)
+LONG = 1e3
 
 
 def waves(num, seed):
@@ -28,7 +29,7 @@ def plain(representation, rate, steps):
     """Gradient steps of one size from the shared start."""
     start = representation.layout.flatten(representation.initial())
     rates = rate * representation.layout.trainable().float()
-    return MetaStart(representation=representation, start=start, rates=rates, steps=steps)
+    return MetaStart(representation=representation, start=start, rates=rates, steps=steps, longest=LONG)
 
 
 def test_the_steps_are_those_of_torch_each_field_on_its_own():
@@ -45,6 +46,18 @@ def test_the_steps_are_those_of_torch_each_field_on_its_own():
             numbers.grad[~layout.trainable()] = 0
             optimizer.step()
         torch.testing.assert_close(found[row], numbers.detach())
+
+
+def test_long_steps_are_shortened_and_only_they():
+    values, size = waves(3, 0), 0.01
+    values[1:] *= 1e-3  # not long: almost nothing to be learned
+    values[1:] += tiny_representation("mlora").base.trunk(COORDS)
+    free = plain(tiny_representation("mlora"), 5.0, 1)
+    moved = [start.fit(COORDS, values) - start.start for start in (free, replace(free, longest=size))]
+    assert moved[0][0].square().mean().sqrt() > 2 * size > 2 * moved[0][1:].square().mean(1).sqrt().max()
+    torch.testing.assert_close(moved[1][0].square().mean().sqrt(), torch.tensor(size))
+    torch.testing.assert_close(moved[1][0], moved[0][0] * size / moved[0][0].square().mean().sqrt())
+    assert torch.equal(moved[1][1:], moved[0][1:])
 
 
 @pytest.mark.parametrize("kind", ["mlora_asym", "mlp"])
@@ -81,7 +94,9 @@ def test_the_gradient_goes_through_the_inner_steps():
     start = representation.layout.flatten(representation.initial()).double().requires_grad_()
     start.data += 0.1 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
     representation.base.double()
-    learned = MetaStart(representation=representation, start=start, rates=torch.full_like(start, 2.0), steps=2)
+    learned = MetaStart(
+        representation=representation, start=start, rates=torch.full_like(start, 2.0), steps=2, longest=0.1
+    )
 
     def moved(start):
         return replace(learned, start=start).fit(COORDS.double(), values.double(), keep_graph=True)
@@ -91,9 +106,9 @@ def test_the_gradient_goes_through_the_inner_steps():
     assert not torch.allclose(identity, torch.ones_like(identity), atol=1e-3)  # what a first-order gradient would be
 
 
-def test_inner_steps_that_diverge_end_in_a_message():
-    config = MetaConfig(inner_steps=3, steps=5, batch_size=4, inner_rate=1e12)
-    with pytest.raises(UserError, match=r"lower meta\.inner_rate"):
+def test_a_start_that_diverges_ends_in_a_message():
+    config = MetaConfig(inner_steps=3, steps=5, batch_size=4, learning_rate=1e12)
+    with pytest.raises(UserError, match=r"lower meta\.learning_rate"):
         learn_start(tiny_representation("mlora"), COORDS, waves(8, 1), config)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wsrl.errors import UserError
 from wsrl.fields.representation import Representation
+from wsrl.fitting.fit_config import FitConfig
 from wsrl.fitting.loss import SQUARED, PointLoss
 from wsrl.options import POSITIVE, at_least, check, option
 from wsrl.progress import ShowProgress, silent
@@ -27,6 +28,8 @@ class MetaConfig:
         learning_rate: Peak rate of Adam for the start.
         inner_rate: Step size of a gradient step that is the same for all weights before any is learned.
         factor_learning_rate: Peak rate of Adam for the factors on it, one for each weight, which begin at one.
+        longest: Root mean square over the weights that an inner step moves a field by, at most: the learned step sizes
+            are near to where one signal in hundreds blows up, which this keeps from happening.
         interleave: While learning, a step sees one of this many interleaved subsets of the points, in turn.
         seed: Seed of the order of the signals.
     """
@@ -37,6 +40,7 @@ class MetaConfig:
     learning_rate: float = option(0.01, POSITIVE)
     inner_rate: float = option(10.0, POSITIVE)
     factor_learning_rate: float = option(0.05, POSITIVE)
+    longest: float = option(0.1, POSITIVE)
     interleave: int = option(1, at_least(1))
     seed: int = 0
 
@@ -53,6 +57,7 @@ class MetaStart:
         start: Weights ``(W,)`` that every field starts from.
         rates: Step size ``(W,)`` of every weight; zero where it is frozen. One may be negative.
         steps: Gradient steps that fit a field.
+        longest: Root mean square over the weights that a step moves a field by, at most: a longer one is shortened.
         loss: Of a value.
     """
 
@@ -60,6 +65,7 @@ class MetaStart:
     start: Tensor
     rates: Tensor
     steps: int
+    longest: float
     loss: PointLoss = SQUARED
 
     def fit(self, coords: Tensor, values: Tensor, *, keep_graph: bool = False) -> Tensor:
@@ -78,7 +84,9 @@ class MetaStart:
             # The signals are independent: the gradient of the sum of their losses is that of each.
             errors = self.loss(found, values).mean((1, 2)).sum()
             (gradient,) = torch.autograd.grad(errors, numbers, create_graph=keep_graph)
-            numbers = numbers - self.rates * gradient
+            step = self.rates * gradient
+            length = torch.linalg.vector_norm(step, dim=1, keepdim=True) / step.shape[1] ** 0.5  # (N, 1)
+            numbers = numbers - step * (self.longest / length.clamp(min=self.longest))
         return numbers if keep_graph else numbers.detach()
 
 
@@ -103,10 +111,11 @@ def learn_start(
         progress: Shows the steps.
 
     Raises:
-        UserError: The inner steps diverge.
+        UserError: The start diverges.
 
     Source: MAML, Finn et al., ICML 2017, with the learned step sizes of Meta-SGD, arXiv 1707.09835, equations 2 and 3;
-    for coordinate networks Tancik et al., CVPR 2021. Deviation: a step size is a common one times a learned factor.
+    for coordinate networks Tancik et al., CVPR 2021. Deviations: a step size is a common one times a learned factor;
+    long steps are shortened.
     """
     layout, generator = representation.layout, torch.Generator().manual_seed(config.seed)
     free = layout.trainable().to(values)
@@ -116,11 +125,14 @@ def learn_start(
         {"params": [start], "lr": config.learning_rate},
         {"params": [factors], "lr": config.factor_learning_rate},
     ]
-    optimizer = torch.optim.Adam(groups)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    # Warm-up and half a cosine, as a field's own fit has.
+    rate = FitConfig(steps=config.steps, learning_rate=1.0).rate
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
     def learned() -> MetaStart:
         how = {"representation": representation, "steps": config.inner_steps, "loss": loss}
+        how |= {"longest": config.longest}
         return MetaStart(start=start, rates=config.inner_rate * factors * free, **how)
 
     with progress("steps of the learned start", config.steps) as shown:
@@ -148,6 +160,6 @@ def _check_finite(error: float, step: int, config: MetaConfig) -> None:
     if not math.isfinite(error):
         raise UserError(
             f"the loss after {config.inner_steps} inner steps is {error} in step {step} of learning a start",
-            allowed="step sizes at which the inner steps stay finite",
-            do="lower meta.inner_rate or meta.factor_learning_rate",
+            allowed="rates at which the inner steps stay finite",
+            do="lower meta.learning_rate or meta.longest",
         )
