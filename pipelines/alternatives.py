@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.experiment import FieldExperiment, fingerprint, main, swept_rate
+from pipelines.experiment import FieldExperiment, fingerprint, main
+from pipelines.sweep import along_rates
 from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.generated_pictures import picture_set_scores
@@ -219,11 +220,8 @@ def run(config: AlternativesConfig) -> dict[str, float]:
 
 def scored(name: str, row: Alternative, pictures: Pictures, config: AlternativesConfig) -> dict[str, float]:
     """The scores of one row; what an earlier run found is kept."""
-    representation, sweep = row.build(config.base_of(row)), {}
-    if row.learning_rates:
-        some = pictures.of("validation")[: config.num_swept]
-        rate, sweep = swept_rate(config, representation, some, name, row.learning_rates, row.fit)
-        row = replace(row, fit=replace(row.fit, learning_rate=rate))
+    representation = row.build(config.base_of(row))
+    row, sweep = with_best_rate(name, row, representation, pictures, config)
     way = Way(row=row, representation=representation, start=learned_start(name, row, representation, pictures, config))
     path = Path(config.out) / f"{name}-{fingerprint(asdict(row))}.fields.npy"
     with config.parts.timed(f"fields.{name}", there=path.is_file()):
@@ -234,6 +232,28 @@ def scored(name: str, row: Alternative, pictures: Pictures, config: Alternatives
     scores = config.kept(f"scores.{name}", path, lambda: measure(way, numbers, pictures), how)
     print(name, {score: round(value, 3) for score, value in scores.items()}, file=sys.stderr, flush=True)
     return sweep | {f"{name}.{score}": value for score, value in scores.items()}
+
+
+def with_best_rate(
+    name: str, row: Alternative, representation: Representation, pictures: Pictures, config: AlternativesConfig
+) -> tuple[Alternative, dict[str, float]]:
+    """The row with the learning rate of the best mean PSNR, and what the record says of the sweep."""
+    if not row.learning_rates:
+        return row, {}
+    some = pictures.of("validation")[: config.num_swept]
+
+    def score(rate: float) -> float:
+        results = fit(representation, some, replace(row.fit, learning_rate=rate))
+        return float(np.mean([result.metrics.get("psnr", 0.0) for result in results]))
+
+    def sweep() -> dict[str, float]:
+        return {f"{rate:g}": value for rate, value in along_rates(row.learning_rates, score).items()}
+
+    path, how = Path(config.out) / f"{name}.sweep.json", [config.how, config.num_swept, fingerprint(asdict(row))]
+    scores = config.kept(f"sweep.{name}", path, sweep, how)
+    best = max(scores, key=scores.__getitem__)
+    facts = {f"sweep.{name}.{rate}": value for rate, value in scores.items()} | {f"{name}.learning_rate": float(best)}
+    return replace(row, fit=replace(row.fit, learning_rate=float(best))), facts
 
 
 def learned_start(

@@ -58,7 +58,7 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     assert [record[f"tiny.{row}.steps"] for row in rows] == [40, 40, 40, 40, 2]
     # The pictures are nearer to real ones than any fields; the better rate of the sweep was taken.
     assert all(record["tiny.pixels.test.fd"] < record[f"tiny.{row}.test.fd"] for row in rows)
-    assert record["tiny.adapter.learning_rate"] == 0.1
+    assert record["tiny.adapter.learning_rate"] >= 0.1
     assert record["tiny.adapter.test.psnr"] > record["tiny.sweep.adapter.0.0001"] + 1
     assert "tiny.adapter.ms_per_field_autograd" in record and "tiny.latent.ms_per_field_autograd" not in record
     table = alternative_tables.alternatives(record)
