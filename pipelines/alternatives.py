@@ -164,11 +164,15 @@ class Pictures:
 
     def judge(self, values: Tensor) -> dict[str, float]:
         """Distance, precision and recall of a set of fields by their values ``(N, P, C)``."""
-        features, references, facts = self._references
+        features, references, _ = self._references
         low, high = self.form.value_range
         pictures = ((values - low) / (high - low)).clamp(0, 1).mT.unflatten(2, self.form.grid)  # (N, C, H, W)
         scores = picture_set_scores(features(pictures), references)
-        return {key: scores[key] for key in ("fd", "precision", "recall")} | facts
+        return {key: scores[key] for key in ("fd", "precision", "recall")}
+
+    def judged_by(self) -> dict[str, float]:
+        """What is known of the features and of the real pictures."""
+        return self._references[2]
 
     def read(self, numbers: np.ndarray, part: str) -> dict[str, float]:
         """What probes read of the class out of numbers of all pictures ``(N, F)``."""
@@ -292,7 +296,7 @@ def measure(way: Way, numbers: Tensor, pictures: Pictures) -> dict[str, float]:
 
 def of_pixels(pictures: Pictures) -> dict[str, float]:
     """The same scores of the pictures themselves."""
-    flat, scores = pictures.values.flatten(1), {"num_trainable": pictures.values[0].numel()}
+    flat, scores = pictures.values.flatten(1), {"num_trainable": pictures.values[0].numel()} | pictures.judged_by()
     for part in PARTS:
         own = pictures.judge(pictures.values[pictures.rows[part]]) | pictures.read(flat.numpy(), part)
         scores |= {f"{part}.{key}": value for key, value in own.items()}
