@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ import numpy as np
 import torch
 
 from pipelines.benchmark_meshing import compare
-from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
+from pipelines.experiment import FieldExperiment, main
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
+from pipelines.sweep import Choice, SweptKind, choose, fitted_psnr
 from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
 from wsrl.evaluation.probe import NUM_FOLDS, Split, cross_validated_logistic, logistic_probe
 from wsrl.evaluation.shape_reconstruction import summarise_scores
+from wsrl.fields import BaseField
 from wsrl.fitting.engine import FitConfig
 from wsrl.provenance import merge_metrics
 from wsrl.signals.shapes.shape import VERDICTS
@@ -85,10 +87,12 @@ def run(config: ShapesConfig) -> dict[str, float]:
     # The last ones: unlike the first, the base field may not have been trained on them.
     tried = [index for index in training_indices(whole) if index in set(usable)][-config.num_sweep :]
     for name, kind in config.kinds.items():
-        rate, swept = best_rate(config, whole, tried, name, kind, config.fit)
-        results |= swept
+        base = BaseField.from_pretrained(config.base_folder) if kind.representation.is_adapter else None
+        how = [whole.description, tried, None if base is None else base.sha256()]
+        choice = choose(config, name, kind, config.fit, fitted_psnr(whole, tried, base), how=how)
+        results |= choice.numbers(name)
         source = whole if name == config.on_all else heldout
-        results |= build(name, source, kind, replace(config.fit, learning_rate=rate), config)
+        results |= build(name, source, choice, config)
         file = out / f"{name}.scores.json"
         results |= config.kept(f"scores.{name}", file, lambda name=name: score(name, heldout, config))
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
@@ -134,11 +138,11 @@ def meshing(config: ShapesConfig) -> dict[str, float]:
     }
 
 
-def build(name: str, source: Source, kind: SweptKind, fit: FitConfig, config: ShapesConfig) -> dict[str, float]:
+def build(name: str, source: Source, choice: Choice, config: ShapesConfig) -> dict[str, float]:
     """Fit a kind; seconds per field of the run that fitted most of them."""
     done = Path(config.out) / f"{name}.build.json"
     before, started = num_fields(Path(config.out) / name), time.monotonic()
-    store = config.build(name, kind.representation, fit, source=source)
+    store = config.build(name, choice.representation, choice.fit, source=source)
     fitted, elapsed = len(store) - before, time.monotonic() - started
     known = json.loads(done.read_text()) if done.exists() else {f"{name}.num_timed": 0}
     if fitted > known[f"{name}.num_timed"]:
