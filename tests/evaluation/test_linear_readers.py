@@ -13,7 +13,7 @@ from wsrl.evaluation.linear_readers import LOGISTIC, SQUARED_HINGE, Readable, pr
 SHAPES = [(120, 6, 3), (120, 6, 2), (40, 90, 3)]
 """Items, features, classes."""
 # What the objective may still fall by moves scores by some hundredths; less of it is left where optima are compared.
-STRICT, SOLVED, USUAL = 1e-11, 1e-3, 5e-2
+STRICT, SOLVED, USUAL = 1e-15, 1e-3, 5e-2
 
 
 def items(num=120, size=6, classes=3, seed=0, dtype=np.float64):
@@ -72,15 +72,11 @@ def test_what_is_left_of_the_objective_hardly_moves_the_scores(loss, shape, monk
 
 
 @pytest.mark.parametrize("loss", [LOGISTIC, SQUARED_HINGE])
-def test_strengths_together_are_those_alone(loss):
+def test_a_weaker_penalty_leaves_larger_weights(loss):
     features, labels = items(dtype=np.float32)
-    readable, strengths = Readable(features, labels), (1e-4, 1e-2, 1.0)
-    together = readable.readers(loss, strengths)
-    for found, strength in zip(together, strengths):
-        (alone,) = readable.readers(loss, (strength,))
-        assert found.weight.dtype == np.float32
-        np.testing.assert_allclose(found.scores(features), alone.scores(features), atol=USUAL)
-    sizes = [np.abs(reader.weight).sum() for reader in together]
+    found = Readable(features, labels).readers(loss, (1e-4, 1e-2, 1.0))
+    assert all(reader.weight.dtype == np.float32 for reader in found)
+    sizes = [np.abs(reader.weight).sum() for reader in found]
     assert sizes[0] < 0.1 * sizes[1] < 0.1 * sizes[2]
 
 

@@ -1,10 +1,10 @@
 """Linear readers of many classes: multinomial logistic regression, and support vector machines of one against the rest.
 
 Their optima are those of scikit-learn's ``LogisticRegression`` and, but for the bias, which is not penalised here,
-``LinearSVC``. All strengths of the penalty are solved at once, in the principal axes of the features, along which the
-second derivatives are known to a factor: a tenth of the products that each strength alone would take.
+``LinearSVC``. They are solved in the principal axes of the features, along which the second derivatives are known to a
+factor: scaled by it the problem takes some tens of steps where the features themselves take hundreds.
 
-Letters: N items, F features, R principal axes, K classes, L strengths, A those of them that are looked at.
+Letters: N items, F features, R principal axes, K classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from wsrl.evaluation.lbfgs import minimise
-
-TOLERANCE = 3e-6
-"""Share of the objective that may be left to gain, by the estimate of :func:`minimise`."""
+TOLERANCE = 1e-7
+"""A step that lowers the objective by a smaller share of it is the last one."""
+MAX_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Loss:
     """A loss of scores.
 
     Attributes:
-        of_scores: From scores ``(A, K, N)`` and ``(K, N)`` that are 1 at the right class and 0 elsewhere to sums of
-            the loss over items and classes ``(A,)``, in float64, and its slope by the scores.
+        of_scores: From scores ``(K, N)`` and ``(K, N)`` numbers, 1 at the right class and else 0, to the sum of
+            the loss over items and classes, in float64, and its slope by the scores.
         curvature: About the mean second derivative of the loss of an item in one score. It sets the pace alone.
     """
 
@@ -36,14 +36,14 @@ class Loss:
 
 
 def _cross_entropy(scores: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    logs = torch.log_softmax(scores, 1)  # (A, K, N)
-    return -(logs * right).sum((1, 2), dtype=torch.float64), logs.exp_().sub_(right)
+    logs = torch.log_softmax(scores, 0)  # (K, N)
+    return -(logs * right).sum(dtype=torch.float64), logs.exp_().sub_(right)
 
 
 def _squared_hinge(scores: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     signs = 2 * right - 1
-    margin = (1 - signs * scores).relu_()  # (A, K, N)
-    return margin.square().sum((1, 2), dtype=torch.float64), margin.mul_(-2 * signs)
+    margin = (1 - signs * scores).relu_()  # (K, N)
+    return margin.square().sum(dtype=torch.float64), margin.mul_(-2 * signs)
 
 
 LOGISTIC = Loss(_cross_entropy, curvature=0.1)
@@ -106,27 +106,28 @@ class Readable:
             strengths: Values of ``C``, one for each reader.
             near: A reader to start from, such as one of fewer items of the same classes; None for zeros.
         """
+        return [self._solved(loss, strength, near) for strength in strengths]
+
+    def _solved(self, loss: Loss, strength: float, near: LinearReader | None) -> LinearReader:
         num, shape = len(self._items), (len(self.classes), self._items.shape[1])
         # Scikit-learn's regression of two classes has one weight for the difference of the scores: half the penalty.
         halved = 2 if loss is LOGISTIC and len(self.classes) == 2 else 1
-        penalties = torch.tensor([halved / (strength * num) for strength in strengths], dtype=self._items.dtype)
-        penalties = penalties[:, None, None] * torch.ones(shape[1], dtype=self._items.dtype)  # (L, 1, R + 1)
-        penalties[..., -1] = 0
-        scales = (loss.curvature * self._variances + penalties).rsqrt()  # (L, 1, R + 1)
+        penalties = torch.full(shape[1:], halved / (strength * num), dtype=self._items.dtype)  # (R + 1,)
+        penalties[-1] = 0
+        scales = (loss.curvature * self._variances + penalties).rsqrt()  # (R + 1,)
 
-        def function(points: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-            # Means over items: the weights (A, K, R + 1), their scores, and the slope by the scaled variables.
-            weights = points.unflatten(1, shape) * scales[which]
-            scores = weights.flatten(0, 1) @ self._items.mT  # (A * K, N)
-            values, slopes = loss.of_scores(scores.unflatten(0, (-1, shape[0])), self._right)
-            slopes = (slopes.flatten(0, 1) @ self._items).unflatten(0, (-1, shape[0])) / num
-            pulled = penalties[which] * weights
-            values = values / num + 0.5 * (pulled * weights).sum((1, 2), dtype=torch.float64)
-            return values, ((slopes + pulled) * scales[which]).flatten(1)
+        def function(point: np.ndarray) -> tuple[float, np.ndarray]:
+            # Means over items: the weights (K, R + 1), their scores, and the slope by the scaled variables.
+            weights = torch.from_numpy(point).to(scales).unflatten(0, shape) * scales
+            value, slopes = loss.of_scores(weights @ self._items.mT, self._right)
+            pulled = penalties * weights
+            value = value / num + 0.5 * (pulled * weights).sum(dtype=torch.float64)
+            return value.item(), ((slopes @ self._items / num + pulled) * scales).flatten().double().numpy()
 
-        start = (self._along_axes(near, shape) / scales).flatten(1)  # (L, K * (R + 1))
-        weights = minimise(function, start, TOLERANCE).unflatten(1, shape) * scales
-        return [self._reader(each) for each in weights]
+        start = (self._along_axes(near, shape) / scales).flatten().double().numpy()
+        options = {"maxiter": MAX_STEPS, "ftol": TOLERANCE, "gtol": 0.0}
+        point = minimize(function, start, jac=True, method="L-BFGS-B", options=options).x
+        return self._reader(torch.from_numpy(point).to(scales).unflatten(0, shape) * scales)
 
     def _along_axes(self, reader: LinearReader | None, shape: tuple[int, int]) -> Tensor:
         """Weights ``(K, R + 1)`` of a reader along the axes; zeros where it is None or has other classes."""
