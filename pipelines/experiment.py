@@ -129,6 +129,13 @@ class Experiment:
         """What this run and earlier ones made, and how long it took."""
         return Parts(Path(self.out) / f"{self.name}.parts.json")
 
+    def known(self, path: Path, how: Any = None) -> dict | None:
+        """What an earlier run left in a file, without what it was made with; None where :meth:`kept` would make it."""
+        known = json.loads(path.read_text()) if path.exists() else None
+        if known is not None and how is not None and known.pop("how", None) != json.loads(json.dumps(how)):
+            return None
+        return known
+
     def kept(self, part: str, path: Path, make: Callable[[], dict], how: Any = None) -> dict:
         """What an earlier run made and left, or what is made and left there now.
 
@@ -138,9 +145,7 @@ class Experiment:
             make: Makes it.
             how: What it was made with; something made with anything else is made anew. None: nothing to compare.
         """
-        known = json.loads(path.read_text()) if path.exists() else None
-        if known is not None and how is not None and known.pop("how", None) != json.loads(json.dumps(how)):
-            known = None
+        known = self.known(path, how)
         with self.parts.timed(part, there=known is not None):
             if known is None:
                 known = make()
