@@ -16,8 +16,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from pipelines.benchmark_fitting import matrix_peak
 from pipelines.experiment import Experiment, main
+from pipelines.timing import matrix_peak
 from wsrl.cli.parser import show_progress
 from wsrl.diffusion.pipeline import load_pipeline
 from wsrl.diffusion.samplers import sampler

@@ -2,8 +2,9 @@
 
     python -m pipelines.benchmark_fitting --config configs/benchmark/fitting.yaml
 
-Three questions: how long is a step (``tasks``), how long does a field take to a stated quality (``quality``), and do
-building and reading stay linear (``linear``, ``reading``, see ``pipelines/benchmark_store.py``)?
+Three questions: how long is a step (``tasks``), how long does a field take to a stated quality (``quality``; for larger
+pictures ``sizes``, see ``pipelines/benchmark_sizes.py``), and do building and reading stay linear (``linear``,
+``reading``, see ``pipelines/benchmark_store.py``)?
 
 Letters: N fields, W numbers of a field, P points, C channels.
 """
@@ -20,9 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipelines.benchmark_sizes import SizeBenchmark, SizeConfig, ends_of_sweeps, short_of_quality
 from pipelines.benchmark_store import LinearConfig, ReadingConfig, measure_linear, measure_reading
 from pipelines.experiment import Experiment, main
-from pipelines.rivals import JaxFields, LoopOutcome, fit_by_loop
+from pipelines.rivals import JaxFields, LoopOutcome, fewest_steps, loop_over
+from pipelines.timing import bfloat16_instructions, matrix_peak, step_flops, timed
 from wsrl.cli.parser import show_progress
 from wsrl.evaluation.probe import Split, logistic_probe
 from wsrl.fields import BaseField, Representation, RepresentationConfig
@@ -33,7 +36,6 @@ from wsrl.training.base import train_base
 from wsrl.training.base_field import BaseTrainingConfig
 
 PSNR_TOLERANCE_DB = 0.2
-PEAK_SIZE = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +117,7 @@ class BenchmarkConfig(Experiment):
         bases: Training of the base fields by name.
         tasks: Networks whose steps are timed, by name.
         quality: Time to a stated quality; None leaves it out.
+        sizes: Time to a stated quality at larger sizes, by name.
         reading: Reading at scale; None leaves it out.
         linear: Building at scale; None leaves it out.
         repetitions: Turns of the contestants; medians are reported.
@@ -127,6 +130,7 @@ class BenchmarkConfig(Experiment):
     bases: dict[str, BaseTrainingConfig] = field(default_factory=dict)
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     quality: QualityConfig | None = None
+    sizes: dict[str, SizeConfig] = field(default_factory=dict)
     reading: ReadingConfig | None = None
     linear: LinearConfig | None = None
     repetitions: int = 5
@@ -145,6 +149,11 @@ def unequal(results: dict[str, float]) -> list[str]:
     return wrong
 
 
+def incomparable(results: dict[str, float]) -> list[str]:
+    """What makes times incomparable, a line each."""
+    return unequal(results) + ends_of_sweeps(results) + short_of_quality(results)
+
+
 def run(config: BenchmarkConfig) -> dict[str, float]:
     """Every part; returns the numbers of the record."""
     out, source = Path(config.out), open_source(config.data, **config.source)
@@ -157,6 +166,8 @@ def run(config: BenchmarkConfig) -> dict[str, float]:
         bench.time_steps(name, task)
     if config.quality is not None:
         bench.time_to_quality(config.quality)
+    for name, size in config.sizes.items():
+        bench.add(SizeBenchmark(name, size, config, config.repetitions).measure())
     scratch = Path(config.scratch)
     try:
         if config.reading is not None:
@@ -178,7 +189,7 @@ class Benchmark:
 
     def __init__(self, config: BenchmarkConfig, source, out: Path):
         self.config, self.source, self.out = config, source, out
-        self.results: dict[str, float] = {"threads": float(torch.get_num_threads())}
+        self.results: dict[str, float] = {"threads": float(torch.get_num_threads())} | bfloat16_instructions()
         self.items = {
             split: [i for i, own in enumerate(source.splits()) if own == split] for split in ("train", "test")
         }
@@ -209,7 +220,7 @@ class Benchmark:
         )
         contestants = {
             "ours_all_points": lambda: self._by_engine(representation, start, targets, plain),
-            "loop": lambda: self._by_loop(representation, start, targets[: task.num_loop], plain),
+            "loop": lambda: self._by_loop(representation, targets[: task.num_loop], plain),
         }
         if task.equal_quality:
             quick = replace(plain, **task.equal_quality)
@@ -239,11 +250,9 @@ class Benchmark:
         weights = optimise(representation, starts, self.coords, targets, config, grid=grid)
         return _psnr(representation.evaluate(weights, self.coords), targets)
 
-    def _by_loop(self, representation, start: Tensor, targets: Tensor, config: FitConfig) -> list[float]:
-        return [
-            fit_by_loop(representation, start, self.coords, values, config.rate, config.steps).psnr
-            for values in targets
-        ]
+    def _by_loop(self, representation, targets: Tensor, config: FitConfig) -> list[float]:
+        outcomes = loop_over(representation, self.coords, targets, config.rate, config.steps)
+        return [outcome.psnr for outcome in outcomes]
 
     def _report(self, name: str, task: TaskConfig, representation, seconds: dict, scores: dict) -> None:
         common = task.num_loop
@@ -279,13 +288,13 @@ class Benchmark:
         }
         per_field: dict[str, list[float]] = {}
         for who, contest in loops.items():
-            seconds, outcomes = _timed(contest)
+            seconds, outcomes = timed(contest)
             per_field[who] = [seconds / config.num_loop]
             self._outcomes(who, outcomes, goal)
         for name, variant in config.variants.items():
             turns = self.config.repetitions if name == config.headline else 1
             per_field[name] = [self._variant(name, variant, config, probe=not turn) for turn in range(turns)]
-        seconds, _ = _timed(loops["loop"])  # before and after the engine's turns
+        seconds, _ = timed(loops["loop"])  # before and after the engine's turns
         per_field["loop"].append(seconds / config.num_loop)
         medians = {who: statistics.median(times) for who, times in per_field.items()}
         self.add({f"quality{goal:g}.{who}.ms_per_field": 1e3 * median for who, median in medians.items()})
@@ -299,18 +308,13 @@ class Benchmark:
         )
 
     def _tuned(self, representation, rates, config: QualityConfig, goal: float, who: str) -> Callable:
-        """A loop to the stated quality at the best of some rates: the one that takes the fewest steps."""
+        """A loop to the stated quality at the best of some rates."""
 
         def contest(rate: float, num: int) -> list[LoopOutcome]:
-            start = representation.layout.flatten(representation.initial())
             values = self.values(num)
-            return [
-                fit_by_loop(representation, start, self.coords, v, lambda step: rate, config.max_steps, goal)
-                for v in values
-            ]
+            return loop_over(representation, self.coords, values, lambda step: rate, config.max_steps, goal)
 
-        steps = {rate: statistics.fmean(o.steps for o in contest(rate, config.num_sweep)) for rate in rates}
-        best = min(steps, key=steps.get)
+        best, steps = fewest_steps(lambda rate: contest(rate, config.num_sweep), rates)
         self.add({f"quality{goal:g}.{who}.steps_at_rate_{rate:g}": num for rate, num in steps.items()})
         self.add({f"quality{goal:g}.{who}.rate": best})
         return lambda: contest(best, config.num_loop)
@@ -325,7 +329,7 @@ class Benchmark:
         representation = self.representation(variant.representation, variant.base)
         test = self.items["test"][: config.num]
         list(fit(representation, read_signals(self.source, test[:16]), variant.fit))  # warms up
-        seconds, results = _timed(lambda: list(fit(representation, read_signals(self.source, test), variant.fit)))
+        seconds, results = timed(lambda: list(fit(representation, read_signals(self.source, test), variant.fit)))
         if probe:
             prefix = f"quality{variant.fit.target_psnr:g}.{name}"
             reached = sum(result.status == "ok" for result in results) / len(results)
@@ -349,30 +353,9 @@ class Benchmark:
         return logistic_probe(Split(*parts), seed=0)
 
 
-def _timed(work: Callable) -> tuple[float, Any]:
-    began = time.perf_counter()
-    outcome = work()
-    return time.perf_counter() - began, outcome
-
-
 def _psnr(values: Tensor, targets: Tensor) -> list[float]:
     return (-10 * (values - targets).square().mean((1, 2)).log10()).tolist()
 
 
-def matrix_peak() -> float:
-    """GFLOP/s of torch's product of two large float32 matrices: the median of seven."""
-    a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE, generator=torch.Generator().manual_seed(0))
-    a @ b
-    return 2 * PEAK_SIZE**3 / statistics.median(_timed(lambda: a @ b)[0] for _ in range(7)) / 1e9
-
-
-def step_flops(representation: Representation, num_points: int) -> float:
-    """Operations of the matrix products of one step on all points: values, gradients of inputs and of weights."""
-    shapes = representation.field_config.layer_shapes(representation.in_features, representation.out_features)
-    sizes = [fan_out * fan_in for fan_out, fan_in in shapes]
-    trained = [size for size, part in zip(sizes, representation.parts()) if part.down or isinstance(part.weight, str)]
-    return 2.0 * num_points * (sum(sizes) + sum(sizes[1:]) + sum(trained))
-
-
 if __name__ == "__main__":
-    sys.exit(main(run, unequal))
+    sys.exit(main(run, incomparable))

@@ -6,6 +6,7 @@ Letters: N fields, W numbers of a field, P points, F features, C channels.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,41 @@ def fit_by_loop(
         optimizer.step()
     with torch.no_grad():
         return LoopOutcome(psnr=-10 * math.log10(F.mse_loss(field(coords), values).item()), steps=steps)
+
+
+def loop_over(
+    representation: Representation,
+    coords: Tensor,
+    values: Tensor,
+    rate: Callable[[int], float],
+    steps: int,
+    target_psnr: float | None = None,
+) -> list[LoopOutcome]:
+    """Fit fields from their shared start, one after the other.
+
+    Args:
+        representation: What the numbers are.
+        coords: Points ``(P, D)``.
+        values: Targets ``(N, P, C)`` in [0, 1].
+        rate: As for :func:`fit_by_loop`.
+        steps: As for :func:`fit_by_loop`.
+        target_psnr: As for :func:`fit_by_loop`.
+    """
+    start = representation.layout.flatten(representation.initial())
+    return [fit_by_loop(representation, start, coords, own, rate, steps, target_psnr) for own in values]
+
+
+def fewest_steps(
+    contest: Callable[[float], Sequence[LoopOutcome]], rates: Sequence[float]
+) -> tuple[float, dict[float, float]]:
+    """The learning rate at which a loop takes the fewest steps, and the mean steps at every rate.
+
+    Args:
+        contest: Fits some fields at a constant rate.
+        rates: Rates that are tried.
+    """
+    steps = {rate: statistics.fmean(outcome.steps for outcome in contest(rate)) for rate in rates}
+    return min(rates, key=steps.__getitem__), steps
 
 
 class JaxFields:

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import contracts
 
-from pipelines.benchmark_fitting import step_flops
 from pipelines.rivals import JaxFields, LoopField, fit_by_loop
+from pipelines.timing import step_flops
 from wsrl.fields.modulated_base import BaseField, BaseFieldConfig
 from wsrl.fields.network import FieldConfig
 from wsrl.fields.representation import Representation, RepresentationConfig

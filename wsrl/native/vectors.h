@@ -1,5 +1,6 @@
 // Eight floats at a time: a matrix product in registers, sines, exponentials. GCC's vector extensions, so that the same lines
-// serve every processor.
+// serve every processor. A kernel that can do with any number of lanes defines WSRL_WIDE first: sixteen where the processor
+// has AVX-512, whose registers hold twice as many rows as well.
 //
 // Letters: K summed index, M rows, N columns. Matrices are row-major; rows are padded to `stride(n)` floats, which keeps
 // vector loads whole and columns out of one cache set.
@@ -10,68 +11,85 @@
 
 namespace {
 
-constexpr int kLanes = 8, kRows = 6, kColumns = 16;
-typedef float vec __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(32), aligned(4), may_alias));
+#if defined(WSRL_WIDE) && defined(__AVX512F__)
+#define WSRL_SIXTEEN
+constexpr int kLanes = 16, kRows = 12;
+#else
+constexpr int kLanes = 8, kRows = 6;
+#endif
+constexpr int kColumns = 2 * kLanes;
+typedef float vec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
 inline vec load(const float* from) { return *reinterpret_cast<const vec*>(from); }
 inline void store(float* to, vec value) { *reinterpret_cast<vec*>(to) = value; }
 inline void stream(float* to, vec value) {  // past the cache, to an aligned place
-#ifdef __AVX__
+#if defined(__AVX__) && !defined(WSRL_SIXTEEN)
   typedef float native __attribute__((vector_size(32)));
   __builtin_ia32_movntps256(to, (native)value);
 #else
   store(to, value);
 #endif
 }
-inline vec all(float v) { return vec{v, v, v, v, v, v, v, v}; }
-inline long stride(long n) { return (n + kColumns - 1) / kColumns * kColumns + kColumns; }
+inline vec all(float v) { return v - vec{}; }
+inline long stride(long n) { return (n + kColumns - 1) / kColumns * kColumns + 16; }
 
 // C = A B + start for R rows and 16 columns of C, held in registers. A's element (i, k) is a[i * row + k * column].
 template <int R>
 inline void block(long num_k, const float* a, long row, long column, const float* b, long ldb, float* c, long ldc,
                   const float* start, long lds) {
   vec sum[R][2];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int i = 0; i < R; ++i) {
     sum[i][0] = start ? load(start + i * lds) : vec{};
     sum[i][1] = start ? load(start + i * lds + kLanes) : vec{};
   }
   for (long k = 0; k < num_k; ++k) {
     const vec left = load(b + k * ldb), right = load(b + k * ldb + kLanes);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int i = 0; i < R; ++i) {
       const vec factor = all(a[i * row + k * column]);
       sum[i][0] += factor * left;
       sum[i][1] += factor * right;
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int i = 0; i < R; ++i) {
     store(c + i * ldc, sum[i][0]);
     store(c + i * ldc + kLanes, sum[i][1]);
   }
 }
 
-// C (M, N) = A (M, K) B (K, N) + start; start is C itself, one row for all (lds 0), or null for zero.
+// The same for the last rows, fewer than a block has.
+template <int R>
+inline void rest(long rows, long num_k, const float* a, long row, long column, const float* b, long ldb, float* c, long ldc,
+                 const float* start, long lds) {
+  if (rows == R) block<R>(num_k, a, row, column, b, ldb, c, ldc, start, lds);
+  else if constexpr (R > 1) rest<R - 1>(rows, num_k, a, row, column, b, ldb, c, ldc, start, lds);
+}
+
+// C (M, N) = A (M, K) B (K, N) + start; start is C itself, one row for all (lds 0), or null for zero. What is to be done with
+// a block of C while it is near, `after` does: it is told the block's first row, its number of rows and its first column.
+template <class After>
 inline void product(long num_m, long num_n, long num_k, const float* a, long row, long column, const float* b, long ldb,
-             float* c, long ldc, const float* start, long lds) {
+                    float* c, long ldc, const float* start, long lds, After after) {
   for (long n = 0; n < num_n; n += kColumns) {
     const float* begin = start ? start + n : nullptr;
     long m = 0;
-    for (; m + kRows <= num_m; m += kRows)
+    for (; m + kRows <= num_m; m += kRows) {
       block<kRows>(num_k, a + m * row, row, column, b + n, ldb, c + m * ldc + n, ldc, begin ? begin + m * lds : begin, lds);
-    const float* rest = begin ? begin + m * lds : begin;
-    a += m * row, c += m * ldc;
-    switch (num_m - m) {
-      case 1: block<1>(num_k, a, row, column, b + n, ldb, c + n, ldc, rest, lds); break;
-      case 2: block<2>(num_k, a, row, column, b + n, ldb, c + n, ldc, rest, lds); break;
-      case 3: block<3>(num_k, a, row, column, b + n, ldb, c + n, ldc, rest, lds); break;
-      case 4: block<4>(num_k, a, row, column, b + n, ldb, c + n, ldc, rest, lds); break;
-      case 5: block<5>(num_k, a, row, column, b + n, ldb, c + n, ldc, rest, lds); break;
+      after(m, kRows, n);
     }
-    a -= m * row, c -= m * ldc;
+    if (m == num_m) continue;
+    rest<kRows - 1>(num_m - m, num_k, a + m * row, row, column, b + n, ldb, c + m * ldc + n, ldc,
+                    begin ? begin + m * lds : begin, lds);
+    after(m, num_m - m, n);
   }
+}
+
+inline void product(long num_m, long num_n, long num_k, const float* a, long row, long column, const float* b, long ldb,
+                    float* c, long ldc, const float* start, long lds) {
+  product(num_m, num_n, num_k, a, row, column, b, ldb, c, ldc, start, lds, [](long, long, long) {});
 }
 
 // sin and cos together: x - k pi is reduced in three steps, then both Taylor series on [-pi/2, pi/2] (error below 1e-7).
@@ -122,6 +140,22 @@ inline vec exponential(vec x) {
   return reinterpret_cast<const vec&>(bits);
 }
 
-inline float total(vec v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
+inline vec reciprocal(vec v) {
+#ifdef WSRL_SIXTEEN  // an estimate and a step of Newton's: a division takes as long as all the rest of a sigmoid
+  typedef float native __attribute__((vector_size(64)));
+  const vec estimate = (vec)__builtin_ia32_rcp14ps512_mask((native)v, (native)v, 0xffff);
+  return estimate * (2.0f - v * estimate);
+#else
+  return 1.0f / v;
+#endif
+}
+
+inline float total(vec v) {
+  float sums[kLanes];
+  store(sums, v);
+  for (int count = kLanes / 2; count; count /= 2)
+    for (int i = 0; i < count; ++i) sums[i] += sums[i + count];
+  return sums[0];
+}
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <xmmintrin.h>
 #endif
 
+#define WSRL_WIDE
 #include "vectors.h"
 
 namespace {
@@ -32,7 +33,7 @@ inline void activate(int kind, float omega, float* values, float* slopes, long c
       sin_cos(z * omega, value, slope);
       slope *= omega;
     } else if (kind == kSilu) {
-      const vec gate = 1.0f / (1.0f + exponential(-z));
+      const vec gate = reciprocal(1.0f + exponential(-z));
       value = z * gate;
       slope = gate + value * (1.0f - gate);
     } else {
@@ -95,7 +96,7 @@ class Field {
     tile_ = std::min<long>(std::max<long>(kCacheFloats / per_point / kRows, 10) * kRows, 264);
     const long num_tiles = (batch.num_points + tile_ - 1) / tile_;  // about equal ones
     tile_ = ((batch.num_points + num_tiles - 1) / num_tiles + kRows - 1) / kRows * kRows;
-    long need = 2 * tile_ * widest, largest = 0;
+    long need = 3 * tile_ * widest, largest = 0;
     for (long i = 0; i < depth_; ++i) {
       const long in = net.sizes[i], out = net.sizes[i + 1];
       largest = std::max(largest, out * stride(in));
@@ -103,8 +104,8 @@ class Field {
       need += 2 * stride(out) + 2 * layers[i].rank * stride(in);
     }
     float* next = storage(need + largest + kColumns);
-    auto take = [&next](long count) { float* here = next; next += count; return here; };
-    grad_ = take(tile_ * widest), spare_ = take(tile_ * widest), turned_ = take(largest);
+    auto take = [&next](long count) { float* here = next; next += (count + 15) / 16 * 16; return here; };
+    grad_ = take(tile_ * widest), spare_ = take(tile_ * widest), skipped_ = take(tile_ * widest), turned_ = take(largest);
     for (long i = 0; i < depth_; ++i) {
       const long in = net.sizes[i], out = net.sizes[i + 1];
       across_.push_back(take(in * stride(out))), straight_.push_back(take(out * stride(in)));
@@ -150,8 +151,9 @@ class Field {
     std::vector<int64_t> asked(net_.sizes, net_.sizes + depth_ + 1);
     for (long i = 0; i < depth_; ++i) asked.push_back(layers_[i].rank);
     asked.push_back(tile_);
-    if (asked != shape) memory.assign(need, 0.0f), shape = asked;
-    return memory.data();
+    if (asked != shape) memory.assign(need + 15, 0.0f), shape = asked;
+    const auto begin = reinterpret_cast<uintptr_t>(memory.data());
+    return memory.data() + (64 - begin % 64) % 64 / sizeof(float);  // a vector of sixteen then never lies in two cache lines
   }
 
   bool is_trained(long i) const { return layers_[i].weight.grad || layers_[i].up.grad; }
@@ -200,17 +202,19 @@ class Field {
     long ld = batch_.feature_stride;
     for (long i = 0; i < depth_; ++i) {
       const long in = net_.sizes[i], out = net_.sizes[i + 1];
+      const auto activated = [this, i, ldo = stride(out)](long m, long num, long n) {
+        if (i == depth_ - 1) return;
+        const float omega = i == 0 ? net_.omega : 1.0;
+        for (long at = m * ldo + n; num > 0; --num, at += ldo)
+          activate(net_.activation, omega, values_[i] + at, slopes_[i] + at, kColumns);
+      };
       if (out < kColumns / 2) {
         dots(rows, i, input, ld);
+        activated(0, rows, 0);
       } else {
-        product(rows, out, in, input, ld, 1, across_[i], stride(out), values_[i], stride(out), biases_[i], 0);
+        product(rows, out, in, input, ld, 1, across_[i], stride(out), values_[i], stride(out), biases_[i], 0, activated);
       }
-      if (i < depth_ - 1) {
-        const float omega = i == 0 ? net_.omega : 1.0;
-        for (long p = 0, ld = stride(out); p < rows; ++p)
-          activate(net_.activation, omega, values_[i] + p * ld, slopes_[i] + p * ld, out);
-        if (is_residual(i)) mix(rows * stride(out), values_[i], input);
-      }
+      if (is_residual(i)) mix(rows * stride(out), values_[i], input);
       input = values_[i], ld = stride(out);
     }
   }
@@ -288,17 +292,20 @@ class Field {
         for (long p = 0; p < rows; ++p)
           for (long m = 0; m < out; m += kLanes) store(bias_grads_[i] + m, load(bias_grads_[i] + m) + load(grad_ + p * ldo + m));
       if (i == 0) return;
-      const bool skips = pass_ == i;  // the residual path of layer i carries its own gradient into spare_
-      product(rows, in, out, grad_, ldo, 1, straight_[i], ldi, spare_, ldi, skips ? spare_ : nullptr, ldi);
-      pass_ = -1;
-      const float factor = is_residual(i - 1) ? kHalf : 1.0f;
-      for (long p = 0; p < rows; ++p)
-        for (long j = p * ldi; j < p * ldi + in; j += kLanes) {
-          const vec down = load(spare_ + j) * factor;
-          store(grad_ + j, down * load(slopes_[i - 1] + j));
-          if (is_residual(i - 1)) store(spare_ + j, down);
-        }
-      if (is_residual(i - 1)) pass_ = i - 1;
+      // The residual path of layer i carries its own gradient past it, and that of the layer below begins.
+      const float* skipped = is_residual(i) ? skipped_ : nullptr;
+      const bool passes = is_residual(i - 1);
+      const auto through = [this, i, ldi, passes](long m, long num, long n) {  // the activation
+        const float factor = passes ? kHalf : 1.0f;
+        for (long at = m * ldi + n; num > 0; --num, at += ldi)
+          for (long j = at; j < at + kColumns; j += kLanes) {
+            const vec down = load(spare_ + j) * factor;
+            store(spare_ + j, down * load(slopes_[i - 1] + j));
+            if (passes) store(skipped_ + j, down);
+          }
+      };
+      product(rows, in, out, grad_, ldo, 1, straight_[i], ldi, spare_, ldi, skipped, ldi, through);
+      std::swap(grad_, spare_);
     }
   }
 
@@ -349,7 +356,7 @@ class Field {
       std::memcpy(layer.down.grad + field * layer.down.step + r * in, down_grads_[i] + r * ld, in * sizeof(float));
   }
 
-  // Eight frozen weights of a row, zeros beyond its end.
+  // A vector of frozen weights of a row, zeros beyond its end.
   static vec frozen(const Layer& layer, long m, long in, long k) {
     if (k + kLanes <= in) return load(layer.weight.value + m * in + k);
     vec rest{};
@@ -362,8 +369,8 @@ class Field {
   const Layer* const layers_;
   const Batch& batch_;
   const long depth_;
-  long tile_, pass_ = -1;
-  float *grad_, *spare_, *turned_;
+  long tile_;
+  float *grad_, *spare_, *skipped_, *turned_;
   std::vector<float*> across_, straight_, values_, slopes_, weight_grads_, biases_, bias_grads_, downs_, down_grads_;
 };
 
