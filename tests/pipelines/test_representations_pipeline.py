@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from pipelines import experiment, representations
+from pipelines.field_tables import readings, representations_unseen
+from pipelines.field_tables import representations as representations_table
 from wsrl.errors import UserError
 from wsrl.signals import open_source
 from wsrl.signals.source import training_indices
@@ -72,6 +74,16 @@ def test_whole_experiment_on_a_few_digits(tmp_path, monkeypatch, capsys):
     assert record["mlp.setting"] in ("omega3", "omega6") and record["mlp.by_unseen.steps"] in (5, 10)
     assert record["mlora_asym.curve.4.psnr"] < record["mlora_asym.curve.30.psnr"]
     assert 0 <= record["mlp.curve.30.logistic"] <= 1 and 0 <= record["pixels.one_nn"] <= 1
+    # The tables say it all: a row for every kind, how much more one has than the other, and no more than there is.
+    fits, unseen, read = (
+        table(record).splitlines() for table in (representations_table, representations_unseen, readings)
+    )
+    assert len(fits) == len(unseen) == 4 and len(read) == 5
+    of = {line.split(" | ")[0]: line for line in fits}
+    assert "more than `mlora_asym`" in fits[0] and f"({record['mlp.difference.psnr_low']:+.2f} to" in of["| mlp"]
+    assert f"| {means[0]:.2f} / {means[1]:.2f} |" in of["| mlora_asym"]
+    assert f"{record['mlp.by_unseen.unseen_mean']:.2f}" in "".join(unseen)
+    assert f"{record['mlp.curve.30.psnr']:.1f} dB: {record['mlp.curve.30.logistic']:.3f}" in "".join(read)
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.mode == "P"
     # What is finished is kept, whatever has come since.

@@ -9,10 +9,10 @@ import trimesh
 from PIL import Image
 
 from pipelines import experiment, shapes
+from pipelines.field_tables import shapes as table
 from pipelines.shape_pictures import over_classes
 from pipelines.shape_scores import ScoreTask, score_in_processes
 from pipelines.sweep import SweptKind
-from pipelines.tables import shapes as table
 from wsrl.errors import UserError
 from wsrl.evaluation.shape_reconstruction import score_fields
 from wsrl.fields import RepresentationConfig
