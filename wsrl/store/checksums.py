@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from wsrl.store import native
+
 CHECKSUM_BYTES = 16
 CHUNK_BYTES = 1 << 18
 _MODULUS = 1 << 64
@@ -46,9 +48,29 @@ def row_digests(fixed: list[np.ndarray], texts: list[np.ndarray]) -> np.ndarray:
 
 def fingerprint(columns: Iterable[np.ndarray]) -> int:
     """Fingerprint, 64 bits, of the bytes of arrays in the order given."""
+    arrays = [np.ascontiguousarray(column).reshape(-1).view(np.uint8) for column in columns]
+    addresses = np.array([array.ctypes.data for array in arrays], dtype=np.uint64)
+    value = fingerprint_at(addresses, np.array([len(array) for array in arrays], dtype=np.int64))
+    return _by_numpy(arrays) if value is None else value
+
+
+def fingerprint_at(addresses: np.ndarray, sizes: np.ndarray) -> int | None:
+    """The same of memory at some addresses, which stays there meanwhile; None where this machine has no kernel for it.
+
+    Args:
+        addresses: Where each array begins, in uint64.
+        sizes: Bytes of each, in int64.
+    """
+    kernel = native.load()[0]
+    if kernel is None:
+        return None
+    places = addresses.ctypes.data, sizes.ctypes.data
+    return kernel.wsrl_fingerprint(*places, len(addresses), _MULTIPLIERS.ctypes.data, CHUNK_BYTES)
+
+
+def _by_numpy(arrays: list[np.ndarray]) -> int:
     value = 0
-    for column in columns:
-        data = np.ascontiguousarray(column).reshape(-1).view(np.uint8)
+    for data in arrays:
         for start in range(0, len(data), CHUNK_BYTES):
             chunk = data[start : start + CHUNK_BYTES]
             # sum_i w_i m_i over whole words; the bytes that are left are one shorter word.

@@ -200,10 +200,15 @@ class ShardFile:
             start: First row of the block.
             columns: The columns of its fitted rows, sorted by name.
         """
+        stored = self.stored_fingerprint(start)
+        return None if stored is None else fingerprint(columns) == stored
+
+    def stored_fingerprint(self, start: int) -> int | None:
+        """The fingerprint of the block that begins at a row; None where none is stored for it."""
         size, fingerprints = self.fingerprints()
         if not size or start % size or start // size >= len(fingerprints):
             return None
-        return fingerprint(columns) == int(fingerprints[start // size])
+        return int(fingerprints[start // size])
 
     def blocks(self, layout: Layout) -> Iterator[tuple[int, Table]]:
         """The first row and the table of each block, in file order, one block in memory at a time."""
