@@ -31,7 +31,7 @@ from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.report.comparisons import save_reconstructions
 from wsrl.signals.source import Source, training_indices
 
-NUM_SHOWN = 24
+NUM_SHOWN = 16
 BY_UNSEEN = "by_unseen"
 """Ending of the rows whose settings, rate and steps are the best by the PSNR of pixels that the fits did not see."""
 MEASURES = ("psnr", "ssim", "unseen")
