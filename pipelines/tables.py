@@ -83,7 +83,8 @@ def ratios(record: dict) -> str:
     """The ratios of the benchmark beside the targets they were set."""
     lines = ["| ratio | measured | target |", "|---|---|---|"]
     for key, name, target in RATIOS:
-        lines.append(f"| {name} | {record[key]:.3g} | {target} |")
+        if key in record:
+            lines.append(f"| {name} | {record[key]:.3g} | {target} |")
     return "\n".join(lines)
 
 
@@ -98,8 +99,12 @@ RATIOS = (
     ("quality30.ratio_loop", "30 dB: loop / wsrl", "15"),
     ("quality30.ratio_literal_loop", "30 dB: loop of `W * (BA)` / wsrl", "40"),
     ("quality30.fields_per_s", "30 dB: fields per second", ""),
+    ("size64.ratio_loop", "64 px RGB, 30 dB: loop / wsrl", "20"),
+    ("size64.fraction_of_peak", "64 px RGB: share of the matrix peak", "0.75"),
+    ("size128.ratio_loop", "128 px RGB, 30 dB: loop / wsrl", "20"),
+    ("size128.fraction_of_peak", "128 px RGB: share of the matrix peak", "0.75"),
     ("reading.fraction_of_sequential", "shuffled reading of an open store / sequential reading", "0.6"),
-    ("reading.fraction_of_sequential_first", "the same, first epoch: opens and checks every byte", ""),
+    ("reading.fraction_of_sequential_first", "the same, first epoch: opens and checks every byte", "0.4"),
     ("reading.ratio_folder", "shuffled reading / one file per field", "20"),
     ("linear.time_ratio", "time per field, 50,000 fields / 1,000", "1"),
     ("linear.memory_ratio", "peak memory, 50,000 fields / 1,000", "1"),
@@ -118,6 +123,20 @@ def quality(record: dict) -> str:
             f"| {name} | {numbers} | {record[f'quality30.{name}.reached']:.3f} "
             f"| {record[f'quality30.{name}.steps']:.0f} | {record[f'quality30.{name}.ms_per_field']:.3g} | {probe} |"
         )
+    return "\n".join(lines)
+
+
+def sizes(record: dict) -> str:
+    """Time to 30 dB of each way there at larger sizes."""
+    lines = ["| size | way | parameters | reached | steps | ms per field |", "|---|---|---|---|---|---|"]
+    for size in sorted(key.removesuffix(".share_within_reach") for key in record if key.endswith("_within_reach")):
+        ways = {key.split(".")[1] for key in record if key.startswith(f"{size}.") and key.endswith(".ms_per_field")}
+        for way in sorted(ways, key=lambda way, size=size: -record[f"{size}.{way}.ms_per_field"]):
+            get = {key: record[f"{size}.{way}.{key}"] for key in ("reached", "steps", "ms_per_field")}
+            lines.append(
+                f"| {size} | {way} | {record[f'{size}.numbers']:.0f} | {get['reached']:.3f} | {get['steps']:.0f} "
+                f"| {get['ms_per_field']:.3g} |"
+            )
     return "\n".join(lines)
 
 
@@ -248,6 +267,7 @@ TABLES = {
     "benchmark_fitting/ratios": ("benchmark_fitting/fitting", ratios),
     "benchmark_fitting/steps": ("benchmark_fitting/fitting", steps),
     "benchmark_fitting/quality": ("benchmark_fitting/fitting", quality),
+    "benchmark_fitting/sizes": ("benchmark_fitting/fitting", sizes),
     "weight_classification": (tuple(f"weight_classification/{zoo}" for zoo in ZOOS), classification),
     "benchmark_unf": ("benchmark_unf/mlp", unf_speed),
     "weight_editing": ("weight_editing/fashion_mnist", editing),

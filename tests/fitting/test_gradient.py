@@ -87,6 +87,22 @@ def test_fields_with_points_of_their_own():
 
 
 @needs_kernel
+@pytest.mark.parametrize("own", [False, True])
+def test_drawn_points_are_the_same_as_those_points_alone(own):
+    representation = contracts.tiny_representation("mlora_asym", in_features=3)
+    numbers, features, targets = random_case(representation, own=own)
+    generator = torch.Generator().manual_seed(2)
+    drawn = torch.randint(0, 45, (3, 17), generator=generator)  # some of them more than once
+    weights = torch.rand(3, 17, generator=generator)
+    features_of = [(features[n] if own else features)[:, drawn[n]] for n in range(3)]
+    expected = AutogradGradient(representation)(
+        numbers, torch.stack(features_of), torch.stack([targets[n, drawn[n]] for n in range(3)]), weights
+    )
+    for gradient in (KernelGradient(representation), AutogradGradient(representation)):
+        assert_agree(gradient(numbers, gradient.prepare(features), targets, weights, drawn.int()), expected)
+
+
+@needs_kernel
 @pytest.mark.parametrize("name", NETWORKS)
 def test_values_are_those_of_the_representation(name):
     representation = standalone(name, out_features=2)

@@ -15,7 +15,7 @@ from wsrl.errors import UserError
 from wsrl.fitting import native
 from wsrl.fitting.batch_size import suitable_size
 from wsrl.fitting.engine import fit
-from wsrl.fitting.fit_config import FitConfig
+from wsrl.fitting.fit_config import INTERLEAVED_BY, FitConfig
 from wsrl.fitting.slots import Slots, interleaved
 from wsrl.signals.form import SignalForm
 from wsrl.signals.signal import Signal, grid_coords
@@ -92,9 +92,10 @@ def test_a_quality_out_of_reach_is_reported():
 @pytest.mark.skipif(bool(native.load()[1]), reason=f"no kernel here: {native.load()[1]}")
 @pytest.mark.parametrize("kind", ["mlora_asym", "lora", "mlp"])
 @pytest.mark.parametrize("target", [None, 18.0])
-def test_no_bit_depends_on_batch_size_neighbours_or_order(kind, target):
+@pytest.mark.parametrize("by", INTERLEAVED_BY)
+def test_no_bit_depends_on_batch_size_neighbours_or_order(kind, target, by):
     representation = contracts.tiny_representation(kind)
-    config = replace(TO_QUALITY, target_psnr=target, steps=40)
+    config = replace(TO_QUALITY, target_psnr=target, steps=40, interleave_by=by)
     given = signals(7)
     expected = by_id(fit(representation, given, config))
     for batch_size, order in ((1, range(7)), (3, [6, 2, 5, 0, 1, 4, 3]), (16, [4, 1])):
@@ -105,13 +106,14 @@ def test_no_bit_depends_on_batch_size_neighbours_or_order(kind, target):
 
 
 @pytest.mark.parametrize("look_every", [1, 3, 8])
-def test_how_often_the_losses_are_looked_at_changes_nothing(look_every, monkeypatch):
+@pytest.mark.parametrize("by", INTERLEAVED_BY)
+def test_how_often_the_losses_are_looked_at_changes_nothing(look_every, by, monkeypatch):
     """On a GPU a look is rare; a field that met its rule stands still, moments included, until it comes."""
     monkeypatch.setattr("wsrl.fitting.slots.LOOK_EVERY", {"cpu": look_every})
-    representation = contracts.tiny_representation("mlora_asym")
-    found = by_id(fit(representation, signals(5), TO_QUALITY))
+    representation, config = contracts.tiny_representation("mlora_asym"), replace(TO_QUALITY, interleave_by=by)
+    found = by_id(fit(representation, signals(5), config))
     monkeypatch.undo()
-    expected = by_id(fit(representation, signals(5), TO_QUALITY))
+    expected = by_id(fit(representation, signals(5), config))
     for name, result in found.items():
         assert result.metrics["steps"] == expected[name].metrics["steps"]
         assert all(torch.equal(value, expected[name].weights[key]) for key, value in result.weights.items())
@@ -136,7 +138,7 @@ def test_steps_run_on_the_meta_device():
     for number in range(4):
         slots.put(number, torch.zeros(representation.layout.num_weights), torch.zeros(30, 1), 1.0)
     for step in range(16):
-        slots._step(slots._parts[step % 2], number=step % 2, num_parts=2)
+        slots._step(step % 2, 2, subsets=True)
     assert len(slots) == 4
 
 
@@ -188,6 +190,29 @@ def test_a_field_that_diverges_does_not_bring_the_others_out_of_step():
     assert found.pop("huge").status == "failed"
     for name, result in by_id(fit(representation, signals(4), config)).items():
         assert found[name].metrics["psnr"] == pytest.approx(result.metrics["psnr"], abs=0.01)
+
+
+def test_points_drawn_by_error_bring_details_sooner():
+    """Where little is wrong in most places, steps that look where it is get further than evenly spread ones."""
+    representation, grid = contracts.tiny_representation("mlora_asym"), (16, 16)
+    coords = grid_coords(grid)
+    values = 0.5 + 0.4 * torch.exp(-40 * (coords - 0.4).square().sum(1, keepdim=True))
+    form = SignalForm(in_features=2, out_features=1, grid=grid)
+    items = [(0, "spot", Signal(id="spot", coords=coords, values=values, form=form))]
+    fixed = replace(TO_QUALITY, target_psnr=None, steps=96, interleave=16, learning_rate=0.1)
+    found = {by: next(fit(representation, items, replace(fixed, interleave_by=by))) for by in INTERLEAVED_BY}
+    assert found["error"].metrics["psnr"] > found["place"].metrics["psnr"] + 0.5
+
+
+def test_drawing_by_error_asks_for_a_grid():
+    with pytest.raises(UserError, match="interleave_by is 'error' and the points form no grid"):
+        list(fit(contracts.tiny_representation("mlora"), scattered(), replace(TO_QUALITY, interleave_by="error")))
+
+
+def scattered() -> list:
+    coords = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
+    form = SignalForm(in_features=2, out_features=1, grid=None)
+    return [(0, "dots", Signal(id="dots", coords=coords, values=torch.zeros(20, 1), form=form))]
 
 
 def test_a_share_with_a_target_is_refused():

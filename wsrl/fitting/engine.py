@@ -140,6 +140,9 @@ def _slots_for(
     if config.points_per_step is not None and shared:
         wrong = f"fit.points_per_step is {config.points_per_step} and the points form a grid"
         raise UserError(wrong, allowed="fit.interleave on grids", do="leave out fit.points_per_step")
+    if config.interleave_by == "error" and not shared:
+        wrong = "fit.interleave_by is 'error' and the points form no grid"
+        raise UserError(wrong, allowed="place", do="leave it out")
     shape = {"coords": signal.coords, "grid": signal.form.grid, "shared": shared, "device": device}
     shape |= {"weighted": signal.weights is not None, "loss": loss_of(signal.form), "prior_widths": prior_widths}
     endless = replace(config, steps=MEASURED_STEPS, target_psnr=None, interleave_share=1.0)

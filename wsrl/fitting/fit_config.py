@@ -8,6 +8,7 @@ from wsrl.fitting.gradient import METHODS, PRECISIONS
 from wsrl.options import POSITIVE, SHARE, Allowed, at_least, check, one_of, option
 
 PRIOR_SCALES = ("start", "data")
+INTERLEAVED_BY = ("place", "error")
 SCHEDULES = ("cosine", "hyperbolic", "constant")
 # What changes the speed alone, so that a build may go on with another value.
 SPEED_KEYS = ("batch_size",)
@@ -33,6 +34,9 @@ class FitConfig:
         points_per_step: Points that each step sees of a signal whose points form no grid: dealt out to the steps in an
             order that the field's own seed decides, all of them before any comes again; None takes all.
         interleave: Each step sees one of this many interleaved subsets of the points, in turn; 1 sees all of them.
+        interleave_by: ``place``: the subsets are spread evenly and stay the same; ``error``: each has as many points,
+            drawn in proportion to the field's error there and weighted so that their gradient is that of all points
+            on average. Errors are looked at after 1, 2, 4, 8, ... turns of all subsets.
         interleave_share: Share of the steps, from the first one, that see subsets; the rest sees all points. Less than
             1 only where all fields take the same number of steps, that is, without ``target_psnr``.
         target_psnr: Stop a field once all its points together are this close, in dB; None takes all steps.
@@ -53,6 +57,7 @@ class FitConfig:
     prior_scale: str = option("start", one_of(*PRIOR_SCALES))
     points_per_step: int | None = option(None, at_least(1))
     interleave: int = option(1, at_least(1))
+    interleave_by: str = option("place", one_of(*INTERLEAVED_BY))
     interleave_share: float = 1.0
     target_psnr: float | None = None
     batch_size: int | None = option(None, at_least(1))

@@ -50,7 +50,12 @@ class AutogradGradient:
             return self.representation.evaluate_encoded(tensors, points).mT.float()
 
     def __call__(
-        self, numbers: Tensor, points: Tensor, targets: Tensor, weights: Tensor | None = None
+        self,
+        numbers: Tensor,
+        points: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        drawn: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Losses ``(B,)`` and their gradients ``(B, W)``.
 
@@ -58,8 +63,13 @@ class AutogradGradient:
             numbers: Of the fields ``(B, W)``.
             points: What :meth:`prepare` made of their points.
             targets: Values ``(B, P, C)``.
-            weights: Factors ``(B, P)`` on the losses of the points, or None; a mean divides by the number of values.
+            weights: Factors ``(B, P')`` on the losses of the points, or None; a mean divides by the number of values.
+            drawn: Places ``(B, P')`` in int32 of the points that each field sees; None for all P of them.
         """
+        if drawn is not None:
+            own = drawn.long()  # (B, P')
+            points = points[:, own].movedim(0, 1) if points.ndim == 2 else _taken(points.mT, own).mT  # (B, F, P')
+            targets = _taken(targets, own)  # (B, P', C)
         tensors = self.representation.layout.unflatten(numbers.detach())
         tensors = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
         with torch.enable_grad(), self._products(numbers.device):
@@ -76,6 +86,11 @@ class AutogradGradient:
         if self.precision == "bfloat16":
             return torch.autocast(device.type, torch.bfloat16)
         return _tf32() if self.precision == "tf32" else contextlib.nullcontext()
+
+
+def _taken(rows: Tensor, places: Tensor) -> Tensor:
+    """Rows ``(B, P', C)`` of ``(B, P, C)`` at the places ``(B, P')`` of each field."""
+    return rows.gather(1, places.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
 
 
 @contextlib.contextmanager
@@ -124,21 +139,31 @@ class KernelGradient:
     def values(self, numbers: Tensor, points: Tensor) -> Tensor:
         """As :meth:`AutogradGradient.values`."""
         found = torch.empty(len(numbers), points.shape[-2], self._sizes[-1])
-        self._run(numbers.contiguous(), points, None, values=found.data_ptr())
+        self._run(numbers.contiguous(), points, None, num_points=points.shape[-2], values=found.data_ptr())
         return found
 
     def __call__(
-        self, numbers: Tensor, points: Tensor, targets: Tensor, weights: Tensor | None = None
+        self,
+        numbers: Tensor,
+        points: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        drawn: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`AutogradGradient.__call__`."""
         numbers, targets = numbers.contiguous(), targets.contiguous()
         assert targets.shape[1:] == (points.shape[-2], self._sizes[-1]) and targets.dtype == torch.float32
+        num_points = points.shape[-2]
         losses, gradients = torch.empty(len(numbers)), torch.empty_like(numbers)
         pointers = {"targets": targets.data_ptr(), "target_step": targets[0].numel(), "losses": losses.data_ptr()}
         if weights is not None:
             weights = weights.contiguous()
             pointers |= {"weights": weights.data_ptr(), "weight_step": weights.shape[1]}
-        self._run(numbers, points, gradients, **pointers)
+        if drawn is not None:
+            drawn, num_points = drawn.contiguous(), drawn.shape[1]
+            assert drawn.dtype == torch.int32
+            pointers |= {"drawn": drawn.data_ptr(), "drawn_step": num_points}
+        self._run(numbers, points, gradients, num_points=num_points, **pointers)
         return losses, gradients
 
     def _run(self, numbers: Tensor, points: Tensor, gradients: Tensor | None, **pointers: int) -> None:
@@ -146,7 +171,6 @@ class KernelGradient:
         layers = (native.Layer * len(self._parts))(*(self._layer(part, numbers, gradients) for part in self._parts))
         batch = native.BatchStruct(
             num_fields=len(numbers),
-            num_points=points.shape[-2],
             feature_stride=points.shape[-1],
             feature_step=points.stride(0) if points.ndim == 3 else 0,
             features=points.data_ptr(),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wsrl.fields.representation import Representation
+from wsrl.fitting.draws import Draws
 from wsrl.fitting.fit_config import FitConfig
 from wsrl.fitting.gradient import make_gradient
 from wsrl.fitting.loss import SQUARED, PointLoss
@@ -73,6 +74,8 @@ class Part(NamedTuple):
 # A field whose loss is so many times its least one has left the region where its steps make sense: it goes back to
 # where the loss was least, with half the step size, at most so often. Other fields are not touched.
 BLOWN_UP, MOST_RETURNS = 10.0, 6
+# Steps over which the losses of drawn subsets are averaged, at most: the fewer, the sooner a field is seen to be done.
+MOST_PERIOD = 8
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,19 @@ class Slots:
         self.coords, self.grid, self.num_points = coords, grid, len(coords)
         self.gradient = make_gradient(representation, device, config.gradient, config.precision, loss)
         subsets = interleaved(grid, len(coords), num_subsets(config, len(coords), shared))
-        self._look_every = -(-LOOK_EVERY.get(self.device.type, 16) // len(subsets)) * len(subsets)
+        self._period = len(subsets)
         self._tags: list[object] = []
         self._begun: list[int] = []  # of each field, the step count of the slots when it came
+        self._draws = None
+        if config.interleave_by == "error" and len(subsets) > 1:
+            self._draws = Draws(num, len(coords), len(subsets), grid, self.device)
+            self._period = math.gcd(len(subsets), MOST_PERIOD)
+            subsets = []
+        self._look_every = -(-LOOK_EVERY.get(self.device.type, 16) // self._period) * self._period
         self._parts = [self._part(subset.to(self.device)) for subset in subsets]
         # What the values of a finished field are measured on.
         self._whole = self._parts
-        if shared and len(subsets) > 1:
+        if shared and len(subsets) != 1:
             self._whole = [self._part(torch.arange(len(coords), device=self.device))]
         self._allocate()
         self._tabulate()
@@ -234,6 +243,8 @@ class Slots:
                 part.points[slot] = self._encode(points)
             if weights is not None:
                 part.weights[slot] = weights
+        if self._draws is not None:
+            self._draws.begin(slot, given[2])
 
     def _all_parts(self) -> list[Part]:
         return self._parts if self._whole is self._parts else [*self._parts, *self._whole]
@@ -250,19 +261,43 @@ class Slots:
         longest = self.config.steps + max(self._begun) - self._taken
         for step in range(min(self._look_every, longest)):
             all_see_subsets = self.config.interleave_share == 1 or self._taken < self.config.interleaved_steps
-            parts = self._parts if all_see_subsets else self._whole
-            self._step(parts[step % len(parts)], number=step % len(parts), num_parts=len(parts))
+            num_parts = self._period if all_see_subsets else len(self._whole)
+            self._step(step % num_parts, num_parts, subsets=all_see_subsets)
             self._taken += 1
         return self._collect()
 
+    def _gradients(self, number: int, numbers: Tensor, *, subsets: bool) -> tuple[Tensor, Tensor]:
+        """Losses ``(B,)`` and gradients ``(B, W)`` of all fields on one of the parts of their points."""
+        is_drawn = subsets and self._draws is not None
+        part = self._parts[number] if subsets and not is_drawn else self._whole[0 if is_drawn else number]
+        points = part.points if self.shared else self._of_fields(part.points)
+        weights = self._of_fields(part.weights) if self.weighted else None
+        drawn = None
+        if is_drawn:
+            if number == 0:
+                self._draw_again()
+            drawn, weights = self._draws.of(self._of_fields(self._steps))
+        return self.gradient(numbers, points, self._of_fields(part.targets), weights, drawn)
+
+    def _draw_again(self) -> None:
+        """Draw the points of the fields that have taken 1, 2, 4, 8, ... turns by their errors."""
+        steps = self._of_fields(self._steps)
+        turns = steps // self._draws.num_subsets
+        due = (turns > 0) & (turns & (turns - 1) == 0) & (steps % self._draws.num_subsets == 0)
+        slots = due.nonzero().flatten()
+        if not len(slots):
+            return
+        (part,) = self._whole
+        found, targets = self.gradient.values(self._numbers[slots], part.points), part.targets[slots]
+        errors = sum(self.loss.slope(found, targets).square().unbind(-1)).sqrt()  # (B', P)
+        self._draws.again(slots, errors, part.weights[slots] if self.weighted else None)
+
     @torch.no_grad()
-    def _step(self, part: Part, number: int, num_parts: int) -> None:
+    def _step(self, number: int, num_parts: int, *, subsets: bool) -> None:
         """One step of Adam for every field, on one of the parts of its points."""
         numbers, mean, square = map(self._of_fields, (self._numbers, self._mean, self._square))
         moving, steps, error = map(self._of_fields, (self._moving, self._steps, self._error))
-        points = part.points if self.shared else self._of_fields(part.points)
-        weights = self._of_fields(part.weights) if self.weighted else None
-        losses, gradients = self.gradient(numbers, points, self._of_fields(part.targets), weights)
+        losses, gradients = self._gradients(number, numbers, subsets=subsets)
         if self.config.prior_strength:
             gradients.add_((numbers - self._of_fields(self._start)) * self._pull)
         if self._trainable is not None:
@@ -347,6 +382,7 @@ class Slots:
         state += (self._moving, self._threshold, self._error, self._begin, self._best, self._least, self._returns)
         own = [tensor for part in self._all_parts() for tensor in (part.targets, part.weights)]
         own += [] if self.shared else [part.points for part in self._all_parts()]
+        own += [] if self._draws is None else [self._draws.places, self._draws.weights]
         for tensor in (*state, *own):
             if tensor is not None:
                 tensor[slot] = tensor[last]

@@ -5,7 +5,7 @@ Where failures are tried again, a finished shard and its segments are taken with
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from wsrl.store import rows
 from wsrl.store.checksums import CHECKSUM_BYTES, fingerprint
 from wsrl.store.rows import Table
 from wsrl.store.shard import FINGERPRINTS, ShardFile, block_rows, table_bytes, write_header
+
+Columns = dict[str, h5py.Dataset]
 
 _METADATA_BYTES = 1 << 16
 _METADATA_BYTES_PER_COLUMN = 1 << 11
@@ -88,22 +90,24 @@ def assemble(path: Path, segments: Sequence[ShardFile], header: dict) -> None:
         reserved = _ReservedFile(raw, size + metadata)
         with h5py.File(reserved, "w", alignment_threshold=_ALIGNED_FROM, alignment_interval=_ALIGNMENT) as file:
             write_header(file, header)
-            for name, dtype in dtypes.items():
-                file.create_dataset(name, shape=shapes[name], dtype=rows.file_dtype(dtype))
+            columns = {
+                name: file.create_dataset(name, shape=shapes[name], dtype=rows.file_dtype(dtype))
+                for name, dtype in dtypes.items()
+            }
             metrics = [name for name in dtypes if name.startswith("metrics/")]
             for segment, target, failure_target in zip(segments, targets, failure_targets):
-                _copy_rows(file, segment, target, layout, metrics)
-                _scatter(file, segment.failures(), failure_target)
+                _copy_rows(columns, segment, target, layout, metrics)
+                _scatter(columns, segment.failures(), failure_target)
                 segment.close()
-            _add_fingerprints(file, dtypes, block_rows(layout))
+            _add_fingerprints(file, columns, block_rows(layout))
     sync(path)
 
 
-def _add_fingerprints(file: h5py.File, names: Iterable[str], size: int) -> None:
+def _add_fingerprints(file: h5py.File, columns: Columns, size: int) -> None:
     """Store the fingerprint of each block of the rows just written."""
-    columns = [file[name] for name in sorted(names) if not rows.is_failure_column(name)]
-    starts = range(0, len(file["fields/index"]), size)
-    values = [fingerprint(column[start : start + size] for column in columns) for start in starts]
+    kept = [columns[name] for name in sorted(columns) if not rows.is_failure_column(name)]
+    starts = range(0, len(columns["fields/index"]), size)
+    values = [fingerprint(column[start : start + size] for column in kept) for start in starts]
     file.create_dataset(FINGERPRINTS, data=np.array(values, dtype="<u8")).attrs["rows"] = size
 
 
@@ -127,7 +131,7 @@ def _dtypes(segments: Sequence[ShardFile], layout: Layout) -> dict[str, np.dtype
     return dtypes
 
 
-def _copy_rows(file: h5py.File, segment: ShardFile, target: np.ndarray, layout: Layout, metrics: list[str]) -> None:
+def _copy_rows(columns: Columns, segment: ShardFile, target: np.ndarray, layout: Layout, metrics: list[str]) -> None:
     """Copy the fitted rows; metrics that only other segments have become NaN, so checksums are made anew."""
     start = 0
     while start < len(target):
@@ -140,12 +144,12 @@ def _copy_rows(file: h5py.File, segment: ShardFile, target: np.ndarray, layout: 
         if missing:
             table |= missing
             table["checksum"] = rows.checksums(table, layout)
-        _scatter(file, table, target[start : start + count])
+        _scatter(columns, table, target[start : start + count])
         start += count
 
 
-def _scatter(file: h5py.File, table: Table, target: np.ndarray) -> None:
-    """Write a table to the rows ``target`` of the file, in runs of neighbours."""
+def _scatter(columns: Columns, table: Table, target: np.ndarray) -> None:
+    """Write a table to the rows ``target`` of a file's columns, in runs of neighbours."""
     if len(target) == 0:
         return
     order = np.argsort(target)
@@ -153,9 +157,10 @@ def _scatter(file: h5py.File, table: Table, target: np.ndarray) -> None:
     # Runs of neighbouring rows are written at once.
     cuts = [0, *(np.flatnonzero(np.diff(target) != 1) + 1).tolist(), len(target)]
     for name, column in table.items():
-        column = column[order].astype(file[name].dtype)
+        to, column = columns[name], column[order]
+        column = column.astype(to.dtype)
         for start, stop in pairwise(cuts):
-            file[name][target[start] : target[start] + stop - start] = column[start:stop]
+            to[target[start] : target[start] + stop - start] = column[start:stop]
 
 
 class WithoutFailures(ShardFile):

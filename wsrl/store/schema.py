@@ -16,7 +16,7 @@ BASE = "base"
 CARD = "README.md"
 PRIOR, PRIOR_SHA256 = "prior.safetensors", "prior_sha256"
 # Options of a fit that are newer than stores that exist, with what those stores were fitted with.
-LATER_FIT = {"prior_strength": 0.0, "prior_scale": "start"}
+LATER_FIT = {"prior_strength": 0.0, "prior_scale": "start", "interleave_by": "place"}
 PASSED_OVER = "passed_over"
 SIZES = "sizes"
 FORM = "signal_form"

@@ -51,6 +51,8 @@ class BatchStruct(ctypes.Structure):
         ("values", ctypes.c_void_p),
         ("weights", ctypes.c_void_p),
         ("weight_step", ctypes.c_int64),
+        ("drawn", ctypes.c_void_p),
+        ("drawn_step", ctypes.c_int64),
     )
 
 

@@ -77,6 +77,8 @@ struct Batch {
   float* values;                     // (P, C) of the first field; if given, nothing but values is computed
   const float* weights;              // (P) of the first field, factors on the losses; null where all are 1
   int64_t weight_step;
+  const int32_t* drawn;              // (P) of the first field, rows of features and targets; null: all, in their order
+  int64_t drawn_step;
 };
 }
 
@@ -96,7 +98,7 @@ class Field {
     tile_ = std::min<long>(std::max<long>(kCacheFloats / per_point / kRows, 10) * kRows, 264);
     const long num_tiles = (batch.num_points + tile_ - 1) / tile_;  // about equal ones
     tile_ = ((batch.num_points + num_tiles - 1) / num_tiles + kRows - 1) / kRows * kRows;
-    long need = 3 * tile_ * widest, largest = 0;
+    long need = 3 * tile_ * widest + (batch.drawn ? tile_ * batch.feature_stride : 0), largest = 0;
     for (long i = 0; i < depth_; ++i) {
       const long in = net.sizes[i], out = net.sizes[i + 1];
       largest = std::max(largest, out * stride(in));
@@ -106,6 +108,7 @@ class Field {
     float* next = storage(need + largest + kColumns);
     auto take = [&next](long count) { float* here = next; next += (count + 15) / 16 * 16; return here; };
     grad_ = take(tile_ * widest), spare_ = take(tile_ * widest), skipped_ = take(tile_ * widest), turned_ = take(largest);
+    gathered_ = take(batch.drawn ? tile_ * batch.feature_stride : 0);
     for (long i = 0; i < depth_; ++i) {
       const long in = net.sizes[i], out = net.sizes[i + 1];
       across_.push_back(take(in * stride(out))), straight_.push_back(take(out * stride(in)));
@@ -121,17 +124,20 @@ class Field {
     const float* features = batch_.features + field * batch_.feature_step;
     const float* target = batch_.values ? nullptr : batch_.targets + field * batch_.target_step;
     const float* weights = batch_.weights ? batch_.weights + field * batch_.weight_step : nullptr;
+    const int32_t* drawn = batch_.drawn ? batch_.drawn + field * batch_.drawn_step : nullptr;
     const long channels = net_.sizes[depth_];
     double loss = 0;
     for (long first = 0; first < batch_.num_points; first += tile_) {
       const long rows = std::min(tile_, batch_.num_points - first);
-      forward(rows, features + first * batch_.feature_stride);
+      const float* input = drawn ? gather(rows, features, drawn + first) : features + first * batch_.feature_stride;
+      forward(rows, input);
       if (batch_.values) {
         write(rows, batch_.values + (field * batch_.num_points + first) * channels);
         continue;
       }
-      loss += losses(rows, target + first * channels, weights ? weights + first : nullptr);
-      backward(rows, features + first * batch_.feature_stride);
+      const float* part = drawn ? target : target + first * channels;
+      loss += losses(rows, part, weights ? weights + first : nullptr, drawn ? drawn + first : nullptr);
+      backward(rows, input);
     }
     if (batch_.values) return;
     batch_.losses[field] = static_cast<float>(loss / (batch_.num_points * channels));
@@ -150,7 +156,7 @@ class Field {
     static thread_local std::vector<int64_t> shape;
     std::vector<int64_t> asked(net_.sizes, net_.sizes + depth_ + 1);
     for (long i = 0; i < depth_; ++i) asked.push_back(layers_[i].rank);
-    asked.push_back(tile_);
+    asked.push_back(tile_), asked.push_back(need);
     if (asked != shape) memory.assign(need + 15, 0.0f), shape = asked;
     const auto begin = reinterpret_cast<uintptr_t>(memory.data());
     return memory.data() + (64 - begin % 64) % 64 / sizeof(float);  // a vector of sixteen then never lies in two cache lines
@@ -244,16 +250,23 @@ class Field {
       std::memcpy(to + p * channels, values_[depth_ - 1] + p * stride(channels), channels * sizeof(float));
   }
 
+  // The features of some points one behind the other.
+  const float* gather(long rows, const float* features, const int32_t* drawn) {
+    const long ld = batch_.feature_stride;
+    for (long p = 0; p < rows; ++p) std::memcpy(gathered_ + p * ld, features + drawn[p] * ld, ld * sizeof(float));
+    return gathered_;
+  }
+
   // Sum of the tile's losses; the gradient of the mean goes to grad_.
-  double losses(long rows, const float* target, const float* weights) {
+  double losses(long rows, const float* target, const float* weights, const int32_t* drawn) {
     const long channels = net_.sizes[depth_], ld = stride(channels);
     const float scale = 1.0f / (batch_.num_points * channels);
     double sum = 0;
     for (long p = 0; p < rows; ++p)
       for (long c = 0; c < channels; ++c) {
         float slope;
-        const float weight = weights ? weights[p] : 1.0f;
-        sum += double(weight) * loss(values_[depth_ - 1][p * ld + c], target[p * channels + c], slope);
+        const float weight = weights ? weights[p] : 1.0f, wanted = target[(drawn ? drawn[p] : p) * channels + c];
+        sum += double(weight) * loss(values_[depth_ - 1][p * ld + c], wanted, slope);
         grad_[p * ld + c] = slope * (weight * scale);
       }
     for (long p = 0; p < rows; ++p) std::fill(grad_ + p * ld + channels, grad_ + (p + 1) * ld, 0.0f);
@@ -370,7 +383,7 @@ class Field {
   const Batch& batch_;
   const long depth_;
   long tile_;
-  float *grad_, *spare_, *skipped_, *turned_;
+  float *grad_, *spare_, *skipped_, *turned_, *gathered_;
   std::vector<float*> across_, straight_, values_, slopes_, weight_grads_, biases_, bias_grads_, downs_, down_grads_;
 };
 
