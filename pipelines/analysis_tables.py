@@ -1,6 +1,7 @@
 """The tables of the analyses: structure, probes, alignment of networks and zoos, posteriors."""
 
-KINDS = ("mlora", "mlora_asym", "lora", "lora_asym", "mlp", "mlp_asym")
+KINDS = ("mlora", "mlora_asym", "mlora_product", "mlora_asym_product", "lora", "lora_asym", "mlp", "mlp_asym")
+KINDS += ("mlora_asym_frozen20", "lora_asym_frozen20")
 SHOWN_LAMBDAS = ("0.1", "0.5", "1")
 DATA_OF_STRUCTURE = ("Fashion-MNIST", "solids")
 OF_STRUCTURE = (

@@ -15,15 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-import numpy as np
-
 from wsrl.cli.parser import make_parser as make_command_parser
 from wsrl.cli.parser import parse, show_progress
 from wsrl.errors import UserError
-from wsrl.fields import BaseField, Representation, RepresentationConfig
+from wsrl.fields import RepresentationConfig
 from wsrl.fitting.build import build_store
-from wsrl.fitting.engine import FitConfig, fit, read_signals
-from wsrl.provenance import RUN_FILE, code_state, machine, merge_metrics, versions, write_json_atomic
+from wsrl.fitting.engine import FitConfig
+from wsrl.provenance import RUN_FILE, code_state, machine, versions, write_json_atomic
 from wsrl.signals import open_source
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -131,6 +129,13 @@ class Experiment:
         """What this run and earlier ones made, and how long it took."""
         return Parts(Path(self.out) / f"{self.name}.parts.json")
 
+    def known(self, path: Path, how: Any = None) -> dict | None:
+        """What an earlier run left in a file, without what it was made with; None where :meth:`kept` would make it."""
+        known = json.loads(path.read_text()) if path.exists() else None
+        if known is not None and how is not None and known.pop("how", None) != json.loads(json.dumps(how)):
+            return None
+        return known
+
     def kept(self, part: str, path: Path, make: Callable[[], dict], how: Any = None) -> dict:
         """What an earlier run made and left, or what is made and left there now.
 
@@ -140,9 +145,7 @@ class Experiment:
             make: Makes it.
             how: What it was made with; something made with anything else is made anew. None: nothing to compare.
         """
-        known = json.loads(path.read_text()) if path.exists() else None
-        if known is not None and how is not None and known.pop("how", None) != json.loads(json.dumps(how)):
-            known = None
+        known = self.known(path, how)
         with self.parts.timed(part, there=known is not None):
             if known is None:
                 known = make()
@@ -173,6 +176,12 @@ class FieldExperiment(Experiment):
     @property
     def base_folder(self) -> Path:
         """Folder of the base field."""
+        return self.base_folder_of(0)
+
+    def base_folder_of(self, number: int) -> Path:
+        """Folder of one of several base fields, of which the first one is that of ``base_dir``."""
+        if number:
+            return Path(self.out) / f"base_{number}"
         return Path(self.out) / "base" if self.base_dir is None else Path(self.base_dir)
 
     def open(self, **options: Any) -> Source:
@@ -183,13 +192,19 @@ class FieldExperiment(Experiment):
         """
         return open_source(self.data, **(self.source | options))
 
-    def train_base(self) -> dict[str, float]:
-        """Train the base field, or keep the one that an earlier run left; returns how good it is."""
-        folder = self.base_folder
+    def train_base(self, number: int = 0) -> dict[str, float]:
+        """Train the base field, or keep the one that an earlier run left; returns how good it is.
+
+        Args:
+            number: Which of several that differ by their seeds, counted from that of the configuration.
+        """
+        folder, name = self.base_folder_of(number), f"base_{number}" if number else "base"
         source = open_source(self.data, **(self.source if self.base_source is None else self.base_source))
+        training = replace(self.base, seed=self.base.seed + number)
         there = (folder / "metrics.json").is_file() and (folder / "model.safetensors").is_file()
-        with self.parts.timed("base", there=there, folder=folder):
-            return dict(train_base(source, self.base, out=folder, progress=show_progress).metrics)
+        with self.parts.timed(name, there=there, folder=folder):
+            metrics = train_base(source, training, out=folder, progress=show_progress).metrics
+        return {key.replace("base.", f"{name}.", 1): value for key, value in metrics.items()}
 
     def build(
         self,
@@ -242,50 +257,6 @@ class Kind:
 
     representation: RepresentationConfig
     fit: FitConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweptKind:
-    """A representation whose learning rate is chosen.
-
-    Attributes:
-        representation: What the weights are.
-        learning_rates: Rates of the sweep; the best by mean PSNR is used for the store.
-    """
-
-    representation: RepresentationConfig
-    learning_rates: tuple[float, ...]
-
-
-def best_rate(
-    config: FieldExperiment, source: Source, indices: Sequence[int], name: str, kind: SweptKind, fitted: FitConfig
-) -> tuple[float, dict[str, float]]:
-    """The learning rate with the largest mean PSNR of some signals, outcomes without a field counting as 0 dB.
-
-    Args:
-        config: The experiment; its base field is trained. Rates that stand in ``sweep.json`` are not tried again.
-        source: Where the signals are.
-        indices: Rows of the signals.
-        name: Name of the kind.
-        kind: Its representation and rates.
-        fitted: How fields are fitted, but for the rate.
-
-    Returns:
-        The rate, and what the record says about the sweep.
-    """
-    path = Path(config.out) / "sweep.json"
-    scores = json.loads(path.read_text()) if path.exists() else {}
-    base = BaseField.from_pretrained(config.base_folder) if kind.representation.is_adapter else None
-    representation = Representation.build(kind.representation, base, **source.form.sizes)
-    keys = {f"{name}.{rate:g}": rate for rate in kind.learning_rates}
-    with config.parts.timed(f"sweep.{name}", there=set(keys) <= set(scores)):
-        for key in [key for key in keys if key not in scores]:
-            results = fit(representation, read_signals(source, indices), replace(fitted, learning_rate=keys[key]))
-            scores[key] = float(np.mean([result.metrics.get("psnr", 0.0) for result in results]))
-            merge_metrics(path, {key: scores[key]})
-            print(f"sweep {key}: {scores[key]:.2f} dB", file=sys.stderr, flush=True)
-    best = max(keys, key=scores.__getitem__)
-    return keys[best], {f"sweep.{key}": scores[key] for key in keys} | {f"{name}.learning_rate": keys[best]}
 
 
 Config = TypeVar("Config", bound=Experiment)

@@ -11,6 +11,7 @@ Source: arXiv 2512.01759, section on discrimination.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ import numpy as np
 from pipelines.experiment import FieldExperiment, Kind, main
 from pipelines.probe_figures import draw_figures
 from pipelines.probe_scores import Scores, order_of, score_items
+from pipelines.side_by_side import Task, made
 from wsrl.errors import UserError
 from wsrl.evaluation.features import labelled_rows
 from wsrl.evaluation.importance import importance_scores
 from wsrl.evaluation.labelled_fields import READINGS, LabelledFields, signal_kind
 from wsrl.evaluation.product_space import has_products
 from wsrl.evaluation.protocol import Protocol
+from wsrl.options import at_least, check, option
 from wsrl.store import WeightStore
 
 
@@ -73,6 +76,7 @@ class ProbesConfig(FieldExperiment):
         map_picture: PNG file of the maps; None for none.
         curve_picture: PNG file of the label efficiency; None for none.
         importance_picture: PNG file of the importance; None for none.
+        processes: Rows that are scored at one time, each with one thread; one uses all threads.
         seed: Seed of splits that the source does not have, of D2's pairs of points, and of the maps.
     """
 
@@ -91,55 +95,84 @@ class ProbesConfig(FieldExperiment):
     map_picture: str | None = None
     curve_picture: str | None = None
     importance_picture: str | None = None
+    processes: int = option(1, at_least(1))
     out: str = "runs/probes"
 
     def __post_init__(self):
+        check(self)
         unknown = [reading for reading in self.readings if reading not in READINGS]
         if unknown:
             raise UserError(f"the reading {unknown[0]!r} is unknown", allowed=", ".join(READINGS), do="choose of these")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one row of scores is read from.
+
+    Attributes:
+        name: Name of the row.
+        store: Folder of the fields.
+        features: What is read of them, as :meth:`LabelledFields.read` names it.
+        only: A store; fields of signals that it does not have are left out.
+    """
+
+    name: str
+    store: Path
+    features: str = "weights"
+    only: Path | None = None
+
+
 def run(config: ProbesConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     stores = build(config)
+    asked = asked_rows(config, stores)
+    tasks = [*(importance_task(kind, stores[kind], config) for kind in config.important)]
+    tasks += [scores_task(row, config) for row in asked]
+    found = made(config, tasks, config.processes)
+    measured = {kind: each["values"] for kind, each in zip(config.important, found)}
+    rows = {row.name: Scores.from_json(each) for row, each in zip(asked, found[len(measured) :])}
+    # The rows, and beside fields that are fitted another way the usual ones of the same signals.
     results: dict[str, float] = {}
-    rows: dict[str, Scores] = {}
-    first = items_of(stores[next(iter(config.kinds))], config)
-    # The kinds, and beside them the signals themselves.
-    for name in config.kinds:
-        rows[name] = scored(name, stores[name], config)
-        results |= reconstruction(name, stores[name]) | rows[name].entries(name)
-        results |= without_gauge(name, stores[name], config)
-    with WeightStore.open(stores[name]) as store:
-        control = signal_kind(store)
-    rows[control] = scored(control, stores[name], config, features=control)
-    results |= rows[control].entries(control)
-    # Fields that are fitted another way, beside the usual ones of the same signals.
-    for row in (f"{variant}.{kind}" for variant, options in config.variants.items() for kind in options.kinds):
-        variant, _, kind = row.partition(".")
-        rows[row] = scored(row, stores[row], config)
-        alike = not config.variants[variant].source  # the same signals as in the whole row of the kind
-        usual = rows[kind] if alike else scored(f"{row}.usual", stores[kind], config, only=stores[row])
-        results |= reconstruction(row, stores[row]) | rows[row].entries(row) | usual.entries(f"{row}.usual")
-        results |= without_gauge(row, stores[row], config)
-        if kind == config.main:
-            results |= rows[row].entries(variant)
+    for name, scores in rows.items():
+        results |= scores.entries(name)
+    for name, path in stores.items():
+        results |= reconstruction(name, path)
+    for variant, options in config.variants.items():
+        for kind in options.kinds:
+            results |= rows.get(f"{variant}.{kind}.usual", rows[kind]).entries(f"{variant}.{kind}.usual")
+        if config.main in options.kinds:
+            results |= rows[f"{variant}.{config.main}"].entries(variant)
     # What the rows say together, and what each part of a field is worth.
     results |= order_of(rows)
-    measured = {kind: important(kind, stores[kind], config) for kind in config.important}
     results |= {f"{kind}.importance.{key}": value for kind, values in measured.items() for key, value in values.items()}
-    results |= facts(first)
-    draw_figures(config, stores, rows, measured)
+    results |= facts(items_of(Row(name="", store=stores[next(iter(config.kinds))]), config))
+    shown = [row.name for row in asked if row.features not in READINGS and row.only is None]
+    draw_figures(config, stores, {name: rows[name] for name in shown}, measured)
     return results
 
 
-def without_gauge(row: str, path: Path, config: ProbesConfig) -> dict[str, float]:
-    """Scores of a row's adapters that the gauge of their factors does not touch; nothing of standalone networks."""
+def asked_rows(config: ProbesConfig, stores: Mapping[str, Path]) -> list[Row]:
+    """Every row: the kinds, the signals themselves, the variants, and adapters without the gauge of their factors."""
+    rows = []
+    for name in config.kinds:
+        rows += [Row(name=name, store=stores[name]), *without_gauge(name, stores[name], config)]
+    with WeightStore.open(stores[name]) as store:
+        control = signal_kind(store)
+    rows.append(Row(name=control, store=stores[name], features=control))
+    for variant, options in config.variants.items():
+        for kind in options.kinds:
+            row, path = f"{variant}.{kind}", stores[f"{variant}.{kind}"]
+            rows += [Row(name=row, store=path), *without_gauge(row, path, config)]
+            if config.variants[variant].source:  # fewer signals than in the whole row of the kind
+                rows.append(Row(name=f"{row}.usual", store=stores[kind], only=path))
+    return rows
+
+
+def without_gauge(row: str, path: Path, config: ProbesConfig) -> list[Row]:
+    """Readings of a row's adapters that the gauge of their factors does not touch; none of standalone networks."""
     with WeightStore.open(path) as store:
         readings = config.readings if has_products(store.layout) else ()
-    names = {reading: f"{row}.{reading}" for reading in readings}
-    scores = {name: scored(name, path, config, features=reading) for reading, name in names.items()}
-    return {key: value for name, each in scores.items() for key, value in each.entries(name).items()}
+    return [Row(name=f"{row}.{reading}", store=path, features=reading) for reading in readings]
 
 
 def build(config: ProbesConfig) -> dict[str, Path]:
@@ -162,53 +195,50 @@ def build_kind(name: str, kind: ProbedKind, source, config: ProbesConfig) -> Pat
     return out
 
 
-def items_of(path: Path, config: ProbesConfig, kind: str = "weights", only: Path | None = None) -> LabelledFields:
-    """The labelled fields of a store whose classes are large enough.
-
-    Args:
-        path: The store.
-        config: The experiment.
-        kind: What is read of them, as :meth:`LabelledFields.read` names it.
-        only: A store; fields of signals that it does not have are left out.
-    """
-    with WeightStore.open(path) as store:
+def items_of(row: Row, config: ProbesConfig) -> LabelledFields:
+    """The labelled fields of a row whose classes are large enough."""
+    with WeightStore.open(row.store) as store:
         labels = store.labels()
         classes, counts = np.unique(labels[labels >= 0], return_counts=True)
         kept = np.isin(labels, classes[counts >= config.least_members])
-        if only is not None:
-            with WeightStore.open(only) as other:
+        if row.only is not None:
+            with WeightStore.open(row.only) as other:
                 kept &= np.isin(store.ids, other.ids)
-        source = None if kind in ("weights", *READINGS) else config.open()
-        return LabelledFields.read(store, labelled_rows(store, config.seed).within(kept), kind, source, config.seed)
+        source = None if row.features in ("weights", *READINGS) else config.open()
+        return LabelledFields.read(
+            store, labelled_rows(store, config.seed).within(kept), row.features, source, config.seed
+        )
 
 
-def scored(name: str, path: Path, config: ProbesConfig, features: str = "weights", only: Path | None = None) -> Scores:
+def scores_task(row: Row, config: ProbesConfig) -> Task:
     """All scores of a row, by seed; those that an earlier run found by the same protocol are taken up."""
     how = asdict(config.protocol) | {"least_members": config.least_members, "counts": list(config.label_counts)}
-    file = Path(config.out) / "scores" / f"{name}.json"
-
-    def make() -> dict:
-        scores = score_items(items_of(path, config, features, only), config.protocol, config.label_counts)
-        shown = {key: round(spread.mean, 3) for key, spread in scores.spreads.items()}
-        print(f"{name}: {shown}", file=sys.stderr, flush=True)
-        return scores.to_json()
-
-    return Scores.from_json(config.kept(f"scores.{name}", file, make, how))
+    file = Path(config.out) / "scores" / f"{row.name}.json"
+    return Task(part=f"scores.{row.name}", path=file, how=how, make=scored, arguments=(row, config))
 
 
-def important(kind: str, path: Path, config: ProbesConfig) -> dict[str, float]:
+def scored(row: Row, config: ProbesConfig) -> dict:
+    """All scores of a row as plain values."""
+    scores = score_items(items_of(row, config), config.protocol, config.label_counts)
+    shown = {key: round(spread.mean, 3) for key, spread in scores.spreads.items()}
+    print(f"{row.name}: {shown}", file=sys.stderr, flush=True)
+    return scores.to_json()
+
+
+def importance_task(kind: str, path: Path, config: ProbesConfig) -> Task:
     """What each tensor, layer and factor of a kind is worth, as numbers of the record."""
     how = {"train": config.importance_train, "seeds": config.importance_seeds, "least_members": config.least_members}
     file = Path(config.out) / "scores" / f"{kind}.importance.json"
-    return config.kept(f"importance.{kind}", file, lambda: {"values": measure(path, config)}, how)["values"]
+    row = Row(name=f"{kind}.importance", store=path)
+    return Task(part=f"importance.{kind}", path=file, how=how, make=measure, arguments=(row, config))
 
 
-def measure(path: Path, config: ProbesConfig) -> dict[str, float]:
+def measure(row: Row, config: ProbesConfig) -> dict:
     """What each tensor, layer and factor of the fields of a store is worth."""
-    items = items_of(path, config)
-    with WeightStore.open(path) as store:
+    items = items_of(row, config)
+    with WeightStore.open(row.store) as store:
         some = replace(items, train=items.train[: config.importance_train])
-        return importance_scores(some, store.layout, config.importance_seeds)
+        return {"values": importance_scores(some, store.layout, config.importance_seeds)}
 
 
 def reconstruction(name: str, path: Path) -> dict[str, float]:

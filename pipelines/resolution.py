@@ -16,20 +16,17 @@ import numpy as np
 import torch
 
 from pipelines.experiment import Experiment, fingerprint, main
+from pipelines.heldout_pixels import heldout_psnr
 from pipelines.photographs import cut_patches
 from wsrl.cli.parser import show_progress
 from wsrl.fields import Representation
 from wsrl.fitting.defaults import default_fit, default_representation
-from wsrl.fitting.engine import FitConfig, fit, optimise, read_signals
+from wsrl.fitting.engine import FitConfig, fit, read_signals
 from wsrl.signals import open_source
-from wsrl.signals.fidelity import psnr
-from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source, training_indices
 from wsrl.training.base import TrainedBase, default_base, heldout_indices, train_base
 
 KIND = "mlora_asym"
-LEFT_OUT = 1 / 3
-"""Share of the pixels that a fit does not see, for the quality between those that it sees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +136,9 @@ def measure(name: str, row: RowConfig, config: ResolutionConfig) -> dict[str, fl
     how = default_fit(KIND, source.form)
     representation = Representation.build(default_representation(KIND, source.form), base.field, **source.form.sizes)
     found |= fitted(representation, signals, how)
-    unseen = [between(representation, signal, how, config.seed) for _, _, signal in signals[: config.num_between]]
+    # one by one: large ones together would not fit the processor's caches
+    some = [signal for _, _, signal in signals[: config.num_between]]
+    unseen = [heldout_psnr(representation, [signal], how, config.seed).item() for signal in some]
     return found | {"psnr_between": float(np.mean(unseen))}
 
 
@@ -173,24 +172,6 @@ def fitted(representation: Representation, signals: list, how: FitConfig) -> dic
         "ms_per_field": 1000 * seconds / len(results),
         "threads": torch.get_num_threads(),
     }
-
-
-def between(representation: Representation, signal: Signal, how: FitConfig, seed: int) -> float:
-    """PSNR in dB at pixels that a fit did not see.
-
-    Args:
-        representation: What the weights are.
-        signal: A picture; a random third of its pixels is left out of the fit.
-        how: How it is fitted.
-        seed: Seed of the choice of pixels.
-    """
-    order = torch.randperm(len(signal.coords), generator=torch.Generator().manual_seed(seed))
-    hidden, seen = order.split([round(LEFT_OUT * len(order)), len(order) - round(LEFT_OUT * len(order))])
-    start = {key: tensor[None] for key, tensor in representation.initial().items()}
-    weights = optimise(representation, start, signal.coords[seen], signal.values[seen][None], how)
-    with torch.no_grad():
-        values = representation.evaluate(weights, signal.coords[hidden])
-    return float(psnr(values, signal.values[hidden][None], signal.form.value_range)[0])
 
 
 if __name__ == "__main__":

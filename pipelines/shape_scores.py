@@ -3,15 +3,13 @@
 Letters: K scored shapes.
 """
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
+from pipelines.side_by_side import one_thread_each
 from wsrl.evaluation.shape_reconstruction import score_fields
 from wsrl.signals import open_source
 from wsrl.store import WeightStore
@@ -51,15 +49,13 @@ def score_in_processes(task: ScoreTask, rows: Sequence[int], processes: int) -> 
     """
     rows = np.asarray(rows)
     parts = [np.arange(first, len(rows), processes) for first in range(min(processes, len(rows)))]
-    context = multiprocessing.get_context("spawn")  # open files and threads of this process do not survive a fork
-    with ProcessPoolExecutor(len(parts), mp_context=context) as pool:
+    with one_thread_each(len(parts)) as pool:
         scored = list(pool.map(_score, [task] * len(parts), [rows[part] for part in parts]))
     order = np.argsort(np.concatenate(parts))
     return {name: np.concatenate([part[name] for part in scored])[order] for name in scored[0]}
 
 
 def _score(task: ScoreTask, rows: np.ndarray) -> dict[str, np.ndarray]:
-    torch.set_num_threads(1)
     how = {"resolution": task.resolution, "num_points": task.num_points, "seed": task.seed}
     with WeightStore.open(task.store) as store:
         return score_fields(store, open_source(task.data, **task.source), rows, **how)

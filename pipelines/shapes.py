@@ -1,8 +1,9 @@
 """The representations side by side on shapes: how well they reproduce surfaces, what their weights say of the class.
 
-Shapes are prepared, a base field is trained, one kind is fitted to all shapes and every kind to the held-out ones (the
-split ``test``), each at the best learning rate of a sweep on training shapes. All kinds are scored on the same held-out
-shapes. What an earlier run finished is kept.
+Shapes are prepared, a base field is trained, settings and rates are swept on training shapes that it did not see, and
+every kind is fitted to the held-out shapes (the split ``test``) and scored there. What a kind has more than the
+reference is given shape by shape, with the interval of a paired bootstrap. There is one base field and one fit of each
+shape: the interval says nothing of other base fields and starts. What an earlier run finished is kept.
 
     python -m pipelines.shapes --config configs/solids/shapes.yaml
 """
@@ -11,7 +12,8 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +21,26 @@ import numpy as np
 import torch
 
 from pipelines.benchmark_meshing import compare
-from pipelines.experiment import FieldExperiment, SweptKind, best_rate, main
+from pipelines.experiment import FieldExperiment, fingerprint, main
 from pipelines.shape_pictures import draw_shapes
 from pipelines.shape_scores import ScoreTask, score_in_processes
+from pipelines.sweep import Choice, SweptKind, choose, fitted_psnr
 from wsrl.cli.parser import show_progress
 from wsrl.errors import UserError
 from wsrl.evaluation.features import d2_features, weight_features
-from wsrl.evaluation.probe import NUM_FOLDS, Split, cross_validated_logistic, logistic_probe
+from wsrl.evaluation.probe import NUM_FOLDS, cross_validated_logistic
 from wsrl.evaluation.shape_reconstruction import summarise_scores
+from wsrl.evaluation.structure import with_band
+from wsrl.fields import BaseField
 from wsrl.fitting.engine import FitConfig
-from wsrl.provenance import merge_metrics
+from wsrl.provenance import merge_metrics, write_json_atomic
 from wsrl.signals.shapes.shape import VERDICTS
 from wsrl.signals.source import Source, prepare_signals, training_indices
 from wsrl.store import WeightStore
 
 HELDOUT = "test"
+MEASURES = ("iou", "chamfer_l1", "psnr")
+"""What rows are compared by, shape by shape: IoU, Chamfer distance in normalised coordinates, PSNR in dB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +50,10 @@ class ShapesConfig(FieldExperiment):
     Attributes:
         data: Named source or folder of shapes with the splits ``train`` and ``test``.
         kinds: Rows of the table by name.
-        on_all: The kind that is fitted to all shapes.
         fit: How fields are fitted; each kind brings its own learning rate.
         num_heldout: The first so many shapes of the split ``test`` are the held-out ones; None for all of them.
-        num_sweep: Training shapes that each rate of the sweep is tried on.
+        num_sweep: Training shapes that each point of the sweep is tried on: the last ones.
+        reference: The row that the others are compared with.
         resolution: Cells of the scored meshes along a side of the cube.
         num_points: Points on either surface for the scores.
         least_members: Classes with fewer held-out shapes are left out of the probes.
@@ -57,10 +64,10 @@ class ShapesConfig(FieldExperiment):
     """
 
     kinds: dict[str, SweptKind] = field(default_factory=dict)
-    on_all: str = "mlora_asym"
     fit: FitConfig = FitConfig()
     num_heldout: int | None = None
     num_sweep: int = 24
+    reference: str = "mlora_asym"
     resolution: int = 128
     num_points: int = 20_000
     least_members: int = 8
@@ -74,28 +81,45 @@ class ShapesConfig(FieldExperiment):
         if self.least_members < NUM_FOLDS:
             wrong = f"least_members is {self.least_members}"
             raise UserError(wrong, allowed=f"{NUM_FOLDS} or more: one for each fold", do="raise it")
+        if self.kinds and self.reference not in self.kinds:
+            raise UserError(f"reference is {self.reference!r}", allowed=", ".join(self.kinds), do="name a row")
 
 
 def run(config: ShapesConfig) -> dict[str, float]:
     """Every part of the experiment; returns the numbers of the record."""
     out = Path(config.out)
     whole, heldout = config.open(), config.open(**heldout_options(config))
-    results, usable = prepare(whole)
+    tried = swept_shapes(whole, config)
+    results = prepare(whole, [*training_indices(whole)[: config.base.num_signals], *tried]) | prepare(heldout)
     results |= config.train_base()
-    # The last ones: unlike the first, the base field may not have been trained on them.
-    tried = [index for index in training_indices(whole) if index in set(usable)][-config.num_sweep :]
     for name, kind in config.kinds.items():
-        rate, swept = best_rate(config, whole, tried, name, kind, config.fit)
-        results |= swept
-        source = whole if name == config.on_all else heldout
-        results |= build(name, source, kind, replace(config.fit, learning_rate=rate), config)
-        file = out / f"{name}.scores.json"
-        results |= config.kept(f"scores.{name}", file, lambda name=name: score(name, heldout, config))
+        base = BaseField.from_pretrained(config.base_folder) if kind.representation.is_adapter else None
+        how = [whole.description, tried, None if base is None else base.sha256()]
+        choice = choose(config, name, kind, config.fit, fitted_psnr(whole, tried, base), how=how)
+        results |= choice.numbers(name)
+        results |= build(name, heldout, choice, config)
+        asked = [choice.representation.to_dict(), asdict(choice.fit), *how, heldout.description, scoring(config)]
+        path = out / f"{name}.scores.json"
+        results |= config.kept(f"scores.{name}", path, lambda name=name: score(name, config), fingerprint(asked))
         print(json.dumps({k: v for k, v in results.items() if k.startswith(f"{name}.")}), file=sys.stderr, flush=True)
+    results |= differences(config)
     results |= config.kept("scores.d2", out / "d2.scores.json", lambda: geometric_baseline(heldout, config))
     results |= config.kept("meshing", out / "meshing.json", lambda: meshing(config))
     draw_shapes(heldout, out, list(config.kinds), config.num_shown, config.resolution, config.picture)
     return results
+
+
+def swept_shapes(source: Source, config: ShapesConfig) -> list[int]:
+    """Training shapes that the sweep is tried on, which the base field is not trained on.
+
+    Raises:
+        UserError: The base field leaves too few.
+    """
+    rest = training_indices(source)[config.base.num_signals :]
+    if len(rest) < config.num_sweep:
+        wrong = f"the base field leaves {len(rest)} training shapes and num_sweep is {config.num_sweep}"
+        raise UserError(wrong, allowed="as many as num_sweep or more", do="lower base.num_signals or num_sweep")
+    return rest[-config.num_sweep :]
 
 
 def heldout_options(config: ShapesConfig) -> dict[str, Any]:
@@ -104,25 +128,26 @@ def heldout_options(config: ShapesConfig) -> dict[str, Any]:
     return {"split": HELDOUT, **limit}
 
 
-def prepare(source) -> tuple[dict[str, float], list[int]]:
-    """Prepare every shape; how many can be used, how long one took, and the indices of the usable ones."""
-    prepare_signals(source, range(len(source)), show_progress)
-    records = [source.record(index) for index in range(len(source))]
+def prepare(source: Source, indices: Sequence[int] | None = None) -> dict[str, float]:
+    """Prepare shapes; how many can be used, under ``heldout.`` where no indices are given, and how long one took."""
+    prefix, indices = ("heldout.", range(len(source))) if indices is None else ("", indices)
+    prepare_signals(source, indices, show_progress)
+    records = [source.record(index) for index in indices]
     verdicts = Counter(record.verdict for record in records)
-    usable = [index for index, record in enumerate(records) if record.verdict != "rejected"]
+    usable = [record for record in records if record.verdict != "rejected"]
     if not usable:
         reason = "; ".join(records[0].reasons) if records else "there are none"
         raise UserError(f"no shape of {source.name} can be used: {reason}", do="look at wsrl data prepare")
-    seconds = [records[index].quality["seconds"] for index in usable]
-    counts = {f"signals.{verdict}": verdicts[verdict] for verdict in VERDICTS}
-    return counts | {"sampling.seconds_median": float(np.median(seconds))}, usable
+    counts = {f"signals.{prefix}{verdict}": verdicts[verdict] for verdict in VERDICTS}
+    seconds = float(np.median([record.quality["seconds"] for record in usable]))
+    return counts | {f"sampling.{prefix}seconds_median": seconds}
 
 
 def meshing(config: ShapesConfig) -> dict[str, float]:
-    """How many times as long the whole grid takes as coarse to fine, on some fields of all shapes; one thread."""
+    """How many times as long the whole grid takes as coarse to fine, on some fields of the reference; one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with WeightStore.open(Path(config.out) / config.on_all) as store:
+    with WeightStore.open(Path(config.out) / config.reference) as store:
         rows = range(0, len(store), max(1, len(store) // config.num_meshed))[: config.num_meshed]
         comparisons = [compare(store.field(row), config.resolution) for row in rows]
     torch.set_num_threads(threads)
@@ -134,11 +159,11 @@ def meshing(config: ShapesConfig) -> dict[str, float]:
     }
 
 
-def build(name: str, source: Source, kind: SweptKind, fit: FitConfig, config: ShapesConfig) -> dict[str, float]:
+def build(name: str, source: Source, choice: Choice, config: ShapesConfig) -> dict[str, float]:
     """Fit a kind; seconds per field of the run that fitted most of them."""
     done = Path(config.out) / f"{name}.build.json"
     before, started = num_fields(Path(config.out) / name), time.monotonic()
-    store = config.build(name, kind.representation, fit, source=source)
+    store = config.build(name, choice.representation, choice.fit, source=source)
     fitted, elapsed = len(store) - before, time.monotonic() - started
     known = json.loads(done.read_text()) if done.exists() else {f"{name}.num_timed": 0}
     if fitted > known[f"{name}.num_timed"]:
@@ -155,52 +180,56 @@ def num_fields(directory: Path) -> int:
         return len(store)
 
 
-def score(name: str, heldout: Source, config: ShapesConfig) -> dict[str, float]:
-    """Surfaces of the held-out fields of a kind, and what a probe reads from their weights."""
+def scoring(config: ShapesConfig) -> dict[str, int]:
+    """What the scores of a surface depend on beside the field."""
+    return {"resolution": config.resolution, "num_points": config.num_points, "seed": config.seed}
+
+
+def score(name: str, config: ShapesConfig) -> dict[str, float]:
+    """Surfaces of the fields of a kind, and what a probe reads from their weights; each shape's scores are kept too."""
     out = Path(config.out)
-    options = config.source | ({} if name == config.on_all else heldout_options(config))
-    how = {"resolution": config.resolution, "num_points": config.num_points, "seed": config.seed}
-    task = ScoreTask(store=str(out / name), data=config.data, source=options, **how)
+    options = config.source | heldout_options(config)
+    task = ScoreTask(store=str(out / name), data=config.data, source=options, **scoring(config))
     with WeightStore.open(out / name) as store:
-        parts = parts_of(store, heldout)
-        rows = np.flatnonzero(parts == HELDOUT)
-        scores = score_in_processes(task, rows, config.processes)
-        each = {"id": [store.id_of(int(row)) for row in rows]} | {key: value.tolist() for key, value in scores.items()}
-        merge_metrics(out / f"{name}.shapes.json", each)
+        rows = np.arange(len(store))
+        scores = score_in_processes(task, rows, config.processes) | {"psnr": store.metrics("psnr")}
+        each = {"id": list(store.ids)} | {key: value.tolist() for key, value in scores.items()}
+        write_json_atomic(shape_scores_file(name, config), each)
         numbers = summarise_scores(scores, np.full(len(rows), ""))
-        numbers |= {"num_trainable": store.layout.num_trainable, "psnr": float(store.metrics("psnr")[rows].mean())}
-        features = weight_features(store, np.arange(len(store))).numpy()
-        numbers |= read_classes(features, store.labels(), parts, config)
+        numbers |= {"num_trainable": store.layout.num_trainable, "psnr": float(scores["psnr"].mean())}
+        numbers["logistic"] = read_classes(weight_features(store, rows).numpy(), store.labels(), config)
     return {f"{name}.{key}": value for key, value in numbers.items()}
 
 
-def parts_of(store: WeightStore, heldout: Source) -> np.ndarray:
-    """For each row of a store ``train``, ``test`` where its shape is among the held-out ones, or nothing."""
-    known = set(heldout.ids)
-    fields = zip(store.ids, store.splits())
-    return np.array([HELDOUT if name in known else ("train" if split == "train" else "") for name, split in fields])
+def shape_scores_file(name: str, config: ShapesConfig) -> Path:
+    """Where the scores of each shape of a kind are."""
+    return Path(config.out) / f"{name}.shapes.json"
 
 
-def read_classes(features: np.ndarray, labels: np.ndarray, parts: np.ndarray, config: ShapesConfig) -> dict[str, float]:
-    """Accuracy of the logistic probe.
+def differences(config: ShapesConfig) -> dict[str, float]:
+    """How much more every row has than the reference over the shapes that both have a score of, with its interval."""
+    numbers: dict[str, float] = {}
+    each = {name: json.loads(shape_scores_file(name, config).read_text()) for name in config.kinds}
+    beside = each.pop(config.reference)
+    for name, scores in each.items():
+        for measure in MEASURES:
+            values, others = (dict(zip(one["id"], one[measure])) for one in (scores, beside))
+            paired = np.array([values[key] - others[key] for key in values.keys() & others.keys()])
+            paired = np.sort(paired[~np.isnan(paired)])  # in an order that does not depend on that of the ids
+            numbers |= with_band(f"{name}.difference.{measure}", paired, config.seed)
+    return numbers
+
+
+def read_classes(features: np.ndarray, labels: np.ndarray, config: ShapesConfig) -> float:
+    """Accuracy of the logistic probe by cross-validation on the held-out shapes of the probed classes.
 
     Args:
         features: Features ``(N, F)``.
         labels: Class indices ``(N,)``, -1 where there is none.
-        parts: What :func:`parts_of` says.
         config: Seed and smallest class.
-
-    Returns:
-        ``logistic``, by cross-validation on the held-out shapes, and, where there are shapes for training,
-        ``logistic_all``, trained on those and tested on the held-out ones.
     """
-    kept = np.isin(labels, probed_classes(labels[parts == HELDOUT], config.least_members))
-    test, train = (np.flatnonzero(kept & (parts == name)) for name in (HELDOUT, "train"))
-    accuracies = {"logistic": cross_validated_logistic(features[test], labels[test], config.seed)}
-    if len(train):
-        split = Split(features[train], labels[train], features[test], labels[test])
-        accuracies["logistic_all"] = logistic_probe(split, config.seed)
-    return accuracies
+    kept = np.isin(labels, probed_classes(labels, config.least_members))
+    return cross_validated_logistic(features[kept], labels[kept], config.seed)
 
 
 def probed_classes(labels: np.ndarray, least_members: int) -> np.ndarray:
@@ -210,20 +239,19 @@ def probed_classes(labels: np.ndarray, least_members: int) -> np.ndarray:
 
 
 def geometric_baseline(heldout: Source, config: ShapesConfig) -> dict[str, float]:
-    """The same probes on D2 histograms of the original surfaces, and which classes they all tell apart."""
-    with WeightStore.open(Path(config.out) / config.on_all) as store:
-        labels, parts = store.labels(), parts_of(store, heldout)
-        source = config.open()
-        features = d2_features(store, source, np.arange(len(store)), config.seed).numpy()
-        classes = probed_classes(labels[parts == HELDOUT], config.least_members)
-        counts = np.array([(labels[parts == HELDOUT] == number).sum() for number in classes])
-        results = {
+    """The same probe on D2 histograms of the original surfaces, and which classes they all tell apart."""
+    with WeightStore.open(Path(config.out) / config.reference) as store:
+        labels = store.labels()
+        features = d2_features(store, heldout, np.arange(len(store)), config.seed).numpy()
+        classes = probed_classes(labels, config.least_members)
+        counts = np.array([(labels == number).sum() for number in classes])
+        return {
             "probe.classes": ", ".join(store.label_names[number] for number in classes),
             "probe.num_classes": len(classes),
             "probe.num_shapes": int(counts.sum()),
             "probe.majority": float(counts.max() / counts.sum()),
+            "d2.logistic": read_classes(features, labels, config),
         }
-    return results | {f"d2.{key}": value for key, value in read_classes(features, labels, parts, config).items()}
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ import re
 import sys
 from pathlib import Path
 
-from pipelines import analysis_tables, field_tables
+from pipelines import alternative_tables, analysis_tables, field_tables
 from pipelines.experiment import RECORDS
-from wsrl.evaluation.shapes import D2_BINS
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "README.md"
@@ -19,8 +18,8 @@ def headline(fields: dict, surfaces: dict, samples: dict, speed: dict, aligned: 
     rows = (
         (
             "fit of held-out pictures (`mlora`), PSNR in dB",
-            f"{fields['mlora.test_psnr_mean']:.1f}",
-            f"{fields['mlp.test_psnr_mean']:.1f} {of_its_own}",
+            f"{fields['mlora.psnr_mean']:.1f}",
+            f"{fields['mlp.psnr_mean']:.1f} {of_its_own}",
         ),
         (
             "fit of held-out shapes (`mlora`), median IoU",
@@ -29,7 +28,7 @@ def headline(fields: dict, surfaces: dict, samples: dict, speed: dict, aligned: 
         ),
         (
             "class read from the weights (`mlora_asym`), accuracy",
-            f"{fields['mlora_asym.logistic']:.3f}",
+            f"{field_tables.read_when_closest(fields, 'mlora_asym'):.3f}",
             f"{fields['pixels.logistic']:.3f} for the same reader on the pixels",
         ),
         (
@@ -51,38 +50,6 @@ def headline(fields: dict, surfaces: dict, samples: dict, speed: dict, aligned: 
     )
     lines = ["| what | here | beside |", "|---|---|---|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
-
-
-def representations(record: dict) -> str:
-    """Fit and reading of each representation, one row each."""
-    kinds = [key.split(".")[0] for key in record if key.endswith(".classifier") and not key.startswith("pixels")]
-    lines = [
-        "| representation | parameters | rate | test PSNR (dB) | least | SSIM | logistic | 1-NN | classifier |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for kind in sorted(kinds, key=lambda name: -record[f"{name}.test_psnr_mean"]):
-        get = {name: record[f"{kind}.{name}"] for name in ("num_trainable", "learning_rate", "logistic", "one_nn")}
-        lines.append(
-            f"| {kind} | {get['num_trainable']} | {get['learning_rate']:g} | {record[f'{kind}.test_psnr_mean']:.2f} "
-            f"| {record[f'{kind}.test_psnr_min']:.1f} | {record[f'{kind}.test_ssim_mean']:.4f} "
-            f"| {get['logistic']:.3f} | {get['one_nn']:.3f} | {record[f'{kind}.classifier']:.3f} |"
-        )
-    lines.append(
-        f"| pixels | {record['pixels.num_trainable']} | | | | | {record['pixels.logistic']:.3f} "
-        f"| {record['pixels.one_nn']:.3f} | {record['pixels.classifier']:.3f} |"
-    )
-    return "\n".join(lines)
-
-
-def forms(record: dict) -> str:
-    """Mean PSNR of each form of the multiplicative adapter at each learning rate of its sweep."""
-    of_form: dict[str, list[str]] = {}
-    for key, score in record.items():
-        if key.startswith("sweep."):
-            _, form, rate = key.split(".", 2)
-            of_form.setdefault(form, []).append(f"{float(rate):g}: {score:.2f}")
-    lines = ["| form | mean PSNR (dB) at each learning rate |", "|---|---|"]
-    return "\n".join(lines + [f"| {form} | {', '.join(scores)} |" for form, scores in sorted(of_form.items())])
 
 
 CONTESTANTS = {
@@ -170,28 +137,6 @@ def sizes(record: dict) -> str:
                 f"| {size} | {way} | {record[f'{size}.numbers']:.0f} | {get['reached']:.3f} | {get['steps']:.0f} "
                 f"| {get['ms_per_field']:.3g} |"
             )
-    return "\n".join(lines)
-
-
-def shapes(record: dict) -> str:
-    """Surfaces of each representation and what its weights say of the class, one row each."""
-    kinds = [key.removesuffix(".iou_median") for key in record if key.endswith(".iou_median")]
-    lines = [
-        "| representation | parameters | IoU median | F-score at 1% median | Chamfer L1 mean | Chamfer L2 squared mean "
-        "| normals | empty | logistic | s per field |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for kind in sorted(kinds, key=lambda name: -record[f"{name}.iou_median"]):
-        keys = ("num_trainable", "num_empty", "iou_median", "f_score_median", "chamfer_l1_mean")
-        keys += ("chamfer_l2_squared_mean", "normal_consistency_mean", "logistic", "fit_s_per_field")
-        get = {key: record[f"{kind}.{key}"] for key in keys}
-        lines.append(
-            f"| {kind} | {get['num_trainable']} | {get['iou_median']:.4f} | {get['f_score_median']:.4f} "
-            f"| {get['chamfer_l1_mean']:.4f} | {get['chamfer_l2_squared_mean']:.2e} "
-            f"| {get['normal_consistency_mean']:.3f} | {get['num_empty']} | {get['logistic']:.3f} "
-            f"| {get['fit_s_per_field']:.2f} |"
-        )
-    lines.append(f"| D2 histogram | {D2_BINS} | | | | | | | {record['d2.logistic']:.3f} | |")
     return "\n".join(lines)
 
 
@@ -319,14 +264,10 @@ TABLES = {
         ),
         headline,
     ),
-    "representations/fashion_mnist": ("representations/fashion_mnist", representations),
-    "representations/fashion_mnist_forms": ("representations/fashion_mnist_forms", forms),
     "benchmark_fitting/ratios": ("benchmark_fitting/fitting", ratios),
     "benchmark_fitting/steps": ("benchmark_fitting/fitting", steps),
     "benchmark_fitting/quality": ("benchmark_fitting/fitting", quality),
     "benchmark_fitting/sizes": ("benchmark_fitting/fitting", sizes),
-    "shapes/furniture": ("shapes/furniture", shapes),
-    "shapes/solids": ("shapes/solids", shapes),
     "weight_classification": (tuple(f"weight_classification/{zoo}" for zoo in ZOOS), classification),
     "benchmark_unf": ("benchmark_unf/mlp", unf_speed),
     "weight_editing": ("weight_editing/fashion_mnist", editing),
@@ -335,6 +276,7 @@ TABLES = {
     "generation/solids": ("generation/solids", generated),
     "benchmark_diffusion": ("benchmark_diffusion/fashion_mnist", diffusion_speed),
     **field_tables.TABLES,
+    **alternative_tables.TABLES,
     **analysis_tables.TABLES,
 }
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.alternatives import Way
 from pipelines.experiment import FieldExperiment, fingerprint, read_config
 from tests.test_configs import CONFIGS, FILES, PIPELINES, STAGES, base, build, stage_of
 from wsrl.cli.main import main
@@ -22,6 +23,7 @@ from wsrl.fields import BaseField, Representation, RepresentationConfig
 from wsrl.fitting.defaults import default_fit, default_representation
 from wsrl.fitting.engine import fit, read_signals
 from wsrl.fitting.fit_config import FitConfig
+from wsrl.fitting.meta import learn_start
 from wsrl.signals import open_source
 from wsrl.training.base import default_base
 from wsrl.training.base_field import BaseTrainingConfig
@@ -168,6 +170,20 @@ def step_sizes(config, root: Path) -> None:
         assert not experiment.build("fields", kind, how).failures
 
 
+def step_alternatives(config, root: Path) -> None:
+    """Fit two signals for a step in every way, or learn a start for a step and fit them from it."""
+    given = signals_of(config.data, root)
+    items = list(read_signals(open_source(given["data"], **given["source"]), [0, 1]))
+    coords, values = items[0][2].coords, torch.stack([signal.values for _, _, signal in items])
+    for row in config.rows.values():
+        base_field = BaseField.from_pretrained(trained_base(config.bases.get(row.base, config.base), config.data, root))
+        made, start = row.build(base_field), None
+        if row.meta is not None:
+            start = learn_start(made, coords, values, replace(row.meta, steps=1, batch_size=2))
+        way = Way(row=replace(row, fit=one_fit(row.fit)), representation=made, start=start)
+        assert torch.isfinite(way.values(way.fit(items), coords)).all()
+
+
 def step_pipeline(module: str, path: Path, root: Path) -> None:
     """Build and step what an experiment is made of."""
     run = import_module(f"pipelines.{module}").run
@@ -178,6 +194,9 @@ def step_pipeline(module: str, path: Path, root: Path) -> None:
         return
     if module == "resolution":
         step_sizes(config, root)
+        return
+    if module == "alternatives":
+        step_alternatives(config, root)
         return
     training = getattr(config, "base", None)
     bases = getattr(config, "bases", {})

@@ -71,6 +71,7 @@ PIPELINES = {
     "zoo_alignment": "zoo_alignment",
     "posteriors": "posteriors",
     "prior": "prior",
+    "alternatives": "alternatives",
     "resolution": "resolution",
 }
 STAGES = {

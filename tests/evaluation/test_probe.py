@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wsrl.evaluation import probe
+from wsrl.evaluation.linear_readers import Readable
 from wsrl.evaluation.probe import (
     Split,
     cross_validated_logistic,
@@ -75,24 +76,32 @@ def test_equal_votes_go_to_the_class_of_the_nearest(monkeypatch):
     assert knn_probe(Split(features, labels, test, np.array([0, 1])), seed=0) == 1.0
 
 
-def test_the_smallest_of_the_best_strengths_is_fitted_on_all_items():
-    tried = []
+@pytest.mark.parametrize(
+    ("name", "strengths"), [("logistic", (1e-8, 1.0, 1.01, 1.02)), ("svm", (1e-2, 1.01e-2, 10.0, 10.1))]
+)
+def test_the_smallest_of_the_best_strengths_is_fitted_on_all_items(name, strengths, monkeypatch):
+    loss, _ = probe.LINEAR[name]
+    features, labels = blobs(90, 0, spread=0.9)
+    monkeypatch.setitem(probe.LINEAR, name, (loss, strengths))
+    inner, outer = fixed_split(labels, 0, probe.INNER_FRACTION)
+    tried = Readable(features[inner], labels[inner]).readers(loss, strengths)
+    scores = [reader.score(features[outer], labels[outer]) for reader in tried]
+    best = scores.index(max(scores))
+    assert scores.count(max(scores)) > 1 and scores[-1] != scores[0]  # some are alike, and not all
+    found = probe.best_readers(features, labels, 0, (name,))[name]
+    (expected,) = Readable(features, labels).readers(loss, (strengths[best],), tried[best])
+    assert np.array_equal(found.weight, expected.weight)
+    # One of each class: none can be held out, and the middle one is taken.
+    found = probe.best_readers(features[:3], labels[:3], 0, (name,))[name]
+    assert np.array_equal(found.weight, Readable(features[:3], labels[:3]).readers(loss, strengths[2:3])[0].weight)
 
-    class Known:
-        def __init__(self, strength):
-            self.strength = strength
 
-        def fit(self, features, labels):
-            tried.append((self.strength, len(features)))
-            return self
-
-        def score(self, features, labels):
-            return {1: 0.4, 2: 0.6, 3: 0.6, 4: 0.5}[self.strength]
-
-    assert probe.best_probe(Known, (1, 2, 3, 4), *blobs(90, 0), seed=0).strength == 2
-    assert tried == [(1, 72), (2, 72), (3, 72), (4, 72), (2, 90)]
-    features, labels = blobs(3, 0)  # one of each class: none can be held out
-    assert probe.best_probe(Known, (1, 2, 3), features, labels, seed=0).strength == 2 and tried[5:] == [(2, 3)]
+def test_probes_together_are_those_alone():
+    split = Split(*blobs(90, 0, spread=0.9), *blobs(60, 1, spread=0.9))
+    alone = {"one_nn": one_nn_cosine(split)}
+    alone |= {"knn": knn_probe(split, 3), "logistic": logistic_probe(split, 3), "svm": svm_probe(split, 3)}
+    assert probe.accuracies(split, 3) == alone and len(set(alone.values())) > 1
+    assert list(probe.accuracies(split, 3, ("svm", "one_nn"))) == ["svm", "one_nn"]
 
 
 def test_cross_validation_tests_every_item_and_cannot_read_shuffled_labels():

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import contracts
 
 from wsrl.errors import UserError
+from wsrl.fields.open import open_representation
 from wsrl.fields.representation import Representation, RepresentationConfig
 
 CHECKS = [
@@ -64,6 +65,29 @@ def test_multiplicative_mask_freezes_zeros_and_the_others_large_values():
         flat = representation.layout.flatten(representation.initial())
         frozen = flat[~representation.layout.trainable()]
         assert (frozen == 0).all() if kind == "mlora_asym" else (frozen != 0).all()
+
+
+@pytest.mark.parametrize("form", ["exp", "one_plus"])
+def test_multiplicative_mask_can_freeze_large_values_too(form):
+    """They are fixed, of the deviation asked for, and the field still starts at the base."""
+    how = {"rank": 8, "mask_fraction": 0.5, "frozen_at": "random", "frozen_scale": 10.0, "init_std": 0.5}
+    representation = contracts.tiny_representation("mlora_asym", form, **how)
+    contracts.check_starts_at_base(representation)
+    trainable = representation.layout.trainable()
+    flat = [representation.layout.flatten(representation.initial(torch.Generator().manual_seed(i))) for i in (0, 1)]
+    frozen = flat[0][~trainable]
+    assert torch.equal(frozen, flat[1][~trainable]) and not torch.equal(flat[0], flat[1])
+    assert frozen.std().item() == pytest.approx(5.0, rel=0.3)
+    again = open_representation(representation.to_dict(), representation.base)
+    assert again.config == representation.config
+
+
+def test_where_entries_are_frozen_is_said_only_where_it_is_not_zero():
+    """Stores from before there was a choice go on as the same build."""
+    assert "frozen_at" not in contracts.tiny_representation("mlora_asym").to_dict()
+    assert contracts.tiny_representation("mlora_asym", frozen_at="random").to_dict()["frozen_at"] == "random"
+    with pytest.raises(UserError, match="frozen_at is 'random' and the form is product"):
+        RepresentationConfig(kind="mlora_asym", form="product", frozen_at="random")
 
 
 def test_parameter_counts_are_comparable():
@@ -130,6 +154,7 @@ def test_base_of_other_dimensions_is_refused(asked, text):
         ({"form": "log"}, "form is 'log'.*Allowed: exp, one_plus, product"),
         ({"start": "zero"}, "start is 'zero'.*Allowed: shared, random"),
         ({"rank": 0}, "rank is 0.*1 or more"),
+        ({"frozen_at": "one"}, "frozen_at is 'one'.*Allowed: zero, random"),
         ({"mask_fraction": 1.0}, "mask_fraction is 1.0.*not including, 1"),
         ({"mask_fraction": -0.1}, "mask_fraction is -0.1"),
     ],

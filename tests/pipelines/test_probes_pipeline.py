@@ -47,6 +47,7 @@ readings: [canonical, products]
 protocol: {{seeds: 2}}
 label_counts: [1, 5]
 important: [mlora]
+processes: 2
 importance_train: 60
 importance_seeds: 1
 mapped: [mlora, random_start.mlora]

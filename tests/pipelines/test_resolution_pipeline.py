@@ -1,17 +1,12 @@
-"""The experiment on sizes as a whole, on a few pictures of a folder, and what it says between the pixels."""
+"""The experiment on sizes as a whole, on a few pictures of a folder."""
 
 import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from pipelines import experiment, photographs, resolution
-from tests import contracts
-from wsrl.fitting.engine import FitConfig
-from wsrl.signals.form import SignalForm
-from wsrl.signals.signal import Signal, grid_coords
 
 
 @pytest.fixture
@@ -35,17 +30,6 @@ def test_whole_experiment_on_a_few_pictures(pictures, tmp_path, monkeypatch, cap
     assert record["own.9.num_fields"] == 2 and record["own.9.width"] == 32 and record["own.9.psnr_between"] > 0
     counts = [record[f"own.9.{key}"] for key in ("half_rank.numbers", "numbers", "twice_rank.numbers")]
     assert counts[0] < counts[1] < counts[2]
-
-
-def test_pixels_between_are_not_seen():
-    """A field that fits noise closely where it looks cannot know it elsewhere."""
-    values = torch.rand(64, 1, generator=torch.Generator().manual_seed(0))
-    form = SignalForm(in_features=2, out_features=1, grid=(8, 8))
-    signal = Signal(id="noise", coords=grid_coords((8, 8)), values=values, form=form)
-    smooth = Signal(id="smooth", coords=signal.coords, values=0.5 + 0.2 * signal.coords[:, :1], form=form)
-    representation = contracts.tiny_representation("mlp")
-    how = FitConfig(steps=300, learning_rate=0.02)
-    assert resolution.between(representation, signal, how, 0) < 12 < resolution.between(representation, smooth, how, 0)
 
 
 @pytest.mark.skipif(not photographs.FOLDER.is_dir(), reason=f"Debian's {photographs.PACKAGE} is not installed")

@@ -1,6 +1,7 @@
 """The table of representations on shapes: its parts, and the whole on a few balls and boxes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,17 @@ import trimesh
 from PIL import Image
 
 from pipelines import experiment, shapes
+from pipelines.field_tables import shapes as table
 from pipelines.shape_pictures import over_classes
 from pipelines.shape_scores import ScoreTask, score_in_processes
-from pipelines.tables import shapes as table
+from pipelines.sweep import SweptKind
 from wsrl.errors import UserError
 from wsrl.evaluation.shape_reconstruction import score_fields
+from wsrl.fields import RepresentationConfig
 from wsrl.signals import open_source
+from wsrl.signals.source import training_indices
 from wsrl.store import WeightStore
+from wsrl.training.base_field import BaseTrainingConfig
 
 CONFIG = """
 name: tiny
@@ -34,6 +39,7 @@ base:
     mapping_width: 8
     mapping_depth: 1
   stages: [{resolution: 1.0, batch_size: 8, steps: 300}]
+  num_signals: 12
   num_heldout: 2
   heldout_steps: 2
 kinds:
@@ -57,15 +63,44 @@ def test_classes_of_few_are_not_probed():
 def test_probes_see_the_probed_classes_alone():
     generator = np.random.default_rng(0)
     labels = np.tile([0, 1, 2], 30)
-    parts = np.repeat(["train", "test", ""], 30)
-    labels[(parts == "test") & (labels == 2)] = -1  # too few of them are held out
+    labels[(labels == 2) & (np.arange(90) > 12)] = -1  # too few of them are left
     features = generator.normal(size=(90, 4)) * 0.1
     features[:, 0] += labels == 1
-    features[parts == ""] = np.nan  # would end in an error
+    features[(labels < 0) | (labels == 2)] = np.nan  # would end in an error
     config = shapes.ShapesConfig(name="x", data="solids")
-    found = shapes.read_classes(features, labels, parts, config)
-    assert found["logistic"] >= 0.9 and found["logistic_all"] >= 0.9
-    assert list(shapes.read_classes(features[30:60], labels[30:60], parts[30:60], config)) == ["logistic"]
+    assert shapes.read_classes(features, labels, config) >= 0.9
+
+
+def test_differences_are_paired_by_shape(tmp_path):
+    """Rows in another order, one of them with a shape that has no score, and one that it lacks."""
+    kind = SweptKind(representation=RepresentationConfig(), learning_rates=(0.1,))
+    config = shapes.ShapesConfig(name="x", data="solids", out=str(tmp_path), kinds={"mlora_asym": kind, "mlp": kind})
+    ids = [f"{number}" for number in range(12)]
+    hard = np.random.default_rng(0).normal(size=12)  # what a shape is like is far more than what the kind does
+    beside = {"id": ids, "iou": hard.tolist(), "chamfer_l1": hard.tolist(), "psnr": hard.tolist()}
+    better = {
+        "id": ids[::-1][1:],
+        "iou": [*(hard[::-1][1:-1] + 0.01), float("nan")],
+        "chamfer_l1": hard[::-1][1:].tolist(),
+    }
+    better["psnr"] = (hard[::-1][1:] + 1 + 0.1 * np.arange(11)).tolist()
+    for name, scores in (("mlora_asym", beside), ("mlp", better)):
+        shapes.shape_scores_file(name, config).write_text(json.dumps(scores))
+    found = shapes.differences(config)
+    assert [found[f"mlp.difference.iou{end}"] for end in ("", "_low", "_high")] == pytest.approx([0.01] * 3)
+    assert found["mlp.difference.chamfer_l1"] == 0 and found["mlp.difference.psnr"] == pytest.approx(1.5)
+    assert 1 < found["mlp.difference.psnr_low"] < 1.5 < found["mlp.difference.psnr_high"] < 2
+    assert not any(key.startswith("mlora_asym") for key in found)
+
+
+def test_the_sweep_is_of_shapes_that_the_base_field_did_not_see():
+    source = open_source("solids", num=40)
+    config = shapes.ShapesConfig(name="x", data="solids", base=BaseTrainingConfig(num_signals=20), num_sweep=5)
+    training = training_indices(source)
+    swept = shapes.swept_shapes(source, config)
+    assert len(swept) == 5 and not set(swept) & set(training[:20]) and set(swept) < set(training)
+    with pytest.raises(UserError, match=r"the base field leaves .* training shapes and num_sweep is 5"):
+        shapes.swept_shapes(source, replace(config, base=BaseTrainingConfig(num_signals=len(training) - 4)))
 
 
 def test_shown_shapes_are_of_all_classes():
@@ -92,13 +127,15 @@ def test_whole_experiment_on_balls_and_boxes(tmp_path, monkeypatch, capsys):
     argv += [f"--{name}={value}" for name, value in paths.items()]
     assert experiment.main(shapes.run, argv=argv) == 0
     record = json.loads((tmp_path / "records" / "shapes" / "tiny.json").read_text())
-    assert record["signals.used"] == 28 and record["signals.rejected"] == 0
+    assert record["signals.used"] == 16 and record["signals.heldout.used"] == 12 and record["signals.rejected"] == 0
     for kind in ("mlora_asym", "mlp"):
         assert record[f"{kind}.num_shapes"] == 12 and record[f"{kind}.num_empty"] == 0
         assert record[f"{kind}.iou_median"] > 0.5 and record[f"{kind}.fit_s_per_field"] > 0
     assert record["d2.logistic"] == 1.0 and record["probe.classes"] == "ball, box"
     assert record["meshing.num"] == record["meshing.num_equal"] == 2
-    assert "mlora_asym.logistic_all" in record and "mlp.logistic_all" not in record
+    assert record["mlp.difference.iou_low"] <= record["mlp.difference.iou"] <= record["mlp.difference.iou_high"]
+    means = [record[f"{kind}.psnr"] for kind in ("mlp", "mlora_asym")]
+    assert record["mlp.difference.psnr"] == pytest.approx(means[0] - means[1])
     with Image.open(tmp_path / "small.png") as picture:
         assert picture.mode == "P"
     assert len(table(record).splitlines()) == 5

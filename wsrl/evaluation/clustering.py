@@ -5,7 +5,7 @@ Letters: N items, F features.
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, pairwise_distances, silhouette_score
 
 from wsrl.evaluation.protocol import Spread
 
@@ -36,8 +36,9 @@ def cluster_scores(features: np.ndarray, labels: np.ndarray, seeds: int) -> dict
         some = np.sort(np.random.default_rng(seed).permutation(len(labels))[:SILHOUETTE_ITEMS])
         scores["ari"].append(adjusted_rand_score(labels, clusters))
         scores["nmi"].append(normalized_mutual_info_score(labels, clusters))
-        scores["silhouette"].append(silhouette_score(features[some], clusters[some]))
-        scores["class_silhouette"].append(silhouette_score(features[some], labels[some]))
+        apart = pairwise_distances(features[some])
+        for name, groups in (("silhouette", clusters), ("class_silhouette", labels)):
+            scores[name].append(silhouette_score(apart, groups[some], metric="precomputed"))
     return {name: Spread(tuple(map(float, values))) for name, values in scores.items()}
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from wsrl.evaluation.probe import REGULARISATION, Split, best_probe, logistic, logistic_probe
+from wsrl.evaluation.linear_readers import LinearReader
+from wsrl.evaluation.probe import Split, best_readers, logistic_probe
 from wsrl.evaluation.protocol import Items, Spread
 from wsrl.fields.layout import Layout
 
@@ -63,8 +64,8 @@ def part_importance(items: Items, parts: Mapping[str, np.ndarray], seeds: int) -
     for seed in range(seeds):
         # The regression on all columns, which what is left out or shuffled is compared with.
         split = items.split()
-        whole = best_probe(logistic, REGULARISATION, split.train, split.train_labels, seed)
-        reached = float(whole.score(split.test, split.test_labels))
+        whole = best_readers(split.train, split.train_labels, seed, ("logistic",))["logistic"]
+        reached = whole.score(split.test, split.test_labels)
         for name, columns in parts.items():
             if not len(columns):
                 continue
@@ -87,11 +88,11 @@ def _accuracy(items: Items, columns: np.ndarray, seed: int) -> float:
     return logistic_probe(replace(items, features=items.features[:, columns]).split(), seed)
 
 
-def _shuffled(probe, split: Split, columns: np.ndarray, seed: int) -> float:
-    """Mean accuracy of a fitted probe whose test items have some columns of one another."""
+def _shuffled(reader: LinearReader, split: Split, columns: np.ndarray, seed: int) -> float:
+    """Mean accuracy of a fitted reader whose test items have some columns of one another."""
     generator, scores = np.random.default_rng(seed), []
     for _ in range(NUM_SHUFFLES):
         mixed = split.test.copy()
         mixed[:, columns] = split.test[generator.permutation(len(mixed))][:, columns]
-        scores.append(float(probe.score(mixed, split.test_labels)))
+        scores.append(reader.score(mixed, split.test_labels))
     return float(np.mean(scores))

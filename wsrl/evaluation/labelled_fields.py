@@ -10,7 +10,8 @@ import numpy as np
 
 from wsrl.evaluation.clustering import cluster_scores
 from wsrl.evaluation.features import LabelledRows, d2_features, pixel_features, product_features, weight_features
-from wsrl.evaluation.protocol import PROBES, Items, Protocol, Spread, precision_by_class, probe_scores
+from wsrl.evaluation.probe import PROBES
+from wsrl.evaluation.protocol import Items, Protocol, Spread, precision_by_class, probe_scores
 from wsrl.fields.gauge import CANONICAL
 from wsrl.signals.source import Source
 from wsrl.store import WeightStore
@@ -69,7 +70,7 @@ class LabelledFields(Items):
         """Share of the largest class of the test part: the accuracy of a reader that has learned nothing."""
         return float(np.unique(self.labels[self.test], return_counts=True)[1].max() / len(self.test))
 
-    def spreads(self, protocol: Protocol, probes: Sequence[str] = tuple(PROBES)) -> dict[str, Spread]:
+    def spreads(self, protocol: Protocol, probes: Sequence[str] = PROBES) -> dict[str, Spread]:
         """Accuracies of probes, and how well clusters agree with the classes, over the protocol's seeds."""
         return probe_scores(self, protocol, probes) | cluster_scores(self.features, self.labels, protocol.seeds)
 

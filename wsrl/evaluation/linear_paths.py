@@ -1,6 +1,6 @@
 """Reconstruction along the straight lines between pairs of fields, in the space of the weights.
 
-Letters: N fields, P points of a signal, C channels, T points of a path.
+Letters: N fields, W numbers of a field, P points of a signal, C channels, T points of a path.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wsrl.fields.representation import Representation
+from wsrl.fitting.gradient import AutogradGradient, KernelGradient, make_gradient
 from wsrl.fitting.loss import loss_of
 from wsrl.signals.fidelity import in_quantity, psnr
 from wsrl.signals.signal import Signal
@@ -58,26 +59,31 @@ def path_between(
 
     Source: linear mode connectivity, Frankle et al., ICML 2020; ``max_a L((1-a) t1 + a t2) - ((1-a) L(t1) + a L(t2))``.
     """
+    kernel, layout = make_gradient(representation, "cpu"), representation.layout
+    ends = [layout.flatten(weights) for weights in (first, second)]  # (N, W) each
     scores = []
     for begin in range(0, len(signals), FIELDS_AT_ONCE):
         rows = slice(begin, begin + FIELDS_AT_ONCE)
-        ends = [{name: tensor[rows] for name, tensor in weights.items()} for weights in (first, second)]
-        scores.append(path_losses(_scores(representation, signals[rows]), *ends, num_points))
+        measured = _scores(representation, kernel, signals[rows])
+        scores.append(path_losses(measured, *({"numbers": end[rows]} for end in ends), num_points))
     losses, ratios = np.concatenate(scores, -1).astype(np.float64).transpose(1, 2, 0)  # (2, N, T)
     return LinearPath(losses, ratios)
 
 
-def _scores(representation: Representation, signals: Sequence[Signal]) -> Callable[[Weights], Tensor]:
-    """A function from weights ``(N, *shape)`` to the losses and the PSNR ``(2, N)`` of the fields."""
+def _scores(
+    representation: Representation, kernel: AutogradGradient | KernelGradient, signals: Sequence[Signal]
+) -> Callable[[Weights], Tensor]:
+    """A function from the ``numbers`` ``(N, W)`` of fields to their losses and PSNR ``(2, N)``."""
     shared = all(signal.coords is signals[0].coords for signal in signals)
     coords = signals[0].coords if shared else torch.stack([signal.coords for signal in signals])
-    features, targets = representation.encoding(coords), torch.stack([signal.values for signal in signals])
+    points = kernel.prepare(representation.encoding(coords))
+    targets = torch.stack([signal.values for signal in signals])
     form = signals[0].form
     weighed = 1.0 if signals[0].weights is None else torch.stack([signal.weights for signal in signals]).unsqueeze(-1)
 
     def scores(weights: Weights) -> Tensor:
         # The loss that the fields were fitted with, and the PSNR of the quantity that people look at.
-        values = representation.evaluate_encoded(weights, features).mT
+        values = kernel.values(weights["numbers"], points)  # (N, P, C)
         losses = (loss_of(form)(values, targets) * weighed).mean((1, 2))
         return torch.stack([losses, psnr(in_quantity(values, form), targets, form.value_range)])
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from wsrl.evaluation.linear_paths import path_between
-from wsrl.evaluation.product_space import has_products, product_cosine, product_line
+from wsrl.evaluation.product_space import has_products, of_twice_the_rank, product_cosine, product_line
 from wsrl.evaluation.structure import cosine_similarity, factor_overlap, mean_effective_rank
 from wsrl.fields.representation import Representation
 from wsrl.signals.signal import Signal
@@ -88,7 +88,7 @@ def compare_products(
     layout = representation.layout
     if not has_products(layout):
         return {}
-    path = path_between(representation, signals, *product_line(layout, *pair), num_points)
+    path = path_between(of_twice_the_rank(representation), signals, *product_line(layout, *pair), num_points)
     relative = path.barriers / path.losses[:, [0, -1]].mean(1)
     canonical = [representation.canonical(weights) for weights in pair]
     measures = {

@@ -6,22 +6,21 @@ it chooses inside the training part.
 Letters: N items, F features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from wsrl.evaluation.svm import LinearSvm
+from wsrl.evaluation.linear_readers import LOGISTIC, SQUARED_HINGE, LinearReader, Readable
 
+PROBES = ("one_nn", "knn", "logistic", "svm")
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SVM_REGULARISATION = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+LINEAR = {"logistic": (LOGISTIC, REGULARISATION), "svm": (SQUARED_HINGE, SVM_REGULARISATION)}
+"""Losses of the linear probes, and the rising strengths that they choose from."""
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
-MAX_ITERATIONS = 2000
 INNER_FRACTION = 0.2
 NUM_FOLDS = 5
 
@@ -43,6 +42,27 @@ class Split:
     test_labels: np.ndarray
 
 
+def accuracies(split: Split, seed: int, names: Sequence[str] = PROBES) -> dict[str, float]:
+    """Test accuracies of several probes, which share what they can: distances, and the axes of the features.
+
+    Args:
+        split: What is read, and what it is tested on.
+        seed: Seed of the inner split.
+        names: Names out of ``PROBES``: :func:`one_nn_cosine`, :func:`knn_probe`, :func:`logistic_probe` and
+            :func:`svm_probe`.
+
+    Returns:
+        Accuracies in [0, 1] by name, in the order of ``names``.
+    """
+    found: dict[str, float] = {}
+    if voting := [name for name in names if name not in LINEAR]:
+        found |= _voted(split, seed, voting)
+    if linear := [name for name in names if name in LINEAR]:
+        readers = best_readers(split.train, split.train_labels, seed, linear)
+        found |= {name: reader.score(split.test, split.test_labels) for name, reader in readers.items()}
+    return {name: found[name] for name in names}
+
+
 def logistic_probe(split: Split, seed: int) -> float:
     """Test accuracy of a multinomial logistic regression on standardised features.
 
@@ -57,8 +77,7 @@ def logistic_probe(split: Split, seed: int) -> float:
     Returns:
         Accuracy in [0, 1].
     """
-    probe = best_probe(logistic, REGULARISATION, split.train, split.train_labels, seed)
-    return float(probe.score(split.test, split.test_labels))
+    return accuracies(split, seed, ("logistic",))["logistic"]
 
 
 def svm_probe(split: Split, seed: int) -> float:
@@ -71,8 +90,7 @@ def svm_probe(split: Split, seed: int) -> float:
     Returns:
         Accuracy in [0, 1].
     """
-    probe = best_probe(svm, SVM_REGULARISATION, split.train, split.train_labels, seed)
-    return float(probe.score(split.test, split.test_labels))
+    return accuracies(split, seed, ("svm",))["svm"]
 
 
 def cross_validated_logistic(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
@@ -117,7 +135,7 @@ def one_nn_cosine(split: Split) -> float:
     Returns:
         Accuracy in [0, 1].
     """
-    return float(_votes(split, (1,))[0])
+    return accuracies(split, 0, ("one_nn",))["one_nn"]
 
 
 def knn_probe(split: Split, seed: int) -> float:
@@ -133,11 +151,7 @@ def knn_probe(split: Split, seed: int) -> float:
     Returns:
         Accuracy in [0, 1].
     """
-    features, labels = split.train, split.train_labels
-    inner, outer = fixed_split(labels, seed, INNER_FRACTION)
-    inside = Split(features[inner], labels[inner], features[outer], labels[outer])
-    count = NEIGHBOURS[int(np.argmax(_votes(inside, NEIGHBOURS)))]
-    return float(_votes(split, (count,))[0])
+    return accuracies(split, seed, ("knn",))["knn"]
 
 
 def fixed_split(labels: np.ndarray, seed: int, test_fraction: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -160,58 +174,67 @@ def fixed_split(labels: np.ndarray, seed: int, test_fraction: float = 0.2) -> tu
     return np.sort(train), np.sort(test)
 
 
-def logistic(strength: float) -> Pipeline:
-    """A multinomial logistic regression on standardised features, not yet fitted."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
-
-
-def svm(strength: float) -> Pipeline:
-    """A linear support vector machine on standardised features, not yet fitted."""
-    return make_pipeline(StandardScaler(), LinearSvm(C=strength))
-
-
-def best_probe(
-    make: Callable[[float], Pipeline], strengths: Sequence[float], features: np.ndarray, labels: np.ndarray, seed: int
-) -> Pipeline:
-    """The probe of the best strength, fitted on all items.
+def best_readers(features: np.ndarray, labels: np.ndarray, seed: int, names: Sequence[str]) -> dict[str, LinearReader]:
+    """Linear readers of the best strengths, fitted on all items.
 
     Args:
-        make: Probe of a strength, such as :func:`logistic`.
-        strengths: Rising values of ``C`` to choose from, on a fifth of the items that the seed sets aside; the middle
-            one where items are fewer than two per class, or the rest is of one class.
         features: Features ``(N, F)``.
         labels: Class indices ``(N,)``.
-        seed: Seed of the inner split.
+        seed: Seed of the fifth of the items that is set aside to choose the strength by. Where items are fewer than two
+            per class, or the rest is of one class, the middle strength is taken.
+        names: Names out of ``LINEAR``.
+
+    Returns:
+        A reader by name, with the smallest of equally good strengths.
     """
-    # A fifth is set aside to choose the strength by; too few items leave nothing to choose by.
     inner, outer = fixed_split(labels, seed, INNER_FRACTION)
-    if len(labels) < 2 * len(np.unique(labels)) or len(np.unique(labels[inner])) < 2:
-        return make(strengths[len(strengths) // 2]).fit(features, labels)
-    scores = [
-        make(strength).fit(features[inner], labels[inner]).score(features[outer], labels[outer])
-        for strength in strengths
-    ]
-    # The best one, the smallest of equals, sees all items.
-    return make(strengths[int(np.argmax(scores))]).fit(features, labels)
+    chosen: dict[str, tuple[float, LinearReader | None]] = {
+        name: (LINEAR[name][1][len(LINEAR[name][1]) // 2], None) for name in names
+    }
+    if len(labels) >= 2 * len(np.unique(labels)) and len(np.unique(labels[inner])) > 1:
+        inside = Readable(features[inner], labels[inner])
+        for name in names:
+            loss, strengths = LINEAR[name]
+            tried = inside.readers(loss, strengths)
+            scores = [reader.score(features[outer], labels[outer]) for reader in tried]
+            best = int(np.argmax(scores))
+            chosen[name] = strengths[best], tried[best]
+    # The best ones go on with all items.
+    whole = Readable(features, labels)
+    return {name: whole.readers(LINEAR[name][0], (strength,), near)[0] for name, (strength, near) in chosen.items()}
+
+
+def _voted(split: Split, seed: int, names: Sequence[str]) -> dict[str, float]:
+    """Accuracies of the probes ``one_nn`` and ``knn``."""
+    counts = {"one_nn": 1}
+    if "knn" in names:
+        inner, outer = fixed_split(split.train_labels, seed, INNER_FRACTION)
+        features, labels = split.train, split.train_labels
+        inside = Split(features[inner], labels[inner], features[outer], labels[outer])
+        counts["knn"] = NEIGHBOURS[int(np.argmax(_votes(inside, NEIGHBOURS)))]
+    found = zip(counts, _votes(split, tuple(counts.values())))
+    return {name: accuracy for name, accuracy in found if name in names}
 
 
 def _votes(split: Split, counts: Sequence[int]) -> list[float]:
     """Accuracy of the nearest items' vote for each number of them."""
-    # Cosines about the mean of the training part, and the nearest items in order.
+    # Cosines about the mean of the training part, and the nearest items in order; of equally near ones the first.
     mean = split.train.mean(axis=0)
     similarity = _unit(split.test - mean) @ _unit(split.train - mean).T  # (test, train)
     most = min(max(counts), len(split.train))
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :most]
+    near = np.sort(np.argpartition(-similarity, most - 1, axis=1)[:, :most], axis=1)
+    order = np.argsort(-np.take_along_axis(similarity, near, 1), axis=1, kind="stable")
+    order = np.take_along_axis(near, order, 1)
     classes, codes = np.unique(split.train_labels, return_inverse=True)
     votes = np.eye(len(classes))[codes[order]]  # (test, most, classes)
-    accuracies = []
+    found = []
     for count in counts:
         # A half, a quarter, ... for the nearest ones decides between classes of equally many votes.
         counted = votes[:, :count]
         nearest = (counted * 0.5 ** np.arange(1, counted.shape[1] + 1)[None, :, None]).sum(axis=1)
         winners = classes[np.argmax(counted.sum(axis=1) + 0.9 * nearest, axis=1)]
-        accuracies.append(np.mean(winners == split.test_labels))
-    return accuracies
+        found.append(float(np.mean(winners == split.test_labels)))
+    return found
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

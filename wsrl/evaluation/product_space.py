@@ -3,11 +3,14 @@
 Letters: N fields, r rank, L numbers of all products of a field.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from wsrl.fields.gauge import factor_pairs
 from wsrl.fields.layout import Layout
+from wsrl.fields.representation import Representation
 
 Weights = dict[str, Tensor]
 
@@ -49,6 +52,16 @@ def product_cosine_between(layout: Layout, weights: Weights) -> Tensor:
     flat = torch.nn.functional.normalize(products(layout, weights), dim=-1)
     cosines = flat @ flat.mT
     return (cosines.sum(1) - cosines.diagonal()) / (len(flat) - 1)
+
+
+def of_twice_the_rank(representation: Representation) -> Representation:
+    """The representation of the fields that :func:`product_line` gives; which entries are frozen has no meaning there.
+
+    Args:
+        representation: That of the adapters.
+    """
+    config = replace(representation.config, rank=2 * representation.config.rank)
+    return Representation.build(config, representation.base)
 
 
 def product_line(layout: Layout, first: Weights, second: Weights) -> tuple[Weights, Weights]:

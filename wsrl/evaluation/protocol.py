@@ -6,24 +6,17 @@ Letters: N items, F features.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from wsrl.evaluation.probe import Split, fixed_split, knn_probe, logistic_probe, one_nn_cosine, svm_probe
-from wsrl.evaluation.retrieval import precision_at_k
+from wsrl.evaluation.probe import PROBES, Split, accuracies, fixed_split, logistic_probe
+from wsrl.evaluation.retrieval import nearest_right
 from wsrl.options import at_least, check, option
 
 TRAIN_FRACTION = 0.9
-PROBES: Mapping[str, Callable[[Split, int], float]] = {
-    "one_nn": lambda split, seed: one_nn_cosine(split),
-    "knn": knn_probe,
-    "logistic": logistic_probe,
-    "svm": svm_probe,
-}
-"""Probes by name: accuracy of a split by a seed."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ class Spread:
         return {name: self.mean, f"{name}_std": self.std, f"{name}_seeds": len(self.values)}
 
 
-def probe_scores(items: Items, protocol: Protocol, probes: Sequence[str] = tuple(PROBES)) -> dict[str, Spread]:
+def probe_scores(items: Items, protocol: Protocol, probes: Sequence[str] = PROBES) -> dict[str, Spread]:
     """Test accuracies over the protocol's seeds.
 
     Args:
@@ -119,8 +112,8 @@ def probe_scores(items: Items, protocol: Protocol, probes: Sequence[str] = tuple
         right, tested = dict.fromkeys(probes, 0.0), 0
         for inside, outside in protocol.splits(items, seed):
             tested += len(outside)
-            for name in probes:
-                right[name] += PROBES[name](items.split(inside, outside), seed) * len(outside)
+            for name, accuracy in accuracies(items.split(inside, outside), seed, probes).items():
+                right[name] += accuracy * len(outside)
         for name in probes:
             scores[name].append(right[name] / tested)
     return {name: Spread(tuple(values)) for name, values in scores.items()}
@@ -157,14 +150,12 @@ def precision_by_class(items: Items, k: int) -> tuple[float, dict[int, float]]:
     Returns:
         The mean share in [0, 1] over all test items, and that over the test items of each class.
     """
-    by_class, total = {}, 0.0
-    for number in np.unique(items.labels[items.test]):
-        queries = items.test[items.labels[items.test] == number]
-        split = items.split(test=queries)
-        queried = split.test, split.test_labels
-        by_class[int(number)] = precision_at_k(split.train, split.train_labels, (k,), queries=queried)[k]
-        total += by_class[int(number)] * len(queries)
-    return total / len(items.test), by_class
+    split = items.split()
+    right = nearest_right(split.train, split.train_labels, k, queries=(split.test, split.test_labels)).mean(axis=1)
+    by_class = {
+        int(number): float(right[split.test_labels == number].mean()) for number in np.unique(split.test_labels)
+    }
+    return float(right.mean()), by_class
 
 
 def draw_per_class(labels: np.ndarray, indices: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -53,6 +53,20 @@ def picture_references(
         name = source_name(store.manifest)
         say(progress, f"{WITHOUT_FEATURES}the data of the store, {name!r}, is not known: give --data")
         return None, None, {}
+    return references_from(source, train_ids, options, progress)
+
+
+def references_from(
+    source: Source, train_ids: frozenset[str], options: GenerationOptions, progress: ShowProgress
+) -> tuple[PictureFeatures | None, Tensor | None, dict[str, float]]:
+    """As :func:`picture_references`, by the whole source itself.
+
+    Args:
+        source: All pictures, without a limit or a choice of splits.
+        train_ids: Ids of the signals that something is trained on.
+        options: Number of references, and where features come from.
+        progress: Shows the training of a classifier, and takes lines on what is compared with.
+    """
     # What neither a model nor a classifier is trained on is both the test part and where references are drawn from.
     test = unseen(source, train_ids)
     references, what = [i for i in test if source.ids[i] not in train_ids], "real pictures that are no training fields"

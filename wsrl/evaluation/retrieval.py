@@ -121,6 +121,31 @@ def precision_at_k(
     """
     for k in ks:
         _check(metric, k)
+    right = nearest_right(features, labels, max(ks), metric=metric, queries=queries).mean(axis=0).cumsum()  # (K,)
+    return {k: float(right[k - 1] / k) for k in ks}
+
+
+def nearest_right(
+    features: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor,
+    k: int,
+    *,
+    metric: str = "cosine",
+    queries: tuple[np.ndarray | Tensor, np.ndarray | Tensor] | None = None,
+) -> np.ndarray:
+    """Whether each of the K nearest items, the nearest first, is of the class of the query: ``(Q, K)``.
+
+    Args:
+        features: As :func:`precision_at_k` takes them.
+        labels: Class of each item, ``(N,)``.
+        k: Number of neighbours, K.
+        metric: ``cosine`` or ``euclidean``.
+        queries: As :func:`precision_at_k` takes them.
+
+    Raises:
+        UserError: There are no more items than K, or the metric is unknown.
+    """
+    _check(metric, k)
     items, classes = np.asarray(features, dtype=np.float64), np.asarray(labels)
     # Standardise by the items that are searched, with what does not vary among them left out.
     mean, scale = items.mean(axis=0), items.std(axis=0)
@@ -130,14 +155,13 @@ def precision_at_k(
     if queries is not None:
         asked = (np.asarray(queries[0], dtype=np.float64)[:, varies] - mean[varies]) / scale[varies]  # (Q, F)
         asked_classes = np.asarray(queries[1])
-    largest, others = max(ks), len(items) - (queries is None)
-    if largest > others:
-        raise UserError(f"k is {largest}", allowed=f"1 to {others} for {len(items)} items", do="ask for fewer")
+    others = len(items) - (queries is None)
+    if k > others:
+        raise UserError(f"k is {k}", allowed=f"1 to {others} for {len(items)} items", do="ask for fewer")
     # Exact neighbours, the nearest first; without queries scikit-learn leaves each item out of its own.
-    search = NearestNeighbors(n_neighbors=largest, algorithm="brute", metric=metric).fit(items)
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric).fit(items)
     nearest = search.kneighbors(asked, return_distance=False)  # (Q, K)
-    right = (classes[nearest] == asked_classes[:, None]).mean(axis=0).cumsum()  # (K,)
-    return {k: float(right[k - 1] / k) for k in ks}
+    return classes[nearest] == asked_classes[:, None]
 
 
 def _check(metric: str, k: int) -> None:

@@ -16,8 +16,8 @@ from wsrl.evaluation.features import labelled_rows
 from wsrl.evaluation.importance import importance_scores
 from wsrl.evaluation.labelled_fields import LabelledFields, signal_kind
 from wsrl.evaluation.maps import TSNE_AXES, draw_map, in_unit_square, pca_map, spaced_points, tsne_map
-from wsrl.evaluation.probe import logistic_probe, one_nn
-from wsrl.evaluation.protocol import PROBES, Protocol, label_efficiency
+from wsrl.evaluation.probe import PROBES, logistic_probe, one_nn
+from wsrl.evaluation.protocol import Protocol, label_efficiency
 from wsrl.fields.gauge import CANONICAL, GAUGES, RAW
 from wsrl.options import at_least, check, one_of, option
 from wsrl.progress import ShowProgress, say, silent

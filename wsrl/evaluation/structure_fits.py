@@ -19,7 +19,7 @@ from wsrl.fitting.engine import FitConfig, field_seed, fit
 from wsrl.progress import UNSEEN, Progress
 from wsrl.signals.signal import Signal
 from wsrl.signals.source import Source
-from wsrl.symmetry.matching.barriers import NUM_POINTS
+from wsrl.symmetry.matching.barriers import LEAST_POINTS, NUM_POINTS
 
 LAMBDAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 Weights = dict[str, Tensor]
@@ -196,7 +196,9 @@ def measure_starts(
     first, metrics = fitted(0.0), {}
     for distance in distances:
         second = fitted(distance) if distance else first
-        measures = measure_pair(representation, signals, (first, second), seed=seed, num_points=num_points)
+        # Nothing changes on the way from a field to itself.
+        along = num_points if distance else LEAST_POINTS
+        measures = measure_pair(representation, signals, (first, second), seed=seed, num_points=along)
         metrics |= {f"lambda_{distance:g}.{name}": value for name, value in measures.items()}
     return metrics
 

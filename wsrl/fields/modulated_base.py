@@ -95,7 +95,10 @@ class BaseField(nn.Module):
 
     def forward(self, latents: Tensor, coords: Tensor) -> Tensor:
         """Values ``(N, P, C)`` of the instances ``latents (N, Z)`` at ``coords (P, D)`` or ``(N, P, D)``."""
-        features = self.trunk.encoding(coords)  # (F, P) or (N, F, P)
+        return self.evaluate_encoded(latents, self.trunk.encoding(coords)).mT
+
+    def evaluate_encoded(self, latents: Tensor, features: Tensor) -> Tensor:
+        """Values ``(N, C, P)`` for points that the trunk's encoding has encoded, ``(F, P)`` or ``(N, F, P)``."""
         if features.ndim == 2:
             side_by_side = features.unsqueeze(1).expand(-1, len(latents), -1)
         else:
@@ -107,7 +110,7 @@ class BaseField(nn.Module):
             self.trunk.biases,
             self.modulation(latents),
         )
-        return values.unflatten(-1, (len(latents), -1)).movedim(0, -1)  # (N, P, C)
+        return values.unflatten(-1, (len(latents), -1)).movedim(1, 0)  # (N, C, P)
 
     @torch.no_grad()
     def fold_mean_modulation(self, latents: Tensor) -> None:

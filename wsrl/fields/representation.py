@@ -19,6 +19,7 @@ from wsrl.options import SHARE, at_least, check, one_of, option
 
 KINDS = ("mlp", "mlp_asym", "lora", "lora_asym", "mlora", "mlora_asym")
 STARTS = ("shared", "random")
+FROZEN_AT = ("zero", "random")
 ADDITIVE_INIT_STD = 0.1
 
 
@@ -32,8 +33,9 @@ class RepresentationConfig:
         rank: Rank of an adapter.
         form: How a multiplicative adapter acts: ``exp``, ``one_plus`` or ``product``.
         mask_fraction: Share of the entries of every ``A`` (of every weight for ``mlp_asym``) that is frozen.
-        frozen_scale: Standard deviation of the frozen entries of ``lora_asym`` and ``mlp_asym``, in units of that of
-            the free ones.
+        frozen_scale: Standard deviation of the frozen entries that are not zero, in units of that of the free ones.
+        frozen_at: Where the frozen entries of ``mlora_asym`` are: at ``zero``, or at ``random`` values like those of
+            ``lora_asym`` and ``mlp_asym``, which are never zero. Random ones are not for the form ``product``.
         init_std: Standard deviation of the entries of ``A`` at the start; None takes the one that suits kind and form.
         start: ``shared``: all fields start alike; ``random``: each from its own seed.
         seed: Seed of the mask, the frozen values and the shared start.
@@ -45,6 +47,7 @@ class RepresentationConfig:
     form: str = option("exp", one_of(*FORMS))
     mask_fraction: float = option(0.25, SHARE)
     frozen_scale: float = 2.0
+    frozen_at: str = option("zero", one_of(*FROZEN_AT))
     init_std: float | None = None
     start: str = option("shared", one_of(*STARTS))
     seed: int = 0
@@ -52,6 +55,12 @@ class RepresentationConfig:
 
     def __post_init__(self):
         check(self, "representation.")
+        if self.kind == "mlora_asym" and self.form == "product" and self.frozen_at != "zero":
+            raise UserError(
+                f"representation.frozen_at is {self.frozen_at!r} and the form is product, which starts at B A = 1",
+                allowed="zero with product; either with exp and one_plus",
+                do="leave out frozen_at",
+            )
         if self.init_std is None:
             std = ADDITIVE_INIT_STD if self.kind.startswith("lora") else INIT_STD[self.form]
             object.__setattr__(self, "init_std", std)
@@ -65,6 +74,13 @@ class RepresentationConfig:
     def is_masked(self) -> bool:
         """Whether some entries are frozen."""
         return self.kind.endswith("_asym")
+
+    def to_dict(self) -> dict:
+        """Plain values; what was written before frozen entries could lie elsewhere says nothing of where they are."""
+        plain = asdict(self)
+        if self.frozen_at == FROZEN_AT[0]:
+            del plain["frozen_at"]
+        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +226,7 @@ class Representation:
 
     def to_dict(self) -> dict:
         """Plain values from which :func:`~wsrl.fields.open.open_representation` rebuilds the representation."""
-        return {**asdict(self.config), "in_features": self.in_features, "out_features": self.out_features}
+        return {**self.config.to_dict(), "in_features": self.in_features, "out_features": self.out_features}
 
     def _set_up(self) -> None:
         raise NotImplementedError
@@ -324,7 +340,7 @@ class AdapterRepresentation(Representation):
             form = "add" if self.is_additive else self.config.form
             mask = self._masks[i]
             down, up = start_factors(fan_in, fan_out, self.config.rank, form, mask, self.config.init_std, generator)
-            if self.is_additive:  # large fixed values instead of the zeros that a multiplicative mask takes
+            if self.is_additive or self.config.frozen_at == "random":  # large fixed values instead of zeros
                 down = torch.where(mask, down, self._frozen_values[i])
             start[f"layers.{i}.down"], start[f"layers.{i}.up"] = down, up
         return start

@@ -1,5 +1,6 @@
 """What a run draws for looking: signals beside their fields, and sampled fields beside signals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -37,7 +38,6 @@ def draw_pictures(source, out: Path, *, size: int, seed: int) -> None:
 def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int) -> None:
     samples = pipeline(NUM_SHOWN, generator=generator)
     signals = list(signals_of_rows(store, source, rows))
-    fields = [store.field(row) for row in rows]
     real = [values_to_image(signal.values, source.form.grid) for signal in signals]
     smooth = [field.image(size) for field in samples.fields]
     sheets = [
@@ -45,13 +45,34 @@ def _draw_images(source, store, rows, pipeline, generator, out: Path, size: int)
         (f"{len(real)} signals of {source.name}", grid_sheet(real, 8, size)),
     ]
     save_picture(beside(sheets), out / "samples.png")
+    save_reconstructions(source, store, rows[:NUM_COMPARED], out / "reconstruction.png", size=size)
+
+
+def save_reconstructions(source, store: WeightStore, rows: Sequence[int], path: Path, *, size: int) -> None:
+    """Draw pictures beside their fields and errors.
+
+    Args:
+        source: Pictures.
+        store: Their fields.
+        rows: Rows of the store that are drawn.
+        path: PNG file.
+        size: Longer side of a cell, in pixels; fields are also drawn that large where that is more than their grid has.
+    """
     cells, shape = [], (*source.form.grid, source.form.out_features)
-    for signal, fitted, picture in list(zip(signals, fields, real))[:NUM_COMPARED]:
-        values = fitted(signal.coords)
+    enlarged = size > max(source.form.grid)
+    for row, signal in zip(rows, signals_of_rows(store, source, rows)):
+        field = store.field(row)
+        values = field(signal.coords)
+        on_grid = [values_to_image(each, source.form.grid) for each in (signal.values, values.clamp(0, 1))]
         error = error_picture(values.reshape(shape).numpy(), signal.values.reshape(shape).numpy())
-        cells += [picture, values_to_image(values.clamp(0, 1), source.form.grid), fitted.image(size), error]
-    titles = f"picture, field on its grid, field at {size} pixels, error x10 (white: none)"
-    save_picture(beside([(titles, grid_sheet(cells, 8, size))]), out / "reconstruction.png")
+        cells += [*on_grid, *([field.image(size)] if enlarged else []), error]
+    names = (
+        "picture",
+        "field on its grid",
+        *([f"field at {size} pixels"] if enlarged else []),
+        "error x10 (white: none)",
+    )
+    save_picture(beside([(", ".join(names), grid_sheet(cells, 2 * len(names), size))]), path)
 
 
 def _draw_shapes(source, store, rows, pipeline, generator, out: Path, size: int) -> None:

@@ -15,6 +15,7 @@ from wsrl.errors import UserError
 from wsrl.symmetry.spec.permute import Weights
 
 NUM_POINTS = 25
+LEAST_POINTS = 3
 EXAMPLES_AT_ONCE = 1000
 
 
@@ -35,8 +36,8 @@ def path_grid(num_points: int) -> np.ndarray:
     Raises:
         UserError: There are fewer than three.
     """
-    if num_points < 3:
-        raise UserError(f"a path of {num_points} points has no inside", allowed="3 points or more")
+    if num_points < LEAST_POINTS:
+        raise UserError(f"a path of {num_points} points has no inside", allowed=f"{LEAST_POINTS} points or more")
     return np.linspace(0, 1, num_points)
 
 
