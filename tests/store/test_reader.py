@@ -229,6 +229,15 @@ def test_a_fingerprint_tells_every_flipped_byte_and_every_order():
     assert fingerprint([np.arange(100_000, dtype="<u8")]) == 11454602755897511818, "the format has changed"
 
 
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "numpy"])
+def test_fingerprints_are_the_same_with_and_without_the_kernel(kernel, monkeypatch):
+    if not kernel:
+        monkeypatch.setattr("wsrl.store.native.load", lambda: (None, "no compiler"))
+    data = np.random.default_rng(1).integers(0, 256, 700_003, dtype=np.uint8)
+    columns = [data[:1], data[1:1], data[3:40], data[41:1041].reshape(10, 100), data[1:600_002]]
+    assert fingerprint(columns) == 12114168249801459068
+
+
 def test_a_file_that_loses_its_end_while_it_is_read_is_told(tmp_path):
     """Touching mapped pages beyond the end of a file would kill the process."""
     path = build(tmp_path, num=12, shards=1, width=3000) / "shard-00000-of-00001.h5"

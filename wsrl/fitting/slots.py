@@ -259,7 +259,8 @@ class Slots:
             The fields that are done, in the order of their slots.
         """
         longest = self.config.steps + max(self._begun) - self._taken
-        for step in range(min(self._look_every, longest)):
+        # A field that stood still although it was not done, between two looks, has steps left when all should be done.
+        for step in range(min(self._look_every, longest) if longest > 0 else self._look_every):
             all_see_subsets = self.config.interleave_share == 1 or self._taken < self.config.interleaved_steps
             num_parts = self._period if all_see_subsets else len(self._whole)
             self._step(step % num_parts, num_parts, subsets=all_see_subsets)
@@ -325,10 +326,11 @@ class Slots:
             self._of_fields, (self._numbers, self._begin, self._best, self._mean, self._square)
         )
         error, least, returns = map(self._of_fields, (self._error, self._least, self._returns))
-        better = error < least
+        moves = self._of_fields(self._moving)[:, 0] > 0  # what one that stands still shows is no news
+        better = (error < least) & moves
         best.copy_(torch.where(better[:, None], begin, best))
         least.copy_(torch.where(better, error, least))
-        blown_up = ~(error <= BLOWN_UP * least) & least.isfinite() & (returns[:, 0] < MOST_RETURNS)
+        blown_up = ~(error <= BLOWN_UP * least) & least.isfinite() & (returns[:, 0] < MOST_RETURNS) & moves
         if self.device.type == "cpu" and not blown_up.any():  # elsewhere asking would wait for the device
             return
         # Steps that end in no number at all are too large by orders: one return, with the smallest of step sizes.
