@@ -185,6 +185,7 @@ def resolution(record: dict) -> str:
 
 TABLES = {
     "representations/fashion_mnist": ("representations/fashion_mnist", representations),
+    "representations/noto_emoji_128": ("representations/noto_emoji_128", representations),
     "representations/fashion_mnist_unseen": ("representations/fashion_mnist", representations_unseen),
     "representations/fashion_mnist_readings": ("representations/fashion_mnist", readings),
     "representations/fashion_mnist_forms": ("representations/fashion_mnist_forms", forms),

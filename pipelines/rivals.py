@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsrl.errors import UserError
+from wsrl.fields.network import activate
 from wsrl.fields.representation import LayerParts, Representation
 
 
@@ -62,11 +63,7 @@ class LoopField(nn.Module):
     def forward(self, coords: Tensor) -> Tensor:
         hidden = self.encoding(coords).mT
         for i, layer in enumerate(self.layers[:-1]):
-            hidden = layer(hidden)
-            if self.config.activation == "sine":
-                hidden = torch.sin(self.config.omega * hidden if i == 0 else hidden)
-            else:
-                hidden = F.leaky_relu(hidden, 0.2)
+            hidden = activate(self.config, layer(hidden), first=i == 0)
         return self.layers[-1](hidden)
 
 
@@ -210,6 +207,8 @@ class JaxFields:
             if i < len(self._parts) - 1:
                 if config.activation == "sine":
                     hidden = jnp.sin(config.omega * hidden if i == 0 else hidden)
+                elif config.activation == "silu":
+                    hidden = self.jax.nn.silu(hidden)
                 else:
                     hidden = self.jax.nn.leaky_relu(hidden, 0.2)
         return hidden

@@ -37,7 +37,8 @@ def cases() -> list[Representation]:
     kinds = [RepresentationConfig(kind="mlp", field=siren)]
     kinds += [RepresentationConfig(kind="mlora_asym", rank=2, form=form) for form in ("exp", "product")]
     kinds += [RepresentationConfig(kind="lora", rank=2)]
-    return [Representation.build(c, base() if c.is_adapter else None, in_features=2, out_features=1) for c in kinds]
+    made = [Representation.build(c, base() if c.is_adapter else None, in_features=2, out_features=1) for c in kinds]
+    return [*made, Representation.build(RepresentationConfig(kind="mlora_asym", rank=2), base("silu"))]
 
 
 def setting(representation: Representation):
