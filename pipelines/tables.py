@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from pipelines import alternative_tables, analysis_tables, field_tables
+from pipelines import analysis_tables, field_tables
 from pipelines.experiment import RECORDS
 
 README = Path(__file__).parent.parent / "README.md"
@@ -276,7 +276,6 @@ TABLES = {
     "generation/solids": ("generation/solids", generated),
     "benchmark_diffusion": ("benchmark_diffusion/fashion_mnist", diffusion_speed),
     **field_tables.TABLES,
-    **alternative_tables.TABLES,
     **analysis_tables.TABLES,
 }
 
