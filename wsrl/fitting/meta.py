@@ -121,19 +121,12 @@ def learn_start(
     free = layout.trainable().to(values)
     start = layout.flatten(representation.initial()).to(values).requires_grad_()
     factors = torch.ones_like(start).requires_grad_()
-    groups = [
-        {"params": [start], "lr": config.learning_rate},
-        {"params": [factors], "lr": config.factor_learning_rate},
-    ]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
-    # Warm-up and half a cosine, as a field's own fit has.
-    rate = FitConfig(steps=config.steps, learning_rate=1.0).rate
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    optimizer, schedule = _optimizer(start, factors, config)
 
     def learned() -> MetaStart:
-        how = {"representation": representation, "steps": config.inner_steps, "loss": loss}
-        how |= {"longest": config.longest}
-        return MetaStart(start=start, rates=config.inner_rate * factors * free, **how)
+        how = {"steps": config.inner_steps, "longest": config.longest, "loss": loss}
+        rates = config.inner_rate * factors * free
+        return MetaStart(representation=representation, start=start, rates=rates, **how)
 
     with progress("steps of the learned start", config.steps) as shown:
         for step in range(config.steps):
@@ -142,8 +135,7 @@ def learn_start(
             part = slice(step % config.interleave, None, config.interleave)
             points, targets = coords[part], values[rows][:, part]
             # The loss after the inner steps, by what they began with; frozen entries have no gradient.
-            numbers = learned().fit(points, targets, keep_graph=True)
-            error = loss(representation.evaluate(layout.unflatten(numbers), points), targets).mean()
+            error = _loss_after(learned(), points, targets)
             _check_finite(error.item(), step, config)
             optimizer.zero_grad()
             error.backward()
@@ -154,6 +146,22 @@ def learn_start(
     with torch.no_grad():
         made = learned()
     return replace(made, start=start.detach())
+
+
+def _optimizer(
+    start: Tensor, factors: Tensor, config: MetaConfig
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
+    """Adam for the start and the factors on the step sizes; warm-up and half a cosine, as a field's own fit has."""
+    rates = ((start, config.learning_rate), (factors, config.factor_learning_rate))
+    optimizer = torch.optim.Adam([{"params": [tensor], "lr": rate} for tensor, rate in rates], betas=(0.9, 0.95))
+    rate = FitConfig(steps=config.steps, learning_rate=1.0).rate
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def _loss_after(start: MetaStart, coords: Tensor, values: Tensor) -> Tensor:
+    """Mean loss of signals ``(N, P, C)`` after the inner steps, differentiable by the start and the step sizes."""
+    weights = start.representation.layout.unflatten(start.fit(coords, values, keep_graph=True))
+    return start.loss(start.representation.evaluate(weights, coords), values).mean()
 
 
 def _check_finite(error: float, step: int, config: MetaConfig) -> None:
